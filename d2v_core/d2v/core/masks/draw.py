@@ -1,0 +1,88 @@
+"""Where the random numbers of a mask come from.
+
+A mask must depend on (seed, update, sample id, clone) alone, whatever the batch, the worker or the device. `Draw` therefore
+hashes counters instead of keeping a state; a `torch.Generator` is the other source that every masker accepts.
+"""
+
+import torch
+from attrs import field, frozen
+from torch import Tensor
+
+_BITS = 53  # what every source yields: more than enough to rank positions without ties
+_GOLDEN = -7046029254386353131  # 2^64 / golden ratio as a signed integer: the increment of SplitMix64
+_MIX = ((30, -4658895280553007687), (27, -7723592293110705685), (31, None))  # the finaliser of SplitMix64
+
+
+@frozen(kw_only=True, eq=False)
+class Draw:
+    """Seeded source of random integers: a hash of (seed, update, sample id, clone, stream, counter).
+
+    The hash is SplitMix64's finaliser, in wrapping 64-bit integer arithmetic, so every device gives the same numbers.
+
+    Args:
+        seed: of the run.
+        update: number of finished updates, or an epoch where masks are drawn by the data set.
+        ids: Long `b`, the samples' own numbers.
+
+    Raises:
+        ValueError: if `ids` is not a one-dimensional integer tensor.
+
+    >>> draw = Draw(seed=0, update=3, ids=torch.tensor([7, 8]))
+    >>> whole = draw.bits(2, 5, stream=0)
+    >>> whole.shape
+    torch.Size([4, 5])
+    >>> alone = Draw(seed=0, update=3, ids=torch.tensor([8])).bits(2, 5, stream=0)
+    >>> torch.equal(whole[2:], alone)
+    True
+    """
+
+    seed: int
+    update: int
+    ids: Tensor = field()
+
+    @ids.validator
+    def _check_ids(self, _: object, ids: Tensor) -> None:
+        if ids.dim() != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
+            raise ValueError(f"ids must be whole numbers of shape b, not {ids.dtype} {tuple(ids.shape)}")
+
+    def bits(self, num_masks: int, n: int, *, stream: int) -> Tensor:
+        """Random integers below 2^53, Long `(b m) n`; a stream is one purpose within one mask."""
+        key = torch.zeros_like(self.ids, dtype=torch.long)
+        for part in (self.seed, self.update, self.ids, stream):
+            key = _hash(key + part)
+        clone = torch.arange(num_masks, device=self.ids.device)
+        rows = _hash(key[:, None] + clone).flatten()
+        counter = torch.arange(1, n + 1, device=self.ids.device) * _GOLDEN
+        return _shift(_hash(rows[:, None] + counter), 64 - _BITS)
+
+
+def bits(source: "Draw | torch.Generator", b: int, num_masks: int, n: int, *, stream: int) -> Tensor:
+    """Random integers below 2^53, Long `(b m) n`, from either source."""
+    if isinstance(source, torch.Generator):
+        return torch.randint(1 << _BITS, (b * num_masks, n), generator=source, device=source.device)
+    if source.ids.shape[0] != b:
+        raise ValueError(f"the draw holds {source.ids.shape[0]} ids for {b} samples")
+    return source.bits(num_masks, n, stream=stream)
+
+
+def uniform(bits: Tensor) -> Tensor:
+    """Random integers to float32 uniforms in [0, 1), same shape."""
+    return (bits >> (_BITS - 24)).to(torch.float32) * 2.0**-24
+
+
+def below(bits: Tensor, high: Tensor | int) -> Tensor:
+    """Random integers to whole numbers in [0, high), same shape; `high` < 2^31, broadcast."""
+    return ((bits >> (_BITS - 31)) * high) >> 31
+
+
+def _hash(x: Tensor) -> Tensor:
+    x = x + _GOLDEN
+    for shift, factor in _MIX:
+        x = x ^ _shift(x, shift)
+        if factor is not None:
+            x = x * factor
+    return x
+
+
+def _shift(x: Tensor, by: int) -> Tensor:
+    return (x >> by) & ((1 << (64 - by)) - 1)  # logical, where >> keeps the sign

@@ -1,0 +1,75 @@
+"""Where the hidden positions lie, for M views of each sample.
+
+A `Mask` is made by a masker and read by the batcher, the predictor and the loss. It knows nothing of pixels, frames or
+tokens.
+"""
+
+from functools import cached_property
+
+import torch
+from attrs import field, frozen
+from torch import Tensor
+
+
+@frozen(kw_only=True, eq=False)
+class Mask:
+    """Hidden positions of `num_masks` views of each sample; rows are ordered (b m), sample first.
+
+    Args:
+        hidden: Bool `(b m) t`, True where the student does not see the position.
+        num_masks: m, the views of each sample (M in the data2vec 2.0 paper, section 3.2).
+        channels: Bool `(b m) d`, True where a channel of the local features is set to zero over all positions, or None.
+
+    Raises:
+        ValueError: if `hidden` is not a two-dimensional Bool tensor, its rows are not a multiple of `num_masks`, or
+            `channels` does not have the same rows.
+
+    >>> mask = Mask(hidden=torch.tensor([[True, False, True, False]]))
+    >>> mask.visible
+    tensor([[1, 3]])
+    >>> mask.index
+    tensor([0, 2])
+    """
+
+    hidden: Tensor = field()
+    num_masks: int = field(default=1)
+    channels: Tensor | None = field(default=None)
+
+    def __attrs_post_init__(self) -> None:
+        if self.hidden.dtype != torch.bool or self.hidden.dim() != 2:
+            raise ValueError(
+                f"hidden must be a Bool tensor of shape (b m) t, not {self.hidden.dtype} {tuple(self.hidden.shape)}"
+            )
+        if self.num_masks < 1 or self.hidden.shape[0] % self.num_masks:
+            raise ValueError(f"{self.hidden.shape[0]} rows are not a multiple of num_masks={self.num_masks}")
+        if self.channels is not None and (
+            self.channels.dtype != torch.bool or self.channels.shape[:-1] != self.hidden.shape[:1]
+        ):
+            raise ValueError(
+                f"channels must be Bool (b m) d with {self.hidden.shape[0]} rows, "
+                f"not {self.channels.dtype} {tuple(self.channels.shape)}"
+            )
+
+    @cached_property
+    def visible(self) -> Tensor:
+        """Visible positions, Long `(b m) v` ascending.
+
+        Raises:
+            ValueError: if the rows hide different numbers of positions, or a row hides all.
+        """
+        rows, length = self.hidden.shape
+        counts = length - self.hidden.sum(1)
+        low, high = (int(count) for count in torch.aminmax(counts))
+        if low == 0:
+            raise ValueError(f"every position of row {int(counts.argmin())} is hidden; leave at least one visible")
+        if low != high:
+            raise ValueError(
+                f"rows leave {low} to {high} positions visible; where hidden positions are dropped the counts must be "
+                "equal (use a masker with equal counts, or visible_only=False)"
+            )
+        return (~self.hidden).nonzero()[:, 1].view(rows, low)
+
+    @cached_property
+    def index(self) -> Tensor:
+        """Hidden positions, Long `n`, flat over `(b m) t` in row-major order."""
+        return self.hidden.flatten().nonzero().squeeze(1)

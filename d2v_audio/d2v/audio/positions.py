@@ -1,0 +1,49 @@
+"""Relative positions of speech frames, by convolution over the sequence (SPEC 3.4, SPEC_V1 2.5)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2v.core.masks import Mask
+from d2v.core.model.adapter import repeat_rows
+
+
+class ConvPositions(nn.Module):
+    """Grouped convolutions, each followed by a norm without weights and GELU; the result is added to the frames.
+
+    Where hidden frames are dropped later, this is the one place that needs the whole sequence of each view: hidden frames and
+    channels are set to zero first.
+
+    Args:
+        dim: d.
+        width: of all convolutions together; each kernel is max(3, width // depth).
+        depth: number of convolutions.
+        groups: of each convolution, divides d.
+
+    Raises:
+        ValueError: if `groups` does not divide d.
+
+    >>> import torch
+    >>> ConvPositions(16, width=15, depth=5, groups=4)(torch.zeros(2, 9, 16), None).shape
+    torch.Size([2, 9, 16])
+    """
+
+    def __init__(self, dim: int, *, width: int = 95, depth: int = 5, groups: int = 16) -> None:
+        super().__init__()
+        if dim % groups:
+            raise ValueError(f"groups={groups} of the convolutional positions must divide dim={dim}")
+        kernel = max(3, width // depth)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups) for _ in range(depth)
+        )
+
+    def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
+        """Positions `b t d`, or `(b m) t d` with a mask, of frames `b t d`."""
+        if mask is not None:
+            x = repeat_rows(x, mask.hidden.shape[0]).masked_fill(mask.hidden[..., None], 0)
+            if mask.channels is not None:
+                x = x.masked_fill(mask.channels[:, None], 0)
+        length = x.shape[1]
+        for conv in self.convs:
+            y = conv(x.transpose(1, 2)).transpose(1, 2)[:, :length]
+            x = F.gelu(F.layer_norm(y, y.shape[-1:]))
+        return x

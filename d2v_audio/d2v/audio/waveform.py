@@ -1,0 +1,113 @@
+"""Waveforms to frames: the front end of speech models."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2v.core.model import Batch, Local
+from d2v.core.nn.gradients import scale_gradient
+
+ConvSpec = tuple[int, int, int]
+ExtractorNorm = Literal["layer", "group"]
+
+
+class WaveformExtractor(nn.Module):
+    """Strided convolutions over the raw waveform, each followed by a norm and GELU (SPEC 3.2, SPEC_V1 2.2).
+
+    Args:
+        layers: (channels, kernel, stride) of each convolution, without padding.
+        norm: "layer" = over channels after every convolution; "group" = one group a channel, over time, after the first only.
+        bias: whether the convolutions have a bias.
+
+    >>> WaveformExtractor([(8, 10, 5), (8, 3, 2)])(torch.zeros(2, 100)).shape
+    torch.Size([2, 9, 8])
+    """
+
+    def __init__(self, layers: Sequence[ConvSpec], *, norm: ExtractorNorm = "layer", bias: bool = False) -> None:
+        super().__init__()
+        if norm not in ("layer", "group"):
+            raise ValueError(f'norm must be "layer" or "group", not {norm!r}')
+        self.spec = tuple((channels, kernel, stride) for channels, kernel, stride in layers)
+        inputs = (1, *(channels for channels, _, _ in self.spec))
+        self.convs = nn.ModuleList(
+            nn.Conv1d(before, channels, kernel, stride=stride, bias=bias)
+            for before, (channels, kernel, stride) in zip(inputs, self.spec, strict=False)
+        )
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight)
+        self.norms = nn.ModuleList()
+        if norm == "layer":
+            self.norms.extend(nn.LayerNorm(channels) for channels, _, _ in self.spec)
+        else:
+            self.norms.append(nn.GroupNorm(self.spec[0][0], self.spec[0][0]))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Frames `b t c` of waveforms `b s`.
+
+        Raises:
+            ValueError: if the waveform is shorter than one frame.
+        """
+        if self.num_frames(waveform.shape[1]) < 1:
+            raise ValueError(f"{waveform.shape[1]} samples are less than one frame; give longer recordings")
+        x = waveform[:, None]
+        for layer, conv in enumerate(self.convs):
+            x = conv(x)
+            norm = self.norms[layer] if layer < len(self.norms) else None
+            if isinstance(norm, nn.LayerNorm):
+                x = norm(x.transpose(1, 2)).transpose(1, 2)
+            elif norm is not None:
+                x = norm(x)
+            x = F.gelu(x)
+        return x.transpose(1, 2)
+
+    def num_frames(self, samples: int) -> int:
+        """Frames of a recording of so many samples."""
+        for _, kernel, stride in self.spec:
+            samples = (samples - kernel) // stride + 1 if samples >= kernel else 0
+        return samples
+
+    def frame_padding(self, padding: Tensor, num_frames: int) -> Tensor:
+        """Padding of frames, Bool `b t`, from right padding of samples, Bool `b s` (SPEC 3.5)."""
+        lengths = (~padding).sum(1)
+        for _, kernel, stride in self.spec:
+            lengths = (lengths - kernel).div(stride, rounding_mode="floor") + 1
+        return torch.arange(num_frames, device=padding.device) >= lengths[:, None]
+
+
+class WaveformFront(nn.Module):
+    """Front end of speech: convolutions, norm, projection to the model's width.
+
+    Args:
+        extractor: the convolutions.
+        dim: d.
+        gradient_scale: factor of the gradient that reaches the convolutions; 0 = they are not trained.
+
+    >>> front = WaveformFront(WaveformExtractor([(8, 10, 5), (8, 3, 2)]), dim=16)
+    >>> front(Batch(source=torch.zeros(2, 100))).x.shape
+    torch.Size([2, 9, 16])
+    """
+
+    def __init__(self, extractor: WaveformExtractor, *, dim: int, gradient_scale: float = 1.0) -> None:
+        super().__init__()
+        width = extractor.spec[-1][0]
+        self.extractor = extractor
+        self.norm = nn.LayerNorm(width)
+        self.proj = nn.Linear(width, dim)
+        self.gradient_scale = gradient_scale
+
+    def forward(self, batch: Batch) -> Local:
+        """Features of waveforms `b s`.
+
+        Raises:
+            ValueError: if the source is not `b s`, or too short.
+        """
+        if batch.source.dim() != 2:
+            raise ValueError(f"waveforms must have shape b s, not {tuple(batch.source.shape)}; mix channels down to one")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient_scale > 0):
+            frames = self.extractor(batch.source)
+        x = self.proj(self.norm(scale_gradient(frames, self.gradient_scale)))
+        padding = None if batch.padding is None else self.extractor.frame_padding(batch.padding, x.shape[1])
+        return Local(x=x, padding=padding, grid=(x.shape[1],))

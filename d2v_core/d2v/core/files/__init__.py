@@ -1,0 +1,21 @@
+"""Files: foreign configurations and tensors, and how they become ours."""
+
+from d2v.core.files.converter import Converted, Converter, Layout, Shapes, convert
+from d2v.core.files.foreign import ForeignConfig
+from d2v.core.files.tables import Constant, Join, KeyTable, Rename, Reshape, Rule, Split
+
+__all__ = [
+    "Constant",
+    "Converted",
+    "Converter",
+    "ForeignConfig",
+    "Join",
+    "KeyTable",
+    "Layout",
+    "Rename",
+    "Reshape",
+    "Rule",
+    "Shapes",
+    "Split",
+    "convert",
+]

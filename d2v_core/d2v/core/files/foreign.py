@@ -1,0 +1,73 @@
+"""Reading a foreign configuration: every field is used, known to be harmless, or spoken of.
+
+A field that we do not know gives a warning; a field that changes the computation in a way that we lack is refused by name.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from d2v.core.nearest import nearest
+
+
+class ForeignConfig:
+    """A mapping that remembers which fields were asked for.
+
+    Args:
+        values: the foreign configuration.
+        name: how messages call it, such as "modalities.audio".
+
+    >>> config = ForeignConfig({"depth": 3, "quantize": False}, "model")
+    >>> config.get("depth"), config.get("heads", 12)
+    (3, 12)
+    >>> config.refuse_unless("quantize", False)
+    >>> config.finish()
+    """
+
+    def __init__(self, values: Mapping[str, Any], name: str) -> None:
+        self.values = dict(values)
+        self.name = name
+        self._seen = {"_name"}  # the original's tag of a section
+
+    def __contains__(self, field: str) -> bool:
+        return field in self.values
+
+    def get(self, field: str, *default: Any) -> Any:
+        """A field's value, or the default.
+
+        Raises:
+            ValueError: if the field is missing and has no default.
+        """
+        self._seen.add(field)
+        if field in self.values:
+            return self.values[field]
+        if default:
+            return default[0]
+        raise ValueError(f"{self.name} lacks the field {field!r}{nearest(field, self.values)}")
+
+    def section(self, field: str) -> "ForeignConfig":
+        """A nested configuration."""
+        value = self.get(field)
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{self.name}.{field} must be a mapping, not {value!r}")
+        return ForeignConfig(value, f"{self.name}.{field}")
+
+    def ignore(self, *fields: str) -> None:
+        """Fields that do not change the computation of a model."""
+        self._seen.update(fields)
+
+    def refuse_unless(self, field: str, *allowed: Any, why: str = "d2v does not have it") -> None:
+        """Refuse a field whose value changes the computation in a way that we lack; a missing field is fine.
+
+        Raises:
+            ValueError: naming the field and the value.
+        """
+        value = self.get(field, allowed[0])
+        if value not in allowed:
+            raise ValueError(f"{self.name}.{field}={value!r} cannot be converted: {why}")
+
+    def finish(self) -> None:
+        """Warn of fields that nobody asked for."""
+        unknown = sorted(set(self.values) - self._seen)
+        if unknown:
+            warnings.warn(f"{self.name} has fields that d2v does not know: {', '.join(unknown)}", stacklevel=2)

@@ -1,0 +1,290 @@
+"""What the three modalities of the original 2.0 model class share: fields, block names, teacher names.
+
+That class held all modalities in one (`modality_encoders.IMAGE` ...), so most of its configuration and its key table is common.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from d2v.core.files.converter import Layout, Shapes
+from d2v.core.files.foreign import ForeignConfig
+from d2v.core.files.tables import KeyTable, Rename, Reshape, Rule
+from d2v.core.loss import RegressionLoss
+from d2v.core.masks import ChannelMasker, Masker, SpanMasker
+from d2v.core.model import (
+    AdapterConfig,
+    AlibiConfig,
+    BlockConfig,
+    ContextConfig,
+    ConvDecoderConfig,
+    Data2VecConfig,
+    EncoderConfig,
+    TargetsConfig,
+    TeacherConfig,
+)
+from d2v.core.nn.initialisation import Scheme
+from d2v.core.teacher import EMASchedule
+from d2v.core.teacher.targets import TargetNorm
+
+
+@frozen
+class MultimodalFormat:
+    """A converter of one modality of the original 2.0 model class.
+
+    Args:
+        name: for messages.
+        modality: our name of it.
+        kind: the original's name of it, "IMAGE".
+        reader: the modality's own part.
+    """
+
+    name: str
+    modality: str
+    kind: str
+    reader: "ModalityReader"
+
+    def accepts(self, foreign: Mapping[str, Any]) -> bool:
+        """Whether the configuration is of that class and this modality."""
+        return "modalities" in foreign and foreign.get("supported_modality") == self.kind
+
+    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Data2VecConfig:
+        """Our configuration.
+
+        Raises:
+            ValueError: if a field is missing, or changes the computation in a way that we lack.
+        """
+        model = ForeignConfig(foreign, "model")
+        own = model.section("modalities").section(self.kind.lower())
+        encoder = _encoder(model)
+        adapter = self.reader.adapter(own, encoder, shapes, f"modality_encoders.{self.kind}")
+        noise_std = own.get("mask_noise_std")
+        config = Data2VecConfig(
+            encoder=encoder,
+            adapters={self.modality: adapter},
+            predictors={self.modality: _decoder(own.section("decoder"), noise_std, self.reader.decoder_init)},
+            maskers={self.modality: _with_channels(self.reader.masker(own), own, encoder.block.dim)},
+            targets=_targets(model),
+            teacher=_teacher(model, own),
+            loss=RegressionLoss(beta=model.get("loss_beta"), scale=model.get("loss_scale")),
+            num_masks=model.get("clone_batch"),
+            regression_weight=model.get("d2v_loss", 1.0),
+            cls_weight=model.get("cls_loss"),
+            pixel_weight=model.get("recon_loss"),
+            seed=model.get("seed", 1),
+        )
+        _refuse(model, own)
+        model.finish()
+        own.finish()
+        return config
+
+    def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
+        """Where a file of this model keeps its tensors."""
+        theirs = f"modality_encoders.{self.kind}"
+        ours = f"student.adapters.{self.modality}"
+        block, adapter = config.encoder.block, config.adapters[self.modality]
+        context: ContextConfig | None = getattr(adapter, "context", None)
+        rules: list[Rule] = self.reader.rules(config, theirs, ours)
+        for i in range(config.encoder.depth):
+            rules += block_rules(f"blocks.{i}", f"student.encoder.blocks.{i}", block)
+        for i in range(context.depth if context else 0):
+            rules += block_rules(f"{theirs}.context_encoder.blocks.{i}", f"{ours}.context.blocks.{i}", block)
+        if context is not None and context.norm:
+            rules += both(f"{theirs}.context_encoder.norm", f"{ours}.context.norm_in")
+        if config.encoder.norm_out:
+            rules += both("norm", "student.encoder.norm_out")
+        rules += self._common(config, theirs, ours)
+        encoder_only = f"adapters.{self.modality}" in config.teacher.leave_out
+        return Layout(KeyTable(rules), teacher_prefix="_ema.", teacher_strip="blocks." if encoder_only else "")
+
+    def _common(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
+        adapter = config.adapters[self.modality]
+        rules: list[Rule] = []
+        alibi: AlibiConfig | None = getattr(adapter, "alibi", None)
+        if alibi is not None:
+            context: ContextConfig | None = getattr(adapter, "context", None)
+            layers = config.encoder.depth + (context.depth if context else 0) if alibi.per_layer else 1
+            heads = config.encoder.block.num_heads if alibi.per_head else 1
+            rules.append(
+                Reshape(f"{theirs}.alibi_scale", f"{ours}.bias.scale", (layers, 1, heads, 1, 1), (layers, heads))
+            )
+        if getattr(adapter, "extra_tokens", 0):
+            rules.append(Rename(f"{theirs}.extra_tokens", f"{ours}.extra_tokens.tokens"))
+        decoder = config.predictors[self.modality]
+        assert isinstance(decoder, ConvDecoderConfig)
+        predictor = f"predictors.{self.modality}.decoder"
+        for i in range(decoder.num_layers):
+            rules += both(f"{theirs}.decoder.blocks.{i}.0", f"{predictor}.convs.{i}")
+        for i in range(decoder.projection_layers):
+            place = f".{2 * i}" if decoder.projection_layers > 1 else ""
+            rules += both(f"{theirs}.decoder.proj{place}", f"{predictor}.proj.{2 * i}")
+        if config.pixel_weight:
+            rules += both("recon_proj", f"pixel_heads.{self.modality}")
+        return rules
+
+
+class ModalityReader(Protocol):
+    """What a modality adds to the common part."""
+
+    @property
+    def decoder_init(self) -> Scheme | None:
+        """How the decoder's projection starts."""
+        ...
+
+    def adapter(
+        self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str
+    ) -> AdapterConfig:
+        """The adapter's configuration."""
+        ...
+
+    def masker(self, own: ForeignConfig) -> Masker:
+        """The masker that published pretraining used."""
+        ...
+
+    def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
+        """Key table of the front end and the positions."""
+        ...
+
+
+def both(theirs: str, ours: str) -> list[Rule]:
+    """Rules of a weight and a bias."""
+    return [Rename(f"{theirs}.{part}", f"{ours}.{part}") for part in ("weight", "bias")]
+
+
+def block_rules(theirs: str, ours: str, block: BlockConfig) -> list[Rule]:
+    """Rules of a block whose queries, keys and values are one matrix."""
+    pairs = [("attn.qkv", "attn.qkv"), ("attn.proj", "attn.proj"), ("mlp.fc1", "mlp.0"), ("mlp.fc2", "mlp.3")]
+    if block.norm_affine:
+        pairs += [("norm1", "norm1"), ("norm2", "norm2")]
+    return [rule for a, b in pairs for rule in both(f"{theirs}.{a}", f"{ours}.{b}")]
+
+
+def read_context(own: ForeignConfig, encoder: EncoderConfig, *, always: bool) -> ContextConfig | None:
+    """Prenet blocks and the norm in front of them.
+
+    Args:
+        own: the modality's section.
+        encoder: the shared blocks.
+        always: whether the norm exists without prenet blocks (images and speech).
+    """
+    depth = own.get("prenet_depth")
+    norm = encoder.block.norm == "post" and (always or depth > 0)
+    context = ContextConfig(
+        depth=depth,
+        norm=norm,
+        dropout=own.get("prenet_dropout") if always or depth > 0 else 0.0,
+        layer_drop=own.get("prenet_layerdrop"),
+        drop_path=(own.get("start_drop_path_rate"), own.get("end_drop_path_rate")),
+    )
+    return context if norm or depth else None
+
+
+def read_alibi(own: ForeignConfig, *, axes: int) -> AlibiConfig | None:
+    """The distance bias, if it is on."""
+    own.ignore("alibi_max_pos", "num_alibi_heads", "model_depth")
+    own.refuse_unless("learned_alibi", False, why="a learned bias table never worked in the original")
+    values = AlibiConfig(
+        per_head=own.get("learned_alibi_scale_per_head"),
+        per_layer=own.get("learned_alibi_scale_per_layer"),
+        scale=own.get("alibi_scale"),
+        learned=own.get("learned_alibi_scale"),
+        distance=own.get("alibi_distance", "manhattan"),
+    )
+    own.refuse_unless("alibi_dims", axes)
+    return values if own.get("use_alibi_encoder") else None
+
+
+def read_noise(own: ForeignConfig) -> float:
+    """The noise at hidden positions that are kept."""
+    noise = float(own.get("mask_noise_std"))
+    return 0.0 if own.get("encoder_zero_mask") else noise
+
+
+def _encoder(model: ForeignConfig) -> EncoderConfig:
+    dim = model.get("embed_dim")
+    pre = model.get("layer_norm_first")
+    block = BlockConfig(
+        dim=dim,
+        num_heads=model.get("num_heads"),
+        hidden_dim=int(dim * model.get("mlp_ratio")),
+        norm="pre_lossy" if pre else "post",
+        norm_eps=model.get("norm_eps"),
+        norm_affine=model.get("norm_affine"),
+        attention_dropout=model.get("attention_dropout"),
+        projection_dropout=model.get("encoder_dropout"),
+        activation_dropout=model.get("activation_dropout"),
+        branch_dropout=model.get("activation_dropout"),
+        dropout=model.get("post_mlp_drop"),
+    )
+    return EncoderConfig(
+        block=block,
+        depth=model.get("depth"),
+        drop_path=(model.get("start_drop_path_rate"), model.get("end_drop_path_rate")),
+        norm_out=pre,
+        dropout=model.get("dropout_input"),
+        layer_drop=model.get("layerdrop"),
+        init="xavier" if model.get("mae_init") else "normal",
+    )
+
+
+def _decoder(decoder: ForeignConfig, noise_std: float, init: Scheme | None) -> ConvDecoderConfig:
+    for field in ("add_positions_masked", "add_positions_all"):
+        decoder.refuse_unless(field, False)
+    decoder.ignore("final_layer_norm")  # in one published file, but not a field of the code that read it
+    config = ConvDecoderConfig(
+        decoder_dim=decoder.get("decoder_dim"),
+        num_layers=decoder.get("decoder_layers"),
+        kernel_size=decoder.get("decoder_kernel"),
+        groups=decoder.get("decoder_groups"),
+        residual=decoder.get("decoder_residual"),
+        projection_layers=decoder.get("projection_layers"),
+        projection_ratio=decoder.get("projection_ratio"),
+        noise_std=noise_std,
+        dropout=decoder.get("input_dropout"),
+        init=init,
+    )
+    decoder.finish()
+    return config
+
+
+def _with_channels(masker: Masker, own: ForeignConfig, dim: int) -> Masker:
+    prob, length = own.get("mask_channel_prob"), own.get("mask_channel_length")
+    if prob == 0:
+        return masker
+    channels = SpanMasker(mask_prob=prob, mask_length=length, min_masks=0)
+    return ChannelMasker(positions=masker, channels=channels, dim=dim)
+
+
+def _targets(model: ForeignConfig) -> TargetsConfig:
+    each: list[TargetNorm] = [
+        norm for norm in ("batch", "instance", "layer") if model.get(f"{norm}_norm_target_layer")
+    ]
+    after: list[TargetNorm] = [norm for norm in ("layer", "instance") if model.get(f"{norm}_norm_targets")]
+    return TargetsConfig(
+        layers=model.get("average_top_k_layers"),
+        kind="block" if model.get("end_of_block_targets") else "ffn",
+        each=tuple(each),
+        after=tuple(after),
+    )
+
+
+def _teacher(model: ForeignConfig, own: ForeignConfig) -> TeacherConfig:
+    schedule = EMASchedule(
+        model.get("ema_decay"), end=model.get("ema_end_decay"), anneal=model.get("ema_anneal_end_step")
+    )
+    has_front = own.get("ema_local_encoder")
+    if model.get("ema_encoder_only"):
+        leave_out = ("adapters.*", *(("encoder.norm_out",) if model.get("layer_norm_first") else ()))
+        return TeacherConfig(schedule=schedule, leave_out=leave_out)
+    return TeacherConfig(schedule=schedule, leave_out=() if has_front else ("adapters.*.front",))
+
+
+def _refuse(model: ForeignConfig, own: ForeignConfig) -> None:
+    model.ignore("ema_same_dtype", "log_norms", "max_update", "decoder_group", "modalities", "supported_modality")
+    model.ignore("min_target_var", "min_pred_var")  # the stop rule belongs to the run, not to the model
+    model.refuse_unless("shared_decoder", None)
+    model.refuse_unless("skip_ema", False, why="without a teacher there is nothing to pretrain")
+    own.ignore("type", "remove_masks", "mask_prob_min")
+    own.refuse_unless("mask_prob_min", None, why="a mask ratio drawn for each batch is not built")
+    own.refuse_unless("keep_masked_pct", 0, 0.0, why="hidden positions that stay visible are not built")

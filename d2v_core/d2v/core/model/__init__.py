@@ -1,0 +1,46 @@
+"""The composition: batches, adapters, backbone, predictors and the training step."""
+
+from d2v.core.model.adapter import ExtraTokens, MaskToken, ModalityAdapter
+from d2v.core.model.backbone import Backbone, Encodes
+from d2v.core.model.batch import Batch, Encoded, Local, Tokens
+from d2v.core.model.batcher import MultimaskBatcher
+from d2v.core.model.composition import Data2Vec, StepOutput
+from d2v.core.model.config import (
+    AlibiConfig,
+    BlockConfig,
+    ContextConfig,
+    ConvDecoderConfig,
+    Data2VecConfig,
+    EncoderConfig,
+    MaskedHeadConfig,
+    TargetsConfig,
+    TeacherConfig,
+)
+from d2v.core.model.predictors import MaskedHead, Predictor, VisibleDecoder
+
+__all__ = [
+    "AlibiConfig",
+    "Backbone",
+    "Batch",
+    "BlockConfig",
+    "ContextConfig",
+    "ConvDecoderConfig",
+    "Data2Vec",
+    "Data2VecConfig",
+    "Encoded",
+    "EncoderConfig",
+    "Encodes",
+    "ExtraTokens",
+    "Local",
+    "MaskToken",
+    "MaskedHead",
+    "MaskedHeadConfig",
+    "ModalityAdapter",
+    "MultimaskBatcher",
+    "Predictor",
+    "StepOutput",
+    "TargetsConfig",
+    "TeacherConfig",
+    "Tokens",
+    "VisibleDecoder",
+]

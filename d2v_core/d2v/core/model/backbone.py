@@ -1,0 +1,178 @@
+"""Encoder and adapters: where all compositions meet.
+
+The same lines serve data2vec 2.0 (hidden positions are dropped) and 1.0 (they are replaced), pretraining, the teacher and
+feature extraction.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2v.core.masks import Mask
+from d2v.core.model.adapter import ModalityAdapter, repeat_rows
+from d2v.core.model.batch import Batch, Encoded, Local, Tokens, pick
+from d2v.core.model.batcher import MultimaskBatcher
+from d2v.core.nn import LayerSink, TransformerEncoder
+
+
+class Encodes(Protocol):
+    """An encoder that can be trained with `Data2Vec`: its own, or anybody else's behind this one method."""
+
+    def encode(
+        self,
+        batch: Batch,
+        mask: Mask | None = None,
+        *,
+        local: Local | None = None,
+        tokens: Tokens | None = None,
+        sink: LayerSink | None = None,
+    ) -> Encoded:
+        """Encode a batch; mask None = features. `local` and `tokens` are earlier results to start from, if given."""
+        ...
+
+
+class Backbone(nn.Module):
+    """Modality adapters over one shared encoder.
+
+    Args:
+        adapters: by modality.
+        encoder: the shared blocks.
+        visible_only: True = hidden positions are dropped (2.0 pretraining); False = they are replaced and kept (1.0, and
+            fine-tuning with masks).
+
+    >>> from d2v.vision import ImageAdapterConfig
+    >>> from d2v.core.model import BlockConfig, EncoderConfig
+    >>> config = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=2)
+    >>> adapter = ImageAdapterConfig(image_size=8, patch_size=4).build(config)
+    >>> backbone = Backbone({"vision": adapter}, config.build())
+    >>> backbone.encode(Batch(source=torch.zeros(2, 3, 8, 8))).x.shape
+    torch.Size([2, 5, 16])
+    """
+
+    def __init__(
+        self, adapters: Mapping[str, ModalityAdapter], encoder: TransformerEncoder, *, visible_only: bool = True
+    ) -> None:
+        super().__init__()
+        self.adapters = nn.ModuleDict(dict(adapters))
+        self.encoder = encoder
+        self.visible_only = visible_only
+
+    def adapter(self, modality: str | None) -> ModalityAdapter:
+        """The adapter of a modality; None = the only one."""
+        return pick(self.adapters, modality, "adapter")  # type: ignore[arg-type, return-value]
+
+    def blocks(self, modality: str | None = None) -> list[nn.Module]:
+        """Context blocks, then encoder blocks: the order of layer decay and freezing."""
+        context = self.adapter(modality).context
+        return [*(context.blocks if context is not None else ()), *self.encoder.blocks]
+
+    def tokens(self, batch: Batch, local: Local | None = None, mask: Mask | None = None) -> Tokens:
+        """Input of the shared encoder (SPEC 4.1): positions, masking, extra tokens, context.
+
+        Args:
+            batch: b samples.
+            local: its local features, if they are there already.
+            mask: `(b m) t`, or None = nothing is masked.
+
+        Returns:
+            Tokens of b or (b m) rows.
+
+        Raises:
+            ValueError: if the mask does not fit, or hides different counts where hidden positions are dropped.
+        """
+        adapter = self.adapter(batch.modality)
+        local = adapter.front(batch) if local is None else local
+        local = attrs.evolve(local, x=adapter.dropout(local.x))
+        x, padding, position = local.x, local.padding, None
+        _check(mask, local)
+        dropped = mask if self.visible_only else None
+        if mask is not None and dropped is None:
+            x = adapter.corrupt(batch, local, mask)
+            padding = None if padding is None else repeat_rows(padding, x.shape[0])
+        if adapter.zero_padding and padding is not None:
+            x = x.masked_fill(padding[..., None], 0)
+        offset = None if adapter.positions is None else adapter.positions(x, dropped)
+        if dropped is None:
+            x = x if offset is None else x + offset
+        else:
+            batcher, position = MultimaskBatcher(dropped), dropped.visible
+            x = batcher.visible(x) if offset is None else batcher.visible(x) + batcher.visible(offset)
+            padding = None if padding is None else batcher.visible(padding)
+        if padding is not None and not padding.any():
+            padding = None
+        return self._with_context(
+            adapter, Tokens(x=x, padding=padding, position=position, num_extra=0, grid=local.grid)
+        )
+
+    @staticmethod
+    def _with_context(adapter: ModalityAdapter, tokens: Tokens) -> Tokens:
+        if adapter.extra_tokens is not None:
+            extra = adapter.extra_tokens()
+            x = torch.cat([extra.to(tokens.x.dtype).expand(tokens.x.shape[0], -1, -1), tokens.x], 1)
+            padding = None if tokens.padding is None else F.pad(tokens.padding, (extra.shape[1], 0), value=False)
+            tokens = attrs.evolve(tokens, x=x, padding=padding, num_extra=extra.shape[1])
+        if adapter.bias is not None:
+            tokens = attrs.evolve(tokens, bias=adapter.bias(tokens))
+        if adapter.context is None:
+            return tokens
+        x = adapter.context(tokens.x, padding=tokens.padding, bias=tokens.bias)
+        return attrs.evolve(tokens, x=x, num_context=len(adapter.context.blocks))
+
+    def encode(
+        self,
+        batch: Batch,
+        mask: Mask | None = None,
+        *,
+        local: Local | None = None,
+        tokens: Tokens | None = None,
+        sink: LayerSink | None = None,
+    ) -> Encoded:
+        """Encode a batch.
+
+        Args:
+            batch: b samples.
+            mask: `(b m) t`; None = features of everything.
+            local: local features to start from.
+            tokens: tokens to start from; their bias is used unless the adapter has its own.
+            sink: receives layer results of the shared encoder.
+
+        Returns:
+            Encoded rows, b or (b m).
+
+        Raises:
+            ValueError: if the mask, the padding or the bias does not fit.
+        """
+        if tokens is None:
+            local = self.adapter(batch.modality).front(batch) if local is None else local
+            tokens = self.tokens(batch, local, mask)
+        elif (own := self._own_bias(batch.modality)) is not None:
+            tokens = attrs.evolve(tokens, bias=own(tokens))
+        bias, first = tokens.bias, tokens.num_context
+        x: Tensor = self.encoder(
+            tokens.x,
+            padding=tokens.padding,
+            bias=None if bias is None else lambda layer: bias(first + layer),
+            num_extra=tokens.num_extra,
+            sink=sink,
+        )
+        return Encoded(x=x, padding=tokens.padding, num_extra=tokens.num_extra, grid=tokens.grid, local=local)
+
+    def _own_bias(self, modality: str | None) -> nn.Module | None:
+        adapter = self.adapter(modality)
+        return None if adapter is None else adapter.bias  # a teacher may lack the whole adapter
+
+
+def _check(mask: Mask | None, local: Local) -> None:
+    if mask is None:
+        return
+    rows, length = mask.hidden.shape
+    samples, positions = local.x.shape[:2]
+    if length != positions or rows != samples * mask.num_masks:
+        raise ValueError(
+            f"a mask of {rows} rows and {length} positions with num_masks={mask.num_masks} does not fit {samples} samples "
+            f"of {positions} positions"
+        )

@@ -1,0 +1,139 @@
+"""The values that pass between the parts of a model.
+
+All tensors are batch first. They say nothing of how they were made.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import attrs
+import torch
+from attrs import field, frozen
+from torch import Tensor
+
+from d2v.core.masks import Mask
+from d2v.core.nearest import nearest
+
+_Part = TypeVar("_Part")
+
+
+@frozen(kw_only=True, eq=False)
+class Batch:
+    """Samples as a data set gives them.
+
+    Args:
+        source: raw input, `b ...`: images `b c h w`, waveforms `b s`, token ids `b t`.
+        padding: Bool `b raw` over the raw samples or tokens, True = padding; None = no padding (text: told by the ids).
+        ids: Long `b`, the samples' own numbers, from which masks are drawn; None = the place in the batch.
+        mask: given mask; it wins over the model's masker.
+        view: the teacher's input in place of `source`.
+        labels: the task's labels.
+        label_lengths: the task's label lengths, Long `b`.
+        modality: name of the adapter; None where a model has one only.
+
+    Raises:
+        ValueError: if `padding` is not Bool or does not fit `source`.
+
+    >>> Batch(source=torch.zeros(2, 3, 8, 8)).size
+    2
+    """
+
+    source: Tensor
+    padding: Tensor | None = field(default=None)
+    ids: Tensor | None = None
+    mask: Mask | None = None
+    view: Tensor | None = None
+    labels: Tensor | None = None
+    label_lengths: Tensor | None = None
+    modality: str | None = None
+
+    @padding.validator
+    def _check_padding(self, _: object, padding: Tensor | None) -> None:
+        if padding is None:
+            return
+        if padding.dtype != torch.bool or padding.shape != self.source.shape[:2]:
+            raise ValueError(
+                f"padding must be Bool {tuple(self.source.shape[:2])} like the source, True = padding, "
+                f"not {padding.dtype} {tuple(padding.shape)}"
+            )
+
+    @property
+    def size(self) -> int:
+        """b, the number of samples."""
+        return self.source.shape[0]
+
+    def seen_by_teacher(self) -> "Batch":
+        """The same samples with the teacher's view as their source."""
+        return self if self.view is None else attrs.evolve(self, source=self.view, view=None)
+
+
+@frozen(kw_only=True, eq=False)
+class Local:
+    """What a front end makes of a batch, once a sample and with nothing masked.
+
+    Args:
+        x: `b t d`.
+        padding: Bool `b t`, True = padding, or None.
+        grid: (t,) or (h, w), the layout of the positions.
+    """
+
+    x: Tensor
+    padding: Tensor | None
+    grid: tuple[int, ...]
+
+
+@frozen(kw_only=True, eq=False)
+class Tokens:
+    """What the shared encoder receives; rows are ordered (b m).
+
+    Args:
+        x: `(b m) (e+k) d`, k = t or the v visible positions.
+        padding: Bool `(b m) (e+k)`, True = padding, or None.
+        position: Long `(b m) k`, the position of each token; None = all in order.
+        num_extra: e, extra tokens in front.
+        grid: (t,) or (h, w), the layout of all positions.
+        bias: layer to attention bias, or None; layers count context blocks first.
+        num_context: blocks that have already run.
+    """
+
+    x: Tensor
+    padding: Tensor | None
+    position: Tensor | None
+    num_extra: int
+    grid: tuple[int, ...]
+    bias: Callable[[int], Tensor | None] | None = None
+    num_context: int = 0
+
+
+@frozen(kw_only=True, eq=False)
+class Encoded:
+    """What the encoder returns.
+
+    Args:
+        x: `(b m) (e+k) d`.
+        padding: Bool `(b m) (e+k)`, True = padding, or None.
+        num_extra: e, extra tokens in front.
+        grid: (t,) or (h, w), the layout of all positions.
+        local: the local features that the tokens were made of, or None where the encoder has none to show.
+    """
+
+    x: Tensor
+    padding: Tensor | None
+    num_extra: int
+    grid: tuple[int, ...]
+    local: Local | None = None
+
+
+def pick(parts: Mapping[str, _Part], modality: str | None, what: str) -> _Part:
+    """The part of one modality; without a name, the only one.
+
+    Raises:
+        ValueError: if there is no such part, or several and no name.
+    """
+    if modality is None:
+        if len(parts) != 1:
+            raise ValueError(f"the model has {what}s for {', '.join(parts)}; name one in Batch.modality")
+        return next(iter(parts.values()))
+    if modality not in parts:
+        raise ValueError(f"no {what} for modality {modality!r}, only {', '.join(parts)}{nearest(modality, parts)}")
+    return parts[modality]

@@ -1,0 +1,233 @@
+"""One training step of data2vec, 2.0 or 1.0, over any encoder.
+
+The student predicts, at the positions it does not see, what the teacher makes of the whole input. Neither a version nor a
+modality's name is branched on: the parts that are put together decide.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from attrs import define, field
+from torch import Tensor, nn
+
+from d2v.core.loss import RegressionLoss
+from d2v.core.masks import Draw, Mask, Masker
+from d2v.core.model.adapter import ModalityAdapter
+from d2v.core.model.backbone import Backbone, Encodes
+from d2v.core.model.batch import Batch, Encoded, Local, pick
+from d2v.core.model.batcher import MultimaskBatcher
+from d2v.core.model.predictors import Predictor
+from d2v.core.nn import LayerSink
+from d2v.core.teacher import EMATeacher, TargetAverager
+
+Start = Literal["raw", "local", "tokens"]
+
+
+@define(kw_only=True, eq=False)
+class StepOutput:
+    """What a training step gives to its loop.
+
+    Args:
+        loss_sum: the loss as a sum, a float32 scalar; minimise sum(loss_sum) / sum(sample_size).
+        sample_size: its count.
+        metrics: name to (sum, count).
+        predictions: `n d` at the hidden positions.
+        targets: `n d` at the hidden positions.
+        mask: the mask of the step.
+    """
+
+    loss_sum: Tensor
+    sample_size: int
+    metrics: dict[str, tuple[Tensor, int]] = field(factory=dict)
+    predictions: Tensor | None = None
+    targets: Tensor | None = None
+    mask: Mask | None = None
+
+
+class Data2Vec(nn.Module):
+    """Student, teacher, predictors and losses (data2vec 2.0, section 3; data2vec 1.0, section 3).
+
+    loss_sum = regression_weight R + cls_weight n C + pixel_weight Q with n = hidden positions of all rows, R = loss over
+    hidden positions, C = loss between the last extra token and the mean of the targets, summed over rows (so it grows with the
+    rows of a worker: the published definition), Q = loss between `pixel_heads(predictions)` and the raw content.
+
+    Args:
+        student: a `Backbone`, or any other encoder with its `encode` method.
+        teacher: average of the student.
+        predictors: by modality.
+        maskers: by modality; may be empty where batches bring their masks.
+        targets: reads the teacher's layers.
+        loss: of predictions and targets.
+        num_masks: m, masked views of each sample.
+        regression_weight: of R.
+        cls_weight: of C; needs extra tokens.
+        pixel_weight: of Q; needs pixel heads.
+        pixel_heads: by modality, `n d` to `n p`.
+        seed: of the masks.
+
+    The teacher starts at the first stage from which on it has every part: the raw input (it has a front end), the student's
+    local features (it has none), or the student's own tokens of the clean input (it lacks positions, bias, extra tokens or
+    context, or the whole adapter). So `EMATeacher(leave_out=...)` alone decides.
+
+    Raises:
+        ValueError: if a class-token loss has no extra token, or a pixel loss no head.
+
+    See `examples/pretrain_images.py` for a whole composition.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: EMATeacher,
+        *,
+        predictors: Mapping[str, nn.Module],
+        maskers: Mapping[str, Masker],
+        targets: TargetAverager,
+        loss: RegressionLoss,
+        num_masks: int = 1,
+        regression_weight: float = 1.0,
+        cls_weight: float = 0.0,
+        pixel_weight: float = 0.0,
+        pixel_heads: Mapping[str, nn.Module] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.teacher = teacher
+        self.predictors = nn.ModuleDict(dict(predictors))
+        self.pixel_heads = nn.ModuleDict(dict(pixel_heads or {}))
+        self.maskers = dict(maskers)
+        self.targets = targets
+        self.loss = loss
+        self.num_masks = num_masks
+        self.regression_weight = regression_weight
+        self.cls_weight = cls_weight
+        self.pixel_weight = pixel_weight
+        self.seed = seed
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        if self.cls_weight and isinstance(self.student, Backbone):
+            for name, adapter in self.student.adapters.items():
+                if adapter.extra_tokens is None:
+                    raise ValueError(
+                        f"cls_weight={self.cls_weight}, but the {name!r} adapter has no extra token to learn from; "
+                        "set cls_weight=0 or add a class token"
+                    )
+        if self.pixel_weight and not self.pixel_heads:
+            raise ValueError(f"pixel_weight={self.pixel_weight} needs pixel_heads")
+
+    def forward(self, batch: Batch, *, update: int) -> StepOutput:
+        """One step.
+
+        Args:
+            batch: b samples.
+            update: finished updates; with the seed and the ids it decides the masks.
+
+        Returns:
+            The loss as sum and count; call `update_teacher` after the optimiser step.
+
+        Raises:
+            ValueError: if no position is hidden, or the mask does not fit the batch.
+        """
+        local = self._local(batch)
+        mask = self.mask(batch, local, update=update)
+        n = mask.index.shape[0]
+        if n == 0:
+            raise ValueError("the mask hides no position, so there is nothing to predict; raise the mask ratio")
+        encoded = self._encoder(self.student).encode(batch, mask, local=local)
+        predictor: Predictor = pick(self.predictors, batch.modality, "predictor")  # type: ignore[assignment]
+        predictions = predictor(encoded, mask)
+        self.encode_teacher(batch, local, sink=self.targets)
+        full_targets = self.targets.finish()
+        targets = MultimaskBatcher(mask).hidden(full_targets)
+        regression, sample_size = self.loss(predictions, targets)
+        terms = {"regression": self.regression_weight * regression}
+        if self.cls_weight:
+            terms["cls"] = self.cls_weight * n * self._class_token_loss(encoded, full_targets)
+        if self.pixel_weight:
+            terms["pixels"] = self.pixel_weight * self._pixel_loss(batch, predictions, mask)
+        return StepOutput(
+            loss_sum=torch.stack(list(terms.values())).sum(),
+            sample_size=sample_size,
+            metrics={name: (term.detach(), sample_size) for name, term in terms.items()},
+            predictions=predictions.detach(),
+            targets=targets,
+            mask=mask,
+        )
+
+    def mask(self, batch: Batch, local: Local | None = None, *, update: int) -> Mask:
+        """The given mask, or one drawn from (seed, update, ids).
+
+        Args:
+            batch: b samples.
+            local: its local features; without them the batch's own axes and padding are those of the positions.
+            update: finished updates.
+        """
+        if batch.mask is not None:
+            return batch.mask
+        masker = pick(self.maskers, batch.modality, "masker")
+        grid = tuple(batch.source.shape[1:]) if local is None else tuple(local.grid)
+        padding = batch.padding if local is None else local.padding
+        ids = torch.arange(batch.size, device=batch.source.device) if batch.ids is None else batch.ids
+        lengths = None if padding is None else (~padding).sum(1)
+        draw = Draw(seed=self.seed, update=update, ids=ids)
+        return masker(batch.size, grid, num_masks=self.num_masks, draw=draw, lengths=lengths)
+
+    @torch.no_grad()
+    def encode_teacher(self, batch: Batch, local: Local | None = None, *, sink: LayerSink) -> Encoded:
+        """Run the teacher on the clean input, or on the batch's view for it.
+
+        Args:
+            batch: b samples.
+            local: the student's local features of the batch, which a teacher without front end starts from.
+            sink: receives the teacher's layer results.
+        """
+        encoder = self._encoder(self.teacher.module)
+        seen = batch.seen_by_teacher()
+        start = self.teacher_start(batch.modality)
+        if start == "raw":
+            return encoder.encode(seen, sink=sink)
+        assert isinstance(self.student, Backbone)  # a teacher of any other encoder starts at the raw input
+        if local is None or seen is not batch:
+            local = self.student.adapter(batch.modality).front(seen)
+        if start == "local":
+            return encoder.encode(seen, local=local, sink=sink)
+        return encoder.encode(seen, tokens=self.student.tokens(seen, local), sink=sink)
+
+    def teacher_start(self, modality: str | None = None) -> Start:
+        """Where the teacher starts: at the raw input, the student's local features, or the student's tokens."""
+        student, teacher = self.student, self.teacher.module
+        if not isinstance(student, Backbone) or not isinstance(teacher, Backbone):
+            return "raw"
+        has, ours = teacher.adapter(modality), student.adapter(modality)
+        if has is None or any(_lacks(has, ours, part) for part in ("positions", "bias", "extra_tokens", "context")):
+            return "tokens"
+        return "local" if _lacks(has, ours, "front") else "raw"
+
+    def update_teacher(self, n: int) -> None:
+        """Let the teacher follow, right after the n-th optimiser step (n >= 1)."""
+        self.teacher.update(self.student, n)
+
+    def _local(self, batch: Batch) -> Local | None:
+        return self.student.adapter(batch.modality).front(batch) if isinstance(self.student, Backbone) else None
+
+    @staticmethod
+    def _encoder(module: nn.Module) -> Encodes:
+        return module  # type: ignore[return-value]  # a module with the method of the protocol
+
+    def _class_token_loss(self, encoded: Encoded, full_targets: Tensor) -> Tensor:
+        target = full_targets.mean(1)
+        token = encoded.x[:, encoded.num_extra - 1]
+        return self.loss.total(token, target.repeat_interleave(token.shape[0] // target.shape[0], 0))
+
+    def _pixel_loss(self, batch: Batch, predictions: Tensor, mask: Mask) -> Tensor:
+        assert isinstance(self.student, Backbone)
+        adapter: ModalityAdapter = self.student.adapter(batch.modality)
+        pixels = MultimaskBatcher(mask).hidden(adapter.pixels(batch))
+        return self.loss.total(pick(self.pixel_heads, batch.modality, "pixel head")(predictions), pixels)
+
+
+def _lacks(teacher: ModalityAdapter, student: ModalityAdapter, part: str) -> bool:
+    return getattr(teacher, part) is None and getattr(student, part) is not None

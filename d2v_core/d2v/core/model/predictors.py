@@ -1,0 +1,87 @@
+"""From the student's output to predictions at hidden positions.
+
+data2vec 2.0 and 1.0 differ in this object and in `Backbone.visible_only`, in nothing else.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from d2v.core.masks import Mask
+from d2v.core.model.batch import Encoded
+from d2v.core.model.batcher import MultimaskBatcher
+
+
+class Decoder(Protocol):
+    """A decoder over the whole grid, such as `ConvDecoder`."""
+
+    def __call__(self, x: Tensor, grid: tuple[int, ...], index: Tensor | None = None) -> Tensor:
+        """Predict `n d` at the flat positions `index` from `(b m) t d`."""
+        ...
+
+
+class Predictor(Protocol):
+    """Predicts the targets at the hidden positions."""
+
+    def __call__(self, encoded: Encoded, mask: Mask) -> Tensor:
+        """Predictions `n d`, in the order of `mask.index`."""
+        ...
+
+
+class VisibleDecoder(nn.Module):
+    """Predictor of 2.0: visible outputs back in place, noise elsewhere, then a decoder (data2vec 2.0, section 3.3).
+
+    Args:
+        decoder: such as `ConvDecoder`.
+        noise_std: standard deviation of the noise at hidden places; 0 = zeros.
+        dropout: on the visible outputs.
+
+    >>> from d2v.core.nn import ConvDecoder
+    >>> decoder = ConvDecoder(8, decoder_dim=4, num_layers=1, kernel_size=3)
+    >>> mask = Mask(hidden=torch.tensor([[True, False, True]]))
+    >>> encoded = Encoded(x=torch.zeros(1, 1, 8), padding=None, num_extra=0, grid=(3,))
+    >>> VisibleDecoder(decoder)(encoded, mask).shape
+    torch.Size([2, 8])
+    """
+
+    def __init__(self, decoder: nn.Module, *, noise_std: float = 0.0, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.noise_std = noise_std
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, encoded: Encoded, mask: Mask) -> Tensor:
+        """Predictions `n d`."""
+        x = self.dropout(encoded.x[:, encoded.num_extra :])
+        x = MultimaskBatcher(mask).scatter(x, noise_std=self.noise_std)
+        predictions: Tensor = self.decoder(x, encoded.grid, mask.index)
+        return predictions
+
+
+class MaskedHead(nn.Module):
+    """Predictor of 1.0: the outputs at hidden positions through a few linear layers, GELU between them.
+
+    Args:
+        dim: d.
+        num_layers: 0 = the outputs themselves, 1 = one linear layer, more = hidden layers of width `ratio` d.
+        ratio: hidden width as a multiple of d.
+
+    >>> mask = Mask(hidden=torch.tensor([[True, False, True]]))
+    >>> encoded = Encoded(x=torch.zeros(1, 3, 8), padding=None, num_extra=0, grid=(3,))
+    >>> MaskedHead(8, num_layers=2)(encoded, mask).shape
+    torch.Size([2, 8])
+    """
+
+    def __init__(self, dim: int, *, num_layers: int = 1, ratio: float = 2.0) -> None:
+        super().__init__()
+        widths = [dim, *[int(ratio * dim)] * (num_layers - 1), dim][: num_layers + 1]
+        parts: list[nn.Module] = []
+        for a, b in zip(widths, widths[1:], strict=False):
+            parts += [*([nn.GELU()] if parts else []), nn.Linear(a, b)]
+        self.layers = nn.Sequential(*parts)
+
+    def forward(self, encoded: Encoded, mask: Mask) -> Tensor:
+        """Predictions `n d`."""
+        predictions: Tensor = self.layers(MultimaskBatcher(mask).hidden(encoded.x[:, encoded.num_extra :]))
+        return predictions

@@ -1,0 +1,108 @@
+"""Attention with linear biases: scores fall with the distance between positions (Press et al. 2022).
+
+Distances are between original positions, so a row that keeps only its visible tokens needs no full table.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Placed(Protocol):
+    """Tokens that know where they lie.
+
+    Attributes:
+        position: Long `r k`, the position of each token; None = all in order.
+        grid: (t,) or (h, w), the layout of the positions.
+        num_extra: e, tokens in front that have no position.
+    """
+
+    @property
+    def position(self) -> Tensor | None: ...  # noqa: D102 - described in the class
+
+    @property
+    def grid(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def num_extra(self) -> int: ...  # noqa: D102
+
+
+class Alibi(nn.Module):
+    """Bias -m_h |i - j| s for head h, with s clamped from below at 0 (data2vec 2.0 speech models).
+
+    Args:
+        num_heads: h; slopes m_h are 2^(-8 (h+1) / H) for a power of two, interpolated otherwise.
+        num_layers: layers (context blocks first) with a scale of their own; 1 = all share one.
+        per_head: whether each head has a scale of its own.
+        scale: initial value of s.
+        learned: whether s is trained.
+        distance: between cells of a grid with two axes.
+
+    Raises:
+        ValueError: if `distance` is unknown.
+
+    >>> from types import SimpleNamespace
+    >>> bias = Alibi(2)(SimpleNamespace(position=torch.tensor([[0, 2, 3]]), grid=(4,), num_extra=0))
+    >>> bias(0)[0, 0]
+    tensor([[-0.0000, -0.1250, -0.1875],
+            [-0.1250, -0.0000, -0.0625],
+            [-0.1875, -0.0625, -0.0000]], grad_fn=<SelectBackward0>)
+    """
+
+    slopes: Tensor
+
+    def __init__(
+        self,
+        num_heads: int,
+        *,
+        num_layers: int = 1,
+        per_head: bool = True,
+        scale: float = 1.0,
+        learned: bool = True,
+        distance: Literal["manhattan", "euclidean"] = "manhattan",
+    ) -> None:
+        super().__init__()
+        if distance not in ("manhattan", "euclidean"):
+            raise ValueError(f'distance must be "manhattan" or "euclidean", not {distance!r}')
+        self.distance = distance
+        self.register_buffer("slopes", torch.tensor(_slopes(num_heads)), persistent=False)
+        shape = (num_layers, num_heads if per_head else 1)
+        self.scale = nn.Parameter(torch.full(shape, scale), requires_grad=learned)
+
+    def forward(self, tokens: Placed) -> Callable[[int], Tensor]:
+        """Compute the distances once, for all layers.
+
+        Args:
+            tokens: `r (e+k) d` with their positions; rows and columns of the extra tokens are zero.
+
+        Returns:
+            Layer to its bias `r h (e+k) (e+k)`, r = 1 if all positions are in order.
+        """
+        distance = F.pad(self._distances(tokens.position, tokens.grid), (tokens.num_extra, 0) * 2)
+        made: dict[int, Tensor] = {}
+
+        def bias(layer: int) -> Tensor:
+            row = layer if self.scale.shape[0] > 1 else 0
+            if row not in made:
+                slopes = self.slopes * self.scale[row].clamp(min=0)
+                made[row] = distance[:, None] * -slopes[:, None, None]
+            return made[row]
+
+        return bias
+
+    def _distances(self, position: Tensor | None, grid: tuple[int, ...]) -> Tensor:
+        if position is None:
+            position = torch.arange(math.prod(grid), device=self.slopes.device)[None]
+        axes = (position,) if len(grid) == 1 else (position // grid[1], position % grid[1])
+        apart = torch.stack([(axis[:, :, None] - axis[:, None, :]).abs().float() for axis in axes])
+        return apart.sum(0) if self.distance == "manhattan" else apart.square().sum(0).sqrt()
+
+
+def _slopes(num_heads: int) -> list[float]:
+    power = 2 ** math.floor(math.log2(num_heads))
+    first = [2 ** (-8 * (head + 1) / power) for head in range(power)]
+    return first if power == num_heads else first + _slopes(2 * power)[0 :: 2][: num_heads - power]

@@ -1,0 +1,110 @@
+"""Self-attention with an additive bias and key padding, in one fused kernel.
+
+It knows nothing of positions: whatever depends on them arrives as a bias.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+QKVBias = Literal["all", "qv", "none"]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, queries scaled by the inverse square root of the head width.
+
+    Args:
+        dim: d, the width.
+        num_heads: h, divides d.
+        qkv_bias: "all", "qv" (none on the keys, the form of the 1.0 image models) or "none".
+        dropout: on the attention weights.
+        projection_dropout: on the output.
+
+    Raises:
+        ValueError: if `num_heads` does not divide `dim`, or `qkv_bias` is unknown.
+
+    >>> Attention(8, num_heads=2)(torch.zeros(3, 5, 8)).shape
+    torch.Size([3, 5, 8])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_heads: int,
+        qkv_bias: QKVBias = "all",
+        dropout: float = 0.0,
+        projection_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if num_heads < 1 or dim % num_heads:
+            raise ValueError(f"num_heads={num_heads} does not divide dim={dim}; choose a divisor of the width")
+        if qkv_bias not in ("all", "qv", "none"):
+            raise ValueError(f'qkv_bias must be "all", "qv" or "none", not {qkv_bias!r}')
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias == "all")
+        self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias == "qv" else None
+        self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias == "qv" else None
+        self.proj = nn.Linear(dim, dim)
+        self.projection_dropout = nn.Dropout(projection_dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend over the tokens of each row.
+
+        Args:
+            x: `r k d`.
+            mask: what `attention_mask` returns: Bool (True = attend) or an additive bias, broadcast to `r h k k`.
+
+        Returns:
+            `r k d`.
+        """
+        rows, length, dim = x.shape
+        qkv = F.linear(x, self.qkv.weight, self._bias())
+        q, k, v = qkv.view(rows, length, 3, self.num_heads, dim // self.num_heads).permute(2, 0, 3, 1, 4)
+        if mask is not None and mask.is_floating_point():
+            mask = mask.to(q.dtype)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
+        projected: Tensor = self.proj(y.transpose(1, 2).flatten(2))
+        dropped: Tensor = self.projection_dropout(projected)
+        return dropped
+
+    def _bias(self) -> Tensor | None:
+        if self.q_bias is None or self.v_bias is None:
+            return self.qkv.bias
+        return torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+
+
+def attention_mask(x: Tensor, bias: Tensor | None, padding: Tensor | None) -> Tensor | None:
+    """One mask for the attention kernel out of an additive bias and key padding.
+
+    Args:
+        x: `r k d`, the tokens (for the check of shapes).
+        bias: `r h k k`, all but the last may be 1, or None.
+        padding: Bool `r k`, True = padding, or None.
+
+    Returns:
+        Bool `r 1 1 k` (True = attend), a float `r h k k` with -inf at padded keys, or None.
+
+    Raises:
+        ValueError: if a shape does not fit the tokens.
+    """
+    rows, length = x.shape[:2]
+    if bias is not None and (
+        bias.dim() != 4
+        or bias.shape[0] not in (1, rows)
+        or bias.shape[2] not in (1, length)
+        or bias.shape[3] != length
+    ):
+        raise ValueError(
+            f"attention bias has shape {tuple(bias.shape)}; {rows} rows of {length} tokens need "
+            f"(1 or {rows}, heads, {length}, {length})"
+        )
+    if padding is None:
+        return bias
+    if padding.shape != (rows, length):
+        raise ValueError(f"padding has shape {tuple(padding.shape)}; the tokens need ({rows}, {length})")
+    padded = padding[:, None, None, :]
+    return ~padded if bias is None else bias.masked_fill(padded, -torch.inf)

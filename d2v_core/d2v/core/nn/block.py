@@ -1,0 +1,135 @@
+"""The transformer block in the three norm forms that data2vec models come in.
+
+A block returns its feed-forward branch beside its output, because the teacher's targets are taken from that branch.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from d2v.core.nn.attention import Attention, QKVBias, attention_mask
+from d2v.core.nn.initialisation import initialise
+
+NormForm = Literal["post", "pre", "pre_lossy"]
+
+
+class TransformerBlock(nn.Module):
+    """Attention and feed-forward network with residuals.
+
+    With dp = drop path, g = layer scale and do = dropout:
+
+    - "post": a = LN1(x + dp(g1 attn(x))); f = g2 FFN(a); out = LN2(a + dp(do(f)))
+    - "pre": a = x + dp(g1 attn(LN1(x))); f = g2 FFN(LN2(a)); out = a + dp(do(f))
+    - "pre_lossy": as "pre", but out = f + dp(do(f)): the form that the original data2vec 2.0 code gives to pre-norm models,
+      in which the stream before the second residual is lost. It is there to load such checkpoints.
+
+    Args:
+        dim: d, the width.
+        num_heads: h, divides d.
+        hidden_dim: width of the feed-forward network; None = 4 d.
+        norm: "post" (2.0, and 1.0 speech and text), "pre" (1.0 images) or "pre_lossy".
+        norm_eps: of both norms.
+        norm_affine: whether the norms have weights.
+        qkv_bias: see `Attention`.
+        layer_scale: initial value of a learned factor for each channel of both branches; None = no such factor.
+        attention_dropout: on the attention weights.
+        projection_dropout: on the attention output.
+        activation_dropout: after the activation.
+        branch_dropout: after the second linear of the feed-forward network, inside the branch.
+        dropout: on the feed-forward branch before its residual.
+        drop_path: probability that a branch is left out, for each row.
+
+    Raises:
+        ValueError: if `norm` is unknown, a probability is outside [0, 1) or `num_heads` does not divide `dim`.
+
+    >>> out, branch = TransformerBlock(8, num_heads=2)(torch.zeros(3, 5, 8))
+    >>> out.shape, branch.shape
+    (torch.Size([3, 5, 8]), torch.Size([3, 5, 8]))
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_heads: int,
+        hidden_dim: int | None = None,
+        norm: NormForm = "post",
+        norm_eps: float = 1e-6,
+        norm_affine: bool = True,
+        qkv_bias: QKVBias = "all",
+        layer_scale: float | None = None,
+        attention_dropout: float = 0.0,
+        projection_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        branch_dropout: float = 0.0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if norm not in ("post", "pre", "pre_lossy"):
+            raise ValueError(f'norm must be "post", "pre" or "pre_lossy", not {norm!r}')
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path={drop_path} is not in [0, 1)")
+        self.norm = norm
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps, elementwise_affine=norm_affine)
+        self.attn = Attention(
+            dim,
+            num_heads=num_heads,
+            qkv_bias=qkv_bias,
+            dropout=attention_dropout,
+            projection_dropout=projection_dropout,
+        )
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps, elementwise_affine=norm_affine)
+        hidden_dim = hidden_dim or 4 * dim
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, hidden_dim),
+            nn.GELU(),
+            nn.Dropout(activation_dropout),
+            nn.Linear(hidden_dim, dim),
+            nn.Dropout(branch_dropout),
+        )
+        self.scale1 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
+        self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
+        self.dropout = nn.Dropout(dropout)
+        self.drop_path = drop_path
+        initialise(self, "normal")
+
+    def forward(
+        self, x: Tensor, bias: Tensor | None = None, padding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the block.
+
+        Args:
+            x: `r k d`.
+            bias: additive attention bias `r h k k`, r and h may be 1, or None (or what `attention_mask` made of it).
+            padding: Bool `r k`, True = padding, or None.
+
+        Returns:
+            (out, branch), both `r k d`: the block's output, and the feed-forward branch after layer scale and before
+            dropout, drop path and residual.
+        """
+        mask = attention_mask(x, bias, padding)
+        if self.norm == "post":
+            a = self.norm1(x + self._dropped(self._attend(x, mask)))
+            branch = self._feed(a)
+            return self.norm2(a + self._dropped(self.dropout(branch))), branch
+        a = x + self._dropped(self._attend(self.norm1(x), mask))
+        branch = self._feed(self.norm2(a))
+        residual = branch if self.norm == "pre_lossy" else a
+        return residual + self._dropped(self.dropout(branch)), branch
+
+    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        y: Tensor = self.attn(x, mask)
+        return y if self.scale1 is None else self.scale1 * y
+
+    def _feed(self, x: Tensor) -> Tensor:
+        y: Tensor = self.mlp(x)
+        return y if self.scale2 is None else self.scale2 * y
+
+    def _dropped(self, branch: Tensor) -> Tensor:
+        if not self.training or self.drop_path == 0:
+            return branch
+        keep = 1 - self.drop_path
+        kept = torch.empty(branch.shape[0], 1, 1, device=branch.device, dtype=branch.dtype).bernoulli_(keep)
+        return branch * kept / keep

@@ -1,0 +1,108 @@
+"""The light decoder of data2vec 2.0: a few grouped convolutions over the whole grid.
+
+It sees the visible outputs at their places and noise elsewhere, and is thrown away after pretraining.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvDecoder(nn.Module):
+    """Grouped convolutions with norm, GELU and residuals, then a projection (data2vec 2.0, section 3.3).
+
+    Layer: conv (kernel k, padding k // 2; an even kernel drops the last position), layer norm over channels without
+    weights, GELU; plus the layer's input where the number of channels is the same and `residual` is set.
+
+    Args:
+        dim: d, width of the input and of the prediction.
+        decoder_dim: channels of every convolution.
+        num_layers: number of convolutions.
+        kernel_size: k, along each axis of the grid.
+        groups: of each convolution, divides `dim` and `decoder_dim`.
+        dims: 1 for sequences, 2 for images and spectrograms.
+        residual: whether layers of equal width are residual.
+        projection_layers: linear layers of the projection, GELU between them.
+        projection_ratio: hidden width of the projection as a multiple of `decoder_dim`.
+
+    Raises:
+        ValueError: if `groups` does not divide a width, or `dims` is neither 1 nor 2.
+
+    >>> decoder = ConvDecoder(8, decoder_dim=4, num_layers=2, kernel_size=3, groups=2, dims=2)
+    >>> decoder(torch.zeros(5, 6, 8), (2, 3)).shape
+    torch.Size([5, 6, 8])
+    >>> decoder(torch.zeros(5, 6, 8), (2, 3), torch.tensor([0, 7, 29])).shape
+    torch.Size([3, 8])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        decoder_dim: int,
+        num_layers: int,
+        kernel_size: int,
+        groups: int = 1,
+        dims: int = 1,
+        residual: bool = True,
+        projection_layers: int = 1,
+        projection_ratio: float = 2.0,
+    ) -> None:
+        super().__init__()
+        if dims not in (1, 2):
+            raise ValueError(f"dims must be 1 or 2, not {dims}")
+        if dim % groups or decoder_dim % groups:
+            raise ValueError(f"groups={groups} must divide dim={dim} and decoder_dim={decoder_dim}")
+        conv = nn.Conv1d if dims == 1 else nn.Conv2d
+        self.dims = dims
+        self.residual = residual
+        self.convs = nn.ModuleList(
+            conv(
+                dim if layer == 0 else decoder_dim,
+                decoder_dim,
+                kernel_size,
+                padding=kernel_size // 2,
+                groups=groups,
+            )
+            for layer in range(num_layers)
+        )
+        widths = [decoder_dim if num_layers else dim, *[int(decoder_dim * projection_ratio)] * (projection_layers - 1)]
+        hidden = [part for a, b in zip(widths, widths[1:], strict=False) for part in (nn.Linear(a, b), nn.GELU())]
+        self.proj = nn.Sequential(*hidden, nn.Linear(widths[-1], dim))
+
+    def forward(self, x: Tensor, grid: tuple[int, ...], index: Tensor | None = None) -> Tensor:
+        """Predict.
+
+        Args:
+            x: `(b m) t d`, a vector at every position.
+            grid: (t,) or (h, w) with h w = t.
+            index: Long `n`, flat positions over `(b m) t` to project; None projects all.
+
+        Returns:
+            `n d`, or `(b m) t d` without an index.
+
+        Raises:
+            ValueError: if the grid does not hold t positions or does not have `dims` axes.
+        """
+        if len(grid) != self.dims or math.prod(grid) != x.shape[1]:
+            raise ValueError(f"grid {grid} does not lay out {x.shape[1]} positions along {self.dims} axes")
+        rows, length, _ = x.shape
+        x = x.unflatten(1, grid)
+        for conv in self.convs:
+            y = self._layer(conv, x)
+            x = y + x if self.residual and y.shape == x.shape else y
+        x = x.reshape(rows * length, -1)
+        if index is not None:
+            x = x.index_select(0, index)
+        out: Tensor = self.proj(x)
+        return out if index is not None else out.view(rows, length, -1)
+
+    @staticmethod
+    def _layer(conv: nn.Module, x: Tensor) -> Tensor:
+        # Channels stay last in memory: the permuted view is what channels-last convolutions want.
+        y: Tensor = conv(x.movedim(-1, 1)).movedim(1, -1)
+        for axis, size in enumerate(x.shape[1:-1], start=1):
+            y = y.narrow(axis, 0, size)
+        return F.gelu(F.layer_norm(y, y.shape[-1:]))

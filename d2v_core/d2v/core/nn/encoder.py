@@ -1,0 +1,98 @@
+"""A stack of transformer blocks that computes only what somebody wants.
+
+The same class is the shared encoder and a modality's context encoder (norm in front, dropout, prenet blocks).
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from d2v.core.nn.attention import attention_mask
+from d2v.core.nn.block import TransformerBlock
+from d2v.core.nn.sinks import LayerSink
+
+LayerBias = Callable[[int], Tensor | None]
+
+
+class TransformerEncoder(nn.Module):
+    """Norm in front, dropout, blocks, norm behind; each part may be absent.
+
+    Args:
+        blocks: the transformer blocks, possibly none.
+        norm_in: norm before the first block, or None.
+        norm_out: norm after the last block, or None.
+        dropout: after the norm in front.
+        layer_drop: probability in training that a block is skipped, for the whole batch.
+
+    >>> encoder = TransformerEncoder([TransformerBlock(8, num_heads=2) for _ in range(2)])
+    >>> encoder(torch.zeros(3, 5, 8)).shape
+    torch.Size([3, 5, 8])
+    """
+
+    def __init__(
+        self,
+        blocks: Iterable[TransformerBlock] = (),
+        *,
+        norm_in: nn.LayerNorm | None = None,
+        norm_out: nn.LayerNorm | None = None,
+        dropout: float = 0.0,
+        layer_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= layer_drop < 1:
+            raise ValueError(f"layer_drop={layer_drop} is not in [0, 1)")
+        self.norm_in = norm_in
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(blocks)
+        self.norm_out = norm_out
+        self.layer_drop = layer_drop
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        padding: Tensor | None = None,
+        bias: LayerBias | None = None,
+        num_extra: int = 0,
+        sink: LayerSink | None = None,
+    ) -> Tensor:
+        """Run the blocks that are needed.
+
+        Args:
+            x: `r (e+k) d`.
+            padding: Bool `r (e+k)`, True = padding, or None.
+            bias: layer (from 0) to its attention bias `r h (e+k) (e+k)`, or None.
+            num_extra: e, told to the sink.
+            sink: receives layer results; None = only the output is wanted.
+
+        Returns:
+            The output `r (e+k) d`; if the sink does not want it, the state after its last wanted layer.
+
+        Raises:
+            ValueError: if the sink wants a layer that the encoder does not have, or a shape does not fit.
+        """
+        if self.norm_in is not None:
+            x = self.norm_in(x)
+        x = self.dropout(x)
+        merged, mask = (), None
+        for layer in range(self._depth(sink)):
+            if self.training and self.layer_drop > 0 and torch.rand(()).item() < self.layer_drop:
+                continue
+            layer_bias = bias(layer) if bias is not None else None
+            if merged == () or merged[0] is not layer_bias:  # most models give one bias to all layers
+                merged, mask = (layer_bias,), attention_mask(x, layer_bias, padding)
+            x, branch = self.blocks[layer](x, mask)
+            if sink is not None and layer in sink.wants:
+                sink(layer, branch if sink.kind == "ffn" else x, num_extra)
+        if self.norm_out is not None and (sink is None or sink.output):
+            x = self.norm_out(x)
+        return x
+
+    def _depth(self, sink: LayerSink | None) -> int:
+        if sink is None:
+            return len(self.blocks)
+        missing = sorted(layer for layer in sink.wants if not 0 <= layer < len(self.blocks))
+        if missing:
+            raise ValueError(f"layer {missing[0]} is wanted of an encoder with {len(self.blocks)} blocks (from 0)")
+        return len(self.blocks) if sink.output else max(sink.wants, default=-1) + 1

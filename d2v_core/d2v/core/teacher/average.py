@@ -1,0 +1,134 @@
+"""The teacher: a moving average of a module or of a part of it.
+
+It works for any `nn.Module` and knows nothing of masks, modalities or losses.
+"""
+
+import copy as copying
+import re
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from d2v.core.nearest import nearest
+
+
+class EMATeacher(nn.Module):
+    """Moving average of a student in float32, always in eval mode, without gradients (data2vec, section 3.2).
+
+    After the n-th optimiser step: teacher = decay * teacher + (1 - decay) * student with decay = schedule(n). Trainable
+    parameters of the student are averaged; its buffers, frozen parameters and the parts named by `copy` are copied. A decay of
+    1 leaves the teacher as it is. The average is one foreach operation on local shards, so it works on sharded parameters.
+    The teacher keeps no reference to the student.
+
+    Args:
+        student: the module to follow; the teacher starts as its copy.
+        schedule: n -> decay, usually an `EMASchedule`.
+        leave_out: patterns of modules or parameters that the teacher does not have; they become None.
+        copy: patterns of modules or parameters that are copied instead of averaged.
+
+    A pattern is a dotted name; each part may hold wildcards, and "*" stands for one part: "adapters.*.front".
+
+    Raises:
+        ValueError: if a pattern matches nothing.
+
+    >>> student = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    >>> teacher = EMATeacher(student, lambda n: 0.5, leave_out=["1"])
+    >>> before = teacher.module[0].bias.clone()
+    >>> _ = student[0].bias.data.add_(1.0)
+    >>> teacher.update(student, 1)
+    >>> torch.allclose(teacher.module[0].bias, before + 0.5), teacher.module[1]
+    (True, None)
+    """
+
+    module: nn.Module
+
+    def __init__(
+        self,
+        student: nn.Module,
+        schedule: Callable[[int], float],
+        *,
+        leave_out: Iterable[str] = (),
+        copy: Iterable[str] = (),
+    ) -> None:
+        super().__init__()
+        self.schedule = schedule
+        parts: dict[str, object] = dict(student.named_modules(remove_duplicate=False))
+        parts |= dict(student.named_parameters(remove_duplicate=False))
+        # deepcopy looks an object up in its memo first: a left-out part is replaced by None and never copied.
+        absent = {id(parts[name]): None for name in _matching(leave_out, parts)}
+        self.module = copying.deepcopy(student, absent).float().requires_grad_(False).eval()  # type: ignore[arg-type]
+        self._copied = tuple(_matching(copy, parts))
+
+    def train(self, mode: bool = True) -> "EMATeacher":
+        """Stay in eval mode, whatever the model around it does."""
+        return super().train(False)
+
+    def forward(self, *args: object, **kwargs: object) -> object:
+        """Call the averaged module."""
+        return self.module(*args, **kwargs)
+
+    @torch.no_grad()
+    def update(self, student: nn.Module, n: int) -> None:
+        """Follow the student.
+
+        Args:
+            student: the module that the teacher was made from.
+            n: finished updates, at least 1; call right after the optimiser step.
+
+        Raises:
+            ValueError: if n < 1, the schedule gives a decay outside [0, 1], or the student lacks a part of the teacher.
+        """
+        if n < 1:
+            raise ValueError(f"n={n}: the teacher is updated after an optimiser step, so n starts at 1")
+        decay = self.schedule(n)
+        if not 0 <= decay <= 1:
+            raise ValueError(f"the schedule gives decay {decay} at update {n}; it must be in [0, 1]")
+        if decay == 1:
+            return
+        averaged, copied = self._pairs(student)
+        if averaged:
+            ours, theirs = zip(*averaged, strict=True)
+            torch._foreach_lerp_(ours, theirs, 1 - decay)
+        if copied:
+            ours, theirs = zip(*copied, strict=True)
+            torch._foreach_copy_(ours, theirs)
+
+    def _pairs(self, student: nn.Module) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+        averaged, copied = [], []
+        parameters = dict(student.named_parameters(remove_duplicate=False))
+        buffers = dict(student.named_buffers(remove_duplicate=False))
+        for name, ours in self.module.named_parameters():
+            theirs = _find(parameters, name)
+            pair = (_local(ours), _local(theirs).to(ours.dtype))
+            keep = theirs.requires_grad and not any(_below(name, part) for part in self._copied)
+            (averaged if keep else copied).append(pair)
+        copied += [(_local(ours), _local(_find(buffers, name))) for name, ours in self.module.named_buffers()]
+        return averaged, copied
+
+
+def _find(tensors: dict[str, Tensor], name: str) -> Tensor:
+    if name not in tensors:
+        raise ValueError(f"the student has no {name!r}, which the teacher averages; was the student changed after it?")
+    return tensors[name]
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """This rank's shard of a sharded tensor; the tensor itself otherwise."""
+    to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
+    return tensor if to_local is None else to_local()
+
+
+def _below(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+def _matching(patterns: Iterable[str], parts: dict[str, object]) -> list[str]:
+    found = []
+    for pattern in patterns:
+        regex = re.compile(re.escape(pattern).replace(r"\*", "[^.]*"))
+        names = [name for name in parts if regex.fullmatch(name)]
+        if not names:
+            raise ValueError(f"no part of the student matches {pattern!r}{nearest(pattern, parts)}")
+        found += names
+    return found

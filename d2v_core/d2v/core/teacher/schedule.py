@@ -1,0 +1,56 @@
+"""How much of itself the teacher keeps at each update."""
+
+from attrs import field, frozen
+from attrs.validators import and_, ge, le
+
+from d2v.core.durations import updates
+
+_share = field(validator=and_(ge(0), le(1)))
+
+
+@frozen
+class EMASchedule:
+    """Decay after n finished updates: linear from `start` to `end` over `anneal`, then constant (SPEC 9; SPEC_V1 1.2, 4.6).
+
+    decay(n) = end - (end - start) (1 - k / anneal) with k = n - 1 + first, and end from k = anneal on.
+
+    Args:
+        start: decay at k = 0; the teacher keeps this share of itself.
+        end: decay from the end of the annealing on; None = `start`.
+        anneal: length of the annealing in updates, or as a share of the run (a float in (0, 1]).
+        total: updates of the run, needed where `anneal` is a share.
+        first: k of the first update: 1 for the published models, 0 for the 1.0 image models.
+
+    Raises:
+        ValueError: if a decay is outside [0, 1], or `anneal` is a share and `total` is missing.
+
+    >>> EMASchedule(0.9, 0.99, anneal=100)(37)
+    0.9333
+    >>> EMASchedule(0.97, 0.998, anneal=0.5, total=20)(10)
+    0.998
+    """
+
+    start: float = field()
+    end: float | None = field(default=None, kw_only=True)
+    anneal: int | float = field(default=0, kw_only=True)
+    total: int | None = field(default=None, kw_only=True)
+    first: int = field(default=1, kw_only=True)
+
+    @start.validator
+    @end.validator
+    def _check_decay(self, attribute: "object", value: float | None) -> None:
+        if value is not None and not 0 <= value <= 1:
+            name = getattr(attribute, "name", "decay")
+            raise ValueError(f"{name}={value} is not a decay: give the share that the teacher keeps, in [0, 1]")
+
+    def __attrs_post_init__(self) -> None:
+        updates(self.anneal, self.total)
+
+    def __call__(self, n: int) -> float:
+        """Decay for the teacher update that follows the n-th optimiser step, n >= 1."""
+        end = self.start if self.end is None else self.end
+        anneal = updates(self.anneal, self.total)
+        position = n - 1 + self.first
+        if self.start == end or position >= anneal:
+            return end
+        return end - (end - self.start) * (1 - position / anneal)

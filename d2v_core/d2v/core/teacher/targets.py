@@ -1,0 +1,107 @@
+"""Targets out of the teacher's layers, without keeping the layers.
+
+A `TargetAverager` is the sink of the teacher's encoder: each wanted layer result is normalised and added up as it appears.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d2v.core.nn.sinks import ResultKind
+
+TargetNorm = Literal["batch", "instance", "group", "layer"]
+_EPS = 1e-5
+
+
+def _over(*axes: int) -> Callable[[Tensor], Tensor]:
+    def norm(y: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(y, dim=axes, correction=0, keepdim=True)
+        return (y - mean) * (variance + _EPS).rsqrt()
+
+    return norm
+
+
+_NORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "batch": _over(0, 1),
+    "instance": _over(1),
+    "group": _over(1, 2),
+    "layer": lambda y: F.layer_norm(y, y.shape[-1:], eps=_EPS),
+}
+
+
+class TargetAverager:
+    """Mean of normalised layer results, normalised again (data2vec, section 3.3).
+
+    y = norm_after(mean over layers of norm_each(result of the layer without extra tokens)), in float32. Norms have no weights
+    and eps 1e-5; statistics include padded positions, as the published models' do.
+
+    Args:
+        layers: layers (from 0) to average.
+        kind: "ffn" = feed-forward branch (2.0 and 1.0 speech and text), "block" = block output (1.0 images).
+        each: norms of each layer result, in this order: "batch" (over b and t), "instance" (over t), "group" (over t and d),
+            "layer" (over d).
+        after: norms of the mean, in this order.
+
+    Raises:
+        ValueError: if there is no layer, one appears twice or is negative, or a norm is unknown.
+
+    >>> averager = TargetAverager([0, 2], each=["instance"], after=["layer"])
+    >>> for layer in (0, 2):
+    ...     averager(layer, torch.randn(2, 1 + 5, 8), num_extra=1)
+    >>> averager.finish().shape
+    torch.Size([2, 5, 8])
+    """
+
+    output = False
+
+    def __init__(
+        self,
+        layers: Iterable[int],
+        *,
+        kind: ResultKind = "ffn",
+        each: Iterable[TargetNorm] = (),
+        after: Iterable[TargetNorm] = (),
+    ) -> None:
+        self.layers = tuple(sorted(layers))
+        self.kind: ResultKind = kind
+        self.each = tuple(each)
+        self.after = tuple(after)
+        if not self.layers or self.layers[0] < 0 or len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"layers={list(self.layers)} must be different layers, counted from 0, at least one")
+        if kind not in ("ffn", "block"):
+            raise ValueError(f'kind must be "ffn" or "block", not {kind!r}')
+        unknown = [name for name in self.each + self.after if name not in _NORMS]
+        if unknown:
+            raise ValueError(f"unknown target norm {unknown[0]!r}; choose from {', '.join(_NORMS)}")
+        self.wants = frozenset(self.layers)
+        self._sum: Tensor | None = None
+        self._taken = 0
+
+    def __call__(self, layer: int, result: Tensor, num_extra: int) -> None:
+        """Add a layer result `b (e+t) d`; the first wanted layer starts a new average."""
+        y = result[:, num_extra:].float()
+        for name in self.each:
+            y = _NORMS[name](y)
+        if layer == self.layers[0] or self._sum is None:
+            self._sum, self._taken = (y if self.each else y.clone()), 1
+        else:
+            self._sum += y
+            self._taken += 1
+
+    def finish(self) -> Tensor:
+        """The targets `b t d` in float32; the averager is empty afterwards.
+
+        Raises:
+            RuntimeError: if not every wanted layer was seen.
+        """
+        total, taken = self._sum, self._taken
+        self._sum, self._taken = None, 0
+        if total is None or taken != len(self.layers):
+            raise RuntimeError(f"{taken} of {len(self.layers)} wanted layers were seen")
+        y = total / len(self.layers)
+        for name in self.after:
+            y = _NORMS[name](y)
+        return y

@@ -1,0 +1,174 @@
+"""Published text models: the 2.0 class and the 1.0 class."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from d2v.core.files import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes
+from d2v.core.files.fairseq import read_schedule, read_target_norms, separate_block_rules
+from d2v.core.files.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
+from d2v.core.loss import RegressionLoss
+from d2v.core.masks import Masker, RandomMasker, SpanMasker
+from d2v.core.model import (
+    BlockConfig,
+    Data2VecConfig,
+    EncoderConfig,
+    MaskedHeadConfig,
+    TargetsConfig,
+    TeacherConfig,
+)
+from d2v.core.nn.initialisation import Scheme
+from d2v.text.config import TextAdapterConfig
+
+
+def _vocabulary_size(shapes: Shapes, name: str) -> int:
+    if name not in shapes:
+        raise ValueError(f"the vocabulary size is told by {name}, which is missing")
+    return shapes[name][0]
+
+
+class _TextReader:
+    decoder_init: Scheme | None = "normal"
+
+    def adapter(
+        self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str
+    ) -> TextAdapterConfig:
+        return TextAdapterConfig(
+            vocabulary_size=_vocabulary_size(shapes, f"{prefix}.local_encoder.embed_tokens.weight"),
+            max_length=own.get("max_source_positions"),
+            positions=_positions(own.get("learned_pos"), absent=own.get("no_token_positional_embeddings")),
+            scale_embedding=not own.get("no_scale_embedding"),
+            norm=own.get("layernorm_embedding"),
+            embedding_dropout=own.get("dropout"),
+            gradient_scale=own.get("local_grad_mult"),
+            alibi=read_alibi(own, axes=1),
+            extra_tokens=own.get("num_extra_tokens"),
+            first_token_zero=own.get("init_extra_token_zero"),
+            context=read_context(own, encoder, always=False),
+            noise_std=read_noise(own),
+        )
+
+    def masker(self, own: ForeignConfig) -> Masker:
+        own.ignore("mask_prob_adjust", "inverse_mask")  # random positions and spans know neither
+        prob, length = own.get("mask_prob"), own.get("mask_length")
+        add, dropout = own.get("add_masks"), own.get("mask_dropout")
+        if length == 1:
+            return RandomMasker(mask_prob=prob, pad_aware=False)
+        return SpanMasker(mask_prob=prob, mask_length=length, add_masks=add, mask_dropout=dropout)
+
+    def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
+        (adapter,) = config.adapters.values()
+        assert isinstance(adapter, TextAdapterConfig)
+        return _embedding_rules(adapter, f"{theirs}.local_encoder", f"{ours}.front")
+
+
+@frozen
+class FormerTextFormat:
+    """The 1.0 text model of the original toolkit (SPEC_V1 3)."""
+
+    name: str = "data2vec 1.0 text"
+
+    def accepts(self, foreign: Mapping[str, Any]) -> bool:
+        """Whether the configuration is of that class."""
+        return {"transformer", "head_layers", "ema_transformer_layers_only"} <= foreign.keys()
+
+    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Data2VecConfig:
+        """Our configuration.
+
+        Raises:
+            ValueError: if a field is missing, or changes the computation in a way that we lack.
+        """
+        model = ForeignConfig(foreign, "model")
+        transformer = model.section("transformer")
+        size = _vocabulary_size(shapes, "encoder.sentence_encoder.embed_tokens.weight")
+        encoder = _former_encoder(transformer, transformer.section("encoder"))
+        adapter = _former_adapter(transformer, transformer.section("encoder"), size)
+        scale = model.get("loss_scale", None)
+        each, after = read_target_norms(model, layer=("batch", "instance", "layer"))
+        # The original skips the embeddings by the names of the position table's parameters: without one, it averages them.
+        fixed = adapter.positions == "learned"
+        copied = ("adapters.*.front",) if fixed else ("adapters.*.front.norm",) if adapter.norm else ()
+        config = Data2VecConfig(
+            encoder=encoder,
+            adapters={"text": adapter},
+            predictors={"text": MaskedHeadConfig(num_layers=model.get("head_layers"), init="normal")},
+            # Spans may begin anywhere, <s> and </s> included, and rows differ in count.
+            maskers={"text": SpanMasker(mask_prob=0.35, mask_length=4, reach_end=True, equal_counts=False)},
+            targets=TargetsConfig(layers=model.get("average_top_k_layers"), each=each, after=after),
+            teacher=TeacherConfig(
+                schedule=read_schedule(model), copy=copied if model.get("ema_transformer_layers_only") else ()
+            ),
+            loss=RegressionLoss(beta=model.get("loss_beta"), scale=scale if scale is not None and scale > 0 else None),
+            visible_only=False,
+        )
+        model.ignore("load_checkpoint_heads", "max_positions")
+        model.finish()
+        return config
+
+    def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
+        """Where a file of this model keeps its tensors."""
+        adapter = config.adapters["text"]
+        assert isinstance(adapter, TextAdapterConfig)
+        theirs, head = "encoder.sentence_encoder", config.predictors["text"]
+        assert isinstance(head, MaskedHeadConfig)
+        rules = _embedding_rules(adapter, theirs, "student.adapters.text.front")
+        for i in range(config.encoder.depth):
+            rules += separate_block_rules(f"{theirs}.layers.{i}", f"student.encoder.blocks.{i}")
+        if config.encoder.norm_out:
+            rules += both(f"{theirs}.layer_norm", "student.encoder.norm_out")
+        for i in range(head.num_layers):
+            place = f".{2 * i}" if head.num_layers > 1 else ""
+            rules += both(f"encoder.regression_head{place}", f"predictors.text.layers.{2 * i}")
+        rules.append(Constant(f"{theirs}.version"))
+        # Heads of fine-tuned classifiers lie beside the model; they are read with their own table.
+        rules += [Constant(name) for name in shapes if name.startswith("classification_heads.")]
+        return Layout(KeyTable(rules), teacher_prefix="encoder._ema.", teacher_strip=f"{theirs}.")
+
+
+def _positions(learned: bool, *, absent: bool) -> Any:
+    return None if absent else "learned" if learned else "sinusoidal"
+
+
+def _embedding_rules(adapter: TextAdapterConfig, theirs: str, ours: str) -> list[Rule]:
+    rules: list[Rule] = [Rename(f"{theirs}.embed_tokens.weight", f"{ours}.tokens.weight")]
+    if adapter.positions == "learned":
+        rules.append(Rename(f"{theirs}.embed_positions.weight", f"{ours}.positions.weight"))
+    return rules + (both(f"{theirs}.layernorm_embedding", f"{ours}.norm") if adapter.norm else [])
+
+
+def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> EncoderConfig:
+    pre = section.get("normalize_before")
+    block = BlockConfig(
+        dim=section.get("embed_dim"),
+        num_heads=section.get("attention_heads"),
+        hidden_dim=section.get("ffn_embed_dim"),
+        norm="pre" if pre else "post",
+        norm_eps=1e-5,
+        attention_dropout=transformer.get("attention_dropout"),
+        projection_dropout=transformer.get("dropout"),
+        activation_dropout=transformer.get("activation_dropout"),
+        dropout=transformer.get("dropout"),
+    )
+    return EncoderConfig(
+        block=block, depth=section.get("layers"), norm_out=pre, layer_drop=section.get("layerdrop")
+    )
+
+
+def _former_adapter(transformer: ForeignConfig, section: ForeignConfig, size: int) -> TextAdapterConfig:
+    transformer.refuse_unless("activation_fn", "gelu")
+    return TextAdapterConfig(
+        vocabulary_size=size,
+        max_length=transformer.get("max_source_positions"),
+        mask_id=size - 1,  # <mask> is appended last
+        positions=_positions(
+            section.get("learned_pos"), absent=transformer.get("no_token_positional_embeddings", False)
+        ),
+        scale_embedding=not transformer.get("no_scale_embedding"),
+        norm=transformer.get("layernorm_embedding"),
+        embedding_dropout=transformer.get("dropout"),
+        zero_padding=True,
+    )
+
+
+converters = (MultimodalFormat("data2vec 2.0 text", "text", "TEXT", _TextReader()), FormerTextFormat())

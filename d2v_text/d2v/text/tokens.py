@@ -1,0 +1,100 @@
+"""Token ids to vectors: the front end of text models."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2v.core.model import Batch, Local
+from d2v.core.nn.gradients import scale_gradient
+
+
+class TokenEmbedding(nn.Module):
+    """Token + position, norm, dropout (SPEC 3.3, SPEC_V1 3.4).
+
+    The position of a token is the number of tokens up to it that are not padding, plus the padding id; padding has the
+    position of the padding id, whose rows are zero and stay so.
+
+    Args:
+        vocabulary_size: rows of the token table.
+        dim: d.
+        max_length: longest sequence, in tokens.
+        padding_id: id of the padding token.
+        positions: "learned", "sinusoidal" or None.
+        scale: factor of the token vectors.
+        norm: whether a norm (eps 1e-5) follows.
+        dropout: at the end.
+        gradient_scale: factor of the gradient that reaches the embeddings.
+
+    >>> front = TokenEmbedding(10, dim=8, max_length=5)
+    >>> local = front(Batch(source=torch.tensor([[0, 5, 2, 1]])))
+    >>> local.x.shape, local.padding
+    (torch.Size([1, 4, 8]), tensor([[False, False, False,  True]]))
+    """
+
+    sinusoids: Tensor | None
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        *,
+        dim: int,
+        max_length: int,
+        padding_id: int = 1,
+        positions: str | None = "learned",
+        scale: float = 1.0,
+        norm: bool = True,
+        dropout: float = 0.0,
+        gradient_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if positions not in ("learned", "sinusoidal", None):
+            raise ValueError(f'positions must be "learned", "sinusoidal" or None, not {positions!r}')
+        self.padding_id = padding_id
+        self.max_length = max_length
+        self.scale = scale
+        self.gradient_scale = gradient_scale
+        rows = max_length + padding_id + 1
+        self.tokens = nn.Embedding(vocabulary_size, dim, padding_idx=padding_id)
+        self.positions = nn.Embedding(rows, dim, padding_idx=padding_id) if positions == "learned" else None
+        table = _sinusoids(rows, dim, padding_id) if positions == "sinusoidal" else None
+        self.register_buffer("sinusoids", table, persistent=False)
+        self.norm = nn.LayerNorm(dim) if norm else None
+        self.dropout = nn.Dropout(dropout)
+        for table in (self.tokens, self.positions):
+            if table is not None:
+                nn.init.normal_(table.weight, std=0.02)
+                table.weight.data[padding_id] = 0
+
+    def forward(self, batch: Batch) -> Local:
+        """Features of token ids `b t`.
+
+        Raises:
+            ValueError: if the source is not whole numbers `b t`, or longer than the model's positions.
+        """
+        ids = batch.source
+        if ids.dim() != 2 or ids.is_floating_point():
+            raise ValueError(f"token ids must be whole numbers of shape b t, not {ids.dtype} {tuple(ids.shape)}")
+        if ids.shape[1] > self.max_length:
+            raise ValueError(f"{ids.shape[1]} tokens are more than the model's {self.max_length}; cut or split the text")
+        padding = ids == self.padding_id if batch.padding is None else batch.padding
+        x = self.tokens(ids)
+        x = x if self.scale == 1 else x * self.scale
+        place = (~padding).cumsum(1) * ~padding + self.padding_id
+        if self.positions is not None:
+            x = x + self.positions(place)
+        elif self.sinusoids is not None:
+            x = x + F.embedding(place, self.sinusoids)
+        x = x if self.norm is None else self.norm(x)
+        return Local(x=scale_gradient(self.dropout(x), self.gradient_scale), padding=padding, grid=(ids.shape[1],))
+
+
+def _sinusoids(rows: int, dim: int, padding_id: int) -> Tensor:
+    half = dim // 2
+    frequencies = torch.exp(torch.arange(half) * -(math.log(10000) / (half - 1)))
+    angles = torch.arange(rows)[:, None] * frequencies
+    table = torch.cat([angles.sin(), angles.cos()], 1)
+    table = F.pad(table, (0, dim - 2 * half))
+    table[padding_id] = 0
+    return table

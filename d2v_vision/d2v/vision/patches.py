@@ -1,0 +1,81 @@
+"""Images to patches: the front end, and the patches' raw content."""
+
+import torch
+from torch import Tensor, nn
+
+from d2v.core.model import Batch, Local
+from d2v.core.nn.gradients import scale_gradient
+
+
+class PatchEmbedding(nn.Module):
+    """Front end of images: one linear map of each patch, as a convolution (SPEC 3.1).
+
+    Args:
+        dim: d.
+        image_size: (h, w) in pixels.
+        patch_size: (h, w) in pixels, divides the image.
+        channels: c.
+        width: width of the convolution where it differs from d; a linear layer follows then.
+        gradient_scale: factor of the gradient that reaches the convolution.
+
+    Raises:
+        ValueError: if the patch does not divide the image.
+
+    >>> PatchEmbedding(16, image_size=(8, 8), patch_size=(4, 4))(Batch(source=torch.zeros(2, 3, 8, 8))).x.shape
+    torch.Size([2, 4, 16])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        image_size: tuple[int, int],
+        patch_size: tuple[int, int],
+        channels: int = 3,
+        width: int | None = None,
+        gradient_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if any(size % patch for size, patch in zip(image_size, patch_size, strict=True)):
+            raise ValueError(f"patches of {patch_size} pixels do not divide an image of {image_size}; change one of them")
+        self.image_size = image_size
+        self.channels = channels
+        self.gradient_scale = gradient_scale
+        self.proj = nn.Conv2d(channels, width or dim, patch_size, stride=patch_size)
+        nn.init.xavier_uniform_(self.proj.weight.data.flatten(1))
+        self.widen = nn.Linear(width, dim) if width is not None and width != dim else None
+
+    def forward(self, batch: Batch) -> Local:
+        """Features of `b c h w` images.
+
+        Raises:
+            ValueError: if the images have another size or another number of channels.
+        """
+        expected = (self.channels, *self.image_size)
+        if tuple(batch.source.shape[1:]) != expected:
+            raise ValueError(f"images of shape {tuple(batch.source.shape[1:])}, but the model takes {expected}; resize them")
+        x = self.proj(batch.source)
+        grid = tuple(x.shape[2:])
+        x = x.flatten(2).transpose(1, 2)
+        x = x if self.widen is None else self.widen(x)
+        return Local(x=scale_gradient(x, self.gradient_scale), padding=None, grid=grid)
+
+
+def normalised_pixels(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
+    """Pixels of each patch with mean 0 and variance 1, the target of the reconstruction loss (SPEC 10).
+
+    Args:
+        images: `b c h w`.
+        patch_size: (h, w) in pixels.
+
+    Returns:
+        `b t p`, p in the order row in patch, column in patch, channel; variances are unbiased, eps 1e-6.
+
+    >>> normalised_pixels(torch.rand(2, 3, 8, 8), (4, 4)).shape
+    torch.Size([2, 4, 48])
+    """
+    ph, pw = patch_size
+    patches = images.unfold(2, ph, ph).unfold(3, pw, pw)  # b c gh gw ph pw
+    pixels = patches.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2).float()
+    variance, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
+    return (pixels - mean) / (variance + 1e-6).sqrt()

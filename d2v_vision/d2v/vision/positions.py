@@ -1,0 +1,134 @@
+"""Where a patch lies: fixed or learned positions, and relative attention bias."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2v.core.masks import Mask
+from d2v.core.nn.alibi import Placed
+
+BiasTables = Literal["shared", "layer", "both"]
+
+
+class SinCosPositions(nn.Module):
+    """Fixed sines and cosines of column and row (SPEC 3.1).
+
+    With w_i = 10000^(-4i/d) and f(p) = [sin(p w), cos(p w)], the patch in row r and column c gets [f(c), f(r)]: the column
+    first.
+
+    Args:
+        dim: d, a multiple of 4.
+        grid: (h, w) in patches.
+
+    Raises:
+        ValueError: if d is not a multiple of 4.
+
+    >>> SinCosPositions(8, (2, 3))(torch.zeros(1, 6, 8), None).shape
+    torch.Size([1, 6, 8])
+    """
+
+    positions: Tensor
+
+    def __init__(self, dim: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        if dim % 4:
+            raise ValueError(f"sine-cosine positions need a width that is a multiple of 4, not {dim}")
+        frequencies = 10000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+        row, column = (axis.flatten().double() for axis in torch.meshgrid(*map(torch.arange, grid), indexing="ij"))
+        angles = [torch.outer(axis, frequencies) for axis in (column, row)]
+        table = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
+        self.register_buffer("positions", table[None].float())
+
+    def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
+        """Positions `1 t d`."""
+        del x, mask
+        return self.positions
+
+
+class LearnedPositions(nn.Module):
+    """A learned vector for each patch.
+
+    Args:
+        dim: d.
+        num: t.
+
+    >>> LearnedPositions(8, 6)(torch.zeros(1, 6, 8), None).shape
+    torch.Size([1, 6, 8])
+    """
+
+    def __init__(self, dim: int, num: int) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(1, num, dim))
+        nn.init.trunc_normal_(self.positions, std=0.02, a=-0.02, b=0.02)
+
+    def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
+        """Positions `1 t d`."""
+        del x, mask
+        return self.positions
+
+
+class RelativeBias(nn.Module):
+    """Attention bias from the offset between two patches, with rows of its own for the class token (SPEC_V1 4.1).
+
+    A table has (2h-1)(2w-1) + 3 rows: one for each offset, then class to patch, patch to class, class to class.
+
+    Args:
+        grid: (h, w) in patches.
+        num_heads: h.
+        num_layers: layers that have a table of their own; 0 = none.
+        shared: whether there is a table that all layers share; both kinds are added.
+
+    >>> from types import SimpleNamespace
+    >>> bias = RelativeBias((2, 3), 4)(SimpleNamespace(position=None, grid=(2, 3), num_extra=1))
+    >>> bias(0).shape
+    torch.Size([1, 4, 7, 7])
+    """
+
+    def __init__(self, grid: tuple[int, int], num_heads: int, *, num_layers: int = 0, shared: bool = True) -> None:
+        super().__init__()
+        self.grid = grid
+        rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3
+        self.shared = nn.Parameter(torch.zeros(rows, num_heads)) if shared else None
+        self.layers = nn.ParameterList(nn.Parameter(torch.zeros(rows, num_heads)) for _ in range(num_layers))
+
+    def forward(self, tokens: Placed) -> Callable[[int], Tensor]:
+        """Find the rows once, for all layers.
+
+        Returns:
+            Layer to its bias `r h (e+k) (e+k)`, r = 1 if all positions are in order.
+        """
+        index = self._index(tokens)
+        shared = None if self.shared is None else self._look_up(self.shared, index)
+
+        def bias(layer: int) -> Tensor:
+            if not self.layers:
+                assert shared is not None
+                return shared
+            own = self._look_up(self.layers[layer], index)
+            return own if shared is None else own + shared
+
+        return bias
+
+    @staticmethod
+    def _look_up(table: Tensor, index: Tensor) -> Tensor:
+        return F.embedding(index, table).movedim(-1, 1)
+
+    def _index(self, tokens: Placed) -> Tensor:
+        height, width = self.grid
+        table = self.shared if self.shared is not None else self.layers[0]
+        if tuple(tokens.grid) != self.grid:
+            raise ValueError(f"a relative bias for {self.grid} patches does not fit {tuple(tokens.grid)}; resample it first")
+        position = tokens.position
+        if position is None:
+            position = torch.arange(height * width, device=table.device)[None]
+        down, right = position // width, position % width
+        offset = (down[:, :, None] - down[:, None] + height - 1) * (2 * width - 1)
+        index = offset + right[:, :, None] - right[:, None] + width - 1
+        extra, last = tokens.num_extra, table.shape[0] - 1
+        index = F.pad(index, (extra, 0, extra, 0), value=last)
+        index[:, :extra, extra:] = last - 2
+        index[:, extra:, :extra] = last - 1
+        return index

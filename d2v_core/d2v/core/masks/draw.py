@@ -1,11 +1,11 @@
 """Where the random numbers of a mask come from.
 
-A mask must depend on (seed, update, sample id, clone) alone, whatever the batch, the worker or the device. `Draw` therefore
-hashes counters instead of keeping a state; a `torch.Generator` is the other source that every masker accepts.
+A mask must depend on (seed, update, sample id, clone) alone, whatever the batch, the worker or the device. `Draw`
+therefore hashes counters instead of keeping a state; a `torch.Generator` is the other source that every masker accepts.
 """
 
 import torch
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 from torch import Tensor
 
 _BITS = 53  # what every source yields: more than enough to rank positions without ties
@@ -15,7 +15,7 @@ _MIX = ((30, -4658895280553007687), (27, -7723592293110705685), (31, None))  # t
 
 @frozen(kw_only=True, eq=False)
 class Draw:
-    """Seeded source of random integers: a hash of (seed, update, sample id, clone, stream, counter).
+    """Seeded source of random integers: a hash of (seed, update, sample id, clone, purpose, stream, counter).
 
     The hash is SplitMix64's finaliser, in wrapping 64-bit integer arithmetic, so every device gives the same numbers.
 
@@ -23,9 +23,10 @@ class Draw:
         seed: of the run.
         update: number of finished updates, or an epoch where masks are drawn by the data set.
         ids: Long `b`, the samples' own numbers.
+        purpose: keeps draws for different ends apart, say 0 for hidden positions and 1 for hidden channels, below 2^31.
 
     Raises:
-        ValueError: if `ids` is not a one-dimensional integer tensor.
+        ValueError: if `ids` is not a one-dimensional integer tensor, or a number does not fit into 64 bits.
 
     >>> draw = Draw(seed=0, update=3, ids=torch.tensor([7, 8]))
     >>> whole = draw.bits(2, 5, stream=0)
@@ -36,9 +37,16 @@ class Draw:
     True
     """
 
-    seed: int
-    update: int
+    seed: int = field()
+    update: int = field()
     ids: Tensor = field()
+    purpose: int = field(default=0)
+
+    @seed.validator
+    @update.validator
+    def _check_number(self, attribute: "Attribute[int]", value: int) -> None:
+        if not -(1 << 63) <= value < 1 << 63:
+            raise ValueError(f"{attribute.name} must fit into 64 bits with sign, not {value}")
 
     @ids.validator
     def _check_ids(self, _: object, ids: Tensor) -> None:
@@ -46,9 +54,12 @@ class Draw:
             raise ValueError(f"ids must be whole numbers of shape b, not {ids.dtype} {tuple(ids.shape)}")
 
     def bits(self, num_masks: int, n: int, *, stream: int) -> Tensor:
-        """Random integers below 2^53, Long `(b m) n`; a stream is one purpose within one mask."""
+        """Random integers below 2^53, Long `(b m) n`; a stream is one use within one mask, numbered from 0.
+
+        The first numbers of a row do not depend on `n`, so a row draws the same whatever its batch is padded to.
+        """
         key = torch.zeros_like(self.ids, dtype=torch.long)
-        for part in (self.seed, self.update, self.ids, stream):
+        for part in (self.seed, self.update, self.ids, (self.purpose << 32) + stream):
             key = _hash(key + part)
         clone = torch.arange(num_masks, device=self.ids.device)
         rows = _hash(key[:, None] + clone).flatten()
@@ -56,13 +67,21 @@ class Draw:
         return _shift(_hash(rows[:, None] + counter), 64 - _BITS)
 
 
-def bits(source: "Draw | torch.Generator", b: int, num_masks: int, n: int, *, stream: int) -> Tensor:
+Source = Draw | torch.Generator  # what every masker accepts
+
+
+def bits(source: Source, b: int, num_masks: int, n: int, *, stream: int) -> Tensor:
     """Random integers below 2^53, Long `(b m) n`, from either source."""
     if isinstance(source, torch.Generator):
         return torch.randint(1 << _BITS, (b * num_masks, n), generator=source, device=source.device)
     if source.ids.shape[0] != b:
         raise ValueError(f"the draw holds {source.ids.shape[0]} ids for {b} samples")
     return source.bits(num_masks, n, stream=stream)
+
+
+def device_of(source: Source) -> torch.device:
+    """The device on which the source makes its numbers."""
+    return source.device if isinstance(source, torch.Generator) else source.ids.device
 
 
 def uniform(bits: Tensor) -> Tensor:

@@ -1,0 +1,49 @@
+"""Positions and channels hidden together: fine-tuning of speech."""
+
+from attrs import evolve, field, frozen
+from torch import Tensor
+
+from d2v.core.masks.draw import Draw, Source
+from d2v.core.masks.mask import Mask
+from d2v.core.masks.masker import Masker, at_least
+
+_CHANNELS = 1  # purpose of the second draw, so that one kind of masker draws two independent masks
+
+
+@frozen(kw_only=True)
+class ChannelMasker:
+    """Hides positions by one masker and channels, over all positions of a row, by another (SPEC 12.1, SPEC_V1 2.4).
+
+    Args:
+        positions: masker for the positions.
+        channels: masker over a grid `(dim,)`; the published one is spans with `min_masks` 0 and, in every case, no
+            padding.
+        dim: channels of the local features, at least 1.
+
+    Raises:
+        ValueError: if `dim` is below 1, and what the two maskers raise.
+
+    >>> import torch
+    >>> from d2v.core.masks import SpanMasker
+    >>> masker = ChannelMasker(
+    ...     positions=SpanMasker(mask_prob=0.5, mask_length=10),
+    ...     channels=SpanMasker(mask_prob=0.25, mask_length=64, min_masks=0),
+    ...     dim=768,
+    ... )
+    >>> mask = masker(2, (100,), draw=torch.Generator().manual_seed(0))
+    >>> mask.hidden.shape, mask.channels.shape
+    (torch.Size([2, 100]), torch.Size([2, 768]))
+    """
+
+    positions: Masker
+    channels: Masker
+    dim: int = field(validator=at_least(1))
+
+    def __call__(
+        self, b: int, grid: tuple[int, ...], *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None
+    ) -> Mask:
+        """Draw a mask with `hidden` Bool `(b m) t` and `channels` Bool `(b m) dim`; see `Masker`."""
+        mask = self.positions(b, grid, num_masks=num_masks, draw=draw, lengths=lengths)
+        second = evolve(draw, purpose=draw.purpose + _CHANNELS) if isinstance(draw, Draw) else draw
+        channels = self.channels(b, (self.dim,), num_masks=num_masks, draw=second)
+        return evolve(mask, channels=channels.hidden)

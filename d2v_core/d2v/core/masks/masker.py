@@ -1,0 +1,133 @@
+"""What every masker is, and the few steps that all of them share.
+
+A masker turns (number of samples, grid, source of random numbers) into a `Mask`. It knows nothing of models or data.
+The helpers here choose exact numbers of positions a row by ranking random keys; they loop over no rows.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from attrs import Attribute
+from torch import Tensor
+
+from d2v.core.masks.draw import Source
+from d2v.core.masks.mask import Mask
+
+_LAST = 1 << 55  # above every key: random integers stay below 2^53, and `adjusted` adds 2^53 to some
+
+
+class Masker(Protocol):
+    """Anything that draws a `Mask`: hidden positions of `num_masks` views of `b` samples.
+
+    The result lies on the device of the draw. Hidden positions are valid ones, in equal numbers over the rows of a call
+    (the smallest) unless a masker says otherwise. With a `Draw`, a row depends on (seed, update, id, clone) and its own
+    length alone, except for the trimming to equal counts.
+
+    Args (of the call):
+        b: samples.
+        grid: (t,) or (h, w); positions are counted row by row.
+        num_masks: m, the views of each sample.
+        draw: a `Draw`, or a `torch.Generator`.
+        lengths: Long `b`, the number of valid positions of each sample, which come first; None if all are valid.
+    """
+
+    def __call__(
+        self, b: int, grid: tuple[int, ...], *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None
+    ) -> Mask:
+        """Draw a mask, `hidden` Bool `(b m) t`."""
+        ...
+
+
+def valid_positions(b: int, grid: tuple[int, ...], num_masks: int, lengths: Tensor | None, *, axes: int = 0) -> Tensor:
+    """Valid positions of every row, Long `(b m)`, after checking the arguments of a call.
+
+    The result lies on the CPU, where counts are worked out in float64 as the reference does.
+
+    Raises:
+        ValueError: if an argument is out of range, or the grid does not have `axes` axes (0 means 1 or 2).
+    """
+    if len(grid) not in ((axes,) if axes else (1, 2)) or any(size < 1 for size in grid):
+        wanted = {0: "(t,) or (h, w)", 1: "(t,); pass (h * w,) to run over a plane row by row", 2: "(h, w)"}[axes]
+        raise ValueError(f"grid={tuple(grid)} must hold positive sizes {wanted}")
+    if b < 1 or num_masks < 1:
+        raise ValueError(f"b={b} and num_masks={num_masks} must be at least 1")
+    t = math.prod(grid)
+    if lengths is None:
+        return torch.full((b * num_masks,), t)
+    if lengths.shape != (b,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise ValueError(f"lengths must be {b} whole numbers, one a sample, not {lengths.dtype} {tuple(lengths.shape)}")
+    lengths = lengths.cpu().long()
+    bad = ((lengths < 1) | (lengths > t)).nonzero()
+    if len(bad):
+        sample = int(bad[0])
+        raise ValueError(
+            f"lengths[{sample}]={int(lengths[sample])} must lie between 1 and the {t} positions of the grid"
+        )
+    return lengths.repeat_interleave(num_masks)
+
+
+def inside(valid: Tensor, t: int, device: torch.device) -> Tensor:
+    """Where the valid positions are, Bool `r t`."""
+    return torch.arange(t, device=device) < valid.to(device)[:, None]
+
+
+def lowest(keys: Tensor, count: Tensor) -> Tensor:
+    """The `count` (Long `r`) positions of each row with the smallest keys (Long `r t`), Bool `r t`, ties or not."""
+    rows, t = keys.shape
+    most = int(count.max())
+    ragged = bool(count.min() != most)
+    index = keys.topk(most, dim=1, largest=False, sorted=ragged).indices
+    if ragged:  # the spare ones go to a column of their own, which is cut off
+        index = index.where(torch.arange(most, device=keys.device) < count[:, None], t)
+    chosen = torch.zeros(rows, t + 1, dtype=torch.bool, device=keys.device)
+    return chosen.scatter_(1, index, True)[:, :t]
+
+
+def among(keys: Tensor, allowed: Tensor) -> Tensor:
+    """The same keys, and one above all of them where a position is not allowed."""
+    return keys.where(allowed, _LAST)
+
+
+def adjusted(chosen: Tensor, allowed: Tensor, keys: Tensor, count: Tensor) -> Tensor:
+    """Exactly `count` (Long `r`) chosen positions a row, Bool `r t`: random ones are dropped or added.
+
+    One ranking does both: chosen positions in random order, then the other allowed ones in random order.
+    """
+    return lowest(among(keys + (~chosen).long() * (1 << 53), allowed), count)
+
+
+def check_visible(count: Tensor, valid: Tensor, num_masks: int, mend: str) -> None:
+    """Refuse rows whose hidden `count` (Long `r`) is all that is `valid` (Long `r`).
+
+    Raises:
+        ValueError: naming the sample, its length and the mend.
+    """
+    full = (count >= valid.to(count.device)).nonzero()
+    if len(full):
+        row = int(full[0])
+        raise ValueError(
+            f"every one of the {int(valid[row])} valid positions of sample {row // num_masks} (mask {row % num_masks}) "
+            f"would be hidden; {mend}"
+        )
+
+
+def share(*, below_one: bool = False) -> Callable[[Any, "Attribute[float]", float], None]:
+    """Validator of a share in [0, 1], or in [0, 1) with `below_one`."""
+
+    def check(_: Any, attribute: "Attribute[float]", value: float) -> None:
+        if not 0 <= value <= 1 or (below_one and value == 1):
+            raise ValueError(f"{attribute.name}={value} must lie in [0, 1{')' if below_one else ']'}")
+
+    return check
+
+
+def at_least(low: float) -> Callable[[Any, "Attribute[Any]", Any], None]:
+    """Validator of a number that is not below `low`."""
+
+    def check(_: Any, attribute: "Attribute[Any]", value: Any) -> None:
+        if not value >= low:  # so that nan is refused too
+            raise ValueError(f"{attribute.name}={value} must be at least {low}")
+
+    return check

@@ -1,0 +1,188 @@
+"""Spans of hidden positions on a line: speech in data2vec 2.0 and 1.0, text in 1.0, channels in fine-tuning."""
+
+import math
+from typing import Literal
+
+import torch
+from attrs import field, frozen
+from attrs.validators import in_
+from torch import Tensor
+
+from d2v.core.masks.draw import Source, below, bits, device_of, uniform
+from d2v.core.masks.mask import Mask
+from d2v.core.masks.masker import (
+    adjusted,
+    among,
+    at_least,
+    check_visible,
+    inside,
+    lowest,
+    share,
+    valid_positions,
+)
+
+_COUNT, _STARTS, _LENGTHS, _EQUAL, _DROPOUT = range(5)  # streams
+_SELECTIONS = ("static", "normal", "poisson", "uniform")
+
+
+@frozen(kw_only=True)
+class SpanMasker:
+    """Hides the union of n random spans a row (SPEC 7.1; SPEC_V1 2.4, and 3.2 with `reach_end`).
+
+    With v valid positions: n = max(min_masks, floor(mask_prob v / mask_length + u)), u uniform in [0, 1). The n starts
+    are distinct, from {0, ..., v - s - 1} where s is the row's shortest span, or from {0, ..., n} if v - s <= n; so
+    spans of one length never cover the last valid position, as in the reference. Spans may overlap and are cut at v. As
+    they overlap, fewer than mask_prob v positions are hidden.
+
+    Args:
+        mask_prob: share of starts times length, in [0, 1].
+        mask_length: positions a span, at least 1; the mean where lengths vary.
+        min_masks: fewest spans a row. 0 for channels and for 1.0 text: a row that draws none is simply not masked.
+        equal_counts: whether every row is brought to the smallest count of the call by releasing random single
+            positions. Rows that drew no span stay as they are and do not count.
+        add_masks: bring rows to the largest count instead, by hiding more single valid positions.
+        mask_dropout: this share of a row's hidden positions (rounded) is released at the end, in [0, 1].
+        selection: of lengths: "static"; "normal" with deviation `mask_other`, rounded, at least 1; "poisson"; "uniform"
+            over the whole numbers from `mask_other` to 2 mask_length.
+        mask_other: see `selection`.
+        no_overlap: every arrangement of the spans without overlap is equally likely; spans that find no room are left
+            out, and none is longer than v - 1. It goes with neither the range of starts above nor `reach_end`.
+        min_space: visible positions between two spans, at least, with `no_overlap`.
+        reach_end: 1.0 text: starts are anywhere in {0, ..., v - 1}, and a short row may be hidden as a whole.
+
+    Raises:
+        ValueError: on a value or combination out of range; in the call, where a row would keep no visible position, or
+            is too short for the largest count (`add_masks`).
+
+    >>> masker = SpanMasker(mask_prob=0.65, mask_length=10)
+    >>> mask = masker(2, (100,), draw=torch.Generator().manual_seed(0), lengths=torch.tensor([100, 70]))
+    >>> bool(mask.hidden[1, 69:].any()), mask.visible.shape[0]
+    (False, 2)
+    """
+
+    mask_prob: float = field(validator=share())
+    mask_length: int = field(validator=at_least(1))
+    min_masks: int = field(default=1, validator=at_least(0))
+    equal_counts: bool = True
+    add_masks: bool = False
+    mask_dropout: float = field(default=0.0, validator=share())
+    selection: Literal["static", "normal", "poisson", "uniform"] = field(default="static", validator=in_(_SELECTIONS))
+    mask_other: float = field(default=0.0, validator=at_least(0))
+    no_overlap: bool = False
+    min_space: int = field(default=1, validator=at_least(0))
+    reach_end: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.add_masks and not self.equal_counts:
+            raise ValueError("add_masks brings rows to equal counts: leave equal_counts at True, or add_masks at False")
+        if self.no_overlap and self.reach_end:
+            raise ValueError("no_overlap and reach_end place the starts in two ways: choose one")
+        if self.selection == "uniform" and self.mask_other > 2 * self.mask_length:
+            raise ValueError(f"mask_other={self.mask_other} must not exceed 2 mask_length={2 * self.mask_length}")
+
+    def __call__(
+        self, b: int, grid: tuple[int, ...], *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None
+    ) -> Mask:
+        """Draw a mask, `hidden` Bool `(b m) t`, on a grid `(t,)`; see `Masker`."""
+        valid = valid_positions(b, grid, num_masks, lengths, axes=1)
+        (t,) = grid
+        allowed = inside(valid, t, device_of(draw))
+        hidden = self._spans(b, t, num_masks, draw, valid) & allowed
+        count = hidden.sum(1)
+        if not self.reach_end:
+            mend = "leave out samples that short, or lower mask_prob or mask_length"
+            check_visible(count, valid, num_masks, mend)
+
+        if self.equal_counts:
+            drawn = count[count > 0]
+            if len(drawn):
+                target = (drawn.max() if self.add_masks else drawn.min()) * (count > 0)
+                mend = "add_masks wants as many hidden positions as in the longest sample: leave out samples that short"
+                check_visible(target, valid, num_masks, mend)
+                hidden = adjusted(hidden, allowed, bits(draw, b, num_masks, t, stream=_EQUAL), target)
+        if self.mask_dropout:
+            count = hidden.sum(1)
+            count = count - (count * self.mask_dropout).round().long()
+            hidden = lowest(among(bits(draw, b, num_masks, t, stream=_DROPOUT), hidden), count)
+        return Mask(hidden=hidden, num_masks=num_masks)
+
+    def _spans(self, b: int, t: int, num_masks: int, draw: Source, valid: Tensor) -> Tensor:
+        """Union of the spans, Bool `(b m) t`, not yet cut at the valid positions."""
+        device = device_of(draw)
+        expected = self.mask_prob * valid.double() / self.mask_length
+        whole = expected.floor()
+        # floor(x + u) is floor(x) and, with probability x - floor(x), one more.
+        more = uniform(bits(draw, b, num_masks, 1, stream=_COUNT)) < (expected - whole).float().to(device)[:, None]
+        count = (whole.long().to(device)[:, None] + more).clamp(min=self.min_masks)  # r 1
+        most = max(int(whole.max()) + 1, self.min_masks)
+        valid = valid.to(device)[:, None]
+        lengths = self._lengths(b, num_masks, most, draw)
+        used = torch.arange(most, device=device) < count
+        if self.no_overlap:
+            keys = bits(draw, b, num_masks, t + most, stream=_STARTS)
+            starts, lengths = _arrange(lengths.where(used, 0).clamp(max=valid - 1), used, valid, self.min_space, keys)
+            return cover_spans(starts, lengths, t)
+        if self.reach_end:
+            high = valid
+        else:
+            room = valid - lengths.where(used, t).amin(1, keepdim=True)
+            high = room.where(room > count, count + 1)
+        keys = bits(draw, b, num_masks, max(t, most + 1), stream=_STARTS)
+        keys = among(keys, torch.arange(keys.shape[1], device=device) < high)
+        starts = keys.topk(most, dim=1, largest=False).indices  # distinct, in random order
+        return cover_spans(starts, lengths.where(used & (starts < high), 0), t)
+
+    def _lengths(self, b: int, num_masks: int, n: int, draw: Source) -> Tensor:
+        if self.selection == "static":
+            return torch.full((b * num_masks, n), self.mask_length, device=device_of(draw))
+        numbers = bits(draw, b, num_masks, n, stream=_LENGTHS)
+        if self.selection == "uniform":
+            low = math.ceil(self.mask_other)
+            return low + below(numbers, 2 * self.mask_length - low + 1)
+        u = uniform(numbers) + 2.0**-25  # the middle of its interval: never 0 or 1
+        if self.selection == "normal":
+            normal: Tensor = torch.special.ndtri(u)
+            return (self.mask_length + self.mask_other * normal).round().long().clamp(min=1)
+        steps = torch.arange(self.mask_length + 12 * math.isqrt(self.mask_length) + 24, dtype=torch.float64)
+        log = steps * math.log(self.mask_length) - self.mask_length - torch.lgamma(steps + 1)
+        below_or_at = log.exp().cumsum(0).float().to(u.device)  # P(length <= step)
+        return torch.searchsorted(below_or_at, u).clamp(max=len(steps) - 1)
+
+
+def cover_spans(starts: Tensor, lengths: Tensor, positions: int) -> Tensor:
+    """Union of spans, Bool `r positions`.
+
+    Args:
+        starts: Long `r s`; a start beyond the positions covers nothing.
+        lengths: Long `r s`; 0 covers nothing, so rows may hold different numbers of spans. What reaches beyond the end
+            is cut.
+        positions: t.
+
+    >>> cover_spans(torch.tensor([[1, 4]]), torch.tensor([[2, 3]]), 6).int()
+    tensor([[0, 1, 1, 0, 1, 1]], dtype=torch.int32)
+    """
+    # One step up where a span begins and one down behind its end; inside of some span the running sum is above zero.
+    step = torch.zeros(starts.shape[0], positions + 1, dtype=torch.int32, device=starts.device)
+    one = torch.ones_like(starts, dtype=torch.int32)
+    step.scatter_add_(1, starts.clamp(max=positions), one)
+    step.scatter_add_(1, (starts + lengths).clamp(max=positions), -one)
+    return step.cumsum(1)[:, :positions] > 0
+
+
+def _arrange(lengths: Tensor, used: Tensor, valid: Tensor, space: int, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Starts and lengths of spans without overlap, `r s` each, every arrangement equally likely (stars and bars).
+
+    n spans and the f positions that neither they nor the spaces between them need are n + f things in a row; which n of
+    them are the spans says all.
+    """
+    ends = (lengths + space).cumsum(1) - space
+    fits = used & (ends <= valid)  # a first part of the row, since ends never fall
+    count = fits.sum(1, keepdim=True)
+    things = valid - ends.where(fits, 0).amax(1, keepdim=True) + count
+    keys = among(keys, torch.arange(keys.shape[1], device=keys.device) < things)
+    places = keys.topk(lengths.shape[1], dim=1, largest=False).indices
+    places = places.where(fits, keys.shape[1]).sort(1).values  # the unused ones last
+    order = torch.arange(lengths.shape[1], device=keys.device)
+    lengths = lengths.where(fits, 0)
+    before = (lengths + space).cumsum(1) - (lengths + space)
+    return places - order + before, lengths

@@ -1,5 +1,6 @@
 """Training: schedules and optimiser."""
 
+from d2v.core.train.optimizer import PublishedAdamW, parameter_groups
 from d2v.core.train.schedules import (
     BEiTCosineSchedule,
     BEiTTriPhaseSchedule,
@@ -14,6 +15,8 @@ __all__ = [
     "BEiTTriPhaseSchedule",
     "CosineSchedule",
     "PolynomialSchedule",
+    "PublishedAdamW",
     "Schedule",
     "TriStageSchedule",
+    "parameter_groups",
 ]

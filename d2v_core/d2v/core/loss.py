@@ -1,0 +1,121 @@
+"""The regression loss between predictions and targets, as a sum with a count.
+
+Sums and counts of micro-batches and workers add up; a mean would weigh them by how the batch was split. The loss knows
+nothing of masks or models: it takes the rows that count.
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from attrs import Attribute, field, frozen
+from torch import Tensor
+
+
+def _check_positive(_: object, attribute: "Attribute[Any]", value: float | None) -> None:
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError(f"{attribute.name}={value} must be a positive number")
+
+
+def _check_not_negative(_: object, attribute: "Attribute[Any]", value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{attribute.name}={value} must be a finite number, at least 0")
+
+
+@frozen(kw_only=True)
+class RegressionLoss:
+    """L2 or smooth L1 between predictions and targets (data2vec, section 3.4; SPEC 10, SPEC_V1 1.4 and 4.5).
+
+    With x = prediction - target: e = x^2 if beta = 0, else x^2 / (2 beta) where |x| < beta, |x| - beta / 2 elsewhere.
+    "sum": scale * sum of e over positions and channels, with count n.
+    "mean", the 1.0 image models': scale * (mean of e over positions and channels + variance_weight * V), with count 1;
+    V = mean over channels of relu(variance_margin - sqrt(unbiased variance of the predictions + 1e-6)).
+    Computed in float32, also under autocast.
+
+    Args:
+        beta: where smooth L1 turns from a square into a line; 0 = L2.
+        scale: factor on the loss; None = 1 / sqrt(d) with "sum", 1 with "mean".
+        reduction: "sum" over positions and channels, or their "mean".
+        variance_weight: weight of V; only with "mean".
+        variance_margin: standard deviation below which V acts.
+
+    Raises:
+        ValueError: if a value is out of its range, or `variance_weight` is given with "sum".
+
+    >>> loss = RegressionLoss(scale=0.5)
+    >>> loss(torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 1.0]]))
+    (tensor(3.), 2)
+    """
+
+    beta: float = field(default=0.0, validator=_check_not_negative)
+    scale: float | None = field(default=None, validator=_check_positive)
+    reduction: Literal["sum", "mean"] = field(default="sum")
+    variance_weight: float = field(default=0.0, validator=_check_not_negative)
+    variance_margin: float = field(default=0.5, validator=_check_not_negative)
+
+    def __attrs_post_init__(self) -> None:
+        if self.reduction not in ("sum", "mean"):
+            raise ValueError(f"reduction={self.reduction!r} must be 'sum' or 'mean'")
+        if self.variance_weight and self.reduction == "sum":
+            raise ValueError(f"variance_weight={self.variance_weight} needs reduction='mean': the term has no sum")
+
+    def __call__(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+        """Loss over the hidden positions.
+
+        Args:
+            predictions: `n d`.
+            targets: `n d`.
+
+        Returns:
+            The sum, a float32 scalar, and the count that it is to be divided by: n, or 1 with reduction "mean".
+
+        Raises:
+            ValueError: if the shapes differ, or there are not two axes.
+        """
+        if predictions.dim() != 2:
+            raise ValueError(f"predictions must have the shape n d, not {tuple(predictions.shape)}")
+        total = self.scaled_sum(predictions, targets)
+        if self.reduction == "sum":
+            return total, predictions.shape[0]
+        loss = total / max(predictions.numel(), 1)
+        if self.variance_weight:
+            weight = self._factor(predictions) * self.variance_weight
+            loss = loss + weight * _lack_of_spread(predictions, self.variance_margin)
+        return loss, 1
+
+    def scaled_sum(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """Sum of e over everything, times scale: for the terms that count otherwise (class token, pixels).
+
+        Args:
+            predictions: `... d`.
+            targets: `... d`.
+
+        Returns:
+            A float32 scalar.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        if predictions.shape != targets.shape:
+            shapes = f"{tuple(predictions.shape)} and {tuple(targets.shape)}"
+            raise ValueError(f"predictions and targets must have one shape, not {shapes}")
+        # Not left to autocast: half-precision sums over a batch overflow.
+        p, t = predictions.float(), targets.float()
+        if self.beta:
+            error = F.smooth_l1_loss(p, t, reduction="sum", beta=self.beta)
+        else:
+            error = F.mse_loss(p, t, reduction="sum")
+        return self._factor(predictions) * error
+
+    def _factor(self, predictions: Tensor) -> float:
+        if self.scale is not None:
+            return self.scale
+        return 1.0 if self.reduction == "mean" else 1 / math.sqrt(predictions.shape[-1])
+
+
+def _lack_of_spread(x: Tensor, margin: float) -> Tensor:
+    x = x.float()
+    # Not Tensor.var, which is not a number for a single row.
+    variance = (x - x.mean(0)).square().sum(0) / max(x.shape[0] - 1, 1)
+    return torch.relu(margin - torch.sqrt(variance + 1e-6)).mean()

@@ -1,0 +1,211 @@
+"""Parameter groups, and Adam as published."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from d2v.core.train import PublishedAdamW, parameter_groups
+
+CASE = json.loads((Path(__file__).parent / "data" / "adam.json").read_text())
+OPTIONS = {"lr": CASE["lr"], "betas": tuple(CASE["betas"]), "eps": CASE["eps"], "weight_decay": CASE["weight_decay"]}
+
+
+class Toy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.position = nn.Module()
+        self.position.table = nn.Parameter(torch.zeros(1, 3, 4))
+        self.position.rows = nn.Parameter(torch.zeros(3, 4))
+        self.head_bias = nn.Parameter(torch.zeros(2, 4))
+        self.linear = nn.Linear(4, 4)
+        self.norm = nn.LayerNorm(4)
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.frozen = nn.Parameter(torch.zeros(4, 4), requires_grad=False)
+
+
+def names(model: nn.Module, groups: list[dict]) -> dict[float, set[str]]:
+    by_id = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {group["weight_decay"]: {by_id[id(parameter)] for parameter in group["params"]} for group in groups}
+
+
+def steps(
+    optimizer: torch.optim.Optimizer, parameter: nn.Parameter, gradients: list[list[float]]
+) -> list[torch.Tensor]:
+    seen = []
+    for gradient in gradients:
+        parameter.grad = torch.tensor(gradient)
+        optimizer.step()
+        seen.append(parameter.detach().clone())
+    return seen
+
+
+@pytest.mark.parametrize("fused", [None, False])
+def test_published_trajectory(fused):
+    weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
+    optimizer = PublishedAdamW([weight], **OPTIONS, fused=fused)
+    seen = steps(optimizer, weight, CASE["grads"])
+    torch.testing.assert_close(torch.stack(seen), torch.tensor(CASE["trajectory"][1:]), rtol=1e-6, atol=1e-7)
+
+
+def test_plain_adamw_is_something_else():
+    weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
+    seen = steps(torch.optim.AdamW([weight], **OPTIONS), weight, CASE["grads"])
+    assert (torch.stack(seen) - torch.tensor(CASE["trajectory"][1:])).abs().max() > 1e-4
+
+
+def test_many_steps_equal_the_formula():
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(7, dtype=torch.float64))
+    p, m, v = weight.detach().clone(), torch.zeros(7), torch.zeros(7)
+    lr, (b1, b2), eps, decay = 1e-2, (0.9, 0.98), 1e-3, 0.1
+    optimizer = PublishedAdamW([weight], lr=lr, betas=(b1, b2), eps=eps, weight_decay=decay)
+    for t in range(1, 60):
+        g = torch.randn(7, dtype=torch.float64) * 1e-3
+        weight.grad = g
+        optimizer.step()
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        p = p * (1 - lr * decay) - lr * (1 - b2**t) ** 0.5 / (1 - b1**t) * m / (v.sqrt() + eps)
+    torch.testing.assert_close(weight.detach(), p, rtol=1e-10, atol=1e-12)
+
+
+def test_resuming_gives_identical_steps(tmp_path):
+    whole = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
+    expected = steps(PublishedAdamW([whole], **OPTIONS), whole, CASE["grads"])
+
+    weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
+    first = PublishedAdamW([weight], **OPTIONS)
+    steps(first, weight, CASE["grads"][:2])
+    torch.save(first.state_dict(), tmp_path / "optimizer.pt")
+    second = PublishedAdamW([weight], **OPTIONS)
+    second.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
+    assert second.param_groups[0]["eps"] == CASE["eps"]
+    for seen, other in zip(steps(second, weight, CASE["grads"][2:]), expected[2:], strict=True):
+        assert torch.equal(seen, other)
+
+
+def test_a_used_optimizer_forgets_its_count_when_it_loads():
+    weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
+    optimizer = PublishedAdamW([weight], **OPTIONS)
+    fresh = copy.deepcopy(optimizer.state_dict())
+    expected = steps(optimizer, weight, CASE["grads"])
+    optimizer.load_state_dict(fresh)
+    with torch.no_grad():
+        weight.copy_(torch.tensor(CASE["trajectory"][0]))
+    for seen, other in zip(steps(optimizer, weight, CASE["grads"]), expected, strict=True):
+        assert torch.equal(seen, other)
+
+
+def test_a_copy_goes_on_alike():
+    weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
+    optimizer = PublishedAdamW([weight], **OPTIONS)
+    steps(optimizer, weight, CASE["grads"][:2])
+    other_weight, other = copy.deepcopy((weight, optimizer))
+    expected = steps(optimizer, weight, CASE["grads"][2:])
+    assert torch.equal(steps(other, other_weight, CASE["grads"][2:])[-1], expected[-1])
+
+
+def test_groups_without_gradients_are_not_counted():
+    late, early = (nn.Parameter(torch.tensor(CASE["trajectory"][0])) for _ in range(2))
+    optimizer = PublishedAdamW([{"params": [early]}, {"params": [late]}], **OPTIONS)
+    steps(optimizer, early, CASE["grads"][:3])
+    early.grad = None
+    seen = steps(optimizer, late, CASE["grads"])
+    torch.testing.assert_close(torch.stack(seen), torch.tensor(CASE["trajectory"][1:]), rtol=1e-6, atol=1e-7)
+
+
+def test_an_overflow_is_neither_applied_nor_counted():
+    weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
+    optimizer = PublishedAdamW([weight], **OPTIONS)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    seen = []
+    for gradient in ([float("inf")] * 5, *CASE["grads"]):
+        scaler.scale(torch.zeros(()))  # makes the scale tensor, as scaling a loss does
+        weight.grad = torch.tensor(gradient) * scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        seen.append(weight.detach().clone())
+    torch.testing.assert_close(torch.stack(seen), torch.tensor(CASE["trajectory"]), rtol=1e-6, atol=1e-7)
+
+
+def test_hooks_run_once_beside_a_plain_adamw():
+    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
+    weight = nn.Parameter(torch.zeros(5))
+    optimizer = PublishedAdamW([weight], **OPTIONS)
+    calls = []
+    optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    steps(optimizer, weight, CASE["grads"])
+    assert len(calls) == len(CASE["grads"])
+
+
+def test_closure_gives_the_loss_and_the_gradients():
+    weight = nn.Parameter(torch.tensor([1.0]))
+    optimizer = PublishedAdamW([weight], lr=0.1, weight_decay=0.0)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (weight**2).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure) == 1.0
+    assert weight.item() < 1.0
+
+
+def test_fused_where_the_device_offers_it():
+    assert PublishedAdamW([nn.Parameter(torch.zeros(2))]).param_groups[0]["fused"] is True
+    assert PublishedAdamW(iter([nn.Parameter(torch.zeros(2))]), fused=False).param_groups[0]["fused"] is False
+    named = PublishedAdamW(nn.Linear(2, 2).named_parameters())
+    assert named.param_groups[0]["param_names"] == ["weight", "bias"]
+
+
+def test_matrices():
+    model = Toy()
+    groups = parameter_groups(model, weight_decay=0.05, no_decay=["cls_token", "position.t*"])
+    assert names(model, groups) == {
+        0.05: {"linear.weight", "position.rows"},
+        0.0: {"cls_token", "position.table", "head_bias", "linear.bias", "norm.weight", "norm.bias", "scale"},
+    }
+
+
+def test_a_pattern_may_name_a_module():
+    model = Toy()
+    groups = names(model, parameter_groups(model, weight_decay=0.05, no_decay=["position"]))
+    assert {"position.table", "position.rows"} <= groups[0.0]
+
+
+def test_all():
+    model = Toy()
+    (group,) = parameter_groups(model, weight_decay=0.05, decay="all")
+    assert len(group["params"]) == sum(parameter.requires_grad for parameter in model.parameters())
+    assert group["weight_decay"] == 0.05
+
+
+def test_tied_parameters_appear_once_and_under_any_name():
+    model = nn.ModuleDict({"embed": nn.Linear(3, 3, bias=False), "head": nn.Linear(3, 3, bias=False)})
+    model["head"].weight = model["embed"].weight
+    groups = parameter_groups(model, weight_decay=0.05, no_decay=["head"])
+    assert names(model, groups) == {0.0: {"embed.weight"}}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"no_decay": ["cls_tokens"]}, "no part of the Toy matches 'cls_tokens'; did you mean 'cls_token'"),
+        ({"decay": "all", "no_decay": ["cls_token"]}, "decay='all' spares nothing"),
+        ({"decay": "some"}, "decay='some' must be"),
+        ({"weight_decay": -1.0}, "weight_decay=-1"),
+    ],
+)
+def test_refusals(options, message):
+    with pytest.raises(ValueError, match=message):
+        parameter_groups(Toy(), **{"weight_decay": 0.05, **options})
+
+
+def test_nothing_trainable():
+    with pytest.raises(ValueError, match="Linear has no trainable parameter"):
+        parameter_groups(nn.Linear(2, 2).requires_grad_(False), weight_decay=0.05)

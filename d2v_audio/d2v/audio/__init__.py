@@ -1,12 +1,18 @@
 """data2vec for speech and other sound."""
 
+from d2v.audio.config import WaveformAdapterConfig
+from d2v.audio.convert import converters
+from d2v.audio.positions import ConvPositions
+from d2v.audio.waveform import WaveformExtractor, WaveformFront
 from d2v.core.registry import Modality
 
-__all__ = ["modality"]
+__all__ = ["ConvPositions", "WaveformAdapterConfig", "WaveformExtractor", "WaveformFront", "modality"]
 
 modality = Modality(
     name="audio",
-    description="speech and other sound: frames of the waveform, masked in spans",
+    description="speech and other sound: frames of the waveform, masked in blocks (2.0) or spans (1.0)",
     extra="d2v[audio]",
     requires=("torchaudio",),
+    adapter=WaveformAdapterConfig,
+    converters=converters,
 )

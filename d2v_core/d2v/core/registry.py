@@ -14,6 +14,9 @@ from typing import Generic, TypeVar
 
 from attrs import field, frozen
 
+from d2v.core.files import Converter
+from d2v.core.model import AdapterConfig
+
 __all__ = ["MissingExtraError", "Modality", "PluginError", "Registry", "UnknownNameError", "modalities"]
 
 T = TypeVar("T")
@@ -40,6 +43,7 @@ class Modality:
         description: one line for listings.
         extra: the requirement that brings the packages of `requires`, as pip takes it; needed only with `requires`.
         requires: import names of the packages that the modality uses beyond those of core.
+        adapter: configuration class of its adapter; `build(encoder)` makes a `ModalityAdapter`.
         converters: for other people's checkpoint files.
         tasks: by name, what can be trained on top of a pretrained model.
 
@@ -56,7 +60,8 @@ class Modality:
     description: str
     extra: str | None = None
     requires: tuple[str, ...] = ()
-    converters: tuple[object, ...] = ()
+    adapter: type[AdapterConfig] | None = None
+    converters: tuple[Converter, ...] = ()
     tasks: Mapping[str, object] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:

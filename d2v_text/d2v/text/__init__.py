@@ -1,12 +1,20 @@
 """data2vec for text."""
 
 from d2v.core.registry import Modality
+from d2v.text.adapter import MaskedTextAdapter
+from d2v.text.config import TextAdapterConfig
+from d2v.text.convert import converters
+from d2v.text.tasks.classification import SentenceClassifier
+from d2v.text.tokens import TokenEmbedding
 
-__all__ = ["modality"]
+__all__ = ["MaskedTextAdapter", "SentenceClassifier", "TextAdapterConfig", "TokenEmbedding", "modality"]
 
 modality = Modality(
     name="text",
-    description="text: subword tokens, masked in blocks",
+    description="text: subword tokens, masked one by one (2.0) or in spans (1.0)",
     extra="d2v[text]",
     requires=("tokenizers",),
+    adapter=TextAdapterConfig,
+    converters=converters,
+    tasks={"sentence-classification": SentenceClassifier},
 )

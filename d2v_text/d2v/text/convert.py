@@ -126,6 +126,11 @@ class FormerTextFormat:
         return Layout(KeyTable(rules), teacher_prefix="encoder._ema.", teacher_strip=f"{theirs}.")
 
 
+def classification_head_table(prefix: str) -> KeyTable:
+    """Key table of a sentence-classification head, such as "classification_heads.sst2", to `SentenceClassifier`."""
+    return KeyTable([rule for part in ("dense", "out_proj") for rule in both(f"{prefix}.{part}", part)])
+
+
 def _positions(learned: bool, *, absent: bool) -> Any:
     return None if absent else "learned" if learned else "sinusoidal"
 

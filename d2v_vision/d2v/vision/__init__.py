@@ -1,12 +1,27 @@
 """data2vec for images."""
 
 from d2v.core.registry import Modality
+from d2v.vision.adapter import ImageAdapter
+from d2v.vision.config import ImageAdapterConfig
+from d2v.vision.convert import converters
+from d2v.vision.patches import PatchEmbedding
+from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
 
-__all__ = ["modality"]
+__all__ = [
+    "ImageAdapter",
+    "ImageAdapterConfig",
+    "LearnedPositions",
+    "PatchEmbedding",
+    "RelativeBias",
+    "SinCosPositions",
+    "modality",
+]
 
 modality = Modality(
     name="vision",
     description="images: patches, masked in blocks",
     extra="d2v[vision]",
     requires=("torchvision", "PIL"),
+    adapter=ImageAdapterConfig,
+    converters=converters,
 )

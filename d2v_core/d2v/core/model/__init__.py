@@ -6,6 +6,7 @@ from d2v.core.model.batch import Batch, Encoded, Local, Tokens
 from d2v.core.model.batcher import MultimaskBatcher
 from d2v.core.model.composition import Data2Vec, StepOutput
 from d2v.core.model.config import (
+    AdapterConfig,
     AlibiConfig,
     BlockConfig,
     ContextConfig,
@@ -19,6 +20,7 @@ from d2v.core.model.config import (
 from d2v.core.model.predictors import MaskedHead, Predictor, VisibleDecoder
 
 __all__ = [
+    "AdapterConfig",
     "AlibiConfig",
     "Backbone",
     "Batch",

@@ -220,13 +220,13 @@ class Data2Vec(nn.Module):
     def _class_token_loss(self, encoded: Encoded, full_targets: Tensor) -> Tensor:
         target = full_targets.mean(1)
         token = encoded.x[:, encoded.num_extra - 1]
-        return self.loss.total(token, target.repeat_interleave(token.shape[0] // target.shape[0], 0))
+        return self.loss.scaled_sum(token, target.repeat_interleave(token.shape[0] // target.shape[0], 0))
 
     def _pixel_loss(self, batch: Batch, predictions: Tensor, mask: Mask) -> Tensor:
         assert isinstance(self.student, Backbone)
         adapter: ModalityAdapter = self.student.adapter(batch.modality)
         pixels = MultimaskBatcher(mask).hidden(adapter.pixels(batch))
-        return self.loss.total(pick(self.pixel_heads, batch.modality, "pixel head")(predictions), pixels)
+        return self.loss.scaled_sum(pick(self.pixel_heads, batch.modality, "pixel head")(predictions), pixels)
 
 
 def _lacks(teacher: ModalityAdapter, student: ModalityAdapter, part: str) -> bool:

@@ -1,0 +1,60 @@
+"""Sentence classification and regression on top of an encoder (SPEC_V1 3.9, SPEC 12.3)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2v.core.model import Batch, Encodes, StepOutput
+from d2v.core.nn import initialise
+
+
+class SentenceClassifier(nn.Module):
+    """The first token's vector through dropout, linear, tanh, dropout and linear.
+
+    Args:
+        encoder: a `Backbone`, or any other module with its `encode` method.
+        num_classes: number of classes; 1 = regression with squared error.
+        dim: d, the width of the encoder.
+        dropout: before both linear layers.
+
+    >>> from d2v.core.model import Backbone, BlockConfig, EncoderConfig
+    >>> from d2v.text import TextAdapterConfig
+    >>> config = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=1)
+    >>> adapter = TextAdapterConfig(vocabulary_size=10).build(config)
+    >>> classifier = SentenceClassifier(Backbone({"text": adapter}, config.build()), num_classes=3, dim=16)
+    >>> classifier.logits(Batch(source=torch.tensor([[0, 5, 2], [0, 6, 2]]))).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(self, encoder: nn.Module, *, num_classes: int, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Linear(dim, dim)
+        self.out_proj = nn.Linear(dim, num_classes)
+        for linear in (self.dense, self.out_proj):
+            initialise(linear, "normal")
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Scores `b classes`."""
+        encoder: Encodes = self.encoder  # type: ignore[assignment]
+        encoded = encoder.encode(batch)
+        x = torch.tanh(self.dense(self.dropout(encoded.x[:, encoded.num_extra])))
+        scores: Tensor = self.out_proj(self.dropout(x))
+        return scores
+
+    def forward(self, batch: Batch, *, update: int) -> StepOutput:
+        """Loss as a sum over the sentences; `batch.labels` is Long `b`, or float `b` for regression.
+
+        Raises:
+            ValueError: if the batch has no labels.
+        """
+        del update
+        if batch.labels is None:
+            raise ValueError("the batch has no labels to learn from")
+        scores = self.logits(batch).float()
+        if scores.shape[1] == 1:
+            loss = F.mse_loss(scores[:, 0], batch.labels.float(), reduction="sum")
+        else:
+            loss = F.cross_entropy(scores, batch.labels, reduction="sum")
+        return StepOutput(loss_sum=loss, sample_size=batch.size, metrics={"loss": (loss.detach(), batch.size)})

@@ -1,0 +1,69 @@
+"""Check folders of reference numbers: `python tests/parity/check.py PATH...`.
+
+Prints one JSON object a line for each path and exits with 1 if one fails. It computes nothing of a model: it converts the
+folder's configuration and tensors as a user would, runs the model, and compares.
+"""
+
+import json
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import case_beit
+import case_former
+import case_multimodal
+from compare import compare
+from reading import Tensors
+
+Run = Callable[[Path], tuple[Tensors, Tensors]]
+
+
+def kind_of(folder: Path) -> Run:
+    """The checker of a folder.
+
+    Raises:
+        ValueError: if the folder is of no kind that is known.
+    """
+    if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+        raise ValueError("not a model case: config.json or model.safetensors is missing")
+    config = json.loads((folder / "config.json").read_text())
+    if "model_cfg" not in config:
+        return case_multimodal.run
+    return case_beit.run if "train_cfg" in config else case_former.run
+
+
+def check(folder: Path) -> dict[str, object]:
+    """The result for one folder."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # unknown fields of foreign configurations
+            expected, produced = kind_of(folder)(folder)
+        problems, largest = compare(expected, produced)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        line = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        return {"case": str(folder), "ok": False, "max": {}, "error": line}
+    result: dict[str, object] = {"case": str(folder), "ok": not problems, "max": largest}
+    return result | ({"error": "; ".join(problems[:20])} if problems else {})
+
+
+def main(paths: list[str]) -> int:
+    """Check every path; 0 if all agree."""
+    if not paths:
+        print("usage: python tests/parity/check.py PATH...", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    results = [check(Path(path)) for path in paths]
+    for result in results:
+        print(json.dumps(result))
+    return 0 if all(result["ok"] for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -48,7 +48,7 @@ def _train(one: Converted, batches: list[Batch], config: dict[str, Any], io: Ten
                 produced[f"student.block{i}"], produced[f"student.ffn{i}"] = watch.outputs[f"student.{i}"]
         else:
             produced["loss_step2"] = scalar(out.loss_sum, io["loss_step2"])
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config["train_cfg"]["clip_grad"])
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config["train_cfg"]["clip_grad"] or torch.inf)
         produced.setdefault("grad_norm", scalar(norm, io["grad_norm"]))
         _set(optimizer, lr=config["lr_values"][step], weight_decay=config["wd_values"][step])
         optimizer.step()

@@ -24,8 +24,11 @@ def run(folder: Path) -> tuple[Tensors, Tensors]:
 
 def _batch(io: Tensors) -> Batch:
     padding = io["padding_mask"].bool() if "padding_mask" in io else None
-    channels = io["channel_mask"].bool() if "channel_mask" in io else None
     num_masks = io["mask"].shape[0] // io["source"].shape[0]
+    channels = None
+    if "channel_mask" in io:
+        given = io["channel_mask"].bool()
+        channels = given.repeat_interleave(io["mask"].shape[0] // given.shape[0], 0)
     mask = Mask(hidden=io["mask"].bool(), num_masks=num_masks, channels=channels)
     return Batch(source=io["source"], padding=padding, mask=mask)
 

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from d2v.audio.config import WaveformAdapterConfig
 from d2v.audio.waveform import ConvSpec
-from d2v.core.files import ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes
+from d2v.core.files import ForeignConfig, KeyTable, Layout, Rename, Reshape, Rule, Shapes
 from d2v.core.files.fairseq import read_schedule, read_target_norms, separate_block_rules
 from d2v.core.files.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
 from d2v.core.loss import RegressionLoss
@@ -67,7 +67,6 @@ class _AudioReader:
     def adapter(
         self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str
     ) -> WaveformAdapterConfig:
-        del shapes, prefix
         own.refuse_unless("conv_pos_pre_ln", False)
         own.refuse_unless("extractor_mode", *_EXTRACTOR_NORMS)
         return WaveformAdapterConfig(
@@ -80,7 +79,7 @@ class _AudioReader:
             alibi=read_alibi(own, axes=1),
             extra_tokens=own.get("num_extra_tokens"),
             first_token_zero=own.get("init_extra_token_zero"),
-            context=read_context(own, encoder, always=True),
+            context=read_context(own, encoder, shapes, prefix, always=True),
             noise_std=read_noise(own),
         )
 
@@ -156,13 +155,13 @@ class FormerAudioFormat:
         del shapes
         adapter = config.adapters["audio"]
         assert isinstance(adapter, WaveformAdapterConfig)
-        ours = "student.adapters.audio"
+        ours, dim = "student.adapters.audio", config.encoder.block.dim
         norm = "norm_out" if config.encoder.norm_out else "norm_in"
         rules = [
             *_extractor_rules(adapter, "feature_extractor", f"{ours}.front.extractor"),
             *both("layer_norm", f"{ours}.front.norm"),
             *both("post_extract_proj", f"{ours}.front.proj"),
-            Rename("mask_emb", f"{ours}.mask_token.token"),
+            Reshape("mask_emb", f"{ours}.mask_token.token", (dim,), (1, 1, dim)),
             *both("encoder.layer_norm", f"student.encoder.{norm}"),
             *both("final_proj", "predictors.audio.layers.0"),
         ]

@@ -28,6 +28,11 @@ def _vocabulary_size(shapes: Shapes, name: str) -> int:
     return shapes[name][0]
 
 
+def _max_length(shapes: Shapes, prefix: str, stated: int) -> int:
+    table = shapes.get(f"{prefix}.embed_positions.weight")
+    return stated if table is None else table[0] - 2  # the padding id, 1, and a row before it
+
+
 class _TextReader:
     decoder_init: Scheme | None = "normal"
 
@@ -36,7 +41,7 @@ class _TextReader:
     ) -> TextAdapterConfig:
         return TextAdapterConfig(
             vocabulary_size=_vocabulary_size(shapes, f"{prefix}.local_encoder.embed_tokens.weight"),
-            max_length=own.get("max_source_positions"),
+            max_length=_max_length(shapes, f"{prefix}.local_encoder", own.get("max_source_positions")),
             positions=_positions(own.get("learned_pos"), absent=own.get("no_token_positional_embeddings")),
             scale_embedding=not own.get("no_scale_embedding"),
             norm=own.get("layernorm_embedding"),
@@ -45,7 +50,7 @@ class _TextReader:
             alibi=read_alibi(own, axes=1),
             extra_tokens=own.get("num_extra_tokens"),
             first_token_zero=own.get("init_extra_token_zero"),
-            context=read_context(own, encoder, always=False),
+            context=read_context(own, encoder, shapes, prefix, always=False),
             noise_std=read_noise(own),
         )
 
@@ -82,8 +87,9 @@ class FormerTextFormat:
         model = ForeignConfig(foreign, "model")
         transformer = model.section("transformer")
         size = _vocabulary_size(shapes, "encoder.sentence_encoder.embed_tokens.weight")
-        encoder = _former_encoder(transformer, transformer.section("encoder"))
-        adapter = _former_adapter(transformer, transformer.section("encoder"), size)
+        section = transformer.section("encoder")
+        encoder = _former_encoder(transformer, section)
+        adapter = _former_adapter(transformer, section, size, shapes)
         scale = model.get("loss_scale", None)
         each, after = read_target_norms(model, layer=("batch", "instance", "layer"))
         # The original skips the embeddings by the names of the position table's parameters: without one, it averages them.
@@ -102,8 +108,7 @@ class FormerTextFormat:
             loss=RegressionLoss(beta=model.get("loss_beta"), scale=scale if scale is not None and scale > 0 else None),
             visible_only=False,
         )
-        model.ignore("load_checkpoint_heads", "max_positions")
-        model.finish()
+        _ignore(model, transformer, section)
         return config
 
     def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
@@ -118,12 +123,25 @@ class FormerTextFormat:
         if config.encoder.norm_out:
             rules += both(f"{theirs}.layer_norm", "student.encoder.norm_out")
         for i in range(head.num_layers):
-            place = f".{2 * i}" if head.num_layers > 1 else ""
-            rules += both(f"encoder.regression_head{place}", f"predictors.text.layers.{2 * i}")
+            rules += both(f"encoder.regression_head.{2 * i}", f"predictors.text.layers.{2 * i}")
         rules.append(Constant(f"{theirs}.version"))
         # Heads of fine-tuned classifiers lie beside the model; they are read with their own table.
         rules += [Constant(name) for name in shapes if name.startswith("classification_heads.")]
         return Layout(KeyTable(rules), teacher_prefix="encoder._ema.", teacher_strip=f"{theirs}.")
+
+
+def _ignore(model: ForeignConfig, transformer: ForeignConfig, section: ForeignConfig) -> None:
+    model.ignore("load_checkpoint_heads", "max_positions")
+    # Of the sequence-to-sequence model whose configuration was borrowed, and of the run.
+    section.ignore("embed_path", "layers_to_keep", "xformers_att_config")
+    transformer.ignore("adaptive_input", "adaptive_softmax_cutoff", "adaptive_softmax_dropout", "adaptive_softmax_factor")
+    transformer.ignore("base_layers", "base_shuffle", "base_sublayers", "char_inputs", "checkpoint_activations", "decoder")
+    transformer.ignore("cross_self_attention", "export", "max_target_positions", "merge_src_tgt_embed", "relu_dropout")
+    transformer.ignore("min_params_to_wrap", "no_cross_attention", "no_decoder_final_norm", "offload_activations")
+    transformer.ignore("quant_noise", "share_all_embeddings", "share_decoder_input_output_embed")
+    transformer.ignore("tie_adaptive_proj", "tie_adaptive_weights")
+    for config in (model, transformer, section):
+        config.finish()
 
 
 def classification_head_table(prefix: str) -> KeyTable:
@@ -160,11 +178,11 @@ def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> Encod
     )
 
 
-def _former_adapter(transformer: ForeignConfig, section: ForeignConfig, size: int) -> TextAdapterConfig:
+def _former_adapter(transformer: ForeignConfig, section: ForeignConfig, size: int, shapes: Shapes) -> TextAdapterConfig:
     transformer.refuse_unless("activation_fn", "gelu")
     return TextAdapterConfig(
         vocabulary_size=size,
-        max_length=transformer.get("max_source_positions"),
+        max_length=_max_length(shapes, "encoder.sentence_encoder", transformer.get("max_source_positions")),
         mask_id=size - 1,  # <mask> is appended last
         positions=_positions(
             section.get("learned_pos"), absent=transformer.get("no_token_positional_embeddings", False)

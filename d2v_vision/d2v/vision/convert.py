@@ -5,7 +5,7 @@ from typing import Any
 
 from attrs import frozen
 
-from d2v.core.files import Constant, ForeignConfig, KeyTable, Layout, Rename, Reshape, Rule, Shapes, Split
+from d2v.core.files import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes, Split
 from d2v.core.files.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, InverseBlockMasker, Masker, RandomMasker
@@ -28,7 +28,6 @@ class _ImageReader:
     def adapter(
         self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str
     ) -> ImageAdapterConfig:
-        del shapes, prefix
         own.refuse_unless("transformer_decoder", False)
         own.refuse_unless("enc_dec_transformer", False)
         width = own.get("embed_dim")
@@ -41,7 +40,7 @@ class _ImageReader:
             alibi=read_alibi(own, axes=2),
             extra_tokens=own.get("num_extra_tokens"),
             first_token_zero=own.get("init_extra_token_zero"),
-            context=read_context(own, encoder, always=True),
+            context=read_context(own, encoder, shapes, prefix, always=True),
             noise_std=read_noise(own),
             gradient_scale=own.get("local_grad_mult"),
         )
@@ -144,7 +143,7 @@ class FormerImageFormat:
         """Where a file of this model keeps its tensors."""
         del shapes
         rules = [
-            *_token_rules(config, cls_name="cls_emb", mask_name="mask_emb", patch_name="patch_embed.conv"),
+            *_token_rules(cls_name="cls_emb", mask_name="mask_emb", patch_name="patch_embed.conv"),
             Rename("encoder.rel_pos_bias.relative_position_bias_table", "student.adapters.vision.bias.shared"),
             Constant("encoder.rel_pos_bias.relative_position_index"),
             *both("encoder.norm", "student.encoder.norm_out"),
@@ -241,9 +240,9 @@ class BeitFormat:
         """Where a file of this model keeps its tensors."""
         adapter = config.adapters["vision"]
         assert isinstance(adapter, ImageAdapterConfig)
-        ours, dim = "student.adapters.vision", config.encoder.block.dim
+        ours = "student.adapters.vision"
         rules = [
-            *_token_rules(config, cls_name="cls_token", mask_name="mask_token", patch_name="patch_embed.proj"),
+            *_token_rules(cls_name="cls_token", mask_name="mask_token", patch_name="patch_embed.proj"),
             *both("norm", "student.encoder.norm_out"),
             *both("lm_head", "predictors.vision.layers.0"),
         ]
@@ -293,11 +292,11 @@ def _encoder(
     return EncoderConfig(block=block, depth=depth, drop_path=(0.0, drop_path), norm_out=True, init="scaled")
 
 
-def _token_rules(config: Data2VecConfig, *, cls_name: str, mask_name: str, patch_name: str) -> list[Rule]:
-    ours, dim = "student.adapters.vision", config.encoder.block.dim
+def _token_rules(*, cls_name: str, mask_name: str, patch_name: str) -> list[Rule]:
+    ours = "student.adapters.vision"
     return [
         Rename(cls_name, f"{ours}.extra_tokens.tokens"),
-        Reshape(mask_name, f"{ours}.mask_token.token", (1, 1, dim), (dim,)),
+        Rename(mask_name, f"{ours}.mask_token.token"),
         *both(patch_name, f"{ours}.front.proj"),
     ]
 

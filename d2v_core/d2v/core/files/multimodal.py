@@ -57,7 +57,7 @@ class MultimodalFormat:
         """
         model = ForeignConfig(foreign, "model")
         own = model.section("modalities").section(self.kind.lower())
-        encoder = _encoder(model)
+        encoder = _encoder(model, shapes)
         adapter = self.reader.adapter(own, encoder, shapes, f"modality_encoders.{self.kind}")
         noise_std = own.get("mask_noise_std")
         config = Data2VecConfig(
@@ -90,12 +90,12 @@ class MultimodalFormat:
             rules += block_rules(f"blocks.{i}", f"student.encoder.blocks.{i}", block)
         for i in range(context.depth if context else 0):
             rules += block_rules(f"{theirs}.context_encoder.blocks.{i}", f"{ours}.context.blocks.{i}", block)
-        if context is not None and context.norm:
+        if context is not None and context.norm and context.norm_affine:
             rules += both(f"{theirs}.context_encoder.norm", f"{ours}.context.norm_in")
-        if config.encoder.norm_out:
+        if config.encoder.norm_out and config.encoder.norm_affine:
             rules += both("norm", "student.encoder.norm_out")
         rules += self._common(config, theirs, ours)
-        encoder_only = f"adapters.{self.modality}" in config.teacher.leave_out
+        encoder_only = "adapters.*" in config.teacher.leave_out
         return Layout(KeyTable(rules), teacher_prefix="_ema.", teacher_strip="blocks." if encoder_only else "")
 
     def _common(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
@@ -160,12 +160,16 @@ def block_rules(theirs: str, ours: str, block: BlockConfig) -> list[Rule]:
     return [rule for a, b in pairs for rule in both(f"{theirs}.{a}", f"{ours}.{b}")]
 
 
-def read_context(own: ForeignConfig, encoder: EncoderConfig, *, always: bool) -> ContextConfig | None:
+def read_context(
+    own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str, *, always: bool
+) -> ContextConfig | None:
     """Prenet blocks and the norm in front of them.
 
     Args:
         own: the modality's section.
         encoder: the shared blocks.
+        shapes: of the file's tensors, which tell whether the norm has weights.
+        prefix: of the modality's tensors.
         always: whether the norm exists without prenet blocks (images and speech).
     """
     depth = own.get("prenet_depth")
@@ -173,6 +177,7 @@ def read_context(own: ForeignConfig, encoder: EncoderConfig, *, always: bool) ->
     context = ContextConfig(
         depth=depth,
         norm=norm,
+        norm_affine=f"{prefix}.context_encoder.norm.weight" in shapes,
         dropout=own.get("prenet_dropout") if always or depth > 0 else 0.0,
         layer_drop=own.get("prenet_layerdrop"),
         drop_path=(own.get("start_drop_path_rate"), own.get("end_drop_path_rate")),
@@ -184,6 +189,9 @@ def read_alibi(own: ForeignConfig, *, axes: int) -> AlibiConfig | None:
     """The distance bias, if it is on."""
     own.ignore("alibi_max_pos", "num_alibi_heads", "model_depth")
     own.refuse_unless("learned_alibi", False, why="a learned bias table never worked in the original")
+    if own.get("use_alibi_encoder"):
+        own.refuse_unless("alibi_dims", axes)
+    own.ignore("alibi_dims")
     values = AlibiConfig(
         per_head=own.get("learned_alibi_scale_per_head"),
         per_layer=own.get("learned_alibi_scale_per_layer"),
@@ -191,7 +199,6 @@ def read_alibi(own: ForeignConfig, *, axes: int) -> AlibiConfig | None:
         learned=own.get("learned_alibi_scale"),
         distance=own.get("alibi_distance", "manhattan"),
     )
-    own.refuse_unless("alibi_dims", axes)
     return values if own.get("use_alibi_encoder") else None
 
 
@@ -201,7 +208,7 @@ def read_noise(own: ForeignConfig) -> float:
     return 0.0 if own.get("encoder_zero_mask") else noise
 
 
-def _encoder(model: ForeignConfig) -> EncoderConfig:
+def _encoder(model: ForeignConfig, shapes: Shapes) -> EncoderConfig:
     dim = model.get("embed_dim")
     pre = model.get("layer_norm_first")
     block = BlockConfig(
@@ -222,6 +229,7 @@ def _encoder(model: ForeignConfig) -> EncoderConfig:
         depth=model.get("depth"),
         drop_path=(model.get("start_drop_path_rate"), model.get("end_drop_path_rate")),
         norm_out=pre,
+        norm_affine="norm.weight" in shapes,
         dropout=model.get("dropout_input"),
         layer_drop=model.get("layerdrop"),
         init="xavier" if model.get("mae_init") else "normal",

@@ -48,15 +48,15 @@ class MaskToken(nn.Module):
         dim: d.
 
     >>> MaskToken(8)().shape
-    torch.Size([8])
+    torch.Size([1, 1, 8])
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.token = nn.Parameter(torch.rand(dim))
+        self.token = nn.Parameter(torch.rand(1, 1, dim))
 
     def forward(self) -> Tensor:
-        """Token `d`."""
+        """Token `1 1 d`."""
         return self.token
 
 
@@ -69,7 +69,7 @@ class ModalityAdapter(nn.Module):
             positions are dropped afterwards, and positions that look at x must not see them.
         bias: tokens to (layer to attention bias).
         extra_tokens: () to `1 e d`.
-        mask_token: () to `d`, put at hidden positions where the sequence is kept.
+        mask_token: () to `1 1 d`, put at hidden positions where the sequence is kept.
         context: norm in front, dropout and prenet blocks, before the shared encoder.
         dropout: on the local features of training, before masking (the teacher never sees it).
         noise_std: without a mask token, the noise put at hidden positions where the sequence is kept; 0 = zeros.

@@ -59,6 +59,7 @@ class EncoderConfig:
         drop_path: rates of the first and the last block, linear between.
         norm_in: whether a norm stands in front.
         norm_out: whether a norm stands behind.
+        norm_affine: whether these two norms have weights.
         dropout: after the norm in front.
         layer_drop: probability that a block is skipped in training.
         init: see `initialise`.
@@ -69,6 +70,7 @@ class EncoderConfig:
     drop_path: tuple[float, float] = (0.0, 0.0)
     norm_in: bool = False
     norm_out: bool = False
+    norm_affine: bool = True
     dropout: float = 0.0
     layer_drop: float = 0.0
     init: Scheme = "normal"
@@ -94,7 +96,7 @@ class EncoderConfig:
         return encoder
 
     def _norm(self) -> nn.LayerNorm:
-        return nn.LayerNorm(self.block.dim, eps=self.block.norm_eps)
+        return nn.LayerNorm(self.block.dim, eps=self.block.norm_eps, elementwise_affine=self.norm_affine)
 
 
 @frozen(kw_only=True)
@@ -104,6 +106,7 @@ class ContextConfig:
     Args:
         depth: number of blocks.
         norm: whether a norm stands in front.
+        norm_affine: whether that norm has weights.
         dropout: after that norm.
         layer_drop: probability that a block is skipped in training.
         drop_path: rates of the first and the last block, linear between.
@@ -111,6 +114,7 @@ class ContextConfig:
 
     depth: int = 0
     norm: bool = True
+    norm_affine: bool = True
     dropout: float = 0.0
     layer_drop: float = 0.0
     drop_path: tuple[float, float] = (0.0, 0.0)
@@ -122,6 +126,7 @@ class ContextConfig:
             depth=self.depth,
             drop_path=self.drop_path,
             norm_in=self.norm,
+            norm_affine=self.norm_affine,
             dropout=self.dropout,
             layer_drop=self.layer_drop,
             init=encoder.init,

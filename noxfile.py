@@ -1,0 +1,134 @@
+"""Sessions for development: `nox -l` lists them, `nox -s NAME` runs one, `nox` runs those with a star.
+
+An environment with torch weighs gigabytes, so sessions that differ only in what they run share one: `env` makes it, the
+others name it in `requires` and have none of their own. Downloads are shared by pip's cache. What is installed, and for
+which Pythons, is read from pyproject.toml.
+"""
+
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.reuse_venv = "yes"
+nox.options.download_python = "never"
+# A Python that this machine lacks is skipped, and said so, on a CI system too.
+nox.options.error_on_missing_interpreters = False
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+OLDEST = PYTHONS[0]
+EXTRAS = PYPROJECT["project"]["optional-dependencies"]
+MODALITIES = list(PYPROJECT["project"]["entry-points"]["d2v.modalities"])
+SHARED = f"env-{OLDEST}"
+
+
+@nox.session(python=PYTHONS, default=False)
+def env(session: nox.Session) -> None:
+    """Make the environment that the other sessions share: everything, editable."""
+    session.install("-e", ".[dev]")
+
+
+def shared_python(session: nox.Session, version: str = OLDEST) -> str:
+    """The interpreter of the shared environment; skips the session, with a reason, where `env` found no Python."""
+    environment = session.cache_dir.parent / f"env-{version.replace('.', '-')}"
+    folder = "Scripts" if sys.platform == "win32" else "bin"
+    python = environment.resolve() / folder / "python"
+    if not python.exists() and not python.with_suffix(".exe").exists():
+        session.skip(f"Python {version} is not on this machine")
+    return str(python)
+
+
+def run(session: nox.Session, *command: str, version: str = OLDEST) -> None:
+    """Run `python COMMAND` in the shared environment, with what stands behind `--` on the command line."""
+    session.run(shared_python(session, version), *command, *session.posargs, external=True)
+
+
+@nox.session(python=PYTHONS, requires=["env-{python}"])
+def tests(session: nox.Session) -> None:
+    """Run the default suite, as .ci/run does."""
+    # Nox runs a session without an environment for one Python only, so this has one, and leaves it empty.
+    run(session, "-m", "pytest", version=str(session.python))
+
+
+PACKAGES = {"vision": ["torchvision", "PIL"], "audio": ["torchaudio"], "text": ["tokenizers"]}
+ABSENT = """
+import importlib.util, sys
+present = [name for name in sys.argv[1:] if importlib.util.find_spec(name)]
+sys.exit(f"this environment holds {present} of another extra" if present else 0)
+"""
+
+
+@nox.session(python=OLDEST, default=False)
+@nox.parametrize("modality", [nox.param(name, id=name) for name in ["core", *MODALITIES]])
+def only(session: nox.Session, modality: str) -> None:
+    """Run the tests of core and of one modality with nothing but its extra installed; `core`: with no extra."""
+    extras = ["test-core"] if modality == "core" else [modality, "test-core"]
+    session.install("-e", f".[{','.join(extras)}]")
+    # Say what is absent, so that a dependency that brings it along is noticed.
+    others = [module for name, modules in PACKAGES.items() if name != modality for module in modules]
+    session.run("python", "-c", ABSENT, *others)
+    folders = [f"tests/{name}" for name in dict.fromkeys(["core", modality])]
+    portions = [f"d2v_{name}" for name in dict.fromkeys(["core", modality])]
+    session.run(
+        "python", "-m", "pytest", *(path for path in folders + portions if Path(path).is_dir()), *session.posargs
+    )
+
+
+@nox.session(python=OLDEST)
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*(requirement for requirement in EXTRAS["dev"] if requirement.startswith("ruff")))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(venv_backend="none", requires=[SHARED])
+def typecheck(session: nox.Session) -> None:
+    """Check types, strictly."""
+    run(session, "-m", "mypy")
+
+
+@nox.session(venv_backend="none", requires=[SHARED])
+def parity(session: nox.Session) -> None:
+    """Compare with the recorded numbers of the original, in tests/parity/data."""
+    folders = sorted({str(path.parent) for path in Path("tests/parity/data").rglob("io.safetensors")})
+    if not folders:
+        session.error("tests/parity/data holds no case to compare with")
+    run(session, "tests/parity/check.py", *folders)
+    run(session, "-m", "pytest", "tests/parity")
+
+
+@nox.session(venv_backend="none", requires=[SHARED], name="compile")
+def compile_(session: nox.Session) -> None:
+    """Run the tests that compile with inductor; they need a C++ compiler."""
+    run(session, "-m", "pytest", "-m", "inductor")
+
+
+@nox.session(venv_backend="none", requires=[SHARED], name="long")
+def long_(session: nox.Session) -> None:
+    """Run the tests that take minutes."""
+    run(session, "-m", "pytest", "-m", "long")
+
+
+@nox.session(venv_backend="none", requires=[SHARED], default=False)
+def benchmarks(session: nox.Session) -> None:
+    """Run the benchmarks that need no accelerator."""
+    run(session, "benchmarks/import_time.py")
+
+
+@nox.session(python=OLDEST, default=False)
+def build(session: nox.Session) -> None:
+    """Build wheel and sdist and smoke-run each in an environment that holds nothing else of ours."""
+    session.install("build")
+    dist = Path(session.create_tmp()) / "dist"
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    for pattern in ("*.whl", "*.tar.gz"):
+        newest = max(dist.glob(pattern), key=lambda path: path.stat().st_mtime)
+        # --force-reinstall with --no-deps replaces the one by the other; the gigabytes under them stay.
+        session.install(str(newest))
+        session.install("--force-reinstall", "--no-deps", str(newest))
+        smoke = str(Path("tests/integration/smoke.py").resolve())
+        with session.chdir(session.create_tmp()):  # away from the tree, so that only what is installed is found
+            session.run("python", "-I", smoke)

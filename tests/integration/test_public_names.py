@@ -1,0 +1,78 @@
+"""A new public name is a promise: adding one edits this page."""
+
+import importlib
+import inspect
+import pkgutil
+from types import ModuleType
+
+import pytest
+
+# `__all__` of each portion, of each room of core and of each public module of a modality, sorted.
+PUBLIC: dict[str, list[str]] = {
+    "d2v.core": [],
+    "d2v.core.masks": ["Draw", "Mask"],
+    "d2v.core.registry": [
+        "MissingExtraError",
+        "Modality",
+        "PluginError",
+        "Registry",
+        "UnknownNameError",
+        "modalities",
+    ],
+    "d2v.vision": ["modality"],
+    "d2v.vision.builtin": ["fashion_mnist"],
+    "d2v.audio": ["modality"],
+    "d2v.text": ["modality"],
+}
+PORTIONS = ("d2v.core", "d2v.vision", "d2v.audio", "d2v.text")
+
+
+def children(package: ModuleType) -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(package.__path__)]
+
+
+def packages() -> list[str]:
+    found = list(PORTIONS)
+    for portion in PORTIONS:
+        path = importlib.import_module(portion).__path__
+        found += [module.name for module in pkgutil.walk_packages(path, f"{portion}.") if module.ispkg]
+    return found
+
+
+def clashes(modules: list[str], names: dict[str, object]) -> list[str]:
+    """Names of functions that a module of the same package bears too: importing the one would hide the other."""
+    return sorted(name for name, value in names.items() if inspect.isroutine(value) and name in modules)
+
+
+def test_every_portion_and_room_is_listed() -> None:
+    rooms = set(PORTIONS)
+    for portion in PORTIONS:
+        rooms |= {f"{portion}.{name}" for name in children(importlib.import_module(portion)) if name[0] != "_"}
+    assert sorted(PUBLIC) == sorted(rooms)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names(name: str) -> None:
+    module = importlib.import_module(name)
+    names = getattr(module, "__all__", [])
+    assert sorted(names) == PUBLIC[name]
+    assert [missing for missing in names if not hasattr(module, missing)] == []
+
+
+@pytest.mark.parametrize("name", packages())
+def test_no_function_bears_the_name_of_a_module_of_its_package(name: str) -> None:
+    package = importlib.import_module(name)
+    modules = children(package)
+    found = clashes(modules, {n: value for n, value in vars(package).items() if n[0] != "_"})
+    for child in modules:
+        if child != "__main__":
+            module = importlib.import_module(f"{name}.{child}")
+            own = {
+                n: v for n, v in vars(module).items() if n[0] != "_" and getattr(v, "__module__", "") == module.__name__
+            }
+            found += clashes(modules, own)
+    assert found == [], f"{name}: a file must not be named after a public function"
+
+
+def test_the_clash_check_sees() -> None:
+    assert clashes(["fit", "loop"], {"fit": lambda: None, "loop": 1}) == ["fit"]

@@ -25,7 +25,7 @@ SEED = "d2v fashion-mnist 0"
 CLASSES = 10
 SIDE = 28
 PER_CLASS = {"pretrain": 1000, "choose": 200, "report": 200}
-TARGET = Path(__file__).resolve().parents[1] / "d2v_vision/d2v/vision/data/fashion-mnist.npz"
+TARGET = Path(__file__).resolve().parents[1] / "d2v_vision/d2v/vision/shipped/fashion-mnist.npz"
 
 
 def main(argv: list[str] | None = None) -> None:

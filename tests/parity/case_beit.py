@@ -24,7 +24,9 @@ def run(folder: Path) -> tuple[Tensors, Tensors]:
         Batch(source=io[f"samples{step}"], mask=Mask(hidden=io[f"bool_masked_pos{step}"].bool().flatten(1)))
         for step in range(2)
     ]
-    return {name: tensor for name, tensor in io.items() if not name.startswith(_INPUTS)}, _train(one, batches, config, io)
+    return {name: tensor for name, tensor in io.items() if not name.startswith(_INPUTS)}, _train(
+        one, batches, config, io
+    )
 
 
 def _train(one: Converted, batches: list[Batch], config: dict[str, Any], io: Tensors) -> Tensors:

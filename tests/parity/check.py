@@ -1,7 +1,7 @@
 """Check folders of reference numbers: `python tests/parity/check.py PATH...`.
 
-Prints one JSON object a line for each path and exits with 1 if one fails. It computes nothing of a model: it converts the
-folder's configuration and tensors as a user would, runs the model, and compares.
+Prints one JSON object a line for each path and exits with 1 if one fails. It computes nothing of a model: it converts
+the folder's configuration and tensors as a user would, runs the model, and compares.
 """
 
 import json

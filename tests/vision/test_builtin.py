@@ -47,7 +47,7 @@ def test_labels_belong_to_the_pictures() -> None:
 
 
 def test_the_file_is_the_recorded_one() -> None:
-    content = files("d2v.vision").joinpath("data/fashion-mnist.npz").read_bytes()
+    content = files("d2v.vision").joinpath("shipped/fashion-mnist.npz").read_bytes()
     assert hashlib.sha256(content).hexdigest() == SHA256
 
 
@@ -57,9 +57,9 @@ def test_unknown_split() -> None:
 
 
 def test_an_entry_that_needs_unpickling_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "data").mkdir()
+    (tmp_path / "shipped").mkdir()
     hostile = np.array([{"a": 1}], dtype=object)
-    np.savez(tmp_path / "data/fashion-mnist.npz", report_images=hostile, report_labels=hostile)
+    np.savez(tmp_path / "shipped/fashion-mnist.npz", report_images=hostile, report_labels=hostile)
     monkeypatch.setattr("d2v.vision.builtin.files", lambda _: tmp_path)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         fashion_mnist("report")

@@ -64,9 +64,7 @@ def _evaluate(node: ast.expr) -> Any:
 class _AudioReader:
     decoder_init = None
 
-    def adapter(
-        self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str
-    ) -> WaveformAdapterConfig:
+    def adapter(self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str) -> WaveformAdapterConfig:
         own.refuse_unless("conv_pos_pre_ln", False)
         own.refuse_unless("extractor_mode", *_EXTRACTOR_NORMS)
         return WaveformAdapterConfig(
@@ -131,8 +129,8 @@ class FormerAudioFormat:
         transposed = "batch" in each or "instance" in each
         if ("group" in each or "instance" in after) and not transposed:
             raise ValueError(
-                "model.group_norm_target_layer or model.instance_norm_targets without batch or instance norm of the layers "
-                "cannot be converted: the original computes it over the wrong axis"
+                "model.group_norm_target_layer and model.instance_norm_targets cannot be converted without batch or "
+                "instance norm of the layers: the original then computes them over the wrong axis"
             )
         layers = model.get("average_top_k_layers")
         config = Data2VecConfig(
@@ -266,9 +264,12 @@ def _refuse(model: ForeignConfig) -> None:
     # Of wav2vec 2.0, which this class was derived from, and of the run: data2vec never reads them.
     model.ignore("adp_act_fn", "adp_dim", "adp_trf_idx", "checkpoint_activations", "codebook_negatives")
     model.ignore("cross_sample_negatives", "depthwise_conv_kernel_size", "dropout_features", "final_dim", "fp16")
-    model.ignore("latent_dim", "latent_groups", "latent_temp", "latent_vars", "logit_temp", "max_positions", "max_update")
-    model.ignore("min_pred_var", "min_target_var", "negatives_from_everywhere", "num_negatives", "quantizer_depth")
-    model.ignore("quantizer_factor", "required_seq_len_multiple", "same_quantizer", "self_attn_norm_type", "final_norm_type")
+    model.ignore("latent_dim", "latent_groups", "latent_temp", "latent_vars", "logit_temp", "max_positions")
+    model.ignore("max_update", "min_pred_var", "min_target_var", "negatives_from_everywhere", "num_negatives")
+    model.ignore("quantizer_depth", "quantizer_factor", "required_seq_len_multiple", "same_quantizer")
+    model.ignore(
+        "self_attn_norm_type", "final_norm_type"
+    )  # listed in a published file, unknown to the code that read it
 
 
 converters = (MultimodalFormat("data2vec 2.0 speech", "audio", "AUDIO", _AudioReader()), FormerAudioFormat())

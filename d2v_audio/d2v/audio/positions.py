@@ -10,8 +10,8 @@ from d2v.core.model.adapter import repeat_rows
 class ConvPositions(nn.Module):
     """Grouped convolutions, each followed by a norm without weights and GELU; the result is added to the frames.
 
-    Where hidden frames are dropped later, this is the one place that needs the whole sequence of each view: hidden frames and
-    channels are set to zero first.
+    Where hidden frames are dropped later, this is the one place that needs the whole sequence of each view: hidden
+    frames and channels are set to zero first.
 
     Args:
         dim: d.

@@ -19,7 +19,8 @@ class WaveformExtractor(nn.Module):
 
     Args:
         layers: (channels, kernel, stride) of each convolution, without padding.
-        norm: "layer" = over channels after every convolution; "group" = one group a channel, over time, after the first only.
+        norm: "layer" = over channels after every convolution; "group" = one group a channel, over time, after the
+            first only.
         bias: whether the convolutions have a bias.
 
     >>> WaveformExtractor([(8, 10, 5), (8, 3, 2)])(torch.zeros(2, 100)).shape
@@ -32,12 +33,11 @@ class WaveformExtractor(nn.Module):
             raise ValueError(f'norm must be "layer" or "group", not {norm!r}')
         self.spec = tuple((channels, kernel, stride) for channels, kernel, stride in layers)
         inputs = (1, *(channels for channels, _, _ in self.spec))
-        self.convs = nn.ModuleList(
-            nn.Conv1d(before, channels, kernel, stride=stride, bias=bias)
-            for before, (channels, kernel, stride) in zip(inputs, self.spec, strict=False)
-        )
-        for conv in self.convs:
+        self.convs = nn.ModuleList()
+        for before, (channels, kernel, stride) in zip(inputs, self.spec, strict=False):
+            conv = nn.Conv1d(before, channels, kernel, stride=stride, bias=bias)
             nn.init.kaiming_normal_(conv.weight)
+            self.convs.append(conv)
         self.norms = nn.ModuleList()
         if norm == "layer":
             self.norms.extend(nn.LayerNorm(channels) for channels, _, _ in self.spec)
@@ -105,7 +105,9 @@ class WaveformFront(nn.Module):
             ValueError: if the source is not `b s`, or too short.
         """
         if batch.source.dim() != 2:
-            raise ValueError(f"waveforms must have shape b s, not {tuple(batch.source.shape)}; mix channels down to one")
+            raise ValueError(
+                f"waveforms must have shape b s, not {tuple(batch.source.shape)}; mix channels down to one"
+            )
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient_scale > 0):
             frames = self.extractor(batch.source)
         x = self.proj(self.norm(scale_gradient(frames, self.gradient_scale)))

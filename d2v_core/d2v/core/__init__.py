@@ -1,6 +1,40 @@
 """The algorithm of data2vec 2.0 and 1.0 as small pieces: masks, blocks, teacher, composition, training and files.
 
-Nothing here knows a modality: those are portions of the same namespace and register themselves (see `d2v.core.registry`).
+Nothing here knows a modality: those are portions of the same namespace and register themselves (`d2v.core.registry`).
 """
+
+from d2v.core.loss import RegressionLoss
+from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Mask, RandomMasker, SpanMasker
+from d2v.core.model import Backbone, Batch, Data2Vec, MaskedHead, ModalityAdapter, MultimaskBatcher, VisibleDecoder
+from d2v.core.monitor import CollapseMonitor
+from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
+from d2v.core.registry import Registry, modalities
+from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
+
+__all__ = [
+    "Backbone",
+    "Batch",
+    "BlockMasker",
+    "CollapseMonitor",
+    "ConvDecoder",
+    "Data2Vec",
+    "Draw",
+    "EMASchedule",
+    "EMATeacher",
+    "InverseBlockMasker",
+    "Mask",
+    "MaskedHead",
+    "ModalityAdapter",
+    "MultimaskBatcher",
+    "RandomMasker",
+    "Registry",
+    "RegressionLoss",
+    "SpanMasker",
+    "TargetAverager",
+    "TransformerBlock",
+    "TransformerEncoder",
+    "VisibleDecoder",
+    "modalities",
+]
 
 __version__ = "0.1.0"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterable
 
-from d2v.core.nearest import nearest
+from d2v.core.suggestions import nearest
 
 
 def matching(patterns: Iterable[str], names: Collection[str], *, of: str) -> list[str]:

@@ -1,6 +1,6 @@
 """What a text adapter is made of."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import frozen
 
@@ -17,7 +17,8 @@ class TextAdapterConfig:
         vocabulary_size: rows of the token table.
         max_length: longest sequence, in tokens.
         padding_id: id of the padding token.
-        mask_id: id of the mask token, which replaces hidden tokens that are kept (1.0); None = hidden tokens are dropped.
+        mask_id: id of the mask token, which replaces hidden tokens that are kept (1.0); None = hidden tokens are
+            dropped.
         positions: "learned", "sinusoidal" or None.
         scale_embedding: whether token vectors are multiplied by the square root of the width.
         norm: whether a norm follows the embedding.
@@ -72,7 +73,7 @@ class TextAdapterConfig:
             dropout=self.embedding_dropout,
             gradient_scale=self.gradient_scale,
         )
-        parts = {
+        parts: dict[str, Any] = {
             "bias": None if self.alibi is None else self.alibi.build(num_heads=heads, num_layers=num_layers),
             "extra_tokens": ExtraTokens(self.extra_tokens, dim, first_zero=self.first_token_zero)
             if self.extra_tokens

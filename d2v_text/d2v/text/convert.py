@@ -36,9 +36,7 @@ def _max_length(shapes: Shapes, prefix: str, stated: int) -> int:
 class _TextReader:
     decoder_init: Scheme | None = "normal"
 
-    def adapter(
-        self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str
-    ) -> TextAdapterConfig:
+    def adapter(self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str) -> TextAdapterConfig:
         return TextAdapterConfig(
             vocabulary_size=_vocabulary_size(shapes, f"{prefix}.local_encoder.embed_tokens.weight"),
             max_length=_max_length(shapes, f"{prefix}.local_encoder", own.get("max_source_positions")),
@@ -92,7 +90,8 @@ class FormerTextFormat:
         adapter = _former_adapter(transformer, section, size, shapes)
         scale = model.get("loss_scale", None)
         each, after = read_target_norms(model, layer=("batch", "instance", "layer"))
-        # The original skips the embeddings by the names of the position table's parameters: without one, it averages them.
+        # The original skips the embeddings by the names of the position table's parameters: without one, it averages
+        # them.
         fixed = adapter.positions == "learned"
         copied = ("adapters.*.front",) if fixed else ("adapters.*.front.norm",) if adapter.norm else ()
         config = Data2VecConfig(
@@ -134,8 +133,12 @@ def _ignore(model: ForeignConfig, transformer: ForeignConfig, section: ForeignCo
     model.ignore("load_checkpoint_heads", "max_positions")
     # Of the sequence-to-sequence model whose configuration was borrowed, and of the run.
     section.ignore("embed_path", "layers_to_keep", "xformers_att_config")
-    transformer.ignore("adaptive_input", "adaptive_softmax_cutoff", "adaptive_softmax_dropout", "adaptive_softmax_factor")
-    transformer.ignore("base_layers", "base_shuffle", "base_sublayers", "char_inputs", "checkpoint_activations", "decoder")
+    transformer.ignore(
+        "adaptive_input", "adaptive_softmax_cutoff", "adaptive_softmax_dropout", "adaptive_softmax_factor"
+    )
+    transformer.ignore(
+        "base_layers", "base_shuffle", "base_sublayers", "char_inputs", "checkpoint_activations", "decoder"
+    )
     transformer.ignore("cross_self_attention", "export", "max_target_positions", "merge_src_tgt_embed", "relu_dropout")
     transformer.ignore("min_params_to_wrap", "no_cross_attention", "no_decoder_final_norm", "offload_activations")
     transformer.ignore("quant_noise", "share_all_embeddings", "share_decoder_input_output_embed")
@@ -173,9 +176,7 @@ def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> Encod
         activation_dropout=transformer.get("activation_dropout"),
         dropout=transformer.get("dropout"),
     )
-    return EncoderConfig(
-        block=block, depth=section.get("layers"), norm_out=pre, layer_drop=section.get("layerdrop")
-    )
+    return EncoderConfig(block=block, depth=section.get("layers"), norm_out=pre, layer_drop=section.get("layerdrop"))
 
 
 def _former_adapter(transformer: ForeignConfig, section: ForeignConfig, size: int, shapes: Shapes) -> TextAdapterConfig:

@@ -58,8 +58,8 @@ class TokenEmbedding(nn.Module):
         rows = max_length + padding_id + 1
         self.tokens = nn.Embedding(vocabulary_size, dim, padding_idx=padding_id)
         self.positions = nn.Embedding(rows, dim, padding_idx=padding_id) if positions == "learned" else None
-        table = _sinusoids(rows, dim, padding_id) if positions == "sinusoidal" else None
-        self.register_buffer("sinusoids", table, persistent=False)
+        sinusoids = _sinusoids(rows, dim, padding_id) if positions == "sinusoidal" else None
+        self.register_buffer("sinusoids", sinusoids, persistent=False)
         self.norm = nn.LayerNorm(dim) if norm else None
         self.dropout = nn.Dropout(dropout)
         for table in (self.tokens, self.positions):
@@ -77,7 +77,9 @@ class TokenEmbedding(nn.Module):
         if ids.dim() != 2 or ids.is_floating_point():
             raise ValueError(f"token ids must be whole numbers of shape b t, not {ids.dtype} {tuple(ids.shape)}")
         if ids.shape[1] > self.max_length:
-            raise ValueError(f"{ids.shape[1]} tokens are more than the model's {self.max_length}; cut or split the text")
+            raise ValueError(
+                f"{ids.shape[1]} tokens are more than the model's {self.max_length}; cut or split the text"
+            )
         padding = ids == self.padding_id if batch.padding is None else batch.padding
         x = self.tokens(ids)
         x = x if self.scale == 1 else x * self.scale

@@ -1,6 +1,6 @@
 """Pictures that ship with the package, so that the first run needs no download.
 
-They are arrays in a file; how they came to be is told beside it (`data/LICENSE-fashion-mnist`).
+They are arrays in a file; how they came to be is told beside it (`shipped/LICENSE-fashion-mnist`).
 """
 
 from importlib.resources import files
@@ -33,7 +33,7 @@ def fashion_mnist(split: str) -> tuple[Tensor, Tensor]:
     """
     if split not in _SPLITS:
         raise ValueError(f"fashion_mnist has no split {split!r}; it has {', '.join(_SPLITS)}")
-    with files("d2v.vision").joinpath("data/fashion-mnist.npz").open("rb") as file:
+    with files("d2v.vision").joinpath("shipped/fashion-mnist.npz").open("rb") as file:
         # Never unpickle: a data file has no business running code.
         arrays = np.load(file, allow_pickle=False)
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]

@@ -25,9 +25,7 @@ from d2v.vision.config import ImageAdapterConfig
 class _ImageReader:
     decoder_init = None
 
-    def adapter(
-        self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str
-    ) -> ImageAdapterConfig:
+    def adapter(self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str) -> ImageAdapterConfig:
         own.refuse_unless("transformer_decoder", False)
         own.refuse_unless("enc_dec_transformer", False)
         width = own.get("embed_dim")
@@ -157,7 +155,7 @@ class FormerImageFormat:
 
 @frozen
 class BeitFormat:
-    """The 1.0 image model of the BEiT-based repository, which made the published 1.0 image results (SPEC_V1 4.1 to 4.8)."""
+    """The 1.0 image model of the BEiT-based repository, which made the published results (SPEC_V1 4.1 to 4.8)."""
 
     name: str = "data2vec 1.0 images, BEiT-based"
 
@@ -173,7 +171,9 @@ class BeitFormat:
         """
         del shapes
         model = ForeignConfig(foreign, "arguments")
-        model.ignore("lr", "weight_decay", "clip_grad", "var_w1", "var_margin1")  # of the optimiser, or ignored there too
+        model.ignore(
+            "lr", "weight_decay", "clip_grad", "var_w1", "var_margin1"
+        )  # of the optimiser, or ignored there too
         shared, own = model.get("use_shared_rel_pos_bias"), model.get("use_rel_pos_bias", False)
         model.refuse_unless("mask_dropout_prob", -1, -1.0, 0, 0.0)
         scale = model.get("loss_scale", -1)
@@ -238,6 +238,7 @@ class BeitFormat:
 
     def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""
+        del shapes
         adapter = config.adapters["vision"]
         assert isinstance(adapter, ImageAdapterConfig)
         ours = "student.adapters.vision"
@@ -259,8 +260,7 @@ class BeitFormat:
                 there = f"blocks.{i}.attn"
                 rules.append(Rename(f"{there}.relative_position_bias_table", f"{ours}.bias.layers.{i}"))
                 rules.append(Constant(f"{there}.relative_position_index"))
-        prefixes = {"teacher_prefix": "ema.", "student_prefix": "model."}
-        return Layout(KeyTable(rules), **prefixes) if any(n.startswith("model.") for n in shapes) else Layout(KeyTable(rules))
+        return Layout(KeyTable(rules), teacher_prefix="ema.", student_prefix="model.")
 
 
 def _norms(model: ForeignConfig, norms: tuple[TargetNorm, ...], *fields: str) -> tuple[TargetNorm, ...]:

@@ -37,7 +37,9 @@ class PatchEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         if any(size % patch for size, patch in zip(image_size, patch_size, strict=True)):
-            raise ValueError(f"patches of {patch_size} pixels do not divide an image of {image_size}; change one of them")
+            raise ValueError(
+                f"patches of {patch_size} pixels do not divide an image of {image_size}; change one of them"
+            )
         self.image_size = image_size
         self.channels = channels
         self.gradient_scale = gradient_scale
@@ -53,7 +55,9 @@ class PatchEmbedding(nn.Module):
         """
         expected = (self.channels, *self.image_size)
         if tuple(batch.source.shape[1:]) != expected:
-            raise ValueError(f"images of shape {tuple(batch.source.shape[1:])}, but the model takes {expected}; resize them")
+            raise ValueError(
+                f"images of shape {tuple(batch.source.shape[1:])}, but the model takes {expected}; resize them"
+            )
         x = self.proj(batch.source)
         grid = tuple(x.shape[2:])
         x = x.flatten(2).transpose(1, 2)

@@ -16,8 +16,8 @@ BiasTables = Literal["shared", "layer", "both"]
 class SinCosPositions(nn.Module):
     """Fixed sines and cosines of column and row (SPEC 3.1).
 
-    With w_i = 10000^(-4i/d) and f(p) = [sin(p w), cos(p w)], the patch in row r and column c gets [f(c), f(r)]: the column
-    first.
+    With w_i = 10000^(-4i/d) and f(p) = [sin(p w), cos(p w)], the patch in row r and column c gets [f(c), f(r)]: the
+    column first.
 
     Args:
         dim: d, a multiple of 4.
@@ -120,7 +120,9 @@ class RelativeBias(nn.Module):
         height, width = self.grid
         table = self.shared if self.shared is not None else self.layers[0]
         if tuple(tokens.grid) != self.grid:
-            raise ValueError(f"a relative bias for {self.grid} patches does not fit {tuple(tokens.grid)}; resample it first")
+            raise ValueError(
+                f"a relative bias for {self.grid} patches does not fit {tuple(tokens.grid)}; resample it first"
+            )
         position = tokens.position
         if position is None:
             position = torch.arange(height * width, device=table.device)[None]

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from attrs import frozen
-from torch import Tensor
+from torch import Tensor, nn
 
 from d2v.core.files.tables import KeyTable, Tensors
 from d2v.core.model import Data2Vec, Data2VecConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+_LEARNED = ("student.", "predictors.", "pixel_heads.")
 
 
 @frozen
@@ -22,7 +24,8 @@ class Layout:
     Args:
         table: student and prediction tensors, foreign name to ours, for our names below `Data2Vec`.
         teacher_prefix: in front of the teacher's names.
-        teacher_strip: what student names begin with and teacher names do not ("encoder."): the averaged part of the model.
+        teacher_strip: what student names begin with and teacher names do not ("encoder."): the averaged part of the
+            model.
         student_prefix: in front of the student's names.
     """
 
@@ -30,6 +33,14 @@ class Layout:
     teacher_prefix: str
     teacher_strip: str = ""
     student_prefix: str = ""
+
+    def divide(self, tensors: Tensors) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Tensors of a file to those of the student and those of the teacher, both without prefix."""
+        teacher = {name: tensor for name, tensor in tensors.items() if name.startswith(self.teacher_prefix)}
+        return (
+            {n.removeprefix(self.student_prefix): tensor for n, tensor in tensors.items() if n not in teacher},
+            {n.removeprefix(self.teacher_prefix): tensor for n, tensor in teacher.items()},
+        )
 
 
 class Converter(Protocol):
@@ -62,7 +73,7 @@ class Converted:
     """A model made of a foreign configuration and foreign tensors.
 
     Args:
-        model: with the file's weights, teacher included if the file has one.
+        model: with the file's weights; its teacher has the file's, or starts as a copy of the student.
         config: ours.
         layout: how the file names its tensors.
     """
@@ -72,38 +83,45 @@ class Converted:
     layout: Layout
 
     def student_names(self, tensors: Tensors) -> dict[str, Tensor]:
-        """Tensors of student and predictors, under our names, by the file's names; for weights and gradients."""
+        """Tensors of student and predictors by the file's names, without prefix; weights and gradients alike.
+
+        Args:
+            tensors: under their names in `model`.
+        """
         return self.layout.table.to_theirs(tensors)
 
     def teacher_names(self, tensors: Tensors) -> dict[str, Tensor]:
-        """Tensors of the teacher by the file's names, without their prefix.
+        """Tensors of the teacher by the file's names, without prefix.
 
         Args:
-            tensors: under our names below the teacher's module.
+            tensors: under their names in the teacher's module.
         """
         theirs = self.layout.table.to_theirs({f"student.{name}": tensor for name, tensor in tensors.items()})
         return {name.removeprefix(self.layout.teacher_strip): tensor for name, tensor in theirs.items()}
 
-    def load_teacher(self, tensors: Tensors) -> None:
-        """Set the teacher.
-
-        Args:
-            tensors: by the file's names without their prefix.
+    def load_student(self, tensors: Tensors) -> None:
+        """Set student and predictors from tensors by the file's names, without prefix.
 
         Raises:
-            ValueError: if tensors are missing or unexpected.
+            ValueError: if tensors are missing, unexpected or of another shape.
         """
-        module = self.model.teacher.module
-        strip, known = self.layout.teacher_strip, {n for r in self.layout.table.rules for n in r.theirs}
-        named = {name if strip + name not in known else strip + name: tensor for name, tensor in tensors.items()}
-        ours = self.layout.table.to_ours(named, partial=True)
+        _load(self.model, self.layout.table.to_ours(tensors), below=_LEARNED)
+
+    def load_teacher(self, tensors: Tensors) -> None:
+        """Set the teacher from tensors by the file's names, without prefix.
+
+        Raises:
+            ValueError: if tensors are missing, unexpected or of another shape.
+        """
+        known, strip = self.layout.table.their_names, self.layout.teacher_strip
+        whole = {strip + name if strip + name in known else name: tensor for name, tensor in tensors.items()}
+        ours = self.layout.table.to_ours(whole, partial=True)
+        # A complete teacher of the original holds a prediction head too, which it never uses.
         state = {name.removeprefix("student."): t for name, t in ours.items() if name.startswith("student.")}
-        _load(module, state)
+        _load(self.model.teacher.module, state)
 
 
-def convert(
-    converters: Iterable[Converter], foreign: Mapping[str, Any], tensors: Tensors
-) -> Converted:
+def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors: Tensors) -> Converted:
     """Make a model out of a foreign configuration and the tensors of a file.
 
     Args:
@@ -114,32 +132,31 @@ def convert(
     Raises:
         ValueError: if no converter knows the format, a field is refused, or tensors do not fit; all are named together.
     """
-    converters = list(converters)
-    converter = next((one for one in converters if one.accepts(foreign)), None)
+    tried = list(converters)
+    converter = next((one for one in tried if one.accepts(foreign)), None)
     if converter is None:
-        raise ValueError(f"no converter knows this configuration; tried {', '.join(one.name for one in converters)}")
+        raise ValueError(f"no converter knows this configuration; tried {', '.join(one.name for one in tried)}")
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     config = converter.config(foreign, shapes)
     layout = converter.layout(config, shapes)
-    model = config.build()
-    converted = Converted(model, config, layout)
-    teacher = {n.removeprefix(layout.teacher_prefix): t for n, t in tensors.items() if n.startswith(layout.teacher_prefix)}
-    student = {n.removeprefix(layout.student_prefix): t for n, t in tensors.items() if not n.startswith(layout.teacher_prefix)}
-    _load(model, {n: t for n, t in layout.table.to_ours(student).items()}, below=("student.", "predictors.", "pixel_heads."))
+    converted = Converted(config.build(), config, layout)
+    student, teacher = layout.divide(tensors)
+    converted.load_student(student)
     if teacher:
         converted.load_teacher(teacher)
     return converted
 
 
-def _load(module: Any, state: Mapping[str, Tensor], below: tuple[str, ...] = ("",)) -> None:
-    expected = {n: t for n, t in module.state_dict().items() if n.startswith(below)}
-    missing = sorted(expected.keys() - state.keys())
-    unexpected = sorted(state.keys() - expected.keys())
-    reshaped = [
-        f"{n} {tuple(state[n].shape)} for {tuple(t.shape)}" for n, t in expected.items() if n in state and state[n].shape != t.shape
-    ]
-    problems = [f"{what}: {', '.join(names[:8])}" for what, names in
-                (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped)) if names]
-    if problems:
-        raise ValueError("the tensors do not fit the model; " + "; ".join(problems))
+def _load(module: nn.Module, state: Tensors, below: tuple[str, ...] = ("",)) -> None:
+    expected = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(below)}
+    common = [name for name in expected if name in state]
+    reshaped = [name for name in common if state[name].shape != expected[name].shape]
+    problems = {
+        "missing": sorted(expected.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - expected.keys()),
+        "of another shape": [f"{n} {tuple(state[n].shape)} for {tuple(expected[n].shape)}" for n in reshaped],
+    }
+    told = [f"{what}: {', '.join(names[:8])}" for what, names in problems.items() if names]
+    if told:
+        raise ValueError(f"the tensors do not fit the model; {'; '.join(told)}")
     module.load_state_dict(dict(state), strict=False)

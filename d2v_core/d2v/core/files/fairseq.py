@@ -41,6 +41,4 @@ def read_target_norms(
 
 def read_schedule(model: ForeignConfig) -> EMASchedule:
     """The teacher's decay."""
-    return EMASchedule(
-        model.get("ema_decay"), end=model.get("ema_end_decay"), anneal=model.get("ema_anneal_end_step")
-    )
+    return EMASchedule(model.get("ema_decay"), end=model.get("ema_end_decay"), anneal=model.get("ema_anneal_end_step"))

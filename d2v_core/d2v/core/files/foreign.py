@@ -1,13 +1,14 @@
 """Reading a foreign configuration: every field is used, known to be harmless, or spoken of.
 
-A field that we do not know gives a warning; a field that changes the computation in a way that we lack is refused by name.
+A field that we do not know gives a warning; a field that changes the computation in a way that we lack is refused by
+name.
 """
 
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from d2v.core.nearest import nearest
+from d2v.core.suggestions import nearest
 
 
 class ForeignConfig:

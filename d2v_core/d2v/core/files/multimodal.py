@@ -1,6 +1,7 @@
 """What the three modalities of the original 2.0 model class share: fields, block names, teacher names.
 
-That class held all modalities in one (`modality_encoders.IMAGE` ...), so most of its configuration and its key table is common.
+That class held all modalities in one (`modality_encoders.IMAGE` ...), so most of its configuration and its key table
+is common.
 """
 
 from collections.abc import Mapping
@@ -132,9 +133,7 @@ class ModalityReader(Protocol):
         """How the decoder's projection starts."""
         ...
 
-    def adapter(
-        self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str
-    ) -> AdapterConfig:
+    def adapter(self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str) -> AdapterConfig:
         """The adapter's configuration."""
         ...
 
@@ -265,9 +264,7 @@ def _with_channels(masker: Masker, own: ForeignConfig, dim: int) -> Masker:
 
 
 def _targets(model: ForeignConfig) -> TargetsConfig:
-    each: list[TargetNorm] = [
-        norm for norm in ("batch", "instance", "layer") if model.get(f"{norm}_norm_target_layer")
-    ]
+    each: list[TargetNorm] = [norm for norm in ("batch", "instance", "layer") if model.get(f"{norm}_norm_target_layer")]
     after: list[TargetNorm] = [norm for norm in ("layer", "instance") if model.get(f"{norm}_norm_targets")]
     return TargetsConfig(
         layers=model.get("average_top_k_layers"),

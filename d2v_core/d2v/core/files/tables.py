@@ -1,7 +1,7 @@
 """Key tables: how the tensors of a foreign file lie in our modules, told once and used both ways.
 
-A rule holds for weights, gradients and averaged weights alike, since all of its operations are linear. Rules know nothing of
-files; a table is a list of them and is checked as a whole.
+A rule holds for weights, gradients and averaged weights alike, since all of its operations are linear. Rules know
+nothing of files; a table is a list of them and is checked as a whole.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -111,7 +111,7 @@ class Split:
 
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
         """Cut."""
-        return list(tensors[0].split(self.sizes, self.axis))
+        return list(torch.split(tensors[0], list(self.sizes), self.axis))
 
     def to_theirs(self, tensors: list[Tensor]) -> list[Tensor]:
         """Concatenate."""
@@ -122,8 +122,8 @@ class Split:
 class Reshape:
     """The same numbers in another shape.
 
-    >>> Reshape("scale", "bias.scale", theirs_shape=(1, 1, 2, 1, 1), ours_shape=(1, 2)).to_ours([torch.ones(1, 1, 2, 1, 1)])
-    [tensor([[1., 1.]])]
+    >>> Reshape("scale", "bias.scale", (1, 1, 2), (2,)).to_ours([torch.ones(1, 1, 2)])
+    [tensor([1., 1.])]
     """
 
     their_name: str
@@ -197,6 +197,7 @@ class KeyTable:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
+        self.their_names = frozenset(name for rule in self.rules for name in rule.theirs)
         for side in ([n for r in self.rules for n in r.theirs], [n for r in self.rules for n in r.ours]):
             double = sorted({name for name in side if side.count(name) > 1}) if len(set(side)) < len(side) else []
             if double:
@@ -213,8 +214,7 @@ class KeyTable:
             ValueError: if tensors are missing or unexpected; all are named together.
         """
         missing = [] if partial else [n for r in self.rules for n in r.theirs if n not in tensors and r.ours]
-        known = {name for rule in self.rules for name in rule.theirs}
-        unexpected = [name for name in tensors if name not in known]
+        unexpected = [name for name in tensors if name not in self.their_names]
         if missing or unexpected:
             raise ValueError(_complaint("missing", missing) + _complaint("unexpected", unexpected))
         return dict(self._apply(tensors, forward=True))

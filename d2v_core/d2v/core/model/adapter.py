@@ -65,8 +65,8 @@ class ModalityAdapter(nn.Module):
 
     Args:
         front: batch to `Local`, raw input to features.
-        positions: (x `r t d`, mask or None) to what is added to x, `1 t d`, `b t d` or `(b m) t d`. With a mask the hidden
-            positions are dropped afterwards, and positions that look at x must not see them.
+        positions: (x `r t d`, mask or None) to what is added to x, `1 t d`, `b t d` or `(b m) t d`. With a mask the
+            hidden positions are dropped afterwards, and positions that look at x must not see them.
         bias: tokens to (layer to attention bias).
         extra_tokens: () to `1 e d`.
         mask_token: () to `1 1 d`, put at hidden positions where the sequence is kept.

@@ -1,7 +1,7 @@
 """Encoder and adapters: where all compositions meet.
 
-The same lines serve data2vec 2.0 (hidden positions are dropped) and 1.0 (they are replaced), pretraining, the teacher and
-feature extraction.
+The same lines serve data2vec 2.0 (hidden positions are dropped) and 1.0 (they are replaced), pretraining, the teacher
+and feature extraction.
 """
 
 from collections.abc import Mapping
@@ -41,16 +41,20 @@ class Backbone(nn.Module):
     Args:
         adapters: by modality.
         encoder: the shared blocks.
-        visible_only: True = hidden positions are dropped (2.0 pretraining); False = they are replaced and kept (1.0, and
-            fine-tuning with masks).
+        visible_only: True = hidden positions are dropped (2.0 pretraining); False = they are replaced and kept (1.0,
+            and fine-tuning with masks).
 
-    >>> from d2v.vision import ImageAdapterConfig
-    >>> from d2v.core.model import BlockConfig, EncoderConfig
-    >>> config = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=2)
-    >>> adapter = ImageAdapterConfig(image_size=8, patch_size=4).build(config)
-    >>> backbone = Backbone({"vision": adapter}, config.build())
-    >>> backbone.encode(Batch(source=torch.zeros(2, 3, 8, 8))).x.shape
-    torch.Size([2, 5, 16])
+    >>> from d2v.core.nn import TransformerBlock
+    >>> class Front(nn.Module):
+    ...     def forward(self, batch):
+    ...         return Local(x=batch.source, padding=None, grid=(batch.source.shape[1],))
+    >>> backbone = Backbone({"toy": ModalityAdapter(Front())}, TransformerEncoder([TransformerBlock(8, num_heads=2)]))
+    >>> batch = Batch(source=torch.zeros(2, 5, 8))
+    >>> backbone.encode(batch).x.shape
+    torch.Size([2, 5, 8])
+    >>> mask = Mask(hidden=torch.tensor([[True, True, False, False, True]] * 6), num_masks=3)
+    >>> backbone.encode(batch, mask).x.shape
+    torch.Size([6, 2, 8])
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Backbone(nn.Module):
 
     def adapter(self, modality: str | None) -> ModalityAdapter:
         """The adapter of a modality; None = the only one."""
-        return pick(self.adapters, modality, "adapter")  # type: ignore[arg-type, return-value]
+        return pick(self.adapters, modality, "adapter")
 
     def blocks(self, modality: str | None = None) -> list[nn.Module]:
         """Context blocks, then encoder blocks: the order of layer decay and freezing."""
@@ -173,6 +177,6 @@ def _check(mask: Mask | None, local: Local) -> None:
     samples, positions = local.x.shape[:2]
     if length != positions or rows != samples * mask.num_masks:
         raise ValueError(
-            f"a mask of {rows} rows and {length} positions with num_masks={mask.num_masks} does not fit {samples} samples "
-            f"of {positions} positions"
+            f"a mask of {rows} rows and {length} positions with num_masks={mask.num_masks} does not fit "
+            f"{samples} samples of {positions} positions"
         )

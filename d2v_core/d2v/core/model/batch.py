@@ -9,10 +9,10 @@ from typing import TypeVar
 import attrs
 import torch
 from attrs import field, frozen
-from torch import Tensor
+from torch import Tensor, nn
 
 from d2v.core.masks import Mask
-from d2v.core.nearest import nearest
+from d2v.core.suggestions import nearest
 
 _Part = TypeVar("_Part")
 
@@ -124,7 +124,7 @@ class Encoded:
     local: Local | None = None
 
 
-def pick(parts: Mapping[str, _Part], modality: str | None, what: str) -> _Part:
+def pick(parts: Mapping[str, _Part] | nn.ModuleDict, modality: str | None, what: str) -> _Part:
     """The part of one modality; without a name, the only one.
 
     Raises:
@@ -133,7 +133,7 @@ def pick(parts: Mapping[str, _Part], modality: str | None, what: str) -> _Part:
     if modality is None:
         if len(parts) != 1:
             raise ValueError(f"the model has {what}s for {', '.join(parts)}; name one in Batch.modality")
-        return next(iter(parts.values()))
+        modality = next(iter(parts))
     if modality not in parts:
         raise ValueError(f"no {what} for modality {modality!r}, only {', '.join(parts)}{nearest(modality, parts)}")
-    return parts[modality]
+    return parts[modality]  # type: ignore[return-value]  # a module of the kind that the caller put in

@@ -73,4 +73,4 @@ class MultimaskBatcher:
         if x.shape[1] != length or num_rows % x.shape[0]:
             raise ValueError(f"{tuple(x.shape[:2])} rows and positions do not fit a mask of {(num_rows, length)}")
         index = rows // (num_rows // x.shape[0]) * length + positions
-        return x.flatten(0, 1).index_select(0, index.flatten()).unflatten(0, index.shape)
+        return x.flatten(0, 1).index_select(0, index.flatten()).view(*index.shape, *x.shape[2:])

@@ -1,7 +1,7 @@
 """One training step of data2vec, 2.0 or 1.0, over any encoder.
 
-The student predicts, at the positions it does not see, what the teacher makes of the whole input. Neither a version nor a
-modality's name is branched on: the parts that are put together decide.
+The student predicts, at the positions it does not see, what the teacher makes of the whole input. Neither a version
+nor a modality's name is branched on: the parts that are put together decide.
 """
 
 from collections.abc import Mapping
@@ -48,9 +48,10 @@ class StepOutput:
 class Data2Vec(nn.Module):
     """Student, teacher, predictors and losses (data2vec 2.0, section 3; data2vec 1.0, section 3).
 
-    loss_sum = regression_weight R + cls_weight n C + pixel_weight Q with n = hidden positions of all rows, R = loss over
-    hidden positions, C = loss between the last extra token and the mean of the targets, summed over rows (so it grows with the
-    rows of a worker: the published definition), Q = loss between `pixel_heads(predictions)` and the raw content.
+    loss_sum = regression_weight R + cls_weight n C + pixel_weight Q with n = hidden positions of all rows, R = loss
+    over hidden positions, C = loss between the last extra token and the mean of the targets, summed over rows (so it
+    grows with the rows of a worker: the published definition), Q = loss between `pixel_heads(predictions)` and the raw
+    content.
 
     Args:
         student: a `Backbone`, or any other encoder with its `encode` method.
@@ -66,9 +67,9 @@ class Data2Vec(nn.Module):
         pixel_heads: by modality, `n d` to `n p`.
         seed: of the masks.
 
-    The teacher starts at the first stage from which on it has every part: the raw input (it has a front end), the student's
-    local features (it has none), or the student's own tokens of the clean input (it lacks positions, bias, extra tokens or
-    context, or the whole adapter). So `EMATeacher(leave_out=...)` alone decides.
+    The teacher starts at the first stage from which on it has every part: the raw input (it has a front end), the
+    student's local features (it has none), or the student's own tokens of the clean input (it lacks positions, bias,
+    extra tokens or context, or the whole adapter). So `EMATeacher(leave_out=...)` alone decides.
 
     Raises:
         ValueError: if a class-token loss has no extra token, or a pixel loss no head.
@@ -137,7 +138,7 @@ class Data2Vec(nn.Module):
         if n == 0:
             raise ValueError("the mask hides no position, so there is nothing to predict; raise the mask ratio")
         encoded = self._encoder(self.student).encode(batch, mask, local=local)
-        predictor: Predictor = pick(self.predictors, batch.modality, "predictor")  # type: ignore[assignment]
+        predictor: Predictor = pick(self.predictors, batch.modality, "predictor")
         predictions = predictor(encoded, mask)
         self.encode_teacher(batch, local, sink=self.targets)
         full_targets = self.targets.finish()
@@ -226,7 +227,8 @@ class Data2Vec(nn.Module):
         assert isinstance(self.student, Backbone)
         adapter: ModalityAdapter = self.student.adapter(batch.modality)
         pixels = MultimaskBatcher(mask).hidden(adapter.pixels(batch))
-        return self.loss.scaled_sum(pick(self.pixel_heads, batch.modality, "pixel head")(predictions), pixels)
+        head: nn.Module = pick(self.pixel_heads, batch.modality, "pixel head")
+        return self.loss.scaled_sum(head(predictions), pixels)
 
 
 def _lacks(teacher: ModalityAdapter, student: ModalityAdapter, part: str) -> bool:

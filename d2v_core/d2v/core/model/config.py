@@ -20,7 +20,7 @@ from d2v.core.model.predictors import MaskedHead, VisibleDecoder
 from d2v.core.nn import Alibi, ConvDecoder, TransformerBlock, TransformerEncoder, initialise
 from d2v.core.nn.attention import QKVBias
 from d2v.core.nn.block import NormForm
-from d2v.core.nn.initialisation import Scheme, scale_residual_branches
+from d2v.core.nn.initialisation import Scheme, scale_branches
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
 from d2v.core.teacher.targets import TargetNorm
@@ -83,8 +83,9 @@ class EncoderConfig:
     def build(self) -> TransformerEncoder:
         """The encoder with initial weights."""
         rates = torch.linspace(*self.drop_path, self.depth).tolist()
+        blocks = [self.block.build(drop_path=rate) for rate in rates]
         encoder = TransformerEncoder(
-            [self.block.build(drop_path=rate) for rate in rates],
+            blocks,
             norm_in=self._norm() if self.norm_in else None,
             norm_out=self._norm() if self.norm_out else None,
             dropout=self.dropout,
@@ -92,7 +93,7 @@ class EncoderConfig:
         )
         initialise(encoder, self.init)
         if self.init == "scaled":
-            scale_residual_branches(encoder.blocks)
+            scale_branches(block.last_linears for block in blocks)
         return encoder
 
     def _norm(self) -> nn.LayerNorm:
@@ -319,6 +320,8 @@ class Data2VecConfig:
             regression_weight=self.regression_weight,
             cls_weight=self.cls_weight,
             pixel_weight=self.pixel_weight,
-            pixel_heads={name: nn.Linear(dim, adapter.pixel_dim) for name, adapter in self.adapters.items() if self.pixel_weight},
+            pixel_heads={
+                name: nn.Linear(dim, adapter.pixel_dim) for name, adapter in self.adapters.items() if self.pixel_weight
+            },
             seed=self.seed,
         )

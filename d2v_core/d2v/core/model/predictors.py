@@ -3,9 +3,9 @@
 data2vec 2.0 and 1.0 differ in this object and in `Backbone.visible_only`, in nothing else.
 """
 
+from itertools import pairwise
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from d2v.core.masks import Mask
@@ -37,6 +37,7 @@ class VisibleDecoder(nn.Module):
         noise_std: standard deviation of the noise at hidden places; 0 = zeros.
         dropout: on the visible outputs.
 
+    >>> import torch
     >>> from d2v.core.nn import ConvDecoder
     >>> decoder = ConvDecoder(8, decoder_dim=4, num_layers=1, kernel_size=3)
     >>> mask = Mask(hidden=torch.tensor([[True, False, True]]))
@@ -67,6 +68,7 @@ class MaskedHead(nn.Module):
         num_layers: 0 = the outputs themselves, 1 = one linear layer, more = hidden layers of width `ratio` d.
         ratio: hidden width as a multiple of d.
 
+    >>> import torch
     >>> mask = Mask(hidden=torch.tensor([[True, False, True]]))
     >>> encoded = Encoded(x=torch.zeros(1, 3, 8), padding=None, num_extra=0, grid=(3,))
     >>> MaskedHead(8, num_layers=2)(encoded, mask).shape
@@ -77,7 +79,7 @@ class MaskedHead(nn.Module):
         super().__init__()
         widths = [dim, *[int(ratio * dim)] * (num_layers - 1), dim][: num_layers + 1]
         parts: list[nn.Module] = []
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in pairwise(widths):
             parts += [*([nn.GELU()] if parts else []), nn.Linear(a, b)]
         self.layers = nn.Sequential(*parts)
 

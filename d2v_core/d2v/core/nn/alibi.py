@@ -105,4 +105,4 @@ class Alibi(nn.Module):
 def _slopes(num_heads: int) -> list[float]:
     power = 2 ** math.floor(math.log2(num_heads))
     first = [2 ** (-8 * (head + 1) / power) for head in range(power)]
-    return first if power == num_heads else first + _slopes(2 * power)[0 :: 2][: num_heads - power]
+    return first if power == num_heads else first + _slopes(2 * power)[0::2][: num_heads - power]

@@ -93,10 +93,7 @@ def attention_mask(x: Tensor, bias: Tensor | None, padding: Tensor | None) -> Te
     """
     rows, length = x.shape[:2]
     if bias is not None and (
-        bias.dim() != 4
-        or bias.shape[0] not in (1, rows)
-        or bias.shape[2] not in (1, length)
-        or bias.shape[3] != length
+        bias.dim() != 4 or bias.shape[0] not in (1, rows) or bias.shape[2] not in (1, length) or bias.shape[3] != length
     ):
         raise ValueError(
             f"attention bias has shape {tuple(bias.shape)}; {rows} rows of {length} tokens need "

@@ -21,8 +21,8 @@ class TransformerBlock(nn.Module):
 
     - "post": a = LN1(x + dp(g1 attn(x))); f = g2 FFN(a); out = LN2(a + dp(do(f)))
     - "pre": a = x + dp(g1 attn(LN1(x))); f = g2 FFN(LN2(a)); out = a + dp(do(f))
-    - "pre_lossy": as "pre", but out = f + dp(do(f)): the form that the original data2vec 2.0 code gives to pre-norm models,
-      in which the stream before the second residual is lost. It is there to load such checkpoints.
+    - "pre_lossy": as "pre", but out = f + dp(do(f)): what the original data2vec 2.0 code makes of pre-norm models. The
+      stream before the second residual is lost; the form is there to load such checkpoints.
 
     Args:
         dim: d, the width.
@@ -82,22 +82,18 @@ class TransformerBlock(nn.Module):
         )
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps, elementwise_affine=norm_affine)
         hidden_dim = hidden_dim or 4 * dim
+        last = nn.Linear(hidden_dim, dim)
         self.mlp = nn.Sequential(
-            nn.Linear(dim, hidden_dim),
-            nn.GELU(),
-            nn.Dropout(activation_dropout),
-            nn.Linear(hidden_dim, dim),
-            nn.Dropout(branch_dropout),
+            nn.Linear(dim, hidden_dim), nn.GELU(), nn.Dropout(activation_dropout), last, nn.Dropout(branch_dropout)
         )
+        self.last_linears = (self.attn.proj, last)
         self.scale1 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
         self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
         self.dropout = nn.Dropout(dropout)
         self.drop_path = drop_path
         initialise(self, "normal")
 
-    def forward(
-        self, x: Tensor, bias: Tensor | None = None, padding: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, bias: Tensor | None = None, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run the block.
 
         Args:

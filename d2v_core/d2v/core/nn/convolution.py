@@ -4,8 +4,8 @@ It sees the visible outputs at their places and noise elsewhere, and is thrown a
 """
 
 import math
+from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,6 +30,7 @@ class ConvDecoder(nn.Module):
     Raises:
         ValueError: if `groups` does not divide a width, or `dims` is neither 1 nor 2.
 
+    >>> import torch
     >>> decoder = ConvDecoder(8, decoder_dim=4, num_layers=2, kernel_size=3, groups=2, dims=2)
     >>> decoder(torch.zeros(5, 6, 8), (2, 3)).shape
     torch.Size([5, 6, 8])
@@ -69,7 +70,7 @@ class ConvDecoder(nn.Module):
             for layer in range(num_layers)
         )
         widths = [decoder_dim if num_layers else dim, *[int(decoder_dim * projection_ratio)] * (projection_layers - 1)]
-        hidden = [part for a, b in zip(widths, widths[1:], strict=False) for part in (nn.Linear(a, b), nn.GELU())]
+        hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.GELU())]
         self.proj = nn.Sequential(*hidden, nn.Linear(widths[-1], dim))
 
     def forward(self, x: Tensor, grid: tuple[int, ...], index: Tensor | None = None) -> Tensor:
@@ -89,7 +90,7 @@ class ConvDecoder(nn.Module):
         if len(grid) != self.dims or math.prod(grid) != x.shape[1]:
             raise ValueError(f"grid {grid} does not lay out {x.shape[1]} positions along {self.dims} axes")
         rows, length, _ = x.shape
-        x = x.unflatten(1, grid)
+        x = x.view(rows, *grid, -1)
         for conv in self.convs:
             y = self._layer(conv, x)
             x = y + x if self.residual and y.shape == x.shape else y

@@ -75,13 +75,14 @@ class TransformerEncoder(nn.Module):
         if self.norm_in is not None:
             x = self.norm_in(x)
         x = self.dropout(x)
-        merged, mask = (), None
+        merged: list[Tensor | None] = []
+        mask: Tensor | None = None
         for layer in range(self._depth(sink)):
             if self.training and self.layer_drop > 0 and torch.rand(()).item() < self.layer_drop:
                 continue
             layer_bias = bias(layer) if bias is not None else None
-            if merged == () or merged[0] is not layer_bias:  # most models give one bias to all layers
-                merged, mask = (layer_bias,), attention_mask(x, layer_bias, padding)
+            if not merged or merged[0] is not layer_bias:  # most models give one bias to all layers
+                merged, mask = [layer_bias], attention_mask(x, layer_bias, padding)
             x, branch = self.blocks[layer](x, mask)
             if sink is not None and layer in sink.wants:
                 sink(layer, branch if sink.kind == "ffn" else x, num_extra)

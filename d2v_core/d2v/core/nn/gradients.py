@@ -18,7 +18,7 @@ class _Scale(torch.autograd.Function):
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """x itself, with its gradient multiplied by `factor`; 1 and 0 cost nothing.
+    """X itself, with its gradient multiplied by `factor`; 1 and 0 cost nothing.
 
     >>> x = torch.ones(2, requires_grad=True)
     >>> scale_gradient(x, 0.5).sum().backward()
@@ -29,4 +29,4 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
         return x
     if factor == 0:
         return x.detach()
-    return _Scale.apply(x, factor)  # type: ignore[no-any-return, no-untyped-call]
+    return _Scale.apply(x, factor)  # type: ignore[no-any-return]

@@ -1,6 +1,7 @@
 """How the weights of transformer parts start (reference measurements: SPEC 11.1 and the 1.0 image models)."""
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 from torch import nn
@@ -13,16 +14,16 @@ def initialise(module: nn.Module, scheme: Scheme) -> None:
 
     Args:
         module: whose children are set in place.
-        scheme: "normal" = N(0, 0.02), the published form; "xavier" = Xavier-uniform, which learns faster at small widths;
-            "scaled" = N(0, 0.02) truncated at one standard deviation, the form of the 1.0 image models (see also
-            `scale_residual_branches`).
+        scheme: "normal" = N(0, 0.02), the published form; "xavier" = Xavier-uniform, which learns faster at small
+            widths; "scaled" = N(0, 0.02) truncated at one standard deviation, the form of the 1.0 image models (see
+            also `scale_branches`).
 
     Raises:
         ValueError: if the scheme is unknown.
 
     >>> linear = nn.Linear(4, 4)
     >>> initialise(linear, "normal")
-    >>> float(linear.bias.abs().max())
+    >>> linear.bias.abs().max().item()
     0.0
     """
     if scheme not in ("normal", "xavier", "scaled"):
@@ -43,8 +44,12 @@ def initialise(module: nn.Module, scheme: Scheme) -> None:
                 child.weight.data[child.padding_idx].zero_()
 
 
-def scale_residual_branches(blocks: nn.ModuleList) -> None:
-    """Divide the last linear of both branches of block i (from 0) by sqrt(2 (i + 1)), as the 1.0 image models do."""
-    for i, block in enumerate(blocks):
-        for linear in (block.attn.proj, block.mlp[3]):
+def scale_branches(last_linears: Iterable[Iterable[nn.Linear]]) -> None:
+    """Divide the last linear of each branch of block i (from 0) by sqrt(2 (i + 1)), as the 1.0 image models do.
+
+    Args:
+        last_linears: of the branches of each block.
+    """
+    for i, linears in enumerate(last_linears):
+        for linear in linears:
             linear.weight.data.div_(math.sqrt(2 * (i + 1)))

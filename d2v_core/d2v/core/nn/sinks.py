@@ -1,7 +1,7 @@
 """What reads the layers of an encoder while it runs.
 
-An encoder keeps no list of activations: it hands each wanted layer result to a sink, which averages it (targets), keeps it
-(features) or whatever else its owner needs.
+An encoder keeps no list of activations: it hands each wanted layer result to a sink, which averages it (targets),
+keeps it (features) or whatever else its owner needs.
 """
 
 from collections.abc import Iterable
@@ -55,4 +55,5 @@ class LayerFeatures:
         self.results: dict[int, Tensor] = {}
 
     def __call__(self, layer: int, result: Tensor, num_extra: int) -> None:
+        """Keep a layer result `r (e+k) d`."""
         self.results[layer] = result

@@ -4,22 +4,21 @@ It works for any `nn.Module` and knows nothing of masks, modalities or losses.
 """
 
 import copy as copying
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from d2v.core.nearest import nearest
+from d2v.core.patterns import matching
 
 
 class EMATeacher(nn.Module):
     """Moving average of a student in float32, always in eval mode, without gradients (data2vec, section 3.2).
 
     After the n-th optimiser step: teacher = decay * teacher + (1 - decay) * student with decay = schedule(n). Trainable
-    parameters of the student are averaged; its buffers, frozen parameters and the parts named by `copy` are copied. A decay of
-    1 leaves the teacher as it is. The average is one foreach operation on local shards, so it works on sharded parameters.
-    The teacher keeps no reference to the student.
+    parameters of the student are averaged; its buffers, frozen parameters and the parts named by `copy` are copied. A
+    decay of 1 leaves the teacher as it is. The average is one foreach operation on local shards, so it works on sharded
+    parameters. The teacher keeps no reference to the student.
 
     Args:
         student: the module to follow; the teacher starts as its copy.
@@ -56,9 +55,9 @@ class EMATeacher(nn.Module):
         parts: dict[str, object] = dict(student.named_modules(remove_duplicate=False))
         parts |= dict(student.named_parameters(remove_duplicate=False))
         # deepcopy looks an object up in its memo first: a left-out part is replaced by None and never copied.
-        absent = {id(parts[name]): None for name in _matching(leave_out, parts)}
-        self.module = copying.deepcopy(student, absent).float().requires_grad_(False).eval()  # type: ignore[arg-type]
-        self._copied = tuple(_matching(copy, parts))
+        absent: dict[int, object] = {id(parts[name]): None for name in matching(leave_out, parts, of="the student")}
+        self.module = copying.deepcopy(student, absent).float().requires_grad_(False).eval()
+        self._copied = tuple(matching(copy, parts, of="the student"))
 
     def train(self, mode: bool = True) -> "EMATeacher":
         """Stay in eval mode, whatever the model around it does."""
@@ -95,7 +94,8 @@ class EMATeacher(nn.Module):
             torch._foreach_copy_(ours, theirs)
 
     def _pairs(self, student: nn.Module) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
-        averaged, copied = [], []
+        averaged: list[tuple[Tensor, Tensor]] = []
+        copied: list[tuple[Tensor, Tensor]] = []
         parameters = dict(student.named_parameters(remove_duplicate=False))
         buffers = dict(student.named_buffers(remove_duplicate=False))
         for name, ours in self.module.named_parameters():
@@ -107,28 +107,17 @@ class EMATeacher(nn.Module):
         return averaged, copied
 
 
-def _find(tensors: dict[str, Tensor], name: str) -> Tensor:
+def _find(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in tensors:
         raise ValueError(f"the student has no {name!r}, which the teacher averages; was the student changed after it?")
     return tensors[name]
 
 
 def _local(tensor: Tensor) -> Tensor:
-    """This rank's shard of a sharded tensor; the tensor itself otherwise."""
+    """The shard of this rank of a sharded tensor; the tensor itself otherwise."""
     to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
     return tensor if to_local is None else to_local()
 
 
 def _below(name: str, part: str) -> bool:
     return name == part or name.startswith(f"{part}.")
-
-
-def _matching(patterns: Iterable[str], parts: dict[str, object]) -> list[str]:
-    found = []
-    for pattern in patterns:
-        regex = re.compile(re.escape(pattern).replace(r"\*", "[^.]*"))
-        names = [name for name in parts if regex.fullmatch(name)]
-        if not names:
-            raise ValueError(f"no part of the student matches {pattern!r}{nearest(pattern, parts)}")
-        found += names
-    return found

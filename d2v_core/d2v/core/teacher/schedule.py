@@ -1,16 +1,13 @@
 """How much of itself the teacher keeps at each update."""
 
-from attrs import field, frozen
-from attrs.validators import and_, ge, le
+from attrs import Attribute, field, frozen
 
 from d2v.core.durations import updates
-
-_share = field(validator=and_(ge(0), le(1)))
 
 
 @frozen
 class EMASchedule:
-    """Decay after n finished updates: linear from `start` to `end` over `anneal`, then constant (SPEC 9; SPEC_V1 1.2, 4.6).
+    """Decay after n finished updates: linear, then constant (SPEC 9; SPEC_V1 1.2, 4.6).
 
     decay(n) = end - (end - start) (1 - k / anneal) with k = n - 1 + first, and end from k = anneal on.
 
@@ -24,9 +21,9 @@ class EMASchedule:
     Raises:
         ValueError: if a decay is outside [0, 1], or `anneal` is a share and `total` is missing.
 
-    >>> EMASchedule(0.9, 0.99, anneal=100)(37)
+    >>> EMASchedule(0.9, end=0.99, anneal=100)(37)
     0.9333
-    >>> EMASchedule(0.97, 0.998, anneal=0.5, total=20)(10)
+    >>> EMASchedule(0.97, end=0.998, anneal=0.5, total=20)(10)
     0.998
     """
 
@@ -38,10 +35,11 @@ class EMASchedule:
 
     @start.validator
     @end.validator
-    def _check_decay(self, attribute: "object", value: float | None) -> None:
+    def _check_decay(self, attribute: "Attribute[float | None]", value: float | None) -> None:
         if value is not None and not 0 <= value <= 1:
-            name = getattr(attribute, "name", "decay")
-            raise ValueError(f"{name}={value} is not a decay: give the share that the teacher keeps, in [0, 1]")
+            raise ValueError(
+                f"{attribute.name}={value} is not a decay: give the share that the teacher keeps, in [0, 1]"
+            )
 
     def __attrs_post_init__(self) -> None:
         updates(self.anneal, self.total)

@@ -1,6 +1,7 @@
 """Targets out of the teacher's layers, without keeping the layers.
 
-A `TargetAverager` is the sink of the teacher's encoder: each wanted layer result is normalised and added up as it appears.
+A `TargetAverager` is the sink of the teacher's encoder: each wanted layer result is normalised and added up as it
+appears.
 """
 
 from collections.abc import Callable, Iterable
@@ -35,14 +36,14 @@ _NORMS: dict[str, Callable[[Tensor], Tensor]] = {
 class TargetAverager:
     """Mean of normalised layer results, normalised again (data2vec, section 3.3).
 
-    y = norm_after(mean over layers of norm_each(result of the layer without extra tokens)), in float32. Norms have no weights
-    and eps 1e-5; statistics include padded positions, as the published models' do.
+    y = norm_after(mean over layers of norm_each(result of the layer without extra tokens)), in float32. Norms have no
+    weights and eps 1e-5; statistics include padded positions, as the published models' do.
 
     Args:
         layers: layers (from 0) to average.
         kind: "ffn" = feed-forward branch (2.0 and 1.0 speech and text), "block" = block output (1.0 images).
-        each: norms of each layer result, in this order: "batch" (over b and t), "instance" (over t), "group" (over t and d),
-            "layer" (over d).
+        each: norms of each layer result, in this order: "batch" (over b and t), "instance" (over t), "group" (over t
+            and d), "layer" (over d).
         after: norms of the mean, in this order.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The nearest valid name, for error messages."""
+"""What the user may have meant, for error messages."""
 
 import difflib
 from collections.abc import Iterable

@@ -82,7 +82,7 @@ class BlockMasker:
         """Top, left, height and width of one rectangle a row, Long `r 4`; 0 x 0 where the shape does not fit."""
         area = self.min_per_block + (cap - self.min_per_block) * numbers[:, 0]
         slope = math.log(self.min_aspect)
-        root = ((numbers[:, 1] * 2 - 1) * (slope / 2)).exp()  # of the aspect
+        root = ((1 - 2 * numbers[:, 1]) * (slope / 2)).exp()  # of the aspect
         down, across = (area.sqrt() * root).round().long(), (area.sqrt() / root).round().long()  # half to even
         size = torch.stack([down, across], 1) * ((down < height) & (across < width))[:, None]
         room = torch.tensor([height + 1, width + 1], device=size.device) - size

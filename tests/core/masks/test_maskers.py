@@ -1,0 +1,444 @@
+"""Properties that hold for every masker, and the errors they give."""
+
+import math
+from itertools import combinations
+from typing import Any
+
+import pytest
+import torch
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from d2v.core.masks import (
+    BlockMasker,
+    ChannelMasker,
+    Draw,
+    InverseBlockMasker,
+    Mask,
+    Masker,
+    RandomMasker,
+    SpanMasker,
+    cover_spans,
+)
+
+IMAGE = InverseBlockMasker(mask_prob=0.8, mask_length=3, mask_prob_adjust=0.07)
+SPEECH = InverseBlockMasker(mask_prob=0.5, mask_length=5, mask_prob_adjust=0.05, inverse=False)
+SPANS = SpanMasker(mask_prob=0.5, mask_length=5)
+WORDS = SpanMasker(mask_prob=0.35, mask_length=4, min_masks=0, equal_counts=False, reach_end=True)
+APART = SpanMasker(mask_prob=0.5, mask_length=4, selection="normal", mask_other=2, no_overlap=True)
+TEXT = RandomMasker(mask_prob=0.48)
+RECTANGLES = BlockMasker(num_masked=20, min_per_block=4)
+ON_LINES: dict[str, Masker] = {
+    "image": IMAGE, "speech": SPEECH, "spans": SPANS, "words": WORDS, "apart": APART, "text": TEXT,
+    "channels": ChannelMasker(positions=SPANS, channels=SpanMasker(mask_prob=0.5, mask_length=8, min_masks=0), dim=64),
+}  # fmt: skip
+ON_PLANES: dict[str, Masker] = {"image": IMAGE, "speech": SPEECH, "text": TEXT, "rectangles": RECTANGLES}
+EQUAL = ("image", "speech", "spans", "apart", "text")
+
+lines = pytest.mark.parametrize("masker", ON_LINES.values(), ids=ON_LINES)
+planes = pytest.mark.parametrize("masker", ON_PLANES.values(), ids=ON_PLANES)
+quick = settings(max_examples=40, deadline=None)
+lengths_of_samples = st.lists(st.integers(20, 60), min_size=1, max_size=5).map(torch.tensor)
+
+
+def draw_for(b: int, seed: int = 0, update: int = 0) -> Draw:
+    return Draw(seed=seed, update=update, ids=torch.arange(b) * 31 + 5)
+
+
+def same(a: Mask, b: Mask) -> bool:
+    channels = (a.channels is None) == (b.channels is None)
+    if a.channels is not None and b.channels is not None:
+        channels = torch.equal(a.channels, b.channels)
+    return channels and torch.equal(a.hidden, b.hidden)
+
+
+@lines
+@given(lengths=lengths_of_samples, m=st.integers(1, 3), seed=st.integers(-(1 << 63), (1 << 63) - 1))
+@quick
+def test_padding_is_never_hidden_and_shapes_fit(masker: Masker, lengths: torch.Tensor, m: int, seed: int) -> None:
+    mask = masker(len(lengths), (60,), num_masks=m, draw=draw_for(len(lengths), seed), lengths=lengths)
+    assert mask.hidden.shape == (len(lengths) * m, 60)
+    assert mask.num_masks == m
+    padding = torch.arange(60) >= lengths.repeat_interleave(m)[:, None]
+    assert not (mask.hidden & padding).any()
+
+
+@pytest.mark.parametrize("name", EQUAL)
+@given(lengths=lengths_of_samples, m=st.integers(1, 3), seed=st.integers(0, 1000))
+@quick
+def test_counts_are_equal(name: str, lengths: torch.Tensor, m: int, seed: int) -> None:
+    mask = ON_LINES[name](len(lengths), (60,), num_masks=m, draw=draw_for(len(lengths), seed), lengths=lengths)
+    assert mask.visible.shape[0] == len(lengths) * m  # raises where counts differ
+    assert len(mask.index) > 0
+
+
+@given(p=st.floats(0, 0.95), t=st.integers(8, 90), m=st.integers(1, 3), length=st.integers(1, 6))
+@quick
+def test_counts_are_the_published_floors(p: float, t: int, m: int, length: int) -> None:
+    def count(masker: Masker, grid: tuple[int, ...]) -> set[int]:
+        return set(masker(3, grid, num_masks=m, draw=draw_for(3)).hidden.sum(1).tolist())
+
+    visible = math.floor(t * (1 - p))
+    if visible:
+        assert count(RandomMasker(mask_prob=p), (t,)) == {t - visible}
+        assert count(InverseBlockMasker(mask_prob=p, mask_length=length), (t,)) == {t - visible}
+    hidden = math.floor(t * p)
+    assert count(InverseBlockMasker(mask_prob=p, mask_length=length, inverse=False), (t,)) == {hidden}
+    plane = math.floor(7 * t * (1 - p))
+    if plane:
+        assert count(InverseBlockMasker(mask_prob=p, mask_length=length), (7, t)) == {7 * t - plane}
+
+
+@pytest.mark.parametrize(
+    ("masker", "grid", "visible"),
+    [
+        (IMAGE, (14, 14), 39),
+        (InverseBlockMasker(mask_prob=0.75, mask_length=3, mask_prob_adjust=0.1), (14, 14), 49),
+        (InverseBlockMasker(mask_prob=0.75, mask_length=3, mask_prob_adjust=0.1), (16, 16), 64),
+        (TEXT, (512,), 266),
+        (RandomMasker(mask_prob=0.5), (512,), 256),
+    ],
+)
+def test_published_settings_leave_the_published_counts(masker: Masker, grid: tuple[int, ...], visible: int) -> None:
+    assert masker(2, grid, num_masks=4, draw=draw_for(2)).visible.shape == (8, visible)
+
+
+@pytest.mark.parametrize("name", ON_LINES)
+def test_a_row_depends_on_its_own_seed_update_id_clone_and_length_alone(name: str) -> None:
+    masker = ON_LINES[name]
+    lengths, ids = torch.tensor([40, 40, 40]), torch.tensor([3, 9, 4])
+    if isinstance(masker, SpanMasker):  # counts of spans are random, so that any two rows may trim each other
+        masker = evolve(masker, equal_counts=False)
+    elif isinstance(masker, ChannelMasker):
+        parts = [evolve(part, equal_counts=False) for part in (masker.positions, masker.channels)]
+        masker = evolve(masker, positions=parts[0], channels=parts[1])
+    together = masker(3, (60,), num_masks=3, draw=Draw(seed=1, update=2, ids=ids), lengths=lengths)
+    alone = masker(1, (40,), num_masks=2, draw=Draw(seed=1, update=2, ids=ids[1:2]), lengths=lengths[:1])
+    # Other mates, another place in the batch, more padding, more clones: the first two clones of sample 9 stay.
+    assert torch.equal(together.hidden[3:5, :40], alone.hidden)
+    if together.channels is not None and alone.channels is not None:
+        assert torch.equal(together.channels[3:5], alone.channels)
+
+    for other in (
+        Draw(seed=2, update=2, ids=ids),
+        Draw(seed=1, update=3, ids=ids),
+        Draw(seed=1, update=2, ids=ids + 1),
+    ):
+        assert not same(together, masker(3, (60,), num_masks=3, draw=other, lengths=lengths))
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_trimming_takes_a_part_of_what_a_row_would_hide(name: str) -> None:
+    draw, masker = draw_for(2), ON_LINES[name]
+    full = torch.tensor([60, 60])
+    mates = masker(2, (60,), draw=draw, lengths=torch.tensor([60, 25])).hidden[0]
+    own = masker(1, (60,), draw=Draw(seed=0, update=0, ids=draw.ids[:1]), lengths=full[:1]).hidden[0]
+    assert mates.sum() < own.sum()
+    assert not (mates & ~own).any()
+
+
+@lines
+def test_same_draw_same_mask_and_clones_differ(masker: Masker) -> None:
+    first = masker(2, (60,), num_masks=2, draw=draw_for(2))
+    assert same(first, masker(2, (60,), num_masks=2, draw=draw_for(2)))
+    assert len({tuple(row.tolist()) for row in first.hidden}) == 4
+
+
+@planes
+def test_planes_may_be_rectangular(masker: Masker) -> None:
+    mask = masker(64, (5, 12), num_masks=2, draw=draw_for(64))
+    assert mask.hidden.shape == (128, 60)
+    seen = mask.hidden.view(128, 5, 12).any(0) & ~mask.hidden.view(128, 5, 12).all(0)
+    assert seen.all()  # no row or column is left out
+
+
+@pytest.mark.parametrize("shape", [(5, 12), (12, 5)])
+def test_blocks_on_a_plane_are_squares_cut_at_the_border(shape: tuple[int, int]) -> None:
+    masker = InverseBlockMasker(mask_prob=0.8, mask_length=3, mask_prob_adjust=0.0)  # floor(60 * 0.2 / 9) = 1 centre
+    chosen = masker._blocks(400, shape, 1, draw_for(400), torch.full((400,), 60)).view(400, *shape)
+    for plane in chosen:
+        y, x = plane.nonzero().unbind(1)
+        box = plane[y.min() : y.max() + 1, x.min() : x.max() + 1]
+        assert box.all()
+        cut_down = bool(y.min() == 0 or y.max() == shape[0] - 1)
+        cut_across = bool(x.min() == 0 or x.max() == shape[1] - 1)
+        assert box.shape[0] == 3 or (box.shape[0] == 2 and cut_down)
+        assert box.shape[1] == 3 or (box.shape[1] == 2 and cut_across)
+    assert chosen[:, 0, 0].any()
+    assert chosen[:, -1, -1].any()
+
+
+@planes
+@given(lengths=st.lists(st.integers(40, 60), min_size=1, max_size=4).map(torch.tensor), seed=st.integers(0, 1000))
+@quick
+def test_planes_with_padding(masker: Masker, lengths: torch.Tensor, seed: int) -> None:
+    hidden = masker(len(lengths), (5, 12), draw=draw_for(len(lengths), seed), lengths=lengths).hidden
+    assert not (hidden & (torch.arange(60) >= lengths[:, None])).any()
+    if masker is not RECTANGLES:
+        assert hidden.sum(1).unique().numel() == 1
+
+
+@lines
+def test_a_generator_is_a_source(masker: Masker) -> None:
+    generator = torch.Generator().manual_seed(3)
+    first, second = (masker(2, (60,), num_masks=2, draw=generator) for _ in range(2))
+    assert not same(first, second)
+    assert same(first, masker(2, (60,), num_masks=2, draw=torch.Generator().manual_seed(3)))
+    assert len({tuple(row.tolist()) for row in first.hidden}) == 4
+
+
+@lines
+def test_lengths_may_be_of_any_whole_type(masker: Masker) -> None:
+    lengths = torch.tensor([60, 44])
+    draw = draw_for(2)
+    assert same(masker(2, (60,), draw=draw, lengths=lengths), masker(2, (60,), draw=draw, lengths=lengths.int()))
+
+
+def test_text_without_padding_awareness_hides_padding() -> None:
+    lengths = torch.tensor([60, 30])
+    masker = RandomMasker(mask_prob=0.5, pad_aware=False)
+    mask = masker(2, (60,), draw=draw_for(2), lengths=lengths)
+    assert mask.hidden[1, 30:].any()
+    assert same(mask, masker(2, (60,), draw=draw_for(2)))
+    assert mask.hidden.sum(1).tolist() == [30, 30]
+
+
+def test_add_masks_brings_all_rows_to_the_largest_count() -> None:
+    draw, free = draw_for(40), evolve(SPANS, equal_counts=False)
+    lengths = torch.tensor([60, 50]).repeat(20)
+    before = free(40, (60,), draw=draw, lengths=lengths).hidden
+    after = evolve(SPANS, add_masks=True)(40, (60,), draw=draw, lengths=lengths).hidden
+    assert after.sum(1).tolist() == [int(before.sum(1).max())] * 40
+    assert not (before & ~after).any()
+    assert not after[1::2, 50:].any()
+
+
+def test_mask_dropout_releases_a_rounded_share() -> None:
+    before = SPANS(20, (60,), draw=draw_for(20)).hidden
+    after = evolve(SPANS, mask_dropout=0.3)(20, (60,), draw=draw_for(20)).hidden
+    assert not (after & ~before).any()
+    n = int(before[0].sum())
+    assert after.sum(1).tolist() == [n - round(0.3 * n)] * 20
+
+
+def test_channels_without_spans_are_not_masked() -> None:
+    few = SpanMasker(mask_prob=0.1, mask_length=20, min_masks=0)  # 0.32 spans a row
+    hidden = few(500, (64,), draw=draw_for(500)).hidden
+    counts = hidden.sum(1)
+    assert counts.unique().tolist() == [0, 20]  # the others have equal counts
+    assert 0.2 < float((counts > 0).float().mean()) < 0.44
+    one = evolve(few, min_masks=1)(500, (64,), draw=draw_for(500)).hidden.sum(1)
+    assert one.unique().tolist() == [20]
+
+
+def test_channels_are_independent_of_positions() -> None:
+    both = ChannelMasker(positions=SPANS, channels=SPANS, dim=60)(200, (60,), draw=draw_for(200))
+    assert both.channels is not None
+    assert both.channels.shape == (200, 60)
+    alike = float((both.hidden == both.channels).float().mean())
+    hidden, channels = float(both.hidden.float().mean()), float(both.channels.float().mean())
+    assert abs(alike - hidden * channels - (1 - hidden) * (1 - channels)) < 0.03  # 1.0 were they the same draw
+    assert torch.equal(both.hidden, SPANS(200, (60,), draw=draw_for(200)).hidden)
+
+
+def test_starts_of_equal_spans_are_uniform_and_never_reach_the_end() -> None:
+    masker = SpanMasker(mask_prob=0.2, mask_length=8, equal_counts=False)  # one span a row
+    hidden = masker(8000, (40,), draw=draw_for(8000)).hidden
+    starts = hidden.long().argmax(1)[hidden.sum(1) == 8]
+    assert len(starts) == 8000
+    chi_square(torch.bincount(starts, minlength=32))
+
+
+def test_text_spans_start_anywhere() -> None:
+    masker = SpanMasker(mask_prob=0.2, mask_length=8, equal_counts=False, reach_end=True)
+    hidden = masker(8000, (40,), draw=draw_for(8000)).hidden
+    counts = torch.bincount(hidden.long().argmax(1), minlength=40)
+    chi_square(counts)
+    assert hidden.sum(1)[hidden[:, -1] & ~hidden[:, -2]].unique().tolist() == [1]  # cut at the end
+
+
+def test_text_may_hide_a_short_row_as_a_whole() -> None:
+    masker = SpanMasker(mask_prob=0.35, mask_length=4, min_masks=1, equal_counts=False, reach_end=True)
+    assert masker(50, (2,), draw=draw_for(50)).hidden.all(1).any()
+
+
+@pytest.mark.parametrize(
+    ("selection", "other", "mean", "variance"),
+    [("static", 0.0, 6, 0), ("normal", 2.0, 6, 4 + 1 / 12), ("poisson", 0.0, 6, 6), ("uniform", 2.0, 7, 10)],
+)
+def test_lengths_follow_their_distribution(selection: Any, other: float, mean: float, variance: float) -> None:
+    masker = SpanMasker(mask_prob=0.5, mask_length=6, selection=selection, mask_other=other)
+    lengths = masker._lengths(4000, 1, 5, draw_for(4000)).double()
+    n = lengths.numel()
+    assert abs(float(lengths.mean()) - mean) <= 4 * math.sqrt(variance / n)
+    # The fourth moment of each of these is below 4 variance^2; one part in a hundred is for the clip at 1.
+    assert abs(float(lengths.var()) - variance) <= variance * (4 * math.sqrt(3 / n) + 0.01)
+
+
+def arrangements(t: int, lengths: list[int], space: int) -> int:
+    """Number of ways to place the spans in order with `space` between them, by trying them all."""
+    found = 0
+    for starts in combinations(range(t), len(lengths)):
+        ends = [start + length for start, length in zip(starts, lengths, strict=True)]
+        found += ends[-1] <= t and all(b - a >= space for a, b in zip(ends[:-1], starts[1:], strict=True))
+    return found
+
+
+@pytest.mark.parametrize("space", [1, 2])
+def test_arrangements_without_overlap_are_equally_likely(space: int) -> None:
+    masker = SpanMasker(mask_prob=0.75, mask_length=3, no_overlap=True, min_space=space)  # 3 spans in 12
+    hidden = masker(20000, (12,), draw=draw_for(20000)).hidden
+    assert hidden.sum(1).unique().tolist() == [9 if arrangements(12, [3, 3, 3], space) else 6]
+    _, counts = hidden.unique(dim=0, return_counts=True)
+    expected = arrangements(12, [3, 3, 3], space) or arrangements(12, [3, 3], space)
+    assert len(counts) == expected
+    chi_square(counts)
+
+
+@given(
+    t=st.integers(6, 50),
+    length=st.integers(1, 12),
+    space=st.integers(1, 4),
+    p=st.floats(0.1, 1),
+    seed=st.integers(0, 99),
+)
+@quick
+def test_spans_without_overlap_keep_their_distance(t: int, length: int, space: int, p: float, seed: int) -> None:
+    masker = SpanMasker(mask_prob=p, mask_length=length, no_overlap=True, min_space=space, equal_counts=False)
+    for row in masker(6, (t,), draw=draw_for(6, seed)).hidden.int().tolist():
+        runs = "".join(map(str, row)).strip("0").replace("01", "0 1").replace("10", "1 0").split()
+        hidden = [len(run) for run in runs if run[0] == "1"]
+        assert hidden
+        assert set(hidden) == {min(length, t - 1)}
+        assert all(len(run) >= space for run in runs if run[0] == "0")
+
+
+def test_cover_spans_cuts_skips_and_merges() -> None:
+    starts, lengths = torch.tensor([[0, 2, 9, 5], [8, 30, 3, 3]]), torch.tensor([[3, 2, 5, 0], [1, 4, 2, 2]])
+    hidden = cover_spans(starts, lengths, 10)
+    assert [row.nonzero().flatten().tolist() for row in hidden] == [[0, 1, 2, 3, 9], [3, 4, 8]]
+
+
+@given(
+    wanted=st.integers(1, 40), least=st.integers(1, 12), seed=st.integers(0, 1000), most=st.none() | st.integers(12, 30)
+)
+@quick
+def test_rectangles_hide_at_most_what_is_wanted(wanted: int, least: int, seed: int, most: int | None) -> None:
+    masker = BlockMasker(num_masked=wanted, min_per_block=least, max_per_block=most)
+    hidden = masker(4, (7, 9), num_masks=2, draw=draw_for(4, seed)).hidden
+    assert (hidden.sum(1) <= wanted).all()
+    assert hidden.any(1).sum() >= 4  # an empty row is possible (ten misses in a row), but rare
+
+
+def test_rectangles_follow_their_aspect() -> None:
+    flat = BlockMasker(num_masked=200, min_per_block=16, max_per_block=16, min_aspect=1.0)
+    shape = flat._propose(torch.rand(100, 4), torch.full((100,), 16), 14, 14)
+    assert (shape[:, 2:] == 4).all()
+    assert (shape[:, :2] <= 10).all()
+
+
+def chi_square(counts: torch.Tensor) -> None:
+    """Equally likely outcomes: the statistic lies within 5 deviations of its mean, on both sides."""
+    expected, freedom = counts.sum() / len(counts), len(counts) - 1
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    assert abs(statistic - freedom) < 5 * math.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("axis", ["seed", "update", "id", "clone", "stream", "counter", "purpose"])
+def test_draws_are_uniform_along_every_argument(axis: str) -> None:
+    n, values = 4096, []
+    for i in range(n if axis in ("seed", "update", "stream", "purpose") else 1):
+        at = {axis: i}
+        draw = Draw(
+            seed=at.get("seed", 3), update=at.get("update", 4), purpose=at.get("purpose", 0),
+            ids=torch.arange(n) if axis == "id" else torch.tensor([5]),
+        )  # fmt: skip
+        stream = at.get("stream", 0)
+        values.append(draw.bits(n if axis == "clone" else 1, n if axis == "counter" else 1, stream=stream).flatten())
+    numbers = torch.cat(values)
+    assert numbers.shape == (n,)
+    assert numbers.unique().numel() == n
+    assert int(numbers.min()) >= 0
+    assert int(numbers.max()) < 1 << 53
+    for shift in (49, 24, 0):  # highest, middle and lowest bits
+        chi_square(torch.bincount((numbers >> shift) & 15, minlength=16))
+        pairs = ((numbers[:-1] >> shift) & 7) * 8 + ((numbers[1:] >> shift) & 7)
+        chi_square(torch.bincount(pairs, minlength=64))
+
+
+BAD_CALLS: list[tuple[Masker, dict[str, Any], str]] = [
+    (TEXT, {"grid": (0,)}, r"grid=\(0,\) must hold positive sizes"),
+    (TEXT, {"grid": (2, 3, 4)}, r"grid=\(2, 3, 4\) must hold"),
+    (SPANS, {"grid": (4, 15)}, r"grid=\(4, 15\) must hold positive sizes \(t,\); pass \(h \* w,\)"),
+    (RECTANGLES, {"grid": (60,)}, r"grid=\(60,\) must hold positive sizes \(h, w\)"),
+    (RECTANGLES, {"grid": (1, 60)}, "both sides must be at least 2"),
+    (TEXT, {"b": 0}, "b=0 and num_masks=1 must be at least 1"),
+    (TEXT, {"num_masks": 0}, "num_masks=0 must be at least 1"),
+    (TEXT, {"lengths": torch.tensor([60])}, r"lengths must be 2 whole numbers, one a sample, not torch.int64 \(1,\)"),
+    (TEXT, {"lengths": torch.tensor([60.0, 60.0])}, "whole numbers, one a sample, not torch.float32"),
+    (TEXT, {"lengths": torch.tensor([60, 61])}, r"lengths\[1\]=61 must lie between 1 and the 60 positions"),
+    (TEXT, {"lengths": torch.tensor([0, 60])}, r"lengths\[0\]=0 must lie between 1 and"),
+    (TEXT, {"lengths": torch.tensor([60, 1])}, "every one of the 1 valid positions of sample 1 .* lower mask_prob"),
+    (IMAGE, {"lengths": torch.tensor([4, 60])}, "every one of the 4 valid positions of sample 0 .* lower mask_prob"),
+    (RandomMasker(mask_prob=0.99), {}, "every one of the 60 valid positions of sample 0"),
+    (SPANS, {"grid": (2,), "b": 40}, r"every one of the 2 valid positions of sample \d+ \(mask 0\) would be hidden"),
+    (evolve(SPANS, add_masks=True), {"lengths": torch.tensor([60, 12])}, "sample 1 .* add_masks wants as many"),
+    (IMAGE, {"grid": (2, 2)}, r"mask_length=3 is longer than both sides of the grid \(2, 2\)"),
+    (RECTANGLES, {"grid": (4, 5)}, "every one of the 20 valid positions of sample 0 .*; lower num_masked"),
+    (BlockMasker(num_masked=3, min_per_block=9), {"grid": (3, 3)}, "min_per_block=9 must be below the 9 positions"),
+    (TEXT, {"draw": draw_for(3)}, "the draw holds 3 ids for 2 samples"),
+]
+
+
+@pytest.mark.parametrize(("masker", "change", "message"), BAD_CALLS)
+def test_bad_calls_say_what_is_wrong(masker: Masker, change: dict[str, Any], message: str) -> None:
+    call = {"b": 2, "grid": (60,), "num_masks": 1, "lengths": None} | change
+    b, grid = call.pop("b"), call.pop("grid")
+    with pytest.raises(ValueError, match=message):
+        masker(b, grid, **({"draw": draw_for(b)} | call))
+
+
+@pytest.mark.parametrize(
+    ("build", "values", "message"),
+    [
+        (RandomMasker, {"mask_prob": 1.0}, r"mask_prob=1.0 must lie in \[0, 1\)"),
+        (RandomMasker, {"mask_prob": float("nan")}, "mask_prob=nan must lie in"),
+        (InverseBlockMasker, {"mask_prob": -0.1, "mask_length": 3}, r"mask_prob=-0.1 must lie in \[0, 1\)"),
+        (InverseBlockMasker, {"mask_prob": 0.5, "mask_length": 0}, "mask_length=0 must be at least 1"),
+        (InverseBlockMasker, {"mask_prob": 0.5, "mask_length": 3, "mask_dropout": 2}, "mask_dropout=2 must lie in"),
+        (SpanMasker, {"mask_prob": 1.5, "mask_length": 3}, r"mask_prob=1.5 must lie in \[0, 1\]"),
+        (SpanMasker, {"mask_prob": 0.5, "mask_length": 0}, "mask_length=0 must be at least 1"),
+        (SpanMasker, {"mask_prob": 0.5, "mask_length": 3, "min_masks": -1}, "min_masks=-1 must be at least 0"),
+        (SpanMasker, {"mask_prob": 0.5, "mask_length": 3, "selection": "gamma"}, "selection"),
+        (SpanMasker, {"mask_prob": 0.5, "mask_length": 3, "min_space": -1}, "min_space=-1"),
+        (SpanMasker, {"mask_prob": 0.5, "mask_length": 3, "mask_other": -1.0}, "mask_other=-1.0"),
+        (
+            SpanMasker,
+            {"mask_prob": 0.5, "mask_length": 3, "selection": "uniform", "mask_other": 7.0},
+            "mask_other=7.0 must not exceed 2 mask_length=6",
+        ),
+        (SpanMasker, {"mask_prob": 0.5, "mask_length": 3, "add_masks": True, "equal_counts": False}, "add_masks"),
+        (SpanMasker, {"mask_prob": 0.5, "mask_length": 3, "no_overlap": True, "reach_end": True}, "choose one"),
+        (BlockMasker, {"num_masked": 0, "min_per_block": 4}, "num_masked=0 must be at least 1"),
+        (BlockMasker, {"num_masked": 9, "min_per_block": 0}, "min_per_block=0 must be at least 1"),
+        (BlockMasker, {"num_masked": 9, "min_per_block": 4, "max_per_block": 3}, "max_per_block=3 is below"),
+        (BlockMasker, {"num_masked": 9, "min_per_block": 4, "min_aspect": 0.0}, r"min_aspect=0.0 must lie in \(0, 1\]"),
+        (ChannelMasker, {"positions": SPANS, "channels": SPANS, "dim": 0}, "dim=0 must be at least 1"),
+        (Draw, {"seed": 1 << 63, "update": 0, "ids": torch.tensor([1])}, "seed must fit into 64 bits"),
+        (Draw, {"seed": 0, "update": 0, "ids": torch.tensor([0.5])}, "ids must be whole numbers"),
+    ],
+)
+def test_bad_values_say_what_is_wrong(build: Any, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(**values)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@lines
+def test_masks_are_the_same_on_every_device(masker: Masker) -> None:
+    ids, lengths = torch.tensor([3, 9]), torch.tensor([60, 45])
+    here = masker(2, (60,), num_masks=2, draw=Draw(seed=1, update=2, ids=ids), lengths=lengths)
+    there = masker(2, (60,), num_masks=2, draw=Draw(seed=1, update=2, ids=ids.cuda()), lengths=lengths)
+    assert there.hidden.is_cuda
+    assert torch.equal(here.hidden, there.hidden.cpu())

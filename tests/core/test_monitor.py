@@ -242,6 +242,16 @@ def test_what_too_few_rows_leave_undefined_is_missing():
     assert set(monitor.report()) == {"target_rank", "prediction_rank"}
 
 
+def test_a_bad_batch_is_left_to_the_loop():
+    monitor = CollapseMonitor()
+    x = rank(80, 16)
+    monitor.update(x, torch.full_like(x, math.nan), everything(80))
+    assert set(monitor.report()) == {"pred_var", "prediction_rank"}
+    monitor.check(0)
+    monitor.update(0.5 * x, x, everything(80))
+    assert monitor.report()["target_rank"] == pytest.approx(plain_rank(x), rel=1e-5)
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="min_pred_var=-1"):
         CollapseMonitor(min_pred_var=-1.0)

@@ -49,13 +49,15 @@ def effective_rank(x: Tensor) -> float:
         x: `n d`; costs min(n, d)^3.
 
     Returns:
-        Between 1 and min(n - 1, d), and 0 if all rows are equal.
+        Between 1 and min(n - 1, d); 0 if all rows are equal, nan if a value is not finite.
 
     >>> round(effective_rank(torch.tensor([[1.0, 0, 5], [-1, 0, 5], [0, 1, 5], [0, -1, 5]])), 6)
     2.0
     """
     # Double precision is out of reach of autocast and of TF32, which would bend the small eigenvalues.
     x = x.detach().to("cpu" if x.device.type == "mps" else x.device, torch.float64)
+    if not x.isfinite().all():
+        return math.nan
     x = x - x.mean(0)
     gram = x @ x.T if x.shape[0] < x.shape[1] else x.T @ x
     values = torch.linalg.eigvalsh(gram).clamp(min=0)
@@ -137,7 +139,7 @@ class CollapseMonitor:
 
     @torch.no_grad()
     def report(self) -> dict[str, float]:
-        """The numbers since the last report; what too few rows leave undefined is missing, without any rows all are."""
+        """The numbers since the last report; what is undefined (too few rows) or not finite is missing."""
         if self._rows is None:
             return {}
         report = self._moments.report()
@@ -148,7 +150,7 @@ class CollapseMonitor:
         self._moments, self._rows = Moments(), None
         self._seen = {**report, "rank_kept": kept, "share_risen": self._share_risen(report.get("position_share"))}
         self._warn()
-        return report
+        return {name: value for name, value in report.items() if math.isfinite(value)}
 
     def check(self, update: int) -> None:
         """Stop a collapsed run, judging by the last report.
@@ -192,6 +194,8 @@ class CollapseMonitor:
 
     def _rank_kept(self, rows: Tensor, rank: float) -> float:
         """Target rank over that of the first report, from equally many rows: fewer rows have a lower rank."""
+        if math.isnan(rank):
+            return rank
         if self._first_rows is None:
             self._first_rows = rows
         n = min(rows.shape[0], self._first_rows.shape[0])

@@ -1,0 +1,124 @@
+"""Sums over batches and workers from which variances, explained share and position share follow.
+
+They stay on the device until they are asked for. Batches and workers pool exactly: the result is that of one large
+batch.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch import distributed as dist
+
+from d2v.core.masks import Mask
+
+
+class Moments:
+    """Moments of predictions and targets at hidden positions; `CollapseMonitor` says what the numbers mean.
+
+    >>> mask = Mask(hidden=torch.ones(2, 3, dtype=torch.bool))
+    >>> moments = Moments()
+    >>> moments.add(torch.zeros(6, 4), torch.randn(6, 4), mask)
+    >>> sorted(moments.report())
+    ['explained', 'position_share', 'pred_var', 'target_var']
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, predictions: Tensor, targets: Tensor, mask: Mask) -> None:
+        """Take a batch.
+
+        Args:
+            predictions: float32 `n d`, n >= 1.
+            targets: the same, in the order of `mask.index`.
+            mask: where the rows come from.
+        """
+        dtype = _wide(targets)
+        error = (predictions - targets).square().sum(dtype=dtype)
+        batch = {"n": error.new_tensor(targets.shape[0]), "error": error}
+        batch |= _moments(predictions, "pred") | _moments(targets, "target") | _by_position(targets, mask)
+        for name, value in batch.items():
+            self._sums[name] = _add(self._sums[name], value) if name in self._sums else value
+
+    def report(self) -> dict[str, float]:
+        """Numbers over all workers, which must all call it; what too few rows leave undefined is missing."""
+        sums = _over_workers(self._sums)
+        n, d = sums["n"], sums["target_sum"].shape[0]
+        values = {
+            f"{name}_var": _deviation(sums[f"{name}_sum"], sums[f"{name}_squares"], n) for name in ("target", "pred")
+        }
+        variance = (sums["target_squares"] / n - (sums["target_sum"] / n).square()).clamp(min=0).mean()
+        values["explained"] = 1 - sums["error"] / (n * d) / variance
+        values["position_share"] = _position_share(sums["pairs"], sums["position_sum"], sums["pair_squares"])
+        numbers = torch.stack(list(values.values())).tolist()
+        # 0 / 0 and x / 0 mark what is undefined without asking the device a second time.
+        return {name: number for name, number in zip(values, numbers, strict=True) if abs(number) < float("inf")}
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def _moments(x: Tensor, name: str) -> dict[str, Tensor]:
+    # From the batch's own mean and variance: sums of squares in float32 lose a variance far smaller than the mean.
+    variance, mean = torch.var_mean(x, 0, correction=0)
+    mean, n = mean.to(_wide(x)), x.shape[0]
+    return {f"{name}_sum": n * mean, f"{name}_squares": n * (variance + mean.square())}
+
+
+def _by_position(targets: Tensor, mask: Mask) -> dict[str, Tensor]:
+    """Number of samples and sum of their targets by position, over distinct (sample, position) pairs."""
+    rows, length = mask.hidden.shape
+    index = mask.index.to(targets.device)
+    sample = index // length // mask.num_masks
+    pair = sample * length + index % length
+    samples, d = rows // mask.num_masks, targets.shape[1]
+    # Clones of a sample write the same value to the same place: distinct pairs without sorting or waiting.
+    mean = targets.mean(0)
+    table = targets.new_zeros(samples * length, d)
+    table[pair] = targets - mean
+    hidden = targets.new_zeros(samples * length, dtype=_wide(targets))
+    hidden[pair] = 1
+    pairs = hidden.view(samples, length).sum(0)
+    centred = table.view(samples, length, d).sum(0, dtype=_wide(targets))
+    mean = mean.to(_wide(targets))
+    squares = table.square().sum(dtype=_wide(targets)) + 2 * mean @ centred.sum(0) + pairs.sum() * mean @ mean
+    return {"pairs": pairs, "position_sum": centred + pairs[:, None] * mean, "pair_squares": squares}
+
+
+def _deviation(total: Tensor, squares: Tensor, n: Tensor) -> Tensor:
+    variance = (squares / (n - 1) - total.square() / (n * (n - 1))).clamp(min=0)
+    return (variance + 1e-6).sqrt().mean()
+
+
+def _position_share(pairs: Tensor, sums: Tensor, squares: Tensor) -> Tensor:
+    """Adjusted R^2 of a one-way analysis of variance with the positions as groups, summed over channels."""
+    n, groups = pairs.sum(), (pairs > 0).sum()
+    total = squares - sums.sum(0).square().sum() / n
+    within = squares - (sums.square().sum(1) / pairs.clamp(min=1)).sum()
+    return 1 - within.clamp(min=0) / (n - groups) * (n - 1) / total
+
+
+def _add(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of two tensors; sums by position may differ in length."""
+    if a.dim() and a.shape[0] != b.shape[0]:
+        length = max(a.shape[0], b.shape[0])
+        a, b = _lengthened(a, length), _lengthened(b, length)
+    return a + b
+
+
+def _lengthened(x: Tensor, length: int) -> Tensor:
+    return F.pad(x, [0, 0] * (x.dim() - 1) + [0, length - x.shape[0]])
+
+
+def _over_workers(sums: dict[str, Tensor]) -> dict[str, Tensor]:
+    if not (dist.is_available() and dist.is_initialized()):
+        return sums
+    length = torch.tensor(sums["pairs"].shape[0], device=sums["pairs"].device)
+    dist.all_reduce(length, dist.ReduceOp.MAX)
+    by_position = {name: _lengthened(sums[name], int(length)) for name in ("pairs", "position_sum")}
+    sums = sums | by_position
+    flat = torch.cat([value.flatten() for value in sums.values()])
+    dist.all_reduce(flat)
+    parts = torch.split(flat, [value.numel() for value in sums.values()])
+    return {name: part.view_as(sums[name]) for name, part in zip(sums, parts, strict=True)}

@@ -1,0 +1,252 @@
+"""Does the run still learn? Spread, rank and position share of the targets, and the rules that warn and stop.
+
+The standard deviation that the published code watches does not see a collapse of normalised targets: they keep their
+spread while they say nothing about the sample. The monitor sees predictions, targets and the mask, neither model nor
+loop.
+"""
+
+import logging
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from d2v.core.masks import Mask
+from d2v.core.moments import Moments
+
+_LOGGER = logging.getLogger(__name__)
+_MAX_ROWS = 1024  # enough rows for a rank, and an eigenvalue problem that is over in a fraction of a second
+_PUBLISHED_START = 5000  # updates that the published rule waits
+_MAX_FIRST_SHARE = 0.75  # a first report above it is no baseline: the run had collapsed by then
+_ADVICE = "try a higher EMA decay, a lower learning rate or a longer warm-up"
+
+
+class CollapseError(RuntimeError):
+    """The targets or predictions have collapsed; going on would cost time and teach nothing."""
+
+
+def standard_deviation(x: Tensor) -> Tensor:
+    """Mean over channels of sqrt(unbiased variance over rows + 1e-6): `pred_var` and `target_var` (SPEC 10).
+
+    Args:
+        x: `n d`, n >= 2.
+
+    Returns:
+        A float32 scalar.
+
+    >>> standard_deviation(torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
+    tensor(0.7076)
+    """
+    return (x.float().var(0) + 1e-6).sqrt().mean()
+
+
+def effective_rank(x: Tensor) -> float:
+    """Number of directions that the rows spread over: exp of the entropy of the covariance's normalised eigenvalues.
+
+    Args:
+        x: `n d`; costs min(n, d)^3.
+
+    Returns:
+        Between 1 and min(n - 1, d); 0 if all rows are equal, nan if a value is not finite.
+
+    >>> round(effective_rank(torch.tensor([[1.0, 0, 5], [-1, 0, 5], [0, 1, 5], [0, -1, 5]])), 6)
+    2.0
+    """
+    # Double precision is out of reach of autocast and of TF32, which would bend the small eigenvalues.
+    x = x.detach().to("cpu" if x.device.type == "mps" else x.device, torch.float64)
+    if not x.isfinite().all():
+        return math.nan
+    x = x - x.mean(0)
+    gram = x @ x.T if x.shape[0] < x.shape[1] else x.T @ x
+    values = torch.linalg.eigvalsh(gram).clamp(min=0)
+    total = values.sum()
+    return torch.where(total > 0, torch.special.entr(values / total).sum().exp(), 0.0).item()
+
+
+class CollapseMonitor:
+    """Watches predictions and targets at hidden positions, at logging intervals.
+
+    `update` takes a batch and waits for nothing; `report` turns what came since the last report into numbers, over all
+    workers, and warns; `check` raises. With N distinct (sample, position) pairs (clones share their targets):
+
+    - target_var, pred_var: `standard_deviation`.
+    - explained: 1 - mean squared error / variance of the targets.
+    - position_share: 1 - (W / (N - G)) / (T / (N - 1)), the share of the targets' variance that the position alone
+      explains, corrected for chance. T = squared distance of the targets from their mean, W = from the mean of their
+      position, G = number of positions. About 0 for targets that differ by sample, 1 if they are the same in all.
+    - target_rank, prediction_rank: `effective_rank` of at most 1,024 rows of the last batch, averaged over workers.
+
+    A warning is given once, until its cause is over: if the target rank falls below half of that of the first report,
+    the position share rises by a fifth of the way from its first value f to 1, or the explained share passes .98.
+    Speech starts at f = .05; Fashion-MNIST, whose objects are centred, at .53. f counts as .75 at most.
+
+    Args:
+        min_target_var: stop after 5,000 updates if target_var is below (the published rule); 0 = off.
+        min_pred_var: the same for pred_var.
+        warmup: updates before the next rule holds, usually the learning rate's warm-up.
+        stop: whether to stop when the target rank falls below a quarter of that of the first report, or the position
+            share rises by half of the way from f to 1; False leaves it at warnings.
+
+    Raises:
+        ValueError: if a value is negative.
+
+    >>> monitor = CollapseMonitor()
+    >>> mask = Mask(hidden=torch.ones(8, 4, dtype=torch.bool))
+    >>> targets = torch.randn(4, 6).repeat(8, 1)  # the same in every sample
+    >>> monitor.update(torch.zeros(32, 6), targets, mask)
+    >>> round(monitor.report()["position_share"], 6)
+    1.0
+    """
+
+    def __init__(
+        self, *, min_target_var: float = 0.0, min_pred_var: float = 0.0, warmup: int = 0, stop: bool = True
+    ) -> None:
+        for name, value in {"min_target_var": min_target_var, "min_pred_var": min_pred_var, "warmup": warmup}.items():
+            if value < 0:
+                raise ValueError(f"{name}={value} is negative; 0 switches it off")
+        self.min_target_var = min_target_var
+        self.min_pred_var = min_pred_var
+        self.warmup = warmup
+        self.stop = stop
+        self._moments = Moments()
+        self._rows: tuple[Tensor, Tensor] | None = None  # predictions and targets for the ranks
+        self._first_rows: Tensor | None = None  # of the targets, in the first report
+        self._first_share: float | None = None
+        self._seen: dict[str, float] = {}
+        self._warned: set[str] = set()
+
+    @torch.no_grad()
+    def update(self, predictions: Tensor, targets: Tensor, mask: Mask) -> None:
+        """Take a batch; every worker takes at least one between two reports.
+
+        Args:
+            predictions: `n d`.
+            targets: `n d`, at the hidden positions in the order of `mask.index`.
+            mask: where the rows come from.
+
+        Raises:
+            ValueError: if the shapes differ or do not fit the mask.
+        """
+        n = mask.index.shape[0]
+        if predictions.shape != targets.shape or targets.dim() != 2 or targets.shape[0] != n:
+            shapes = f"{tuple(predictions.shape)} and {tuple(targets.shape)}"
+            raise ValueError(f"predictions and targets must both be n d with n={n} hidden positions, not {shapes}")
+        if n:
+            self._moments.add(predictions.float(), targets.float(), mask)
+            self._rows = _spread(predictions.float(), _MAX_ROWS), _spread(targets.float(), _MAX_ROWS)
+
+    @torch.no_grad()
+    def report(self) -> dict[str, float]:
+        """The numbers since the last report; what is undefined (too few rows) or not finite is missing."""
+        if self._rows is None:
+            return {}
+        report = self._moments.report()
+        ranks = [effective_rank(rows) for rows in self._rows]
+        kept = self._rank_kept(self._rows[1], ranks[1])
+        prediction_rank, target_rank, kept = _mean_over_workers([*ranks, kept], self._rows[0].device)
+        report |= {"target_rank": target_rank, "prediction_rank": prediction_rank}
+        self._moments, self._rows = Moments(), None
+        self._seen = {**report, "rank_kept": kept, "share_risen": self._share_risen(report.get("position_share"))}
+        self._warn()
+        return {name: value for name, value in report.items() if math.isfinite(value)}
+
+    def check(self, update: int) -> None:
+        """Stop a collapsed run, judging by the last report.
+
+        Args:
+            update: finished updates.
+
+        Raises:
+            CollapseError: if a rule says so.
+        """
+        seen = self._seen
+        if not seen:
+            return
+        if update > _PUBLISHED_START:
+            for name, low in (("target_var", self.min_target_var), ("pred_var", self.min_pred_var)):
+                if seen.get(name, math.inf) < low:
+                    raise CollapseError(
+                        f"at update {update} {name}={seen[name]:.4g} is below min_{name}={low}; {_ADVICE}"
+                    )
+        if not self.stop or update < self.warmup:
+            return
+        advice = f"{_ADVICE}, or stop=False to go on all the same"
+        if seen["rank_kept"] < 0.25:
+            raise CollapseError(
+                f"at update {update} the effective rank of the targets is {seen['target_rank']:.3g}, "
+                f"{seen['rank_kept']:.0%} of what it was at first; {advice}"
+            )
+        if seen["share_risen"] > 0.5:
+            raise CollapseError(
+                f"at update {update} the position alone explains {seen['position_share']:.0%} of the variance of the "
+                f"targets, so they say little about the sample; {advice}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has to outlive the process: what the first report saw."""
+        return {"rows": self._first_rows, "position_share": self._first_share}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the first report of another monitor."""
+        self._first_rows, self._first_share = state["rows"], state["position_share"]
+
+    def _rank_kept(self, rows: Tensor, rank: float) -> float:
+        """Target rank over that of the first report, from equally many rows: fewer rows have a lower rank."""
+        if math.isnan(rank):
+            return rank
+        if self._first_rows is None:
+            self._first_rows = rows
+        n = min(rows.shape[0], self._first_rows.shape[0])
+        now = rank if n == rows.shape[0] else effective_rank(_spread(rows, n))
+        first = effective_rank(_spread(self._first_rows, n))
+        return now / first if first else 1.0
+
+    def _share_risen(self, share: float | None) -> float:
+        """How far the position share has gone from its first value to 1."""
+        if share is None:
+            return 0.0
+        if self._first_share is None:
+            self._first_share = share
+        first = min(max(self._first_share, 0.0), _MAX_FIRST_SHARE)
+        return (share - first) / (1 - first)
+
+    def _warn(self) -> None:
+        seen = self._seen
+        kept, share, explained = seen["rank_kept"], seen.get("position_share", 0.0), seen.get("explained", 0.0)
+        causes = {
+            "rank": (
+                kept < 0.5,
+                f"the effective rank of the targets fell to {seen['target_rank']:.3g}, {kept:.0%} of what it was at "
+                f"first: they may be collapsing; {_ADVICE}",
+            ),
+            "position": (
+                seen["share_risen"] > 0.2,
+                f"the position alone explains {share:.0%} of the targets' variance: they may be collapsing; {_ADVICE}",
+            ),
+            "explained": (
+                explained > 0.98,
+                f"the predictions explain {explained:.1%} of the targets' variance: the task has become trivial; "
+                "see position_share and target_rank",
+            ),
+        }
+        for kind, (holds, message) in causes.items():
+            if holds and kind not in self._warned:
+                _LOGGER.warning(message)
+        self._warned = {kind for kind, (holds, _) in causes.items() if holds}
+
+
+def _spread(x: Tensor, n: int) -> Tensor:
+    """At most n rows of x, evenly spread; a copy."""
+    n = min(n, x.shape[0])
+    return x[torch.arange(n, device=x.device) * x.shape[0] // n]
+
+
+def _mean_over_workers(values: list[float], device: torch.device) -> list[float]:
+    if not (dist.is_available() and dist.is_initialized()):
+        return values
+    total = torch.tensor(values, device=device)
+    dist.all_reduce(total)
+    mean: list[float] = (total / dist.get_world_size()).tolist()
+    return mean

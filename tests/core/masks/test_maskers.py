@@ -21,6 +21,7 @@ from d2v.core.masks import (
     SpanMasker,
     cover_spans,
 )
+from d2v.core.masks.masker import lowest
 
 IMAGE = InverseBlockMasker(mask_prob=0.8, mask_length=3, mask_prob_adjust=0.07)
 SPEECH = InverseBlockMasker(mask_prob=0.5, mask_length=5, mask_prob_adjust=0.05, inverse=False)
@@ -106,7 +107,7 @@ def test_published_settings_leave_the_published_counts(masker: Masker, grid: tup
 
 @pytest.mark.parametrize("name", ON_LINES)
 def test_a_row_depends_on_its_own_seed_update_id_clone_and_length_alone(name: str) -> None:
-    masker = ON_LINES[name]
+    masker: Any = ON_LINES[name]
     lengths, ids = torch.tensor([40, 40, 40]), torch.tensor([3, 9, 4])
     if isinstance(masker, SpanMasker):  # counts of spans are random, so that any two rows may trim each other
         masker = evolve(masker, equal_counts=False)
@@ -250,6 +251,13 @@ def test_starts_of_equal_spans_are_uniform_and_never_reach_the_end() -> None:
     chi_square(torch.bincount(starts, minlength=32))
 
 
+def test_short_rows_start_their_spans_within_one_more_place_than_spans() -> None:
+    hidden = SpanMasker(mask_prob=0.1, mask_length=5)(2000, (6,), draw=draw_for(2000)).hidden
+    rows, counts = hidden.unique(dim=0, return_counts=True)
+    assert rows.int().tolist() == [[0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]]
+    chi_square(counts)
+
+
 def test_text_spans_start_anywhere() -> None:
     masker = SpanMasker(mask_prob=0.2, mask_length=8, equal_counts=False, reach_end=True)
     hidden = masker(8000, (40,), draw=draw_for(8000)).hidden
@@ -296,6 +304,12 @@ def test_arrangements_without_overlap_are_equally_likely(space: int) -> None:
     chi_square(counts)
 
 
+def test_spans_without_overlap_use_all_the_room_there_is() -> None:
+    masker = SpanMasker(mask_prob=0.1, mask_length=3, min_masks=3, no_overlap=True)
+    assert masker(1, (11,), draw=draw_for(1)).hidden.int().tolist() == [[1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1]]
+    assert masker(1, (10,), draw=draw_for(1)).hidden.sum() == 6  # the third finds no room
+
+
 @given(
     t=st.integers(6, 50),
     length=st.integers(1, 12),
@@ -328,7 +342,31 @@ def test_rectangles_hide_at_most_what_is_wanted(wanted: int, least: int, seed: i
     masker = BlockMasker(num_masked=wanted, min_per_block=least, max_per_block=most)
     hidden = masker(4, (7, 9), num_masks=2, draw=draw_for(4, seed)).hidden
     assert (hidden.sum(1) <= wanted).all()
-    assert hidden.any(1).sum() >= 4  # an empty row is possible (ten misses in a row), but rare
+
+
+class Counting(Draw):
+    """Counts the attempts of a `BlockMasker`."""
+
+    attempts = 0
+
+    def bits(self, num_masks: int, n: int, *, stream: int) -> torch.Tensor:
+        Counting.attempts = stream + 1
+        return super().bits(num_masks, n, stream=stream)
+
+
+@pytest.mark.parametrize("num_masks", [1, 5])
+def test_rectangles_end_after_ten_misses_in_a_row(num_masks: int) -> None:
+    never = BlockMasker(num_masked=3, min_per_block=3, min_aspect=1.0)  # 2 x 2 is not smaller than the grid
+    mask = never(1, (2, 2), num_masks=num_masks, draw=Counting(seed=0, update=0, ids=torch.tensor([1])))
+    assert Counting.attempts == 10
+    assert not mask.hidden.any()
+
+
+def test_rectangles_add_no_more_than_max_per_block() -> None:
+    small = BlockMasker(num_masked=400, min_per_block=4, max_per_block=4, min_aspect=1.0)
+    hidden = small(1, (60, 60), draw=Counting(seed=0, update=0, ids=torch.tensor([1]))).hidden
+    assert hidden.sum() > 390
+    assert Counting.attempts >= 100
 
 
 def test_rectangles_follow_their_aspect() -> None:
@@ -336,6 +374,16 @@ def test_rectangles_follow_their_aspect() -> None:
     shape = flat._propose(torch.rand(100, 4), torch.full((100,), 16), 14, 14)
     assert (shape[:, 2:] == 4).all()
     assert (shape[:, :2] <= 10).all()
+
+
+@given(data=st.data(), rows=st.integers(1, 6), t=st.integers(1, 200))
+@quick
+def test_lowest_is_exact_with_ties_and_unequal_counts(data: st.DataObject, rows: int, t: int) -> None:
+    keys = torch.tensor(data.draw(st.lists(st.integers(0, 50), min_size=rows * t, max_size=rows * t))).view(rows, t)
+    count = torch.tensor(data.draw(st.lists(st.integers(0, t), min_size=rows, max_size=rows)))
+    chosen = lowest(keys, count)
+    assert torch.equal(chosen.sum(1), count)
+    assert (keys.where(chosen, -1).amax(1) <= keys.where(~chosen, 99).amin(1)).all()
 
 
 def chi_square(counts: torch.Tensor) -> None:
@@ -393,10 +441,11 @@ BAD_CALLS: list[tuple[Masker, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("masker", "change", "message"), BAD_CALLS)
 def test_bad_calls_say_what_is_wrong(masker: Masker, change: dict[str, Any], message: str) -> None:
-    call = {"b": 2, "grid": (60,), "num_masks": 1, "lengths": None} | change
+    call: dict[str, Any] = {"b": 2, "grid": (60,), "num_masks": 1, "lengths": None} | change
     b, grid = call.pop("b"), call.pop("grid")
+    call.setdefault("draw", draw_for(b))
     with pytest.raises(ValueError, match=message):
-        masker(b, grid, **({"draw": draw_for(b)} | call))
+        masker(b, grid, **call)
 
 
 @pytest.mark.parametrize(

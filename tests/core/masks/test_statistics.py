@@ -211,8 +211,9 @@ def span_figures(entry: dict[str, Any], masker: SpanMasker) -> Iterator[Figure]:
             *probabilities("hidden", part["masked_probability"], after[where, :v]),
         ]
         for figure in inner:  # back to all rows, so that calls stay whole
-            spread = [None if x is None else _scatter(x, where) for x in (figure.total, figure.weight, figure.squares)]
-            yield Figure(f"{length}: {figure.name}", figure.published, *spread)
+            squares = None if figure.squares is None else _scatter(figure.squares, where)
+            total, weight = _scatter(figure.total, where), _scatter(figure.weight, where)
+            yield Figure(f"{length}: {figure.name}", figure.published, total, weight, squares)
 
 
 def _scatter(values: Array, where: Array) -> Array:

@@ -3,6 +3,7 @@
 Nothing here knows a modality: those are portions of the same namespace and register themselves (`d2v.core.registry`).
 """
 
+from d2v.core.files import load, save
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Mask, RandomMasker, SpanMasker
 from d2v.core.model import Backbone, Batch, Data2Vec, MaskedHead, ModalityAdapter, MultimaskBatcher, VisibleDecoder
@@ -34,7 +35,9 @@ __all__ = [
     "TransformerBlock",
     "TransformerEncoder",
     "VisibleDecoder",
+    "load",
     "modalities",
+    "save",
 ]
 
 __version__ = "0.1.0"

@@ -105,7 +105,7 @@ class Converted:
         Raises:
             ValueError: if tensors are missing, unexpected or of another shape.
         """
-        _load(self.model, self.layout.table.to_ours(tensors), below=_LEARNED)
+        load_state(self.model, self.layout.table.to_ours(tensors), below=_LEARNED)
 
     def load_teacher(self, tensors: Tensors) -> None:
         """Set the teacher from tensors by the file's names, without prefix.
@@ -118,7 +118,7 @@ class Converted:
         ours = self.layout.table.to_ours(whole, partial=True)
         # A complete teacher of the original holds a prediction head too, which it never uses.
         state = {name.removeprefix("student."): t for name, t in ours.items() if name.startswith("student.")}
-        _load(self.model.teacher.module, state)
+        load_state(self.model.teacher.module, state)
 
 
 def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors: Tensors) -> Converted:
@@ -147,7 +147,17 @@ def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors
     return converted
 
 
-def _load(module: nn.Module, state: Tensors, below: tuple[str, ...] = ("",)) -> None:
+def load_state(module: nn.Module, state: Tensors, below: tuple[str, ...] = ("",)) -> None:
+    """Set a module's tensors, strictly.
+
+    Args:
+        module: to set in place.
+        state: by name.
+        below: prefixes of the names that must be there; others stay as they are.
+
+    Raises:
+        ValueError: naming together what is missing, unexpected or of another shape.
+    """
     expected = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(below)}
     common = [name for name in expected if name in state]
     reshaped = [name for name in common if state[name].shape != expected[name].shape]

@@ -50,6 +50,12 @@ class Mask:
                 f"not {self.channels.dtype} {tuple(self.channels.shape)}"
             )
 
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Mask":
+        """The same mask on another device."""
+        channels = None if self.channels is None else self.channels.to(device, non_blocking=non_blocking)
+        hidden = self.hidden.to(device, non_blocking=non_blocking)
+        return Mask(hidden=hidden, num_masks=self.num_masks, channels=channels)
+
     @cached_property
     def visible(self) -> Tensor:
         """Visible positions, Long `(b m) v` ascending.

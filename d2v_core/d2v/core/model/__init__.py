@@ -14,6 +14,7 @@ from d2v.core.model.config import (
     Data2VecConfig,
     EncoderConfig,
     MaskedHeadConfig,
+    PredictorConfig,
     TargetsConfig,
     TeacherConfig,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "ModalityAdapter",
     "MultimaskBatcher",
     "Predictor",
+    "PredictorConfig",
     "StepOutput",
     "TargetsConfig",
     "TeacherConfig",

@@ -4,7 +4,7 @@ All tensors are batch first. They say nothing of how they were made.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import torch
@@ -61,6 +61,14 @@ class Batch:
     def size(self) -> int:
         """b, the number of samples."""
         return self.source.shape[0]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """The same batch on another device."""
+
+        def moved(value: Any) -> Any:
+            return value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor | Mask) else value
+
+        return Batch(**{field.name: moved(getattr(self, field.name)) for field in attrs.fields(Batch)})
 
     def seen_by_teacher(self) -> "Batch":
         """The same samples with the teacher's view as their source."""

@@ -1,0 +1,151 @@
+"""Configurations as plain values, for JSON and YAML, and back.
+
+What may stand in several forms (adapters, predictors, maskers) carries its kind. Kinds are looked up in fixed tables
+and among the registered modalities; nothing that a file names is ever imported.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+import attrs
+
+from d2v.core.masks import BlockMasker, ChannelMasker, InverseBlockMasker, Masker, RandomMasker, SpanMasker
+from d2v.core.model import AdapterConfig, ConvDecoderConfig, MaskedHeadConfig, PredictorConfig
+from d2v.core.suggestions import nearest
+
+_Config = TypeVar("_Config")
+
+_MASKERS: dict[str, type] = {
+    "inverse-blocks": InverseBlockMasker,
+    "spans": SpanMasker,
+    "random": RandomMasker,
+    "blocks": BlockMasker,
+    "channels": ChannelMasker,
+}
+_PREDICTORS: dict[str, type] = {"conv-decoder": ConvDecoderConfig, "masked-head": MaskedHeadConfig}
+
+
+_SIMPLE: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+class ConfigError(ValueError):
+    """A configuration cannot be read; the message names the key, what was expected and the nearest valid name."""
+
+
+def to_plain(value: Any) -> Any:
+    """A configuration as dicts, lists, strings and numbers.
+
+    >>> from d2v.core import EMASchedule
+    >>> to_plain(EMASchedule(0.999, end=0.9999, anneal=30_000))
+    {'start': 0.999, 'end': 0.9999, 'anneal': 30000, 'total': None, 'first': 1}
+    >>> to_plain(RandomMasker(mask_prob=0.5))
+    {'kind': 'random', 'mask_prob': 0.5, 'pad_aware': True}
+    """
+    if attrs.has(type(value)):
+        fields = {field.name: to_plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+        kind = _kind_of(type(value))
+        return fields if kind is None else {"kind": kind} | fields
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    return [to_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def from_plain(values: Any, config: type[_Config]) -> _Config:
+    """A configuration out of plain values.
+
+    Args:
+        values: as `to_plain` gives them; fields with defaults may be missing.
+        config: the class to make.
+
+    Raises:
+        ConfigError: naming every key that is unknown, missing or of a wrong type.
+
+    >>> from d2v.core import EMASchedule
+    >>> from_plain({"start": 0.999, "ned": 1.0}, EMASchedule)
+    Traceback (most recent call last):
+    d2v.core.files.structure.ConfigError: unknown key 'ned'; did you mean 'end'?
+    """
+    try:
+        made: _Config = _converter().structure(values, config)
+    except Exception as error:  # whatever a validator or cattrs raises is told as one line
+        raise ConfigError("; ".join(_explain(error, ""))) from error
+    return made
+
+
+def _kinds() -> dict[type, dict[str, type]]:
+    from d2v.core.registry import modalities  # the registry's records name converters, which live in this room
+
+    adapters = {name: modalities.load(name).adapter for name in modalities.names() if name not in modalities.broken()}
+    known = {name: adapter for name, adapter in adapters.items() if adapter is not None}
+    return {Masker: _MASKERS, PredictorConfig: _PREDICTORS, AdapterConfig: known}
+
+
+def _kind_of(config: type) -> str | None:
+    return next((name for table in _kinds().values() for name, known in table.items() if known is config), None)
+
+
+@cache
+def _converter() -> Any:
+    import cattrs
+    from cattrs.strategies import configure_union_passthrough
+
+    converter = cattrs.Converter(forbid_extra_keys=True, prefer_attrib_converters=True)
+    configure_union_passthrough(bool | int | float | str | None, converter)
+
+    def tagged(values: Any, role: type) -> Any:
+        table = _kinds()[role]
+        fields = dict(values)
+        kind = fields.pop("kind", None)
+        if kind not in table:
+            hint = "" if kind is None else nearest(kind, table)
+            raise ConfigError(f"kind {kind!r} is not one of {', '.join(sorted(table))}{hint}")
+        return converter.structure(fields, table[kind])
+
+    roles = tuple(_kinds())
+    converter.register_structure_hook_func(lambda cl: any(cl is role for role in roles), tagged)
+    converter.register_structure_hook(
+        tuple[int, ...] | int, lambda v, _: v if isinstance(v, int) else tuple(map(int, v))
+    )
+    for simple in _SIMPLE:
+        converter.register_structure_hook(simple, _simple)
+    return converter
+
+
+def _simple(value: Any, kind: type) -> Any:
+    """A value of exactly this kind; a whole number will do for a float, and 3.0 for an int."""
+    number = kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool)
+    if number and kind(value) == value:
+        return kind(value)
+    if not number and isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
+        return value
+    raise TypeError(f"expected {_SIMPLE[kind]}, not {value!r}")
+
+
+def _explain(error: BaseException, key: str) -> list[str]:
+    """One line a mistake out of the tree of errors that cattrs raises."""
+    extra = getattr(error, "extra_fields", None)
+    if extra is not None:
+        known = [field.name for field in attrs.fields(error.cl)]  # type: ignore[attr-defined]
+        return [f"unknown key {_below(key, name)!r}{nearest(name, known)}" for name in sorted(extra)]
+    if isinstance(error, BaseExceptionGroup):
+        lines = []
+        for inner in error.exceptions:
+            notes = [
+                note for note in getattr(inner, "__notes__", []) if hasattr(note, "name") or hasattr(note, "index")
+            ]
+            place = next((str(getattr(note, "name", getattr(note, "index", ""))) for note in notes), "")
+            lines += _explain(inner, _below(key, place) if place else key)
+        return lines
+    if isinstance(error, KeyError):
+        return [f"missing key {_below(key, str(error.args[0]))!r}" if not key else f"missing key {key!r}"]
+    told = str(error)
+    if "not in literal" in told:
+        told = told.replace("not in literal typing.Literal", "is not one of ")
+    elif isinstance(error, TypeError) and "not iterable" in told:
+        told = "expected a mapping of keys"
+    return [f"{key}: {told}" if key else told]
+
+
+def _below(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name

@@ -59,7 +59,8 @@ def features(model: Data2Vec, images: Tensor) -> Tensor:
 
 def accuracy(model: Data2Vec, known: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor]) -> float:
     """Share of images, in percent, whose ten nearest known images vote for the right class."""
-    distances = torch.cdist(features(model, asked[0]), features(model, known[0]))
+    train, test = features(model, known[0]), features(model, asked[0])
+    distances = torch.cdist(test / train.std(0), train / train.std(0))
     votes = known[1][distances.topk(10, largest=False).indices].mode(1).values
     return 100 * (votes == asked[1]).float().mean().item()
 
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    known, asked = ((x.float() / 127.5 - 1, y) for x, y in map(fashion_mnist, ("pretrain", "report")))
+    known, asked = (((x / 255 - 0.286) / 0.353, y) for x, y in map(fashion_mnist, ("pretrain", "report")))
     model = compose(args.steps, args.seed)
     before = accuracy(model, known, asked)
     schedule = CosineSchedule(2e-3, total=args.steps, warmup=0.1)

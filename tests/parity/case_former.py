@@ -1,11 +1,10 @@
 """Pretraining folders of the original toolkit's 1.0 speech, text and image models."""
 
-from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-from reading import Tensors, Watch, all_layers, converted, matching, named, read, scalar, trainable_gradients
+from reading import Tensors, Watch, all_layers, converted, matching, named, scalar, trainable_gradients
 
 from d2v.core.files import Converted
 from d2v.core.masks import Mask
@@ -18,9 +17,8 @@ _INPUTS = ("source", "padding_mask", "mask", "channel_mask", "img", "src_tokens"
 _TIME_FIRST = ("student.layer", "teacher.layer", "teacher.ffn")
 
 
-def run(folder: Path) -> tuple[Tensors, Tensors]:
+def run(config: dict[str, Any], tensors: Tensors, io: Tensors) -> tuple[Tensors, Tensors]:
     """Expected and produced tensors of the teacher's update, one training step and inference."""
-    config, tensors, io = read(folder)
     one = converted(config["model_cfg"], tensors)
     batch = _batch(io)
     produced = _update(one, config, tensors, io) | _inference(one, config, batch, tensors, io)

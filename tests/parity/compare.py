@@ -11,9 +11,7 @@ _AUDIO_FRONT = re.compile(
     r"^grad\.(layer_norm\.|.*(conv_layers|project_features|relative_positional_encoder|post_extract_proj|pos_conv))"
 )
 # Nothing uses these: versions, computed indices, and the head inside a complete 1.0 teacher.
-UNUSED = re.compile(
-    r"\.version$|relative_position_index$|^(_ema|ema_before)\.final_proj\.|^(after2\.)?ema\.lm_head\."
-)
+UNUSED = re.compile(r"\.version$|relative_position_index$|^(_ema|ema_before)\.final_proj\.|^(after2\.)?ema\.lm_head\.")
 
 
 def tolerance(name: str) -> float:

@@ -174,6 +174,7 @@ def read_context(
         prefix: of the modality's tensors.
         always: whether the norm exists without prenet blocks (images and speech).
     """
+    own.ignore("prenet_dropout")  # text without prenet blocks has none
     depth = own.get("prenet_depth")
     norm = encoder.block.norm == "post" and (always or depth > 0)
     context = ContextConfig(

@@ -14,7 +14,8 @@ from d2v.text.convert import classification_head_table
 from d2v.text.tasks.classification import SentenceClassifier
 
 _INPUTS = ("source", "padding_mask", "mask", "channel_mask", "img", "src_tokens", "target_tokens")
-_TIME_FIRST = ("student.layer", "teacher.layer", "teacher.ffn")
+# Layers of speech and text lie `t b d` in the files.
+TIME_FIRST = ("student.layer", "teacher.layer", "teacher.ffn")
 
 
 def run(config: dict[str, Any], tensors: Tensors, io: Tensors) -> tuple[Tensors, Tensors]:
@@ -43,7 +44,7 @@ def _expected(io: Tensors, batch: Batch, one: Converted) -> Tensors:
     if batch.source.dim() == 4:
         return io
     length = batch.mask.hidden.shape[1]  # where it is odd, the file carries one more frame of padding
-    return {n: t.transpose(0, 1)[:, :length] if n.startswith(_TIME_FIRST) else t for n, t in io.items()}
+    return {n: t.transpose(0, 1)[:, :length] if n.startswith(TIME_FIRST) else t for n, t in io.items()}
 
 
 def _batch(io: Tensors) -> Batch:

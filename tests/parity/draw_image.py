@@ -4,6 +4,7 @@ from typing import Any
 
 from draw import Draw, Shapes, Tensors, base, convolution, linear, norm, prefixed
 from draw_former import finish
+from plain_image import relative_index
 
 
 def vision(seed: int) -> tuple[dict[str, Any], Tensors, Tensors]:
@@ -36,7 +37,8 @@ def vision(seed: int) -> tuple[dict[str, Any], Tensors, Tensors]:
     shapes["encoder.rel_pos_bias.relative_position_bias_table"] = ((2 * side - 1) ** 2 + 3, heads)
     shapes |= norm("encoder.norm", dim)
     io = {"img": d.normal(2, 3, side * size, side * size), "mask": _mask(d, 2, side)}
-    return finish(d, config, shapes, io, "encoder." if cfg["ema_transformer_only"] else "", "_ema.")
+    config, tensors, io = finish(d, config, shapes, io, "encoder." if cfg["ema_transformer_only"] else "", "_ema.")
+    return config, tensors | _indices(tensors, side), io
 
 
 def beit(seed: int) -> tuple[dict[str, Any], Tensors, Tensors]:
@@ -94,7 +96,14 @@ def beit(seed: int) -> tuple[dict[str, Any], Tensors, Tensors]:
     for step in range(2):
         io[f"samples{step}"] = d.normal(2, 3, side * size, side * size)
         io[f"bool_masked_pos{step}"] = _mask(d, 2, side)
-    return config, prefixed("model.", d.fill(shapes)) | prefixed("ema.", d.fill(shapes)), io
+    tensors = prefixed("model.", d.fill(shapes)) | prefixed("ema.", d.fill(shapes))
+    return config, tensors | _indices(tensors, side), io
+
+
+def _indices(tensors: Tensors, side: int) -> Tensors:
+    """The buffer that lies beside each table in a file."""
+    table, index = "relative_position_bias_table", "relative_position_index"
+    return {name.replace(table, index): relative_index(side) for name in tensors if name.endswith(table)}
 
 
 def _block(dim: int, inner: int, scaled: bool, first: str, second: str) -> Shapes:

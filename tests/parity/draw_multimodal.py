@@ -36,12 +36,12 @@ def draw(seed: int) -> tuple[dict[str, Any], Tensors, Tensors]:
 
 
 def _shared(d: Draw, kind: str, model: dict[str, Any], settings: dict[str, Any]) -> None:
-    heads = d.one_of(2, 3, 4)
+    heads = d.one_of(2, 3, 4, 6)
     first = d.chance(0.3)
     depth = d.one_of(1, 2, 3)
     model |= {
         "num_heads": heads,
-        "embed_dim": heads * d.one_of(4, 8) if kind != "image" or heads != 3 else 12,
+        "embed_dim": heads * (4 if heads % 2 else d.one_of(4, 8)),
         "depth": depth,
         "layer_norm_first": first,
         "norm_affine": not d.chance(0.2),
@@ -70,6 +70,7 @@ def _shared(d: Draw, kind: str, model: dict[str, Any], settings: dict[str, Any])
         "prenet_depth": d.one_of(0, 0, 1, 2),
         "num_extra_tokens": extra,
         "ema_local_encoder": d.chance(0.5),
+        "encoder_zero_mask": d.chance(0.5),
         "use_alibi_encoder": alibi,
         "learned_alibi_scale": learned,
         "learned_alibi_scale_per_head": alibi and d.chance(0.5),
@@ -84,7 +85,7 @@ def _image(d: Draw, model: dict[str, Any], settings: dict[str, Any]) -> tuple[Te
     if d.chance(0.35):  # 3 p^2 = D
         model |= {"embed_dim": 12, "num_heads": d.one_of(2, 3), "recon_loss": 0.4}
         settings["num_alibi_heads"] = model["num_heads"]
-    dim, side = model["embed_dim"], d.one_of(2, 3, 4)
+    dim, side = model["embed_dim"], d.one_of(3, 4)
     size = 2 if model["recon_loss"] > 0 else d.one_of(2, 4)
     wide = d.chance(0.3)
     settings |= {

@@ -45,6 +45,8 @@ WANTED: dict[str, dict[str, set[Any]]] = {
         "negative_scale": BOTH,
         "ema_encoder_only": BOTH,
         "ema_local_encoder": BOTH,
+        "num_heads": {2, 3, 4, 6},
+        "encoder_zero_mask": BOTH,
         "ema_end_decay": {0.8, 0.95, 1.0},
         "local_grad_mult": {0.0, 0.5, 1.0},
         "decoder_residual": BOTH,

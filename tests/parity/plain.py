@@ -181,11 +181,13 @@ def encode(model, t, blocks, local, padding, io=None, clones=1) -> dict[str, Any
         bias = alibi(model, positions).to(x).expand(rows, -1, -1, -1)
     if mask is not None:
         keep = ids_keep(mask)
-        x = torch.stack([x[row, keep[row]] for row in range(rows)])
+        x = x.gather(1, keep[..., None].expand(-1, -1, x.shape[2]))
         if padding is not None:
-            padding = torch.stack([padding[row, keep[row]] for row in range(rows)])
+            padding = padding.gather(1, keep)
         if bias is not None:
-            bias = torch.stack([bias[row][:, keep[row]][:, :, keep[row]] for row in range(rows)])
+            heads, visible = bias.shape[1], keep.shape[1]
+            bias = bias.gather(2, keep[:, None, :, None].expand(-1, heads, -1, positions))
+            bias = bias.gather(3, keep[:, None, None].expand(-1, heads, visible, -1))
     extra = settings["num_extra_tokens"]
     if extra:
         x = torch.cat([t[f"{at}extra_tokens"].expand(rows, -1, -1), x], 1)

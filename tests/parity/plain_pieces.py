@@ -60,12 +60,12 @@ def frame_padding(padding: Tensor, spec: list[tuple[int, int, int]], frames: int
     length = (~padding.bool()).sum(1)
     for _, kernel, stride in spec:
         length = (length - kernel) // stride + 1
-    return torch.arange(frames)[None] >= length[:, None]
+    return torch.arange(frames, device=padding.device)[None] >= length[:, None]
 
 
 def sinusoids(positions: Tensor, width: int, pad: int) -> Tensor:
     """Sines then cosines of the positions; zero at padding."""
-    rates = torch.exp(torch.arange(width // 2) * -(math.log(10000) / (width // 2 - 1)))
+    rates = torch.exp(torch.arange(width // 2, device=positions.device) * -(math.log(10000) / (width // 2 - 1)))
     angles = positions[..., None] * rates
     return torch.cat([angles.sin(), angles.cos()], -1).masked_fill((positions == pad)[..., None], 0.0)
 

@@ -11,7 +11,7 @@ import plain_image
 import pytest
 import torch
 from compare import compare
-from reading import read
+from reading import converted, read
 from safetensors.torch import load_file, save_file
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parent / "data").glob("v*/*/config.json"))
@@ -70,3 +70,27 @@ def test_missing_output_fails(tmp_path: Path) -> None:
     io = load_file(folder / "io.safetensors")
     save_file(io | {"grad.nothing.weight": torch.ones(2)}, folder / "io.safetensors")
     assert check.check(folder)["error"] == "grad.nothing.weight was not produced"
+
+
+@pytest.mark.parametrize("folder", [one for one in FOLDERS if one.name != "vision_beit_v1"], ids=lambda one: one.name)
+def test_every_field_of_the_reference_is_known(folder: Path) -> None:
+    config, tensors, _ = read(folder)
+    converted(config.get("model_cfg", config["model"]), tensors)  # an unknown field warns, and warnings are errors here
+
+
+def test_plain_training_step_is_that_of_the_whole_run() -> None:
+    config, tensors, io = read(next(one for one in FOLDERS if one.name == "image_base"))
+    loss, grads = plain.train_step(config["model"], tensors, io)
+    torch.testing.assert_close(loss, io["loss.total"])
+    assert {f"grad.{name}" for name in grads} == {name for name in io if name.startswith("grad.")}
+
+
+def test_old_alibi_scale_without_layer_axis() -> None:
+    """SPEC 5: old files hold a scale of four axes; it means one layer."""
+    config, tensors, io = read(next(one for one in FOLDERS if one.name == "audio_base"))
+    scales = [name for name in tensors if name.endswith("alibi_scale")]
+    old = tensors | {name: tensors[name][0] for name in scales}
+    expected, produced = check.ran(config, old, io)
+    problems, _ = compare(expected, produced)
+    assert len(scales) == 2
+    assert not problems

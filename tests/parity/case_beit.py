@@ -1,10 +1,9 @@
 """Pretraining folders of the BEiT-based repository: two optimiser steps."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
-from reading import Tensors, Watch, all_layers, converted, named, read, scalar, trainable_gradients
+from reading import Tensors, Watch, all_layers, converted, named, scalar, trainable_gradients
 
 from d2v.core.files import Converted
 from d2v.core.masks import Mask
@@ -15,9 +14,8 @@ _INPUTS = ("samples", "bool_masked_pos")
 _NO_DECAY = ("student.adapters.*.extra_tokens.*", "student.adapters.*.positions.*")
 
 
-def run(folder: Path) -> tuple[Tensors, Tensors]:
+def run(config: dict[str, Any], tensors: Tensors, io: Tensors) -> tuple[Tensors, Tensors]:
     """Expected and produced tensors of two optimiser steps."""
-    config, tensors, io = read(folder)
     foreign = config["model_cfg"] | config["train_cfg"] | config["mask_cfg"]
     one = converted(foreign | {"layer_norm_eps": config["layer_norm_eps"]}, tensors)
     batches = [

@@ -1,11 +1,10 @@
 """Pretraining folders of the original toolkit's 1.0 speech, text and image models."""
 
-from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-from reading import Tensors, Watch, all_layers, converted, matching, named, read, scalar, trainable_gradients
+from reading import Tensors, Watch, all_layers, converted, matching, named, scalar, trainable_gradients
 
 from d2v.core.files import Converted
 from d2v.core.masks import Mask
@@ -15,12 +14,12 @@ from d2v.text.convert import classification_head_table
 from d2v.text.tasks.classification import SentenceClassifier
 
 _INPUTS = ("source", "padding_mask", "mask", "channel_mask", "img", "src_tokens", "target_tokens")
-_TIME_FIRST = ("student.layer", "teacher.layer", "teacher.ffn")
+# Layers of speech and text lie `t b d` in the files.
+TIME_FIRST = ("student.layer", "teacher.layer", "teacher.ffn")
 
 
-def run(folder: Path) -> tuple[Tensors, Tensors]:
+def run(config: dict[str, Any], tensors: Tensors, io: Tensors) -> tuple[Tensors, Tensors]:
     """Expected and produced tensors of the teacher's update, one training step and inference."""
-    config, tensors, io = read(folder)
     one = converted(config["model_cfg"], tensors)
     batch = _batch(io)
     produced = _update(one, config, tensors, io) | _inference(one, config, batch, tensors, io)
@@ -45,7 +44,7 @@ def _expected(io: Tensors, batch: Batch, one: Converted) -> Tensors:
     if batch.source.dim() == 4:
         return io
     length = batch.mask.hidden.shape[1]  # where it is odd, the file carries one more frame of padding
-    return {n: t.transpose(0, 1)[:, :length] if n.startswith(_TIME_FIRST) else t for n, t in io.items()}
+    return {n: t.transpose(0, 1)[:, :length] if n.startswith(TIME_FIRST) else t for n, t in io.items()}
 
 
 def _batch(io: Tensors) -> Batch:

@@ -1,9 +1,9 @@
 """Pretraining folders of the original 2.0 model class, three modalities."""
 
-from pathlib import Path
+from typing import Any
 
 import torch
-from reading import Tensors, Watch, all_layers, converted, named, read, scalar, trainable_gradients
+from reading import Tensors, Watch, all_layers, converted, named, scalar, trainable_gradients
 
 from d2v.core.files import Converted
 from d2v.core.masks import Mask
@@ -13,9 +13,8 @@ from d2v.core.monitor import standard_deviation
 _INPUTS = ("source", "padding_mask", "mask", "channel_mask")
 
 
-def run(folder: Path) -> tuple[Tensors, Tensors]:
+def run(config: dict[str, Any], tensors: Tensors, io: Tensors) -> tuple[Tensors, Tensors]:
     """Expected and produced tensors of one training step and of feature extraction."""
-    config, tensors, io = read(folder)
     one = converted(config["model"], tensors)
     batch = _batch(io)
     produced = _features(one, batch) | _step(one, batch, io, config)

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,32 +20,31 @@ import case_beit
 import case_former
 import case_multimodal
 from compare import compare
-from reading import Tensors
+from reading import Tensors, read
 
-Run = Callable[[Path], tuple[Tensors, Tensors]]
+Run = Callable[[dict[str, Any], Tensors, Tensors], tuple[Tensors, Tensors]]
 
 
-def kind_of(folder: Path) -> Run:
-    """The checker of a folder.
-
-    Raises:
-        ValueError: if the folder is of no kind that is known.
-    """
-    if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
-        raise ValueError("not a model case: config.json or model.safetensors is missing")
-    config = json.loads((folder / "config.json").read_text())
+def kind_of(config: dict[str, Any]) -> Run:
+    """What runs a case of a configuration."""
     if "model_cfg" not in config:
         return case_multimodal.run
     return case_beit.run if "train_cfg" in config else case_former.run
 
 
+def ran(config: dict[str, Any], tensors: Tensors, io: Tensors) -> tuple[Tensors, Tensors]:
+    """Expected and produced tensors of a case."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # unknown fields of foreign configurations
+        return kind_of(config)(config, tensors, io)
+
+
 def check(folder: Path) -> dict[str, object]:
     """The result for one folder."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # unknown fields of foreign configurations
-            expected, produced = kind_of(folder)(folder)
-        problems, largest = compare(expected, produced)
+        if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+            raise ValueError("not a model case: config.json or model.safetensors is missing")
+        problems, largest = compare(*ran(*read(folder)))
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         line = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"

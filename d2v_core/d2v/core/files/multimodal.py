@@ -64,7 +64,9 @@ class MultimodalFormat:
         config = Data2VecConfig(
             encoder=encoder,
             adapters={self.modality: adapter},
-            predictors={self.modality: _decoder(own.section("decoder"), noise_std, self.reader.decoder_init)},
+            predictors={
+                self.modality: _decoder(own.section("decoder"), self.kind, noise_std, self.reader.decoder_init)
+            },
             maskers={self.modality: _with_channels(self.reader.masker(own), own, encoder.block.dim)},
             targets=_targets(model),
             teacher=_teacher(model, own),
@@ -171,6 +173,7 @@ def read_context(
         prefix: of the modality's tensors.
         always: whether the norm exists without prenet blocks (images and speech).
     """
+    own.ignore("prenet_dropout")  # text without prenet blocks has none
     depth = own.get("prenet_depth")
     norm = encoder.block.norm == "post" and (always or depth > 0)
     context = ContextConfig(
@@ -235,17 +238,18 @@ def _encoder(model: ForeignConfig, shapes: Shapes) -> EncoderConfig:
     )
 
 
-def _decoder(decoder: ForeignConfig, noise_std: float, init: Scheme | None) -> ConvDecoderConfig:
+def _decoder(decoder: ForeignConfig, kind: str, noise_std: float, init: Scheme | None) -> ConvDecoderConfig:
     for field in ("add_positions_masked", "add_positions_all"):
         decoder.refuse_unless(field, False)
     decoder.ignore("final_layer_norm")  # in one published file, but not a field of the code that read it
+    projections = decoder.get("projection_layers")
     config = ConvDecoderConfig(
         decoder_dim=decoder.get("decoder_dim"),
         num_layers=decoder.get("decoder_layers"),
         kernel_size=decoder.get("decoder_kernel"),
         groups=decoder.get("decoder_groups"),
         residual=decoder.get("decoder_residual"),
-        projection_layers=decoder.get("projection_layers"),
+        projection_layers=1 if kind == "IMAGE" else projections,  # on a grid there is one, whatever the field says
         projection_ratio=decoder.get("projection_ratio"),
         noise_std=noise_std,
         dropout=decoder.get("input_dropout"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 import torch
-from reading import Tensors, Watch, all_layers, converted, matching, named, scalar, trainable_gradients
+from reading import Tensors, Watch, all_layers, converted, matching, named, padding_of, scalar, trainable_gradients
 
 from d2v.core.files import Converted
 from d2v.core.masks import Mask
@@ -73,8 +73,7 @@ def _inference(one: Converted, config: dict[str, Any], batch: Batch, tensors: Te
     batch = attrs.evolve(batch.seen_by_teacher(), mask=None)
     encoded = student.encode(batch)
     produced = {"infer.x": encoded.x[:, encoded.num_extra :]}
-    if encoded.padding is not None:
-        produced["infer.padding_mask_frames"] = encoded.padding
+    produced["infer.padding_mask_frames"] = padding_of(encoded)
     if "classification_head" in config:
         prefix, classes = config["classification_head"]["prefix"], config["classification_head"]["num_classes"]
         classifier = SentenceClassifier(student, num_classes=classes, dim=one.config.encoder.block.dim).eval()

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from reading import Tensors, Watch, all_layers, converted, named, scalar, trainable_gradients
+from reading import Tensors, Watch, all_layers, converted, named, padding_of, scalar, trainable_gradients
 
 from d2v.core.files import Converted
 from d2v.core.masks import Mask
@@ -38,9 +38,8 @@ def _features(one: Converted, batch: Batch) -> Tensors:
     sink = all_layers(one.config.encoder.depth, one.config.targets.kind)
     with torch.no_grad():
         encoded = student.encode(batch, sink=sink)
-    produced = {"features.x": encoded.x[:, encoded.num_extra :]}
-    if encoded.padding is not None:
-        produced["features.padding_mask"] = encoded.padding[:, encoded.num_extra :]
+    x = encoded.x[:, encoded.num_extra :]
+    produced = {"features.x": x, "features.padding_mask": padding_of(encoded)}
     return produced | {f"features.layer.{layer}": result for layer, result in sink.results.items()}
 
 

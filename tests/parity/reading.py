@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from d2v.core.files import Converted, convert
+from d2v.core.model import Encoded
 from d2v.core.nn import LayerFeatures
 from d2v.core.registry import modalities
 
@@ -32,6 +33,12 @@ def trainable_gradients(one: Converted) -> Tensors:
     """Gradients of everything but the teacher, by the file's names."""
     grads = {name: p.grad for name, p in one.model.named_parameters() if p.grad is not None}
     return one.student_names(grads)
+
+
+def padding_of(encoded: Encoded) -> Tensor:
+    """Padding without extra tokens; the library says None where nothing is padded."""
+    padding = torch.zeros_like(encoded.x[..., 0], dtype=torch.bool) if encoded.padding is None else encoded.padding
+    return padding[:, encoded.num_extra :]
 
 
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:

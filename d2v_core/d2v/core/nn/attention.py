@@ -60,10 +60,17 @@ class Attention(nn.Module):
 
         Returns:
             `r k d`.
+
+        Raises:
+            ValueError: if a bias is for another number of heads.
         """
         rows, length, dim = x.shape
         qkv = F.linear(x, self.qkv.weight, self._bias())
         q, k, v = qkv.view(rows, length, 3, self.num_heads, dim // self.num_heads).permute(2, 0, 3, 1, 4)
+        if mask is not None and mask.shape[1] not in (1, self.num_heads):
+            raise ValueError(
+                f"an attention bias for {mask.shape[1]} heads does not fit the {self.num_heads} heads here"
+            )
         if mask is not None and mask.is_floating_point():
             mask = mask.to(q.dtype)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)

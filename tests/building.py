@@ -3,7 +3,7 @@
 They are made of core's pieces alone, with a toy modality, so that the tests of core need no other portion.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
+from d2v.core.files import Converted, Converter, Shapes, convert
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Mask, RandomMasker
 from d2v.core.model import (
@@ -158,3 +159,27 @@ def calls_of(modules: Mapping[str, nn.Module]) -> Iterator[list[str]]:
     yield calls
     for handle in handles:
         handle.remove()
+
+
+def converted_back(converters: Iterable[Converter], foreign: Mapping[str, Any], shapes: Shapes) -> Converted:
+    """Name the tensors of a random model as a file would, and convert that file; every tensor must come back."""
+    converter = next(one for one in converters if one.accepts(foreign))
+    config = converter.config(foreign, shapes)
+    one = Converted(randomise(config.build()), config, converter.layout(config, shapes))
+    state = one.model.state_dict()
+    student = one.student_names({n: t for n, t in state.items() if not n.startswith("teacher.")})
+    teacher = one.teacher_names(one.model.teacher.module.state_dict())
+    tensors = {f"{one.layout.student_prefix}{name}": tensor for name, tensor in student.items()}
+    tensors |= {f"{one.layout.teacher_prefix}{name}": tensor for name, tensor in teacher.items()}
+    back = convert(converters, foreign, tensors)
+    found = back.model.state_dict()
+    assert found.keys() == state.keys()
+    for name, tensor in state.items():
+        assert torch.equal(found[name], tensor), name
+    return back
+
+
+def changed(foreign: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A foreign configuration with one field, "modalities.audio.use_alibi_encoder", changed or added."""
+    first, _, rest = path.partition(".")
+    return {**foreign, first: changed(foreign[first], rest, value) if rest else value}

@@ -4,9 +4,10 @@ import pytest
 import torch
 from building import padding_of, randomise
 
-from d2v.audio import WaveformExtractor, WaveformFront
+from d2v.audio import WaveformAdapterConfig, WaveformExtractor, WaveformFront
 from d2v.audio.config import WAV2VEC_LAYERS
-from d2v.core.model import Batch
+from d2v.core.model import Batch, BlockConfig, Data2VecConfig, EncoderConfig, TargetsConfig, TeacherConfig
+from d2v.core.teacher import EMASchedule
 
 SPEC = [(6, 10, 5), (6, 3, 2), (4, 2, 2)]
 modes = pytest.mark.parametrize("norm", ["layer", "group"])
@@ -92,3 +93,18 @@ def test_refusals():
         make()(Batch(source=torch.randn(2, 2, 90)))
     with pytest.raises(ValueError, match='norm must be "layer" or "group", not \'batch\''):
         WaveformExtractor(SPEC, norm="batch")
+
+
+def test_waveforms_have_no_raw_content_to_reconstruct():
+    encoder = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=1)
+    config = Data2VecConfig(
+        encoder=encoder,
+        adapters={"audio": WaveformAdapterConfig()},
+        predictors={},
+        maskers={},
+        targets=TargetsConfig(layers=1),
+        teacher=TeacherConfig(schedule=EMASchedule(0.9)),
+        pixel_weight=0.1,
+    )
+    with pytest.raises(ValueError, match=r"pixel_weight=0.1 needs pixel_heads; set it to 0 where no adapter has"):
+        config.build()

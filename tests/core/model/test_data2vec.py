@@ -322,6 +322,29 @@ def test_masks_that_cannot_be_learned_from():
     assert FORMER.build()(toy_batch(B, T, mask=everything), update=0).loss_sum.isfinite()
 
 
+def test_predictors_that_do_not_go_with_what_is_kept():
+    refused(
+        attrs.evolve(NEW, visible_only=False), r"\(8, 8\) rows and tokens are not the \(8, 4\) visible ones; a decoder"
+    )
+    refused(attrs.evolve(FORMER, visible_only=True), r"\(4, 4\) rows and positions do not fit a mask of \(4, 8\)")
+
+
+def test_batches_whose_parts_do_not_fit():
+    refused(NEW, "the draw holds 3 ids for 4 samples", ids=torch.arange(3))
+    refused(NEW, r"\(4, 7\) rows and positions do not fit a mask of \(8, 8\)", view=torch.randn(B, 7, WIDTH))
+    refused(NEW, r"\(3, 8\) rows and positions do not fit a mask of \(8, 8\)", view=torch.randn(3, T, WIDTH))
+
+
+@pytest.mark.parametrize("leave_out", ["encoder", "encoder.blocks", "encoder.blocks.0", "encoder.blocks.1"])
+def test_a_teacher_that_lacks_what_the_targets_need(leave_out):
+    targets = attrs.evolve(NEW.targets, layers=(0, 1))
+    teacher = attrs.evolve(NEW.teacher, leave_out=(leave_out,))
+    with pytest.raises(ValueError, match="the teacher needs its encoder up to block 1 for the targets; do not leave"):
+        attrs.evolve(NEW, targets=targets, teacher=teacher).build()
+    spare = attrs.evolve(NEW, targets=targets, teacher=attrs.evolve(teacher, leave_out=("encoder.blocks.2",))).build()
+    assert spare(toy_batch(B, T), update=0).loss_sum.isfinite()  # what nobody wants never runs
+
+
 def test_unknown_modalities():
     refused(NEW, "no adapter for modality 'toyy', only toy; did you mean 'toy'", modality="toyy")
     model = TWO.build()

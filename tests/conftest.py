@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode adds no folder by itself
+# pytest's importlib mode adds no folder: `building` is for all tests, the parity check's files name each other.
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "parity")]
 
 
 @pytest.fixture(autouse=True, scope="session")

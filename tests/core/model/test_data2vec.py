@@ -165,6 +165,7 @@ def test_where_the_teacher_starts(config, leave_out, copied, start):
     with calls_of(parts) as calls:
         out = model(batch, update=0)
     assert calls == RUNS[start]
+    assert not out.targets.requires_grad  # not even where it starts from what the student made
     student, theirs = model.student.adapter(None), model.teacher.module.adapters["toy"]
     local = student.front(batch) if start != "raw" else theirs.front(batch)
     whole = model.teacher.module if start != "tokens" else model.student

@@ -23,12 +23,14 @@ from d2v.core.model import (
 )
 
 _EXTRACTOR_NORMS = {"layer_norm": "layer", "default": "group"}
+_LONGEST_SPEC, _MOST_LAYERS, _LARGEST_NUMBER = 4000, 100, 1 << 16
 
 
 def read_conv_layers(spec: str | list[Any]) -> tuple[ConvSpec, ...]:
     """Convolutions out of the Python expression that files hold, such as "[(512, 10, 5)] + [(512, 3, 2)] * 4".
 
-    The expression is parsed, never run: lists of three whole numbers, + and * are all it may hold.
+    The expression is parsed, never run: lists of three whole numbers, + and * are all it may hold. Bounds on length,
+    layers and numbers keep a hostile file from filling the memory.
 
     Raises:
         ValueError: if it holds anything else.
@@ -37,13 +39,27 @@ def read_conv_layers(spec: str | list[Any]) -> tuple[ConvSpec, ...]:
     ((8, 10, 5), (8, 3, 2), (8, 3, 2))
     """
     try:
-        value = _evaluate(ast.parse(spec, mode="eval").body) if isinstance(spec, str) else spec
-        layers = tuple((int(channels), int(kernel), int(stride)) for channels, kernel, stride in value)
-    except (SyntaxError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{spec!r} is not a list of (channels, kernel, stride)") from error
-    if not layers or len(layers) > 100 or min(min(layer) for layer in layers) < 1:
-        raise ValueError(f"{spec!r} is not a list of (channels, kernel, stride)")
-    return layers
+        layers = _parse(spec) if isinstance(spec, str) else spec
+        if not 0 < len(layers) <= _MOST_LAYERS:
+            raise ValueError(f"{len(layers)} layers")
+        return tuple(_conv_spec(*layer) for layer in layers)
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
+        shown = repr(spec)
+        shown = shown if len(shown) <= 100 else f"{shown[:100]}..."
+        raise ValueError(f"{shown} is not a list of (channels, kernel, stride)") from error
+
+
+def _conv_spec(channels: Any, kernel: Any, stride: Any) -> ConvSpec:
+    for number in (channels, kernel, stride):
+        if type(number) is not int or not 0 < number <= _LARGEST_NUMBER:  # True is no number
+            raise ValueError(f"{number!r} is no whole number from 1 to {_LARGEST_NUMBER}")
+    return channels, kernel, stride
+
+
+def _parse(spec: str) -> Any:
+    if len(spec) > _LONGEST_SPEC:
+        raise ValueError(f"{len(spec)} characters")
+    return _evaluate(ast.parse(spec, mode="eval").body)
 
 
 def _evaluate(node: ast.expr) -> Any:
@@ -56,9 +72,10 @@ def _evaluate(node: ast.expr) -> Any:
         left, right = _evaluate(node.left), _evaluate(node.right)
         if isinstance(node.op, ast.Add) and isinstance(left, list) and isinstance(right, list):
             return left + right
-        if isinstance(node.op, ast.Mult) and isinstance(left, list) and isinstance(right, int) and right <= 100:
+        repeats = isinstance(node.op, ast.Mult) and isinstance(left, list) and isinstance(right, int)
+        if repeats and len(left) * right <= _MOST_LAYERS:
             return left * right
-    raise ValueError(f"{ast.dump(node)} has no place here")
+    raise ValueError(f"{type(node).__name__} has no place here")
 
 
 class _AudioReader:

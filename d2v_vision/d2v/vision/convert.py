@@ -176,7 +176,7 @@ class BeitFormat:
         )  # of the optimiser, or ignored there too
         shared, own = model.get("use_shared_rel_pos_bias"), model.get("use_rel_pos_bias", False)
         model.refuse_unless("mask_dropout_prob", -1, -1.0, 0, 0.0)
-        scale = model.get("loss_scale", -1)
+        scale, beta = model.get("loss_scale", -1), model.get("l1_beta")
         config = Data2VecConfig(
             encoder=_encoder(
                 dim=model.get("embed_dim"),
@@ -225,7 +225,7 @@ class BeitFormat:
                 )
             ),
             loss=RegressionLoss(
-                beta=0.0 if model.get("l2_loss") else model.get("l1_beta"),
+                beta=0.0 if model.get("l2_loss") else beta,
                 scale=None if scale == -1 else scale,
                 reduction="mean",
                 variance_weight=model.get("var_w0", 0.0),

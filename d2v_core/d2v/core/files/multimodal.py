@@ -173,14 +173,13 @@ def read_context(
         prefix: of the modality's tensors.
         always: whether the norm exists without prenet blocks (images and speech).
     """
-    own.ignore("prenet_dropout")  # text without prenet blocks has none
-    depth = own.get("prenet_depth")
+    depth, dropout = own.get("prenet_depth"), own.get("prenet_dropout")
     norm = encoder.block.norm == "post" and (always or depth > 0)
     context = ContextConfig(
         depth=depth,
         norm=norm,
         norm_affine=f"{prefix}.context_encoder.norm.weight" in shapes,
-        dropout=own.get("prenet_dropout") if always or depth > 0 else 0.0,
+        dropout=dropout if always or depth > 0 else 0.0,
         layer_drop=own.get("prenet_layerdrop"),
         drop_path=(own.get("start_drop_path_rate"), own.get("end_drop_path_rate")),
     )

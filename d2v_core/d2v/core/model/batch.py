@@ -48,14 +48,8 @@ class Batch:
     modality: str | None = None
 
     @padding.validator
-    def _check_padding(self, _: object, padding: Tensor | None) -> None:
-        if padding is None:
-            return
-        if padding.dtype != torch.bool or padding.shape != self.source.shape[:2]:
-            raise ValueError(
-                f"padding must be Bool {tuple(self.source.shape[:2])} like the source, True = padding, "
-                f"not {padding.dtype} {tuple(padding.shape)}"
-            )
+    def _check(self, _: object, padding: Tensor | None) -> None:
+        _check_padding(padding, self.source.shape[:2], "source")
 
     @property
     def size(self) -> int:
@@ -83,11 +77,18 @@ class Local:
         x: `b t d`.
         padding: Bool `b t`, True = padding, or None.
         grid: (t,) or (h, w), the layout of the positions.
+
+    Raises:
+        ValueError: if `padding` is not Bool or does not fit `x`.
     """
 
     x: Tensor
-    padding: Tensor | None
+    padding: Tensor | None = field()
     grid: tuple[int, ...]
+
+    @padding.validator
+    def _check(self, _: object, padding: Tensor | None) -> None:
+        _check_padding(padding, self.x.shape[:2], "features")
 
 
 @frozen(kw_only=True, eq=False)
@@ -130,6 +131,14 @@ class Encoded:
     num_extra: int
     grid: tuple[int, ...]
     local: Local | None = None
+
+
+def _check_padding(padding: Tensor | None, shape: torch.Size, like: str) -> None:
+    if padding is not None and (padding.dtype != torch.bool or padding.shape != shape):
+        raise ValueError(
+            f"padding must be Bool {tuple(shape)} like the {like}, True = padding, "
+            f"not {padding.dtype} {tuple(padding.shape)}"
+        )
 
 
 def pick(parts: Mapping[str, _Part] | nn.ModuleDict, modality: str | None, what: str) -> _Part:

@@ -58,7 +58,15 @@ class MultimaskBatcher:
 
         Returns:
             `(b m) t d`.
+
+        Raises:
+            ValueError: if there are not as many tokens as visible positions.
         """
+        if visible.shape[:2] != self.mask.visible.shape:
+            raise ValueError(
+                f"{tuple(visible.shape[:2])} rows and tokens are not the {tuple(self.mask.visible.shape)} visible "
+                "ones; a decoder of visible tokens goes with visible_only=True, a MaskedHead with False"
+            )
         rows, length = self.mask.hidden.shape
         shape = (rows * length, visible.shape[2])
         if noise_std > 0:

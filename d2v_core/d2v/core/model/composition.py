@@ -72,7 +72,8 @@ class Data2Vec(nn.Module):
     extra tokens or context, or the whole adapter). So `EMATeacher(leave_out=...)` alone decides.
 
     Raises:
-        ValueError: if a class-token loss has no extra token, or a pixel loss no head.
+        ValueError: if a class-token loss has no extra token, a pixel loss no head, or the teacher lacks a block that
+            the targets need.
 
     See `examples/pretrain_images.py` for a whole composition.
     """
@@ -107,6 +108,7 @@ class Data2Vec(nn.Module):
         self.pixel_weight = pixel_weight
         self.seed = seed
         self._check_weights()
+        self._check_teacher()
 
     def _check_weights(self) -> None:
         if self.cls_weight and isinstance(self.student, Backbone):
@@ -117,7 +119,17 @@ class Data2Vec(nn.Module):
                         "set cls_weight=0 or add a class token"
                     )
         if self.pixel_weight and not self.pixel_heads:
-            raise ValueError(f"pixel_weight={self.pixel_weight} needs pixel_heads")
+            raise ValueError(
+                f"pixel_weight={self.pixel_weight} needs pixel_heads; set it to 0 where no adapter has raw content"
+            )
+
+    def _check_teacher(self) -> None:
+        if not isinstance(self.teacher.module, Backbone):
+            return
+        encoder, last = self.teacher.module.encoder, max(self.targets.wants)
+        blocks = None if encoder is None else encoder.blocks
+        if blocks is None or any(blocks[i] is None for i in range(last + 1)):
+            raise ValueError(f"the teacher needs its encoder up to block {last} for the targets; do not leave that out")
 
     def forward(self, batch: Batch, *, update: int) -> StepOutput:
         """One step.

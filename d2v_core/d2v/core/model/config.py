@@ -321,7 +321,9 @@ class Data2VecConfig:
             cls_weight=self.cls_weight,
             pixel_weight=self.pixel_weight,
             pixel_heads={
-                name: nn.Linear(dim, adapter.pixel_dim) for name, adapter in self.adapters.items() if self.pixel_weight
+                name: nn.Linear(dim, adapter.pixel_dim)
+                for name, adapter in self.adapters.items()
+                if self.pixel_weight and adapter.pixel_dim
             },
             seed=self.seed,
         )

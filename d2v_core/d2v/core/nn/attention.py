@@ -23,7 +23,7 @@ class Attention(nn.Module):
         projection_dropout: on the output.
 
     Raises:
-        ValueError: if `num_heads` does not divide `dim`, or `qkv_bias` is unknown.
+        ValueError: if `num_heads` does not divide `dim`, `qkv_bias` is unknown, or a probability is out of range.
 
     >>> Attention(8, num_heads=2)(torch.zeros(3, 5, 8)).shape
     torch.Size([3, 5, 8])
@@ -43,6 +43,8 @@ class Attention(nn.Module):
             raise ValueError(f"num_heads={num_heads} does not divide dim={dim}; choose a divisor of the width")
         if qkv_bias not in ("all", "qv", "none"):
             raise ValueError(f'qkv_bias must be "all", "qv" or "none", not {qkv_bias!r}')
+        if not 0 <= dropout < 1:  # the kernel would say so at the first step only
+            raise ValueError(f"attention dropout={dropout} is not in [0, 1)")
         self.num_heads = num_heads
         self.dropout = dropout
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias == "all")
@@ -60,10 +62,17 @@ class Attention(nn.Module):
 
         Returns:
             `r k d`.
+
+        Raises:
+            ValueError: if a bias is for another number of heads.
         """
         rows, length, dim = x.shape
         qkv = F.linear(x, self.qkv.weight, self._bias())
         q, k, v = qkv.view(rows, length, 3, self.num_heads, dim // self.num_heads).permute(2, 0, 3, 1, 4)
+        if mask is not None and mask.shape[1] not in (1, self.num_heads):
+            raise ValueError(
+                f"an attention bias for {mask.shape[1]} heads does not fit the {self.num_heads} heads here"
+            )
         if mask is not None and mask.is_floating_point():
             mask = mask.to(q.dtype)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)

@@ -58,6 +58,7 @@ class EMATeacher(nn.Module):
         absent: dict[int, object] = {id(parts[name]): None for name in matching(leave_out, parts, of="the student")}
         self.module = copying.deepcopy(student, absent).float().requires_grad_(False).eval()
         self._copied = tuple(matching(copy, parts, of="the student"))
+        self.eval()
 
     def train(self, mode: bool = True) -> "EMATeacher":
         """Stay in eval mode, whatever the model around it does."""

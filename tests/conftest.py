@@ -1,0 +1,21 @@
+"""What all tests share: the helpers' folder on the path, one thread, and a fixed start of PyTorch's generator."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+# pytest's importlib mode adds no folder: `building` is for all tests, the parity check's files name each other.
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "parity")]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    # Small tensors: more threads cost more than they give, and results do not depend on the machine.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,120 @@
+"""Attention against matmul and softmax in float64."""
+
+import math
+
+import pytest
+import torch
+from building import padding_of, randomise
+
+from d2v.core.nn import Attention
+from d2v.core.nn.attention import attention_mask
+
+ROWS, LENGTH, DIM, HEADS = 3, 6, 8, 2
+
+
+def plain(attention: Attention, x, bias, padding):
+    """The textbook formula, head by head, in float64."""
+    x = x.double()
+    zero = torch.zeros(DIM)
+    if attention.q_bias is not None:
+        qkv_bias = torch.cat([attention.q_bias, zero, attention.v_bias])
+    else:
+        qkv_bias = torch.zeros(3 * DIM) if attention.qkv.bias is None else attention.qkv.bias
+    q, k, v = (x @ attention.qkv.weight.double().T + qkv_bias.double()).split(DIM, dim=-1)
+    width, heads = DIM // HEADS, []
+    for head in range(HEADS):
+        part = slice(head * width, (head + 1) * width)
+        scores = q[..., part] @ k[..., part].transpose(1, 2) / math.sqrt(width)
+        if bias is not None:
+            scores = scores + bias.expand(ROWS, HEADS, LENGTH, LENGTH)[:, head].double()
+        if padding is not None:
+            scores = scores.masked_fill(padding[:, None, :], -math.inf)
+        heads.append(scores.softmax(-1) @ v[..., part])
+    out = torch.cat(heads, -1) @ attention.proj.weight.double().T + attention.proj.bias.double()
+    return out
+
+
+@pytest.mark.parametrize("qkv_bias", ["all", "qv", "none"])
+@pytest.mark.parametrize(
+    "bias_shape", [None, (ROWS, HEADS, LENGTH, LENGTH), (1, 1, LENGTH, LENGTH), (1, HEADS, 1, LENGTH)]
+)
+@pytest.mark.parametrize("padded", [False, True])
+def test_equals_the_plain_formula(qkv_bias, bias_shape, padded):
+    attention = randomise(Attention(DIM, num_heads=HEADS, qkv_bias=qkv_bias))
+    x = torch.randn(ROWS, LENGTH, DIM)
+    bias = None if bias_shape is None else torch.randn(bias_shape)
+    padding = padding_of([6, 4, 1], LENGTH) if padded else None
+    y = attention(x, attention_mask(x, bias, padding))
+    assert y.shape == x.shape
+    torch.testing.assert_close(y.double(), plain(attention, x, bias, padding), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_padded_keys_change_nothing(with_bias):
+    attention = Attention(DIM, num_heads=HEADS)
+    padding = padding_of([6, 3, 2], LENGTH)
+    bias = torch.randn(1, HEADS, LENGTH, LENGTH) if with_bias else None
+    x = torch.randn(ROWS, LENGTH, DIM)
+    other = torch.where(padding[..., None], 100 * torch.randn_like(x), x)
+    outs = [attention(y, attention_mask(y, bias, padding))[~padding] for y in (x, other)]
+    assert torch.equal(*outs)
+
+
+def test_keys_have_no_bias_in_the_qv_form():
+    attention = Attention(DIM, num_heads=HEADS, qkv_bias="qv")
+    assert {name for name, _ in attention.named_parameters()} == {
+        "qkv.weight", "q_bias", "v_bias", "proj.weight", "proj.bias",
+    }  # fmt: skip
+    assert Attention(DIM, num_heads=HEADS, qkv_bias="none").qkv.bias is None
+
+
+@pytest.mark.parametrize("field", ["dropout", "projection_dropout"])
+def test_dropouts_act_in_training_only(field):
+    attention = Attention(DIM, num_heads=HEADS, **{field: 0.5})
+    x = torch.randn(ROWS, LENGTH, DIM)
+    assert not torch.equal(attention(x), attention(x))
+    attention.eval()
+    assert torch.equal(attention(x), attention(x))
+
+
+def test_a_half_precision_input_takes_a_float32_bias():
+    attention = Attention(DIM, num_heads=HEADS).bfloat16()
+    x = torch.randn(ROWS, LENGTH, DIM, dtype=torch.bfloat16)
+    bias = torch.randn(1, HEADS, LENGTH, LENGTH)
+    assert attention(x, attention_mask(x, bias, padding_of([6, 4, 1], LENGTH))).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_heads": 3}, "num_heads=3 does not divide dim=8"),
+        ({"num_heads": 0}, "num_heads=0 does not divide"),
+        ({"num_heads": 2, "qkv_bias": "kv"}, "qkv_bias must be"),
+        ({"num_heads": 2, "dropout": 1.0}, r"attention dropout=1.0 is not in \[0, 1\)"),
+        ({"num_heads": 2, "dropout": -0.1}, "attention dropout=-0.1"),
+        ({"num_heads": 2, "projection_dropout": 1.5}, "has to be between 0 and 1, but got 1.5"),
+    ],
+)
+def test_refusals(options, message):
+    with pytest.raises(ValueError, match=message):
+        Attention(DIM, **options)
+
+
+@pytest.mark.parametrize("shape", [(2, HEADS, 6, 6), (1, HEADS, 6, 5), (1, HEADS, 5, 6), (HEADS, 6, 6)])
+def test_a_bias_of_the_wrong_shape(shape):
+    x = torch.randn(ROWS, LENGTH, DIM)
+    with pytest.raises(
+        ValueError, match=r"attention bias has shape \(.*3 rows of 6 tokens need \(1 or 3, heads, 6, 6\)"
+    ):
+        attention_mask(x, torch.zeros(shape), None)
+
+
+def test_a_bias_for_other_heads():
+    with pytest.raises(ValueError, match="bias for 3 heads does not fit the 2 heads"):
+        Attention(DIM, num_heads=HEADS)(torch.randn(ROWS, LENGTH, DIM), torch.zeros(1, 3, LENGTH, LENGTH))
+
+
+def test_padding_of_the_wrong_shape():
+    x = torch.randn(ROWS, LENGTH, DIM)
+    with pytest.raises(ValueError, match=r"padding has shape \(3, 5\); the tokens need \(3, 6\)"):
+        attention_mask(x, None, torch.zeros(3, 5, dtype=torch.bool))

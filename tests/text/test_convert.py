@@ -1,0 +1,92 @@
+"""Published text configurations of both formats."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from building import changed, converted_back
+
+from d2v.text.convert import classification_head_table, converters
+
+DATA = Path(__file__).parent / "data"
+CONFIGS = {path.stem: json.loads(path.read_text()) for path in DATA.glob("*.json")}
+NEW, FORMER = CONFIGS["text_base"], CONFIGS["text_v1_base"]
+SHAPES = {
+    "modality_encoders.TEXT.local_encoder.embed_tokens.weight": (64, 32),
+    "encoder.sentence_encoder.embed_tokens.weight": (45, 32),
+}
+FORMER_POSITIONS = {"encoder.sentence_encoder.embed_positions.weight": (24, 32)}
+
+
+@pytest.mark.parametrize("name", ["text_base", "text_v1_base"])
+def test_published_settings_convert_without_a_warning(name):
+    assert converted_back(converters, CONFIGS[name], SHAPES).model.student.encoder.blocks
+
+
+def test_sizes_come_from_shapes():
+    adapter = converted_back(converters, FORMER, SHAPES | FORMER_POSITIONS).config.adapters["text"]
+    assert (adapter.vocabulary_size, adapter.mask_id, adapter.max_length) == (45, 44, 22)
+    assert converted_back(converters, NEW, SHAPES).config.adapters["text"].vocabulary_size == 64
+    for foreign in (NEW, FORMER):
+        with pytest.raises(ValueError, match=r"the vocabulary size is told by .*embed_tokens.weight, which is missing"):
+            converted_back(converters, foreign, {})
+
+
+@pytest.mark.parametrize(
+    ("foreign", "path", "value"),
+    [
+        (NEW, "modalities.text.prenet_depth", 1),
+        (NEW, "modalities.text.learned_pos", False),
+        (NEW, "modalities.text.no_token_positional_embeddings", True),
+        (NEW, "modalities.text.layernorm_embedding", False),
+        (NEW, "modalities.text.no_scale_embedding", False),
+        (NEW, "modalities.text.mask_length", 3),
+        (NEW, "modalities.text.use_alibi_encoder", True),
+        (NEW, "modalities.text.num_extra_tokens", 1),
+        (NEW, "layer_norm_first", True),
+        (NEW, "ema_encoder_only", False),
+        (FORMER, "head_layers", 1),
+        (FORMER, "ema_transformer_layers_only", False),
+        (FORMER, "transformer.encoder.normalize_before", True),
+        (FORMER, "transformer.encoder.learned_pos", False),
+        (FORMER, "transformer.layernorm_embedding", False),
+        (FORMER, "transformer.no_scale_embedding", False),
+        (FORMER, "loss_scale", -1),
+    ],
+)
+def test_other_settings_convert(foreign, path, value):
+    shapes = SHAPES | ({"norm.weight": (32,)} if path == "layer_norm_first" else {})
+    if path.endswith("prenet_depth"):
+        shapes["modality_encoders.TEXT.context_encoder.norm.weight"] = (32,)
+    converted_back(converters, changed(foreign, path, value), shapes)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "path", "value", "message"),
+    [
+        (NEW, "modalities.text.learned_alibi", True, r"text.learned_alibi=True"),
+        (NEW, "modalities.text.keep_masked_pct", 0.2, r"text.keep_masked_pct=0.2"),
+        (NEW, "shared_decoder", {"decoder_dim": 8}, r"model.shared_decoder="),
+        (FORMER, "transformer.activation_fn", "relu", r"model.transformer.activation_fn='relu'"),
+    ],
+)
+def test_refusals_by_name(foreign, path, value, message):
+    with pytest.raises(ValueError, match=message):
+        converted_back(converters, changed(foreign, path, value), SHAPES)
+
+
+@pytest.mark.parametrize("foreign", [NEW, FORMER])
+def test_unknown_fields_warn(foreign):
+    with pytest.warns(UserWarning, match="model has fields that d2v does not know: zeal"):
+        converted_back(converters, foreign | {"zeal": 3}, SHAPES)
+
+
+def test_the_table_of_a_classification_head():
+    table = classification_head_table("classification_heads.sst2")
+    names = [
+        f"classification_heads.sst2.{x}" for x in ("dense.weight", "dense.bias", "out_proj.weight", "out_proj.bias")
+    ]
+    assert list(table.to_ours({name: torch.ones(1) for name in names})) == [
+        n.removeprefix("classification_heads.sst2.") for n in names
+    ]

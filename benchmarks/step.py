@@ -23,7 +23,7 @@ from published import MODELS
 from torch import Tensor
 
 from d2v.core import Batch
-from d2v.core.files import Converted
+from d2v.core.foreign import Converted
 from d2v.core.model import Local
 from d2v.core.train import PublishedAdamW, parameter_groups
 from d2v.vision.convert import converters

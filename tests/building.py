@@ -12,7 +12,7 @@ import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
-from d2v.core.files import Converted, Converter, Shapes, convert
+from d2v.core.foreign import Converted, Converter, Shapes, convert
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Mask, RandomMasker
 from d2v.core.model import (

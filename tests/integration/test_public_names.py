@@ -36,8 +36,8 @@ PUBLIC: dict[str, list[str]] = {
         "modalities",
         "save",
     ],
-    "d2v.core.files": [
-        "ConfigError",
+    "d2v.core.files": ["ConfigError", "from_plain", "load", "save", "to_plain"],
+    "d2v.core.foreign": [
         "Constant",
         "Converted",
         "Converter",
@@ -51,10 +51,6 @@ PUBLIC: dict[str, list[str]] = {
         "Shapes",
         "Split",
         "convert",
-        "from_plain",
-        "load",
-        "save",
-        "to_plain",
     ],
     "d2v.core.masks": [
         "BlockMasker",

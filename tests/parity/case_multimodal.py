@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from reading import Tensors, Watch, all_layers, converted, named, padding_of, scalar, trainable_gradients
 
-from d2v.core.files import Converted
+from d2v.core.foreign import Converted
 from d2v.core.masks import Mask
 from d2v.core.model import Backbone, Batch
 from d2v.core.monitor import standard_deviation

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from d2v.core.files import Converted, convert
+from d2v.core.foreign import Converted, convert
 from d2v.core.model import Encoded
 from d2v.core.nn import LayerFeatures
 from d2v.core.registry import modalities

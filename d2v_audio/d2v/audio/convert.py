@@ -8,9 +8,9 @@ from attrs import frozen
 
 from d2v.audio.config import WaveformAdapterConfig
 from d2v.audio.waveform import ConvSpec
-from d2v.core.files import ForeignConfig, KeyTable, Layout, Rename, Reshape, Rule, Shapes
-from d2v.core.files.fairseq import read_schedule, read_target_norms, separate_block_rules
-from d2v.core.files.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
+from d2v.core.foreign import ForeignConfig, KeyTable, Layout, Rename, Reshape, Rule, Shapes
+from d2v.core.foreign.fairseq import read_schedule, read_target_norms, separate_block_rules
+from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import ChannelMasker, InverseBlockMasker, Masker, RandomMasker, SpanMasker
 from d2v.core.model import (

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from attrs import field, frozen
 
-from d2v.core.files import Converter
+from d2v.core.foreign import Converter
 from d2v.core.model import AdapterConfig
 
 __all__ = ["MissingExtraError", "Modality", "PluginError", "Registry", "UnknownNameError", "modalities"]

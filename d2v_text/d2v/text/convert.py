@@ -5,9 +5,9 @@ from typing import Any
 
 from attrs import frozen
 
-from d2v.core.files import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes
-from d2v.core.files.fairseq import read_schedule, read_target_norms, separate_block_rules
-from d2v.core.files.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
+from d2v.core.foreign import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes
+from d2v.core.foreign.fairseq import read_schedule, read_target_norms, separate_block_rules
+from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Masker, RandomMasker, SpanMasker
 from d2v.core.model import (

@@ -5,8 +5,8 @@ from typing import Any
 
 from attrs import frozen
 
-from d2v.core.files import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes, Split
-from d2v.core.files.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
+from d2v.core.foreign import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes, Split
+from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, InverseBlockMasker, Masker, RandomMasker
 from d2v.core.model import (

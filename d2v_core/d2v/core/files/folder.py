@@ -10,8 +10,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from d2v.core.files.converter import load_state
 from d2v.core.files.structure import ConfigError, from_plain, to_plain
+from d2v.core.foreign.converter import load_state
 from d2v.core.model import Data2Vec, Data2VecConfig
 
 FORMAT = 1

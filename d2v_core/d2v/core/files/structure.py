@@ -12,6 +12,7 @@ import attrs
 
 from d2v.core.masks import BlockMasker, ChannelMasker, InverseBlockMasker, Masker, RandomMasker, SpanMasker
 from d2v.core.model import AdapterConfig, ConvDecoderConfig, MaskedHeadConfig, PredictorConfig
+from d2v.core.registry import modalities
 from d2v.core.suggestions import nearest
 
 _Config = TypeVar("_Config")
@@ -74,8 +75,6 @@ def from_plain(values: Any, config: type[_Config]) -> _Config:
 
 
 def _kinds() -> dict[type, dict[str, type]]:
-    from d2v.core.registry import modalities  # the registry's records name converters, which live in this room
-
     adapters = {name: modalities.load(name).adapter for name in modalities.names() if name not in modalities.broken()}
     known = {name: adapter for name, adapter in adapters.items() if adapter is not None}
     return {Masker: _MASKERS, PredictorConfig: _PREDICTORS, AdapterConfig: known}

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from attrs import frozen
 from torch import Tensor, nn
 
-from d2v.core.files.tables import KeyTable, Tensors
+from d2v.core.foreign.tables import KeyTable, Tensors
 from d2v.core.model import Data2Vec, Data2VecConfig
 
 Shapes = Mapping[str, tuple[int, ...]]

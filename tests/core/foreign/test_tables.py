@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2v.core.files import Constant, Join, KeyTable, Rename, Reshape, Split
+from d2v.core.foreign import Constant, Join, KeyTable, Rename, Reshape, Split
 
 sizes = st.lists(st.integers(1, 3), min_size=1, max_size=3)
 

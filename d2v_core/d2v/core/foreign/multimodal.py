@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from d2v.core.files.converter import Layout, Shapes
-from d2v.core.files.foreign import ForeignConfig
-from d2v.core.files.tables import KeyTable, Rename, Reshape, Rule
+from d2v.core.foreign.config import ForeignConfig
+from d2v.core.foreign.converter import Layout, Shapes
+from d2v.core.foreign.tables import KeyTable, Rename, Reshape, Rule
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import ChannelMasker, Masker, SpanMasker
 from d2v.core.model import (

@@ -6,7 +6,7 @@ import torch
 from attrs import frozen
 from building import DIM, FORMER, NEW, converted_back, randomise
 
-from d2v.core.files import ForeignConfig, KeyTable, Layout, Rename, convert
+from d2v.core.foreign import ForeignConfig, KeyTable, Layout, Rename, convert
 
 
 def test_unknown_fields_are_named_in_one_warning():

@@ -65,6 +65,7 @@ PUBLIC: dict[str, list[str]] = {
     ],
     "d2v.core.model": [
         "AdapterConfig",
+        "AdapterParts",
         "AlibiConfig",
         "Backbone",
         "Batch",

@@ -10,9 +10,9 @@ from d2v.audio.config import WaveformAdapterConfig
 from d2v.audio.waveform import ConvSpec
 from d2v.core.foreign import ForeignConfig, KeyTable, Layout, Rename, Reshape, Rule, Shapes
 from d2v.core.foreign.fairseq import read_schedule, read_target_norms, separate_block_rules
-from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
+from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_block_masks, read_context, read_noise
 from d2v.core.loss import RegressionLoss
-from d2v.core.masks import ChannelMasker, InverseBlockMasker, Masker, RandomMasker, SpanMasker
+from d2v.core.masks import ChannelMasker, Masker, SpanMasker
 from d2v.core.model import (
     BlockConfig,
     Data2VecConfig,
@@ -99,15 +99,7 @@ class _AudioReader:
         )
 
     def masker(self, own: ForeignConfig) -> Masker:
-        # The data set drew these masks; the class's own span generator was not used in published pretraining.
-        own.ignore("add_masks")
-        prob, length = own.get("mask_prob"), own.get("mask_length")
-        adjust, inverse, dropout = (own.get(f) for f in ("mask_prob_adjust", "inverse_mask", "mask_dropout"))
-        if length == 1:
-            return RandomMasker(mask_prob=prob)
-        return InverseBlockMasker(
-            mask_prob=prob, mask_length=length, mask_prob_adjust=adjust, inverse=inverse, mask_dropout=dropout
-        )
+        return read_block_masks(own)
 
     def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
         (adapter,) = config.adapters.values()

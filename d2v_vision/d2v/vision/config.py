@@ -1,11 +1,11 @@
 """What an image adapter is made of."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import field, frozen
 from torch import nn
 
-from d2v.core.model import AlibiConfig, ContextConfig, EncoderConfig, ExtraTokens, MaskToken
+from d2v.core.model import AdapterParts, EncoderConfig, ExtraTokens, MaskToken
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.patches import PatchEmbedding
 from d2v.vision.positions import BiasTables, LearnedPositions, RelativeBias, SinCosPositions
@@ -16,8 +16,8 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 @frozen(kw_only=True)
-class ImageAdapterConfig:
-    """Adapter of images; the defaults are those of the 2.0 models.
+class ImageAdapterConfig(AdapterParts):
+    """Adapter of images; the defaults are those of the 2.0 models. See `AdapterParts` for the common fields.
 
     Args:
         image_size: pixels, or (h, w).
@@ -26,14 +26,10 @@ class ImageAdapterConfig:
         width: of the patch embedding where it differs from the model's.
         positions: "sincos" = fixed, "learned", or None.
         relative_bias: "shared" by all layers, one for each "layer", "both", or None.
-        alibi: distance bias, or None.
-        extra_tokens: e; the last one is the class token.
-        extra_tokens_std: standard deviation of their initial values.
-        first_token_zero: whether the first extra token starts at zero.
         mask_token: whether there is a learned vector for hidden patches that are kept.
-        context: what runs before the shared encoder, or None.
-        noise_std: without mask token, the noise put at hidden patches that are kept.
-        gradient_scale: factor of the gradient that reaches the patch embedding.
+
+    Raises:
+        ValueError: if there are two kinds of attention bias.
     """
 
     image_size: tuple[int, int] = field(converter=_pair)
@@ -42,14 +38,15 @@ class ImageAdapterConfig:
     width: int | None = None
     positions: Literal["sincos", "learned"] | None = "sincos"
     relative_bias: BiasTables | None = None
-    alibi: AlibiConfig | None = None
     extra_tokens: int = 1
-    extra_tokens_std: float = 1.0
     first_token_zero: bool = False
     mask_token: bool = False
-    context: ContextConfig | None = field(factory=ContextConfig)
-    noise_std: float = 0.0
-    gradient_scale: float = 1.0
+
+    def __attrs_post_init__(self) -> None:
+        if self.alibi is not None and self.relative_bias is not None:
+            raise ValueError(
+                f"relative_bias={self.relative_bias!r} and alibi are both given; choose one attention bias"
+            )
 
     @property
     def dims(self) -> int:
@@ -81,11 +78,27 @@ class ImageAdapterConfig:
             front,
             patch_size=self.patch_size,
             positions=self._positions(dim),
-            bias=self._bias(encoder),
-            extra_tokens=self._extra_tokens(dim),
             mask_token=MaskToken(dim) if self.mask_token else None,
-            context=None if self.context is None else self.context.build(encoder),
-            noise_std=self.noise_std,
+            **self.parts(encoder),
+        )
+
+    def parts(self, encoder: EncoderConfig) -> dict[str, Any]:
+        """As of every adapter, with the relative bias if there is one."""
+        parts = AdapterParts.parts(self, encoder)
+        if self.relative_bias is None:
+            return parts
+        own = self.num_layers(encoder) if self.relative_bias in ("layer", "both") else 0
+        shared = self.relative_bias in ("shared", "both")
+        return parts | {"bias": RelativeBias(self.grid, encoder.block.num_heads, num_layers=own, shared=shared)}
+
+    def build_extra_tokens(self, dim: int) -> ExtraTokens:
+        """The extra tokens, with positions of their own where patches have learned ones."""
+        return ExtraTokens(
+            self.extra_tokens,
+            dim,
+            std=self.extra_tokens_std,
+            first_zero=self.first_token_zero,
+            positions=self.positions == "learned",
         )
 
     def _positions(self, dim: int) -> nn.Module | None:
@@ -94,25 +107,3 @@ class ImageAdapterConfig:
         if self.positions == "sincos":
             return SinCosPositions(dim, self.grid)
         return LearnedPositions(dim, self.grid[0] * self.grid[1])
-
-    def _bias(self, encoder: EncoderConfig) -> nn.Module | None:
-        num_layers = encoder.depth + (0 if self.context is None else self.context.depth)
-        if self.alibi is not None:
-            return self.alibi.build(num_heads=encoder.block.num_heads, num_layers=num_layers)
-        if self.relative_bias is None:
-            return None
-        own = num_layers if self.relative_bias in ("layer", "both") else 0
-        return RelativeBias(
-            self.grid, encoder.block.num_heads, num_layers=own, shared=self.relative_bias in ("shared", "both")
-        )
-
-    def _extra_tokens(self, dim: int) -> ExtraTokens | None:
-        if self.extra_tokens == 0:
-            return None
-        return ExtraTokens(
-            self.extra_tokens,
-            dim,
-            std=self.extra_tokens_std,
-            first_zero=self.first_token_zero,
-            positions=self.positions == "learned",
-        )

@@ -6,9 +6,9 @@ from typing import Any
 from attrs import frozen
 
 from d2v.core.foreign import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes, Split
-from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
+from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_block_masks, read_context, read_noise
 from d2v.core.loss import RegressionLoss
-from d2v.core.masks import BlockMasker, InverseBlockMasker, Masker, RandomMasker
+from d2v.core.masks import BlockMasker, Masker
 from d2v.core.model import (
     BlockConfig,
     Data2VecConfig,
@@ -44,14 +44,7 @@ class _ImageReader:
         )
 
     def masker(self, own: ForeignConfig) -> Masker:
-        own.ignore("add_masks")  # of the span generator, which images never use
-        prob, length = own.get("mask_prob"), own.get("mask_length")
-        adjust, inverse, dropout = (own.get(f) for f in ("mask_prob_adjust", "inverse_mask", "mask_dropout"))
-        if length == 1:
-            return RandomMasker(mask_prob=prob)
-        return InverseBlockMasker(
-            mask_prob=prob, mask_length=length, mask_prob_adjust=adjust, inverse=inverse, mask_dropout=dropout
-        )
+        return read_block_masks(own)
 
     def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
         (adapter,) = config.adapters.values()

@@ -13,7 +13,7 @@ from d2v.core.foreign.config import ForeignConfig
 from d2v.core.foreign.converter import Layout, Shapes
 from d2v.core.foreign.tables import KeyTable, Rename, Reshape, Rule
 from d2v.core.loss import RegressionLoss
-from d2v.core.masks import ChannelMasker, Masker, SpanMasker
+from d2v.core.masks import ChannelMasker, InverseBlockMasker, Masker, RandomMasker, SpanMasker
 from d2v.core.model import (
     AdapterConfig,
     AlibiConfig,
@@ -201,6 +201,18 @@ def read_alibi(own: ForeignConfig, *, axes: int) -> AlibiConfig | None:
         distance=own.get("alibi_distance", "manhattan"),
     )
     return values if own.get("use_alibi_encoder") else None
+
+
+def read_block_masks(own: ForeignConfig) -> Masker:
+    """The block masks that the published data sets of images and speech drew (SPEC 2, 7.3 and 7.4)."""
+    own.ignore("add_masks")  # of the span generator inside the model class, which published pretraining did not use
+    prob, length = own.get("mask_prob"), own.get("mask_length")
+    adjust, inverse, dropout = (own.get(field) for field in ("mask_prob_adjust", "inverse_mask", "mask_dropout"))
+    if length == 1:
+        return RandomMasker(mask_prob=prob)
+    return InverseBlockMasker(
+        mask_prob=prob, mask_length=length, mask_prob_adjust=adjust, inverse=inverse, mask_dropout=dropout
+    )
 
 
 def read_noise(own: ForeignConfig) -> float:

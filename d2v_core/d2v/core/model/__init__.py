@@ -6,22 +6,19 @@ from d2v.core.model.batch import Batch, Encoded, Local, Tokens
 from d2v.core.model.batcher import MultimaskBatcher
 from d2v.core.model.composition import Data2Vec, StepOutput
 from d2v.core.model.config import (
-    AdapterConfig,
-    AlibiConfig,
-    BlockConfig,
-    ContextConfig,
     ConvDecoderConfig,
     Data2VecConfig,
-    EncoderConfig,
     MaskedHeadConfig,
     PredictorConfig,
     TargetsConfig,
     TeacherConfig,
 )
+from d2v.core.model.parts import AdapterConfig, AdapterParts, AlibiConfig, BlockConfig, ContextConfig, EncoderConfig
 from d2v.core.model.predictors import MaskedHead, Predictor, VisibleDecoder
 
 __all__ = [
     "AdapterConfig",
+    "AdapterParts",
     "AlibiConfig",
     "Backbone",
     "Batch",

@@ -1,175 +1,23 @@
-"""What a model is made of, as values that can be written down.
-
-Pieces never see a configuration: `build()` turns one into pieces and hands them plain values.
-"""
+"""What a whole model is made of, as a value that can be written down."""
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Protocol
 
 import attrs
-import torch
 from attrs import field, frozen
 from torch import nn
 
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Masker
-from d2v.core.model.adapter import ModalityAdapter
 from d2v.core.model.backbone import Backbone
 from d2v.core.model.composition import Data2Vec
+from d2v.core.model.parts import AdapterConfig, EncoderConfig
 from d2v.core.model.predictors import MaskedHead, VisibleDecoder
-from d2v.core.nn import Alibi, ConvDecoder, TransformerBlock, TransformerEncoder, initialise
-from d2v.core.nn.attention import QKVBias
-from d2v.core.nn.block import NormForm
-from d2v.core.nn.initialisation import Scheme, scale_branches
+from d2v.core.nn import ConvDecoder, initialise
+from d2v.core.nn.initialisation import Scheme
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
 from d2v.core.teacher.targets import TargetNorm
-
-
-@frozen(kw_only=True)
-class BlockConfig:
-    """One transformer block; see `TransformerBlock` for the fields."""
-
-    dim: int
-    num_heads: int
-    hidden_dim: int | None = None
-    norm: NormForm = "post"
-    norm_eps: float = 1e-6
-    norm_affine: bool = True
-    qkv_bias: QKVBias = "all"
-    layer_scale: float | None = None
-    attention_dropout: float = 0.0
-    projection_dropout: float = 0.0
-    activation_dropout: float = 0.0
-    branch_dropout: float = 0.0
-    dropout: float = 0.0
-
-    def build(self, *, drop_path: float = 0.0) -> TransformerBlock:
-        """The block with a drop-path rate."""
-        return TransformerBlock(**attrs.asdict(self), drop_path=drop_path)
-
-
-@frozen(kw_only=True)
-class EncoderConfig:
-    """A stack of equal blocks.
-
-    Args:
-        block: every block.
-        depth: number of blocks.
-        drop_path: rates of the first and the last block, linear between.
-        norm_in: whether a norm stands in front.
-        norm_out: whether a norm stands behind.
-        norm_affine: whether these two norms have weights.
-        dropout: after the norm in front.
-        layer_drop: probability that a block is skipped in training.
-        init: see `initialise`.
-    """
-
-    block: BlockConfig
-    depth: int = field()
-    drop_path: tuple[float, float] = (0.0, 0.0)
-    norm_in: bool = False
-    norm_out: bool = False
-    norm_affine: bool = True
-    dropout: float = 0.0
-    layer_drop: float = 0.0
-    init: Scheme = "normal"
-
-    @depth.validator
-    def _check_depth(self, _: object, depth: int) -> None:
-        if depth < 0:
-            raise ValueError(f"depth={depth} is negative")
-
-    def build(self) -> TransformerEncoder:
-        """The encoder with initial weights."""
-        rates = torch.linspace(*self.drop_path, self.depth).tolist()
-        blocks = [self.block.build(drop_path=rate) for rate in rates]
-        encoder = TransformerEncoder(
-            blocks,
-            norm_in=self._norm() if self.norm_in else None,
-            norm_out=self._norm() if self.norm_out else None,
-            dropout=self.dropout,
-            layer_drop=self.layer_drop,
-        )
-        initialise(encoder, self.init)
-        if self.init == "scaled":
-            scale_branches(block.last_linears for block in blocks)
-        return encoder
-
-    def _norm(self) -> nn.LayerNorm:
-        return nn.LayerNorm(self.block.dim, eps=self.block.norm_eps, elementwise_affine=self.norm_affine)
-
-
-@frozen(kw_only=True)
-class ContextConfig:
-    """What runs in an adapter before the shared encoder: norm, dropout and prenet blocks like those of the encoder.
-
-    Args:
-        depth: number of blocks.
-        norm: whether a norm stands in front.
-        norm_affine: whether that norm has weights.
-        dropout: after that norm.
-        layer_drop: probability that a block is skipped in training.
-        drop_path: rates of the first and the last block, linear between.
-    """
-
-    depth: int = 0
-    norm: bool = True
-    norm_affine: bool = True
-    dropout: float = 0.0
-    layer_drop: float = 0.0
-    drop_path: tuple[float, float] = (0.0, 0.0)
-
-    def build(self, encoder: EncoderConfig) -> TransformerEncoder:
-        """The context encoder that goes with a shared encoder."""
-        return EncoderConfig(
-            block=encoder.block,
-            depth=self.depth,
-            drop_path=self.drop_path,
-            norm_in=self.norm,
-            norm_affine=self.norm_affine,
-            dropout=self.dropout,
-            layer_drop=self.layer_drop,
-            init=encoder.init,
-        ).build()
-
-
-@frozen(kw_only=True)
-class AlibiConfig:
-    """Distance bias; see `Alibi`.
-
-    Args:
-        per_layer: whether each layer, context blocks included, has a scale of its own.
-    """
-
-    per_head: bool = True
-    per_layer: bool = False
-    scale: float = 1.0
-    learned: bool = True
-    distance: Literal["manhattan", "euclidean"] = "manhattan"
-
-    def build(self, *, num_heads: int, num_layers: int) -> Alibi:
-        """The bias for a model of so many heads and layers."""
-        values = attrs.asdict(self)
-        return Alibi(num_heads, num_layers=num_layers if values.pop("per_layer") else 1, **values)
-
-
-class AdapterConfig(Protocol):
-    """What a modality's adapter is made of."""
-
-    def build(self, encoder: EncoderConfig) -> ModalityAdapter:
-        """The adapter for a shared encoder."""
-        ...
-
-    @property
-    def dims(self) -> int:
-        """Axes of the grid of positions, 1 or 2."""
-        ...
-
-    @property
-    def pixel_dim(self) -> int:
-        """Numbers of raw content at a position, for the reconstruction loss; 0 = none."""
-        ...
 
 
 class PredictorConfig(Protocol):

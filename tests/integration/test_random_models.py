@@ -74,11 +74,11 @@ uneven = st.just(SpanMasker(mask_prob=0.4, mask_length=3, reach_end=True, equal_
 
 @st.composite
 def images(draw, b, kept):
-    size = draw(st.sampled_from([(16, 16), (8, 16)]))
+    size, alibi = draw(st.sampled_from([(16, 16), (8, 16)])), draw(alibis)
     adapter = ImageAdapterConfig(
         image_size=size, patch_size=4, width=draw(st.sampled_from([None, 12])), context=draw(contexts),
-        positions=draw(st.sampled_from(["sincos", "learned", None])), alibi=draw(alibis),
-        relative_bias=draw(st.sampled_from([None, "shared", "layer", "both"])), extra_tokens=draw(st.integers(0, 2)),
+        positions=draw(st.sampled_from(["sincos", "learned", None])), alibi=alibi,
+        relative_bias=None if alibi else draw(st.sampled_from([None, "shared", "layer", "both"])), extra_tokens=draw(st.integers(0, 2)),
         first_token_zero=draw(yes), mask_token=kept and draw(yes), noise_std=draw(rare),
     )  # fmt: skip
     masker = draw(

@@ -5,6 +5,7 @@ others name it in `requires` and have none of their own. Downloads are shared by
 which Pythons, is read from pyproject.toml.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -132,3 +133,17 @@ def build(session: nox.Session) -> None:
         smoke = str(Path("tests/integration/smoke.py").resolve())
         with session.chdir(session.create_tmp()):  # away from the tree, so that only what is installed is found
             session.run("python", "-I", smoke)
+
+
+@nox.session(python=OLDEST, default=False)
+def readme(session: nox.Session) -> None:
+    """Run the README's commands, typed as they stand, in a fresh clone."""
+    clone = Path(session.create_tmp()) / "clone"
+    shutil.rmtree(clone, ignore_errors=True)
+    session.run("git", "clone", "--quiet", ".", str(clone), external=True)
+    commands = [line.strip() for line in Path("README.md").read_text().splitlines() if line.startswith("    python3")]
+    if len(commands) != 2:
+        session.error(f"the README has {len(commands)} commands where two are expected")
+    with session.chdir(clone):
+        for command in commands:
+            session.run("bash", "-c", command, external=True)

@@ -51,8 +51,8 @@ def library_step(name: str, batch: int, device: str) -> Step:
     source, count = samples(name, batch).to(device), [0]
 
     def step() -> None:
+        optimizer.zero_grad()  # before the forward pass: old gradients and activations need not live together
         out = model(Batch(source=source), update=count[0])
-        optimizer.zero_grad()
         (out.loss_sum / out.sample_size).backward()
         torch.nn.utils.clip_grad_norm_(model.student.parameters(), 4.0)
         optimizer.step()
@@ -167,11 +167,13 @@ def main() -> None:
     if args.memory_of:
         print(memory_of_this_process(makers[args.memory_of](), args.device))
         return
+    # First, while this process is small: a child on Linux starts with its parent's peak.
+    peaks = {name: peak_memory(args, name) for name in makers}
     times = timed({name: make() for name, make in makers.items()}, args.steps)
     medians = {name: statistics.median(values) for name, values in times.items()}
     result: dict[str, Any] = {"model": args.model, "batch": args.batch, "steps": args.steps}
     result |= {"device": args.device, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    result |= {"seconds": medians, "peak_gib": {name: peak_memory(args, name) for name in makers}}
+    result |= {"seconds": medians, "peak_gib": peaks}
     if "plain" in medians:
         result["plain_over_library"] = medians["plain"] / medians["library"]
     print(json.dumps(result) if args.json else "\n".join(f"{key}: {value}" for key, value in result.items()))

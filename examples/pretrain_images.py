@@ -81,8 +81,8 @@ def main() -> None:
         ids = torch.randint(len(known[0]), (8,))  # many small updates beat few large ones in minutes
         for group in optimizer.param_groups:
             group["lr"] = schedule(step)
-        out = model(Batch(source=known[0][ids], ids=ids), update=step)
         optimizer.zero_grad()
+        out = model(Batch(source=known[0][ids], ids=ids), update=step)
         (out.loss_sum / out.sample_size).backward()
         nn.utils.clip_grad_norm_(model.student.parameters(), 4.0)
         optimizer.step()

@@ -78,7 +78,8 @@ def images(draw, b, kept):
     adapter = ImageAdapterConfig(
         image_size=size, patch_size=4, width=draw(st.sampled_from([None, 12])), context=draw(contexts),
         positions=draw(st.sampled_from(["sincos", "learned", None])), alibi=alibi,
-        relative_bias=None if alibi else draw(st.sampled_from([None, "shared", "layer", "both"])), extra_tokens=draw(st.integers(0, 2)),
+        relative_bias=None if alibi else draw(st.sampled_from([None, "shared", "layer", "both"])),
+        extra_tokens=draw(st.integers(0, 2)),
         first_token_zero=draw(yes), mask_token=kept and draw(yes), noise_std=draw(rare),
     )  # fmt: skip
     masker = draw(

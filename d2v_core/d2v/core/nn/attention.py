@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from d2v.core.nn.dropped_attention import dropped_attention, keep_mask
+
 QKVBias = Literal["all", "qv", "none"]
 
 
@@ -75,7 +77,12 @@ class Attention(nn.Module):
             )
         if mask is not None and mask.is_floating_point():
             mask = mask.to(q.dtype)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        if dropout > 0 and x.device.type == "cpu":  # no fused kernel there: ours is faster and keeps less than half
+            kept, share = keep_mask((rows, self.num_heads, length, length), dropout, device=x.device)
+            y = dropped_attention(q, k, v, mask, kept, share)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         projected: Tensor = self.proj(y.transpose(1, 2).flatten(2))
         dropped: Tensor = self.projection_dropout(projected)
         return dropped

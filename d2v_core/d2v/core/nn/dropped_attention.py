@@ -1,0 +1,83 @@
+"""Attention with dropout on its weights, for processors without a fused kernel that has dropout.
+
+The general formulation keeps three square matrices a layer for the backward pass and draws a float for each weight.
+This one keeps the weights and one byte each, and draws four decisions out of every random number.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, *, device: torch.device) -> tuple[Tensor, float]:
+    """Decide what stays.
+
+    Args:
+        shape: of the decisions.
+        dropout: probability that something is dropped, met to 1 / 131072.
+        device: where the decisions lie.
+
+    Returns:
+        Bool, True = kept, and the probability that it really has.
+
+    >>> kept, share = keep_mask((100, 100), 0.1, device=torch.device("cpu"))
+    >>> kept.shape, round(share, 4)
+    (torch.Size([100, 100]), 0.9)
+    """
+    count = math.prod(shape)
+    words = torch.randint(-(1 << 63), (1 << 63) - 1, (-(-count // 4),), device=device)
+    kept = round((1 - dropout) * 65536)
+    return words.view(torch.int16)[:count].view(shape) <= kept - 32769, kept / 65536
+
+
+def dropped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor, share: float) -> Tensor:
+    """softmax(q k^T / sqrt(width) + mask), with `kept` weights divided by their share and the others zero, times v.
+
+    Args:
+        q: `r h k w`.
+        k: `r h k w`.
+        v: `r h k w`.
+        mask: Bool (True = attend) or an additive bias, broadcast to `r h k k`, or None.
+        kept: Bool `r h k k`.
+        share: probability that a weight is kept.
+
+    Returns:
+        `r h k w`.
+
+    >>> q, k, v = torch.randn(3, 2, 4, 5, 8)
+    >>> kept, share = keep_mask((2, 4, 5, 5), 0.5, device=q.device)
+    >>> dropped_attention(q, k, v, None, kept, share).shape
+    torch.Size([2, 4, 5, 8])
+    """
+    return _DroppedAttention.apply(q, k, v, mask, kept, share)  # type: ignore[no-any-return]
+
+
+class _DroppedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor, share: float) -> Tensor:
+        q = q * q.shape[-1] ** -0.5
+        scores = q @ k.transpose(-1, -2)
+        if mask is not None and mask.dtype == torch.bool:
+            scores = scores.masked_fill_(~mask, -torch.inf)
+        elif mask is not None:
+            scores = scores.add_(mask)
+        weights = torch.softmax(scores, -1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype)
+        ctx.save_for_backward(q, k, v, weights, kept)
+        ctx.share = share
+        ctx.bias = None if mask is None or mask.dtype == torch.bool else mask.shape
+        return torch.where(kept, weights, 0).div_(share) @ v
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        q, k, v, weights, kept = ctx.saved_tensors
+        grad = grads[0] / ctx.share
+        grad_v = torch.where(kept, weights, 0).transpose(-1, -2) @ grad
+        grad_scores = (grad @ v.transpose(-1, -2)).masked_fill_(~kept, 0).mul_(weights)
+        # The derivative of softmax takes away the part that all weights of a row share.
+        grad_scores = torch.addcmul(grad_scores, weights, grad_scores.sum(-1, keepdim=True), value=-1)
+        grad_q = (grad_scores @ k).mul_(q.shape[-1] ** -0.5)
+        grad_k = grad_scores.transpose(-1, -2) @ q
+        wants_bias = ctx.needs_input_grad[3] and ctx.bias is not None
+        return grad_q, grad_k, grad_v, grad_scores.sum_to_size(ctx.bias) if wants_bias else None, None, None

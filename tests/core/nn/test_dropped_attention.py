@@ -1,0 +1,74 @@
+"""Attention with dropout: its gradients, its rate, and that training uses it."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from d2v.core.nn import Attention
+from d2v.core.nn.dropped_attention import dropped_attention, keep_mask
+
+CPU = torch.device("cpu")
+
+
+def general(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor, share: float) -> Tensor:
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    return (scores.softmax(-1) * kept / share) @ v
+
+
+@pytest.mark.parametrize("mask", [None, "bool", (1, 1, 5, 5), (1, 3, 5, 5), (2, 3, 5, 5), (2, 1, 1, 5)])
+def test_values_and_gradients_are_those_of_the_formula(mask: object) -> None:
+    q, k, v = (torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    bias = None
+    if mask == "bool":
+        bias = torch.arange(5)[None, None, None] < torch.tensor([5, 3])[:, None, None, None]
+    elif mask is not None:
+        bias = torch.randn(mask, dtype=torch.float64, requires_grad=True)  # type: ignore[call-overload]
+    kept, share = keep_mask((2, 3, 5, 5), 0.3, device=CPU)
+    leaves = [q, k, v] + ([bias] if bias is not None and bias.requires_grad else [])
+    weight = torch.randn(2, 3, 5, 4, dtype=torch.float64)
+    results = []
+    for formulation in (dropped_attention, general):
+        out = formulation(q, k, v, bias, kept, share)
+        results.append([out, *torch.autograd.grad((out * weight).sum(), leaves)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1, 0.5, 0.95])
+def test_the_share_that_is_kept(dropout: float) -> None:
+    kept, share = keep_mask((1000, 1003), dropout, device=CPU)
+    assert share == pytest.approx(1 - dropout, abs=1e-5)
+    assert abs(kept.float().mean().item() - share) <= 5 * (share * (1 - share) / kept.numel()) ** 0.5
+    # Four decisions come from one number: they must not depend on each other.
+    quads = kept.flatten()[: kept.numel() // 4 * 4].view(-1, 4).float()
+    if dropout > 0:
+        assert torch.corrcoef(quads.T).fill_diagonal_(0).abs().max() < 0.02
+
+
+def test_training_drops_weights_and_keeps_the_mean() -> None:
+    attention = Attention(8, num_heads=2, dropout=0.5)
+    x = torch.randn(1, 6, 8)
+    drawn = torch.stack([attention(x) for _ in range(2000)])
+    assert drawn.std(0).min() > 0
+    torch.testing.assert_close(drawn.mean(0), attention.eval()(x), rtol=0, atol=0.05)
+
+
+def test_the_seed_decides() -> None:
+    attention, x = Attention(8, num_heads=2, dropout=0.5), torch.randn(1, 6, 8)
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        drawn.append(attention(x))
+    assert torch.equal(*drawn)
+
+
+def test_half_precision_gives_half_precision() -> None:
+    attention, x = Attention(8, num_heads=2, dropout=0.5), torch.randn(1, 6, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = attention(x)
+    out.float().sum().backward()
+    assert out.dtype == torch.bfloat16
+    assert x.grad is not None
+    assert x.grad.isfinite().all()

@@ -96,6 +96,7 @@ PUBLIC: dict[str, list[str]] = {
         "Alibi",
         "Attention",
         "ConvDecoder",
+        "Dropout",
         "LayerFeatures",
         "LayerSink",
         "TransformerBlock",

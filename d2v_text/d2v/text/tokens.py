@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.core.model import Batch, Local
+from d2v.core.nn import Dropout
 from d2v.core.nn.gradients import scale_gradient
 
 
@@ -61,7 +62,7 @@ class TokenEmbedding(nn.Module):
         sinusoids = _sinusoids(rows, dim, padding_id) if positions == "sinusoidal" else None
         self.register_buffer("sinusoids", sinusoids, persistent=False)
         self.norm = nn.LayerNorm(dim) if norm else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for table in (self.tokens, self.positions):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.02)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from d2v.core.masks import Mask
 from d2v.core.model.batch import Batch, Local
-from d2v.core.nn import TransformerEncoder
+from d2v.core.nn import Dropout, TransformerEncoder
 
 
 class ExtraTokens(nn.Module):
@@ -113,7 +113,7 @@ class ModalityAdapter(nn.Module):
         self.extra_tokens = extra_tokens
         self.mask_token = mask_token
         self.context = context
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.noise_std = noise_std
         self.channels_first = channels_first
         self.zero_padding = zero_padding

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from d2v.core.masks import Mask
 from d2v.core.model.batch import Encoded
 from d2v.core.model.batcher import MultimaskBatcher
+from d2v.core.nn import Dropout
 
 
 class Decoder(Protocol):
@@ -50,7 +51,7 @@ class VisibleDecoder(nn.Module):
         super().__init__()
         self.decoder = decoder
         self.noise_std = noise_std
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, encoded: Encoded, mask: Mask) -> Tensor:
         """Predictions `n d`."""

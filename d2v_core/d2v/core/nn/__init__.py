@@ -4,6 +4,7 @@ from d2v.core.nn.alibi import Alibi
 from d2v.core.nn.attention import Attention
 from d2v.core.nn.block import TransformerBlock
 from d2v.core.nn.convolution import ConvDecoder
+from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.encoder import TransformerEncoder
 from d2v.core.nn.initialisation import initialise
 from d2v.core.nn.sinks import LayerFeatures, LayerSink
@@ -12,6 +13,7 @@ __all__ = [
     "Alibi",
     "Attention",
     "ConvDecoder",
+    "Dropout",
     "LayerFeatures",
     "LayerSink",
     "TransformerBlock",

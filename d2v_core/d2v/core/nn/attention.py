@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2v.core.nn.dropped_attention import dropped_attention, keep_mask
+from d2v.core.nn.dropout import Dropout, keep_mask
+from d2v.core.nn.lean_attention import dropped_attention
 
 QKVBias = Literal["all", "qv", "none"]
 
@@ -53,7 +54,7 @@ class Attention(nn.Module):
         self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias == "qv" else None
         self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias == "qv" else None
         self.proj = nn.Linear(dim, dim)
-        self.projection_dropout = nn.Dropout(projection_dropout)
+        self.projection_dropout = Dropout(projection_dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend over the tokens of each row.

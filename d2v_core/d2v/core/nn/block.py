@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from d2v.core.nn.attention import Attention, QKVBias, attention_mask
+from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import initialise
 
 NormForm = Literal["post", "pre", "pre_lossy"]
@@ -84,12 +85,12 @@ class TransformerBlock(nn.Module):
         hidden_dim = hidden_dim or 4 * dim
         last = nn.Linear(hidden_dim, dim)
         self.mlp = nn.Sequential(
-            nn.Linear(dim, hidden_dim), nn.GELU(), nn.Dropout(activation_dropout), last, nn.Dropout(branch_dropout)
+            nn.Linear(dim, hidden_dim), nn.GELU(), Dropout(activation_dropout), last, Dropout(branch_dropout)
         )
         self.last_linears = (self.attn.proj, last)
         self.scale1 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
         self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.drop_path = drop_path
         initialise(self, "normal")
 

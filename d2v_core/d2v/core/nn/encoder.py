@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from d2v.core.nn.attention import attention_mask
 from d2v.core.nn.block import TransformerBlock
+from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.sinks import LayerSink
 
 LayerBias = Callable[[int], Tensor | None]
@@ -43,7 +44,7 @@ class TransformerEncoder(nn.Module):
         if not 0 <= layer_drop < 1:
             raise ValueError(f"layer_drop={layer_drop} is not in [0, 1)")
         self.norm_in = norm_in
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(blocks)
         self.norm_out = norm_out
         self.layer_drop = layer_drop

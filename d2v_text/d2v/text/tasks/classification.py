@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.core.model import Batch, Encodes, StepOutput
-from d2v.core.nn import initialise
+from d2v.core.nn import Dropout, initialise
 
 
 class SentenceClassifier(nn.Module):
@@ -29,7 +29,7 @@ class SentenceClassifier(nn.Module):
     def __init__(self, encoder: nn.Module, *, num_classes: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.dense = nn.Linear(dim, dim)
         self.out_proj = nn.Linear(dim, num_classes)
         for linear in (self.dense, self.out_proj):

@@ -1,11 +1,12 @@
-"""Attention with dropout: its gradients, its rate, and that training uses it."""
+"""Dropout: its rate and its gradients, alone and inside attention."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from d2v.core.nn import Attention
-from d2v.core.nn.dropped_attention import dropped_attention, keep_mask
+from d2v.core.nn import Attention, Dropout
+from d2v.core.nn.dropout import keep_mask
+from d2v.core.nn.lean_attention import dropped_attention
 
 CPU = torch.device("cpu")
 
@@ -72,3 +73,19 @@ def test_half_precision_gives_half_precision() -> None:
     assert out.dtype == torch.bfloat16
     assert x.grad is not None
     assert x.grad.isfinite().all()
+
+
+def test_what_is_kept_is_scaled_and_gets_the_gradient() -> None:
+    x = torch.randn(200, 50, requires_grad=True)
+    out = Dropout(0.25)(x)
+    out.sum().backward()
+    kept = out != 0
+    torch.testing.assert_close(out, torch.where(kept, x / 0.75, 0), rtol=1e-4, atol=0)
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, kept / 0.75, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0])
+def test_a_probability_out_of_range(p: float) -> None:
+    with pytest.raises(ValueError, match=f"dropout={p} is not in"):
+        Dropout(p)

@@ -1,35 +1,13 @@
 """Attention with dropout on its weights, for processors without a fused kernel that has dropout.
 
-The general formulation keeps three square matrices a layer for the backward pass and draws a float for each weight.
-This one keeps the weights and one byte each, and draws four decisions out of every random number.
+The general formulation keeps three square matrices a layer for the backward pass.
+This one keeps the weights and one byte each.
 """
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
-
-
-def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, *, device: torch.device) -> tuple[Tensor, float]:
-    """Decide what stays.
-
-    Args:
-        shape: of the decisions.
-        dropout: probability that something is dropped, met to 1 / 131072.
-        device: where the decisions lie.
-
-    Returns:
-        Bool, True = kept, and the probability that it really has.
-
-    >>> kept, share = keep_mask((100, 100), 0.1, device=torch.device("cpu"))
-    >>> kept.shape, round(share, 4)
-    (torch.Size([100, 100]), 0.9)
-    """
-    count = math.prod(shape)
-    words = torch.randint(-(1 << 63), (1 << 63) - 1, (-(-count // 4),), device=device)
-    kept = round((1 - dropout) * 65536)
-    return words.view(torch.int16)[:count].view(shape) <= kept - 32769, kept / 65536
 
 
 def dropped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor, share: float) -> Tensor:
@@ -47,8 +25,8 @@ def dropped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept
         `r h k w`.
 
     >>> q, k, v = torch.randn(3, 2, 4, 5, 8)
-    >>> kept, share = keep_mask((2, 4, 5, 5), 0.5, device=q.device)
-    >>> dropped_attention(q, k, v, None, kept, share).shape
+    >>> kept = torch.rand(2, 4, 5, 5) < 0.5
+    >>> dropped_attention(q, k, v, None, kept, 0.5).shape
     torch.Size([2, 4, 5, 8])
     """
     return _DroppedAttention.apply(q, k, v, mask, kept, share)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Published sizes of data2vec 2.0 models as configurations (SPEC 11.4), for the benchmarks."""
+"""Published sizes of data2vec 2.0 models as configurations, for the benchmarks."""
 
 from d2v.audio import WaveformAdapterConfig
 from d2v.core import EMASchedule, InverseBlockMasker, RandomMasker

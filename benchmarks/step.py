@@ -96,7 +96,7 @@ def plain_step(batch: int, device: str) -> Step:
 
 
 def adam(p: Tensor, grad: Tensor, m: Tensor, v: Tensor, t: int) -> None:
-    """SPEC 11.2, one parameter."""
+    """The published rule, one parameter."""
     lr, b1, b2, eps, decay = 1e-4, 0.9, 0.95, 1e-8, 0.05
     m.copy_(b1 * m + (1 - b1) * grad)
     v.copy_(b2 * v + (1 - b2) * grad**2)

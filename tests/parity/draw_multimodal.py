@@ -166,7 +166,7 @@ def _stack(d: Draw, model: dict[str, Any], settings: dict[str, Any]) -> Shapes:
         shapes |= prefixed(f"{at}context_encoder.blocks.{i}.", block)
     for i in range(model["depth"]):
         shapes |= prefixed(f"blocks.{i}.", block)
-    if affine or d.chance(0.5):  # SPEC 4.1 gives these norms weights; norm_affine may mean them too
+    if affine or d.chance(0.5):  # published, these norms have weights; norm_affine may mean them too
         if model["layer_norm_first"]:
             shapes |= norm("norm", dim)
         elif model["supported_modality"] != "TEXT" or settings["prenet_depth"] > 0:

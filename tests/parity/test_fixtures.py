@@ -86,7 +86,7 @@ def test_plain_training_step_is_that_of_the_whole_run() -> None:
 
 
 def test_old_alibi_scale_without_layer_axis() -> None:
-    """SPEC 5: old files hold a scale of four axes; it means one layer."""
+    """Old files hold a scale of four axes; it means one layer."""
     config, tensors, io = read(next(one for one in FOLDERS if one.name == "audio_base"))
     scales = [name for name in tensors if name.endswith("alibi_scale")]
     old = tensors | {name: tensors[name][0] for name in scales}

@@ -114,7 +114,7 @@ class _AudioReader:
 
 @frozen
 class FormerAudioFormat:
-    """The 1.0 speech model of the original toolkit (SPEC_V1 2)."""
+    """The 1.0 speech model of the original toolkit."""
 
     name: str = "data2vec 1.0 speech"
 

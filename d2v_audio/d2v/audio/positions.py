@@ -1,4 +1,4 @@
-"""Relative positions of speech frames, by convolution over the sequence (SPEC 3.4, SPEC_V1 2.5)."""
+"""Relative positions of speech frames, by convolution over the sequence."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

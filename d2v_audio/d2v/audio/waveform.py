@@ -15,7 +15,7 @@ ExtractorNorm = Literal["layer", "group"]
 
 
 class WaveformExtractor(nn.Module):
-    """Strided convolutions over the raw waveform, each followed by a norm and GELU (SPEC 3.2, SPEC_V1 2.2).
+    """Strided convolutions over the raw waveform, each followed by a norm and GELU.
 
     Args:
         layers: (channels, kernel, stride) of each convolution, without padding.
@@ -70,7 +70,7 @@ class WaveformExtractor(nn.Module):
         return samples
 
     def frame_padding(self, padding: Tensor, num_frames: int) -> Tensor:
-        """Padding of frames, Bool `b t`, from right padding of samples, Bool `b s` (SPEC 3.5)."""
+        """Padding of frames, Bool `b t`, from right padding of samples, Bool `b s`."""
         lengths = (~padding).sum(1)
         for _, kernel, stride in self.spec:
             lengths = (lengths - kernel).div(stride, rounding_mode="floor") + 1

@@ -8,7 +8,7 @@ therefore a count, a float is a share of the run, and this is the one place that
 def updates(duration: int | float, total: int | None = None, *, name: str = "duration") -> int:
     """Number of updates that a duration stands for.
 
-    A share is rounded down, int(total * share), as the published tri-stage schedule does it (SPEC_V1 1.5).
+    A share is rounded down, int(total * share), as the published tri-stage schedule does it.
 
     Args:
         duration: updates (an int, at least 0) or a share of the run (a float in [0, 1]).

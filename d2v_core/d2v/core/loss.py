@@ -25,7 +25,7 @@ def _check_not_negative(_: object, attribute: "Attribute[Any]", value: float) ->
 
 @frozen(kw_only=True)
 class RegressionLoss:
-    """L2 or smooth L1 between predictions and targets (data2vec, section 3.4; SPEC 10, SPEC_V1 1.4 and 4.5).
+    """L2 or smooth L1 between predictions and targets (data2vec, section 3.4).
 
     With x = prediction - target: e = x^2 if beta = 0, else x^2 / (2 beta) where |x| < beta, |x| - beta / 2 elsewhere.
     "sum": scale * sum of e over positions and channels, with count n.

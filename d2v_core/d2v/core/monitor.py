@@ -28,7 +28,7 @@ class CollapseError(RuntimeError):
 
 
 def standard_deviation(x: Tensor) -> Tensor:
-    """Mean over channels of sqrt(unbiased variance over rows + 1e-6): `pred_var` and `target_var` (SPEC 10).
+    """Mean over channels of sqrt(unbiased variance over rows + 1e-6): `pred_var` and `target_var`.
 
     Args:
         x: `n d`, n >= 2.

@@ -68,7 +68,7 @@ class _TextReader:
 
 @frozen
 class FormerTextFormat:
-    """The 1.0 text model of the original toolkit (SPEC_V1 3)."""
+    """The 1.0 text model of the original toolkit."""
 
     name: str = "data2vec 1.0 text"
 

@@ -12,7 +12,7 @@ from d2v.core.nn.gradients import scale_gradient
 
 
 class TokenEmbedding(nn.Module):
-    """Token + position, norm, dropout (SPEC 3.3, SPEC_V1 3.4).
+    """Token + position, norm, dropout.
 
     The position of a token is the number of tokens up to it that are not padding, plus the padding id; padding has the
     position of the padding id, whose rows are zero and stay so.

@@ -61,7 +61,7 @@ class _ImageReader:
 
 @frozen
 class FormerImageFormat:
-    """The 1.0 image model of the original toolkit (SPEC_V1 4.9)."""
+    """The 1.0 image model of the original toolkit."""
 
     name: str = "data2vec 1.0 images"
 
@@ -148,7 +148,7 @@ class FormerImageFormat:
 
 @frozen
 class BeitFormat:
-    """The 1.0 image model of the BEiT-based repository, which made the published results (SPEC_V1 4.1 to 4.8)."""
+    """The 1.0 image model of the BEiT-based repository, which made the published results."""
 
     name: str = "data2vec 1.0 images, BEiT-based"
 

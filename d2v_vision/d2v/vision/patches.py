@@ -8,7 +8,7 @@ from d2v.core.nn.gradients import scale_gradient
 
 
 class PatchEmbedding(nn.Module):
-    """Front end of images: one linear map of each patch, as a convolution (SPEC 3.1).
+    """Front end of images: one linear map of each patch, as a convolution.
 
     Args:
         dim: d.
@@ -66,7 +66,7 @@ class PatchEmbedding(nn.Module):
 
 
 def normalised_pixels(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
-    """Pixels of each patch with mean 0 and variance 1, the target of the reconstruction loss (SPEC 10).
+    """Pixels of each patch with mean 0 and variance 1, the target of the reconstruction loss.
 
     Args:
         images: `b c h w`.

@@ -14,7 +14,7 @@ BiasTables = Literal["shared", "layer", "both"]
 
 
 class SinCosPositions(nn.Module):
-    """Fixed sines and cosines of column and row (SPEC 3.1).
+    """Fixed sines and cosines of column and row.
 
     With w_i = 10000^(-4i/d) and f(p) = [sin(p w), cos(p w)], the patch in row r and column c gets [f(c), f(r)]: the
     column first.
@@ -71,7 +71,7 @@ class LearnedPositions(nn.Module):
 
 
 class RelativeBias(nn.Module):
-    """Attention bias from the offset between two patches, with rows of its own for the class token (SPEC_V1 4.1).
+    """Attention bias from the offset between two patches, with rows of its own for the class token.
 
     A table has (2h-1)(2w-1) + 3 rows: one for each offset, then class to patch, patch to class, class to class.
 

@@ -28,7 +28,7 @@ def covered(starts: Any, lengths: Any, t: int) -> list[int]:
 
 
 def speech_spans(source: np.random.Generator, t: int, case: dict[str, Any], kwargs: dict[str, Any]) -> list[int]:
-    """Hidden positions of one row before counts are made equal (SPEC_V1 2.4: u, lengths where they vary, starts)."""
+    """Hidden positions of one row before counts are made equal (order of draws: u, lengths where they vary, starts)."""
     length = case["mask_length"]
     n = max(kwargs.get("min_masks", 0), int(case["mask_prob"] * t / length + source.random()))
     lengths = np.full(n, length)
@@ -94,7 +94,7 @@ def test_text_spans_of_1_0(case: dict[str, Any]) -> None:
 
 
 def rectangles(size: int, wanted: int, least: int, most: int) -> tuple[list[int], list[tuple[Any, ...]]]:
-    """BEiT's block masks (SPEC_V1 4.2) in plain Python: the mask; (cap, two uniforms, rectangle) of every attempt."""
+    """BEiT's block masks in plain Python: the mask; (cap, two uniforms, rectangle) of every attempt."""
     hidden: set[int] = set()
     attempts = []
     while len(hidden) < wanted:

@@ -181,7 +181,7 @@ def test_where_the_teacher_starts(config, leave_out, copied, start):
 
 
 def test_students_tokens_are_made_in_the_students_mode():
-    """A teacher without adapters sees the student's dropout (SPEC 9), one with adapters does not."""
+    """A teacher without adapters sees the student's dropout, one with adapters does not."""
     for leave_out, same in ((("adapters.*",), False), ((), True)):
         config = adapted(NEW, options={"dropout": 0.5})
         model = attrs.evolve(config, teacher=attrs.evolve(config.teacher, leave_out=leave_out)).build()

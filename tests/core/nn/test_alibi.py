@@ -8,7 +8,7 @@ import torch
 
 from d2v.core.nn import Alibi
 
-PUBLISHED = {  # SPEC 5
+PUBLISHED = {
     1: [2**-8],
     4: [2**-2, 2**-4, 2**-6, 2**-8],
     12: [*(2.0**-i for i in range(1, 9)), 2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5],

@@ -26,7 +26,7 @@ def separate_block_rules(theirs: str, ours: str) -> list[Rule]:
 def read_target_norms(
     model: ForeignConfig, *, layer: tuple[TargetNorm, ...]
 ) -> tuple[tuple[TargetNorm, ...], tuple[TargetNorm, ...]]:
-    """Norms of each layer result and of their mean (SPEC_V1 1.3).
+    """Norms of each layer result and of their mean.
 
     Args:
         model: the foreign configuration.

@@ -204,7 +204,7 @@ def read_alibi(own: ForeignConfig, *, axes: int) -> AlibiConfig | None:
 
 
 def read_block_masks(own: ForeignConfig) -> Masker:
-    """The block masks that the published data sets of images and speech drew (SPEC 2, 7.3 and 7.4)."""
+    """The block masks that the published data sets of images and speech drew."""
     own.ignore("add_masks")  # of the span generator inside the model class, which published pretraining did not use
     prob, length = own.get("mask_prob"), own.get("mask_length")
     adjust, inverse, dropout = (own.get(field) for field in ("mask_prob_adjust", "inverse_mask", "mask_dropout"))

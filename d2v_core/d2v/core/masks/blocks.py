@@ -15,7 +15,7 @@ _CENTRES, _ADJUST, _TRIM = range(3)  # streams
 
 @frozen(kw_only=True)
 class InverseBlockMasker:
-    """Leaves blocks of positions visible, or hides them (paper section 3.2; SPEC 7.3 on a plane, 7.4 on a line).
+    """Leaves blocks of positions visible, or hides them (data2vec 2.0, section 3).
 
     With v valid positions and q = 1 - mask_prob (`inverse`) or mask_prob (else), floor(v (q + mask_prob_adjust) /
     l^axes (1 + mask_dropout)) centres are drawn with repetition, squares or segments of l = `mask_length` around them

@@ -12,7 +12,7 @@ _CHANNELS = 1  # purpose of the second draw, so that one kind of masker draws tw
 
 @frozen(kw_only=True)
 class ChannelMasker:
-    """Hides positions by one masker and channels, over all positions of a row, by another (SPEC 12.1, SPEC_V1 2.4).
+    """Hides positions by one masker and channels, over all positions of a row, by another.
 
     Args:
         positions: masker for the positions.

@@ -17,7 +17,7 @@ class Mask:
 
     Args:
         hidden: Bool `(b m) t`, True where the student does not see the position.
-        num_masks: m, the views of each sample (M in the data2vec 2.0 paper, section 3.2).
+        num_masks: m, the views of each sample (M in the data2vec 2.0 paper, section 3).
         channels: Bool `(b m) d`, True where a channel of the local features is set to zero over all positions, or None.
 
     Raises:

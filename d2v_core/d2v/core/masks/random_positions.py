@@ -15,7 +15,7 @@ _ORDER = 0  # stream
 
 @frozen(kw_only=True)
 class RandomMasker:
-    """Hides single positions: of v valid ones, floor(v (1 - mask_prob)) stay visible (SPEC 7.2, `mask_length` 1).
+    """Hides single positions: of v valid ones, floor(v (1 - mask_prob)) stay visible (published as `mask_length` 1).
 
     Args:
         mask_prob: share of the positions that are hidden, in [0, 1); 0.48 for the published base text model.

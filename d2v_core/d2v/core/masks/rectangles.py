@@ -15,7 +15,7 @@ _ATTEMPTS = 10  # in a row that fail end a mask
 
 @frozen(kw_only=True)
 class BlockMasker:
-    """Hides rectangles until `num_masked` positions are hidden, or ten attempts in a row fail (SPEC_V1 4.2).
+    """Hides rectangles until `num_masked` positions are hidden, or ten attempts in a row fail.
 
     An attempt draws area ~ U(min_per_block, cap) with cap = min(positions still wanted, max_per_block), aspect =
     exp(U(ln min_aspect, -ln min_aspect)), height = round(sqrt(area aspect)), width = round(sqrt(area / aspect)) and a

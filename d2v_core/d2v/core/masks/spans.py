@@ -27,7 +27,7 @@ _SELECTIONS = ("static", "normal", "poisson", "uniform")
 
 @frozen(kw_only=True)
 class SpanMasker:
-    """Hides the union of n random spans a row (SPEC 7.1; SPEC_V1 2.4, and 3.2 with `reach_end`).
+    """Hides the union of n random spans a row (speech; text 1.0 with `reach_end`).
 
     With v valid positions: n = max(min_masks, floor(mask_prob v / mask_length + u)), u uniform in [0, 1). The n starts
     are distinct, from {0, ..., v - s - 1} where s is the row's shortest span, or from {0, ..., n} if v - s <= n; so

@@ -75,7 +75,7 @@ class Backbone(nn.Module):
         return [*(context.blocks if context is not None else ()), *self.encoder.blocks]
 
     def tokens(self, batch: Batch, local: Local | None = None, mask: Mask | None = None) -> Tokens:
-        """Input of the shared encoder (SPEC 4.1): positions, masking, extra tokens, context.
+        """Input of the shared encoder: positions, masking, extra tokens, context.
 
         Args:
             batch: b samples.

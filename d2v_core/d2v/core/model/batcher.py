@@ -1,4 +1,4 @@
-"""M masked views of each sample, without copying a sample M times (multimask training, data2vec 2.0 section 3.2)."""
+"""M masked views of each sample, without copying a sample M times (multimask training, data2vec 2.0, section 3)."""
 
 import torch
 from torch import Tensor

@@ -183,7 +183,8 @@ class Data2Vec(nn.Module):
         masker = pick(self.maskers, batch.modality, "masker")
         grid = tuple(batch.source.shape[1:]) if local is None else tuple(local.grid)
         padding = batch.padding if local is None else local.padding
-        ids = torch.arange(batch.size, device=batch.source.device) if batch.ids is None else batch.ids
+        device = batch.source.device
+        ids = torch.arange(batch.size, device=device) if batch.ids is None else batch.ids.to(device)
         lengths = None if padding is None else (~padding).sum(1)
         draw = Draw(seed=self.seed, update=update, ids=ids)
         return masker(batch.size, grid, num_masks=self.num_masks, draw=draw, lengths=lengths)

@@ -31,7 +31,7 @@ class Predictor(Protocol):
 
 
 class VisibleDecoder(nn.Module):
-    """Predictor of 2.0: visible outputs back in place, noise elsewhere, then a decoder (data2vec 2.0, section 3.3).
+    """Predictor of 2.0: visible outputs back in place, noise elsewhere, then a decoder (data2vec 2.0, section 3).
 
     Args:
         decoder: such as `ConvDecoder`.

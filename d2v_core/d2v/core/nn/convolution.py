@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class ConvDecoder(nn.Module):
-    """Grouped convolutions with norm, GELU and residuals, then a projection (data2vec 2.0, section 3.3).
+    """Grouped convolutions with norm, GELU and residuals, then a projection (data2vec 2.0, section 3).
 
     Layer: conv (kernel k, padding k // 2; an even kernel drops the last position), layer norm over channels without
     weights, GELU; plus the layer's input where the number of channels is the same and `residual` is set.

@@ -1,4 +1,4 @@
-"""How the weights of transformer parts start (reference measurements: SPEC 11.1 and the 1.0 image models)."""
+"""How the weights of transformer parts start (measured on the published code)."""
 
 import math
 from collections.abc import Iterable

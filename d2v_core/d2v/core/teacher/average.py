@@ -13,7 +13,7 @@ from d2v.core.patterns import matching
 
 
 class EMATeacher(nn.Module):
-    """Moving average of a student in float32, always in eval mode, without gradients (data2vec, section 3.2).
+    """Moving average of a student in float32, always in eval mode, without gradients (data2vec, section 3.3).
 
     After the n-th optimiser step: teacher = decay * teacher + (1 - decay) * student with decay = schedule(n). Trainable
     parameters of the student are averaged; its buffers, frozen parameters and the parts named by `copy` are copied. A

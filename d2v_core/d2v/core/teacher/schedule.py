@@ -7,7 +7,7 @@ from d2v.core.durations import updates
 
 @frozen
 class EMASchedule:
-    """Decay after n finished updates: linear, then constant (SPEC 9; SPEC_V1 1.2, 4.6).
+    """Decay after n finished updates: linear, then constant.
 
     decay(n) = end - (end - start) (1 - k / anneal) with k = n - 1 + first, and end from k = anneal on.
 

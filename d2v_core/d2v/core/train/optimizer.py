@@ -34,7 +34,7 @@ def parameter_groups(
         model: whose parameters to group; frozen ones are left out.
         weight_decay: of the parameters that decay.
         decay: "matrices" spares parameters with at most one axis, those whose name ends in "bias" and `no_decay`; "all"
-            spares none, which is what the published runs did (SPEC 11.2).
+            spares none, which is what the published runs did.
         no_decay: patterns of parameters, or of modules, with more axes that do not decay either (class tokens,
             positions). Each part of a dotted name may hold wildcards, and "*" stays within its part.
 
@@ -81,7 +81,7 @@ def _named(model: nn.Module, patterns: tuple[str, ...]) -> set[int]:
 
 
 class PublishedAdamW(AdamW):
-    """Adam with decoupled weight decay as published: eps is added to the uncorrected sqrt(v) (SPEC 11.2, SPEC_V1 1.5).
+    """Adam with decoupled weight decay as published: eps is added to the uncorrected sqrt(v).
 
     In update t of a parameter p with gradient g:
     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p = p (1 - lr weight_decay);

@@ -41,7 +41,7 @@ def _cosine(start: float, end: float, step: int, count: int) -> float:
 
 @frozen
 class CosineSchedule:
-    """Linear warm-up, then half a cosine (SPEC 11.3, SPEC_V1 1.5): the data2vec 2.0 models, and 1.0 text and AudioSet.
+    """Linear warm-up, then half a cosine: the data2vec 2.0 models, and 1.0 text and AudioSet.
 
     With w = warm-up and P = total - w: start + (lr - start) n / w for n < w, then
     min_lr + (lr - min_lr) (1 + cos(pi (n - w) / P)) / 2. So the first update has rate 0 as published. From n = total
@@ -88,7 +88,7 @@ class CosineSchedule:
 
 @frozen
 class TriStageSchedule:
-    """Linear warm-up, hold, exponential decay (SPEC_V1 1.5): 1.0 audio and CTC fine-tuning.
+    """Linear warm-up, hold, exponential decay: 1.0 audio and CTC fine-tuning.
 
     With stages of W, H and D updates: lr (i + (1 - i) n / W) where i = `init_scale`; then lr; then
     lr exp(ln(final_scale) k / D) for step k = 0 .. D of the decay; then lr final_scale.
@@ -152,7 +152,7 @@ class TriStageSchedule:
 
 @frozen
 class PolynomialSchedule:
-    """Linear warm-up, then polynomial decay (SPEC_V1 1.5): GLUE fine-tuning, with power 1.
+    """Linear warm-up, then polynomial decay: GLUE fine-tuning, with power 1.
 
     With w = warm-up: lr n / w for n <= w, then end_lr + (lr - end_lr) (1 - (n - w) / (total - w))^power, then end_lr.
 
@@ -193,7 +193,7 @@ class PolynomialSchedule:
 
 @frozen
 class BEiTCosineSchedule:
-    """Linear warm-up, then half a cosine, in BEiT's form (SPEC_V1 4.7): 1.0 images, learning rate and weight decay.
+    """Linear warm-up, then half a cosine, in BEiT's form: 1.0 images, learning rate and weight decay.
 
     With w = warm-up: value n / (w - 1) for n < w, so the peak comes one step earlier than in `CosineSchedule`; then
     final + (value - final) (1 + cos(pi (n - w) / (total - w))) / 2, then final.
@@ -231,7 +231,7 @@ class BEiTCosineSchedule:
 
 @frozen
 class BEiTTriPhaseSchedule:
-    """Linear warm-up, hold, linear decay: BEiT's alternative to the cosine (SPEC_V1 4.7).
+    """Linear warm-up, hold, linear decay: BEiT's alternative to the cosine.
 
     The last step of the warm-up and the first of the decay are at the peak, the last step of the run is at `final`.
 

@@ -1,4 +1,4 @@
-"""Sentence classification and regression on top of an encoder (SPEC_V1 3.9, SPEC 12.3)."""
+"""Sentence classification and regression on top of an encoder."""
 
 import torch
 import torch.nn.functional as F

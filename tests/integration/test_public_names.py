@@ -148,6 +148,13 @@ def clashes(modules: list[str], names: dict[str, object]) -> list[str]:
     return sorted(name for name, value in names.items() if inspect.isroutine(value) and name in modules)
 
 
+@pytest.mark.parametrize("name", PUBLIC["d2v.core"])
+def test_every_piece_shows_an_example(name: str) -> None:
+    piece = getattr(importlib.import_module("d2v.core"), name)
+    if callable(piece):
+        assert ">>>" in (piece.__doc__ or "")
+
+
 def test_every_portion_and_room_is_listed() -> None:
     rooms = set(PORTIONS)
     for portion in PORTIONS:

@@ -24,6 +24,12 @@ class WaveformAdapterConfig(AdapterParts):
         dropout: on the features, before masking.
         channels_first: whether hidden channels are zeroed before the mask token is put in.
         zero_padding: whether padded frames are set to zero (1.0).
+
+    >>> from d2v.core.model import BlockConfig
+    >>> encoder = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=1)
+    >>> adapter = WaveformAdapterConfig(conv_layers=((8, 10, 5),), positions_groups=4).build(encoder)
+    >>> adapter.front.extractor.num_frames(100)
+    19
     """
 
     conv_layers: tuple[ConvSpec, ...] = WAV2VEC_LAYERS

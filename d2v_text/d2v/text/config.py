@@ -24,6 +24,11 @@ class TextAdapterConfig(AdapterParts):
         norm: whether a norm follows the embedding.
         embedding_dropout: after that norm.
         zero_padding: whether padded positions are set to zero (1.0).
+
+    >>> from d2v.core.model import BlockConfig
+    >>> encoder = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=1)
+    >>> TextAdapterConfig(vocabulary_size=10, max_length=8).build(encoder).front.positions.num_embeddings
+    10
     """
 
     vocabulary_size: int

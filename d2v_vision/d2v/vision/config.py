@@ -30,6 +30,11 @@ class ImageAdapterConfig(AdapterParts):
 
     Raises:
         ValueError: if there are two kinds of attention bias.
+
+    >>> from d2v.core.model import BlockConfig
+    >>> encoder = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=1)
+    >>> ImageAdapterConfig(image_size=8, patch_size=4).build(encoder).extra_tokens().shape
+    torch.Size([1, 1, 16])
     """
 
     image_size: tuple[int, int] = field(converter=_pair)

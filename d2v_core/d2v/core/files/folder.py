@@ -29,6 +29,21 @@ def save(folder: str | os.PathLike[str], model: Data2Vec, config: Data2VecConfig
     Raises:
         FileExistsError: if the folder exists.
         OSError: if it cannot be written.
+
+    >>> from d2v.core import EMASchedule, RandomMasker, modalities
+    >>> from d2v.core.model import BlockConfig, EncoderConfig, MaskedHeadConfig, TargetsConfig, TeacherConfig
+    >>> config = Data2VecConfig(
+    ...     encoder=EncoderConfig(block=BlockConfig(dim=8, num_heads=2), depth=1),
+    ...     adapters={"text": modalities.load("text").adapter(vocabulary_size=10)},
+    ...     predictors={"text": MaskedHeadConfig()},
+    ...     maskers={"text": RandomMasker(mask_prob=0.5)},
+    ...     targets=TargetsConfig(layers=1),
+    ...     teacher=TeacherConfig(schedule=EMASchedule(0.99)),
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/model", config.build(), config)
+    ...     type(load(f"{folder}/model")).__name__
+    'Data2Vec'
     """
     target = Path(folder)
     if target.exists():

@@ -75,7 +75,25 @@ class Data2Vec(nn.Module):
         ValueError: if a class-token loss has no extra token, a pixel loss no head, or the teacher lacks a block that
             the targets need.
 
-    See `examples/pretrain_images.py` for a whole composition.
+    A toy over vectors that are features already (`examples/pretrain_images.py` composes the real thing):
+
+    >>> from d2v.core import EMASchedule, MaskedHead, RandomMasker, TransformerBlock, TransformerEncoder
+    >>> class Front(nn.Module):
+    ...     def forward(self, batch):
+    ...         return Local(x=batch.source, padding=None, grid=(batch.source.shape[1],))
+    >>> encoder = TransformerEncoder([TransformerBlock(8, num_heads=2)])
+    >>> student = Backbone({"toy": ModalityAdapter(Front())}, encoder, visible_only=False)
+    >>> model = Data2Vec(
+    ...     student,
+    ...     EMATeacher(student, EMASchedule(0.99)),
+    ...     predictors={"toy": MaskedHead(8)},
+    ...     maskers={"toy": RandomMasker(mask_prob=0.5)},
+    ...     targets=TargetAverager([0], each=["instance"]),
+    ...     loss=RegressionLoss(),
+    ... )
+    >>> out = model(Batch(source=torch.randn(2, 6, 8)), update=0)
+    >>> out.sample_size, out.predictions.shape
+    (6, torch.Size([6, 8]))
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """When two tensors agree: one rule for every case."""
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -61,6 +62,6 @@ def _magnitude(tensor: Tensor) -> float:
 
 def _difference(a: Tensor, b: Tensor, floor: float) -> float:
     if not torch.equal(a.isfinite(), b.isfinite()) or not torch.equal(a[~a.isfinite()], b[~b.isfinite()]):
-        return float("inf")
+        return sys.float_info.max  # not infinity, which JSON does not know
     gap = _magnitude(torch.where(a.isfinite(), a - b, 0.0))
     return 0.0 if gap == 0 else gap / max(_magnitude(b), floor)

@@ -94,3 +94,11 @@ def test_old_alibi_scale_without_layer_axis() -> None:
     problems, _ = compare(expected, produced)
     assert len(scales) == 2
     assert not problems
+
+
+def test_a_file_without_teacher_gives_a_copy_of_the_student() -> None:
+    (folder,) = (folder for folder in FOLDERS if folder.name == "image_large")
+    config, tensors, _ = read(folder)
+    one = converted(config["model"], {name: t for name, t in tensors.items() if not name.startswith("_ema.")})
+    student = one.model.student.state_dict()
+    assert all(torch.equal(tensor, student[name]) for name, tensor in one.model.teacher.module.state_dict().items())

@@ -144,6 +144,9 @@ def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors
     converted.load_student(student)
     if teacher:
         converted.load_teacher(teacher)
+    else:  # as at the start of a training: the teacher was copied before the student had its weights
+        own, module = converted.model.student.state_dict(), converted.model.teacher.module
+        module.load_state_dict({name: own[name] for name in module.state_dict()})
     return converted
 
 

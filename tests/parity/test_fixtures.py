@@ -102,3 +102,12 @@ def test_a_file_without_teacher_gives_a_copy_of_the_student() -> None:
     one = converted(config["model"], {name: t for name, t in tensors.items() if not name.startswith("_ema.")})
     student = one.model.student.state_dict()
     assert all(torch.equal(tensor, student[name]) for name, tensor in one.model.teacher.module.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["audio_base", "audio_v1_base", "text_v1_base", "vision_fairseq_v1"])
+def test_more_layers_than_there_are_are_all_layers(name: str) -> None:
+    (folder,) = (folder for folder in FOLDERS if folder.name == name)
+    config, tensors, _ = read(folder)
+    foreign = config.get("model_cfg", config["model"]) | {"average_top_k_layers": 99}
+    one = converted(foreign, tensors)
+    assert one.model.targets.layers == tuple(range(one.config.encoder.depth))

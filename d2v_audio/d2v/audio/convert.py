@@ -141,7 +141,7 @@ class FormerAudioFormat:
                 "model.group_norm_target_layer and model.instance_norm_targets cannot be converted without batch or "
                 "instance norm of the layers: the original then computes them over the wrong axis"
             )
-        layers = model.get("average_top_k_layers")
+        layers = min(model.get("average_top_k_layers"), encoder.depth)  # the original takes what there is
         config = Data2VecConfig(
             encoder=encoder,
             adapters={"audio": _former_adapter(model)},

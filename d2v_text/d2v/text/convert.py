@@ -88,6 +88,7 @@ class FormerTextFormat:
         section = transformer.section("encoder")
         encoder = _former_encoder(transformer, section)
         adapter = _former_adapter(transformer, section, size, shapes)
+        layers = min(model.get("average_top_k_layers"), encoder.depth)  # the original takes what there is
         scale = model.get("loss_scale", None)
         each, after = read_target_norms(model, layer=("batch", "instance", "layer"))
         # The original skips the embeddings by the names of the position table's parameters: without one, it averages
@@ -100,7 +101,7 @@ class FormerTextFormat:
             predictors={"text": MaskedHeadConfig(num_layers=model.get("head_layers"), init="normal")},
             # Spans may begin anywhere, <s> and </s> included, and rows differ in count.
             maskers={"text": SpanMasker(mask_prob=0.35, mask_length=4, reach_end=True, equal_counts=False)},
-            targets=TargetsConfig(layers=model.get("average_top_k_layers"), each=each, after=after),
+            targets=TargetsConfig(layers=layers, each=each, after=after),
             teacher=TeacherConfig(
                 schedule=read_schedule(model), copy=copied if model.get("ema_transformer_layers_only") else ()
             ),

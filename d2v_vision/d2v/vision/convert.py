@@ -113,7 +113,7 @@ class FormerImageFormat:
                 )
             },
             targets=TargetsConfig(
-                layers=model.get("average_top_k_layers"),
+                layers=min(model.get("average_top_k_layers"), model.get("depth")),  # the original takes what there is
                 kind="block" if model.get("end_of_block_targets") else "ffn",
                 each=_norms(model, ("batch", "instance", "layer"), "{}_norm_target_layer"),
                 after=_norms(model, ("layer", "instance"), "{}_norm_targets"),

@@ -282,7 +282,7 @@ def _targets(model: ForeignConfig) -> TargetsConfig:
     each: list[TargetNorm] = [norm for norm in ("batch", "instance", "layer") if model.get(f"{norm}_norm_target_layer")]
     after: list[TargetNorm] = [norm for norm in ("layer", "instance") if model.get(f"{norm}_norm_targets")]
     return TargetsConfig(
-        layers=model.get("average_top_k_layers"),
+        layers=min(model.get("average_top_k_layers"), model.get("depth")),  # the original takes what there is
         kind="block" if model.get("end_of_block_targets") else "ffn",
         each=tuple(each),
         after=tuple(after),

@@ -186,12 +186,12 @@ def _open(path: str, split: str, channels: Literal[1, 3]) -> "ImageFolder | _Arr
     if not folder.is_dir():
         names = ", ".join(_BUILTIN)
         raise DataError(f"data.path={path!r} is neither a folder nor a built-in set ({names}){nearest(path, _BUILTIN)}")
-    if (folder / split).is_dir():
+    parts = _subfolders(folder)
+    if split in parts:
         source = ImageFolder(folder / split, channels=channels)
-        if split != "train" and source.classes and (folder / "train").is_dir():
+        if split != "train" and source.classes and "train" in parts:
             _same_classes(source, folder / "train")
         return source
-    parts = _subfolders(folder)
     if split != "train" or {"val", "test"} & set(parts):
         raise DataError(f"data.path={path!r} has no folder {split!r}{nearest(split, parts)}")
     return ImageFolder(folder, channels=channels)

@@ -36,6 +36,15 @@ PUBLIC: dict[str, list[str]] = {
         "modalities",
         "save",
     ],
+    "d2v.core.data": [
+        "BrokenSampleError",
+        "DataError",
+        "Loader",
+        "Plan",
+        "Samples",
+        "epoch_order",
+        "sample_seed",
+    ],
     "d2v.core.files": ["ConfigError", "from_plain", "load", "save", "to_plain"],
     "d2v.core.foreign": [
         "Constant",
@@ -124,7 +133,8 @@ PUBLIC: dict[str, list[str]] = {
         "SinCosPositions",
         "modality",
     ],
-    "d2v.vision.builtin": ["fashion_mnist"],
+    "d2v.vision.builtin": ["digits", "fashion_mnist"],
+    "d2v.vision.data": ["ImageDataConfig", "ImageFolder"],
     "d2v.audio": ["ConvPositions", "WaveformAdapterConfig", "WaveformExtractor", "WaveformFront", "modality"],
     "d2v.text": ["MaskedTextAdapter", "SentenceClassifier", "TextAdapterConfig", "TokenEmbedding", "modality"],
 }

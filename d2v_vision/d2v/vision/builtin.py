@@ -1,6 +1,6 @@
 """Pictures that ship with the package, so that the first run needs no download.
 
-They are arrays in a file; how they came to be is told beside it (`shipped/LICENSE-fashion-mnist`).
+They are arrays in a file; how they came to be is told beside it (`shipped/LICENSE-*`).
 """
 
 from importlib.resources import files
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["fashion_mnist"]
+__all__ = ["digits", "fashion_mnist"]
 
-_SPLITS = ("pretrain", "choose", "report")
+_SPLITS = {"fashion_mnist": ("pretrain", "choose", "report"), "digits": ("train", "test")}
 
 
 def fashion_mnist(split: str) -> tuple[Tensor, Tensor]:
@@ -31,10 +31,34 @@ def fashion_mnist(split: str) -> tuple[Tensor, Tensor]:
     >>> images.shape, images.dtype, labels.shape
     (torch.Size([2000, 1, 28, 28]), torch.uint8, torch.Size([2000]))
     """
-    if split not in _SPLITS:
-        raise ValueError(f"fashion_mnist has no split {split!r}; it has {', '.join(_SPLITS)}")
-    with files("d2v.vision").joinpath("shipped/fashion-mnist.npz").open("rb") as file:
+    images, labels = _read("fashion_mnist", split)
+    return images[:, None], labels
+
+
+def digits(split: str) -> tuple[Tensor, Tensor]:
+    """The 1,797 handwritten digits of scikit-learn's `load_digits` (Alpaydin and Kaynak 1998), 8x8 pixels.
+
+    Args:
+        split: `train` (1,438) or `test` (359, a fifth of each class). The split is ours.
+
+    Returns:
+        Pictures, uint8 `b 1 8 8` of 0 to 255 (the original's 17 steps, stretched), and their classes, Long `b`.
+
+    Raises:
+        ValueError: if there is no such split.
+
+    >>> images, labels = digits("test")
+    >>> images.shape, int(images.max()), labels.shape
+    (torch.Size([359, 1, 8, 8]), 255, torch.Size([359]))
+    """
+    images, labels = _read("digits", split)
+    return (images.float() * (255 / 16)).round().to(torch.uint8)[:, None], labels
+
+
+def _read(name: str, split: str) -> tuple[Tensor, Tensor]:
+    if split not in _SPLITS[name]:
+        raise ValueError(f"{name} has no split {split!r}; it has {', '.join(_SPLITS[name])}")
+    with files("d2v.vision").joinpath(f"shipped/{name.replace('_', '-')}.npz").open("rb") as file:
         # Never unpickle: a data file has no business running code.
         arrays = np.load(file, allow_pickle=False)
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-    return torch.from_numpy(images)[:, None], torch.from_numpy(labels).long()
+        return torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(arrays[f"{split}_labels"]).long()

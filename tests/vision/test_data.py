@@ -1,0 +1,131 @@
+"""Image folders with real files of all kinds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from d2v.core.data import DataError, Loader
+from d2v.core.registry import MissingExtraError, Modality
+from d2v.vision.data import ImageDataConfig, ImageFolder
+
+KINDS = ["rgb.jpg", "grey.png", "cmyk.jpg", "deep.png", "palette.gif", "alpha.png", "rgb.webp", "rgb.bmp", "rgb.tiff"]
+
+
+def picture(seed: int = 0, size: int = 24) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8))
+
+
+def save(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    modes = {"grey": "L", "cmyk": "CMYK", "palette": "P", "alpha": "RGBA"}
+    image = picture(seed).convert(modes.get(path.stem, "RGB"))
+    if path.stem == "deep":
+        image = Image.fromarray(np.asarray(picture(seed).convert("L")).astype(np.uint16) * 257)
+    image.save(path)
+
+
+def config(path: Path | str, **options: object) -> ImageDataConfig:
+    return ImageDataConfig(**{"path": str(path), "size": 16, "num_workers": 0, **options})  # type: ignore[arg-type]
+
+
+def take(loader: Loader[object], count: int) -> list[torch.Tensor]:
+    return [batch.source for batch, _ in zip(loader, range(count), strict=False)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds(tmp_path: Path, kind: str, channels: int) -> None:
+    save(tmp_path / "a" / "b" / kind)
+    loader = config(tmp_path, channels=channels).build("train", batch_size=1, training=False)
+    (batch,) = loader
+    assert batch.source.shape == (1, channels, 16, 16)
+    assert batch.source.dtype == torch.float32
+    assert loader.broken == {}
+
+
+def test_sixteen_bits_transparency_and_rotation(tmp_path: Path) -> None:
+    save(tmp_path / "deep.png")
+    Image.new("RGBA", (4, 4), (200, 0, 0, 0)).save(tmp_path / "clear.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4)).save(tmp_path / "turned.jpg", exif=exif)
+    folder = ImageFolder(tmp_path, channels=1)
+    assert folder.paths == ["clear.png", "deep.png", "turned.jpg"]
+    clear, deep, turned = (folder[i][0] for i in range(3))
+    assert clear.getpixel((0, 0)) == 255
+    assert np.array_equal(np.asarray(deep), np.asarray(picture().convert("L")))
+    assert turned.size == (4, 8)
+
+
+def test_classes_are_sorted_and_a_flat_folder_has_none(tmp_path: Path) -> None:
+    for name in ("dog/1.png", "cat/x/2.png", "dog/0.png"):
+        save(tmp_path / "train" / name)
+    (batch,) = config(tmp_path).build("train", batch_size=4, training=False)
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [0, 1, 1]
+    save(tmp_path / "train" / "loose.png")
+    (batch,) = config(tmp_path).build("train", batch_size=4, training=False)
+    assert batch.labels is None
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_id(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / f"{i}.png", i)
+    through = take(config(tmp_path).build("train", batch_size=2, seed=1), 6)
+    resumed = config(tmp_path, num_workers=2).build("train", batch_size=2, seed=1)
+    resumed.position = (1, 1)
+    assert all(torch.equal(a, b) for a, b in zip(through[3:], take(resumed, 3), strict=True))
+    assert not torch.equal(through[0], take(config(tmp_path).build("train", batch_size=2, seed=2), 1)[0])
+    assert len({image.numpy().tobytes() for batch in through for image in batch}) == 12
+
+
+def test_truncated_and_other_files_are_listed(tmp_path: Path) -> None:
+    save(tmp_path / "good.png")
+    save(tmp_path / "short.jpg")
+    content = (tmp_path / "short.jpg").read_bytes()
+    (tmp_path / "short.jpg").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "notes.txt").write_text("not looked at")
+    loader = config(tmp_path).build("train", batch_size=4, training=False)
+    assert [batch.size for batch in loader] == [1]
+    assert loader.broken[str(tmp_path / "text.png")] == "not an image"
+    assert "truncated" in loader.broken[str(tmp_path / "short.jpg")].lower()
+    assert loader.report().startswith("2 of 3 samples could not be read")
+
+
+def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="holds no images; files that end in bmp"):
+        config(tmp_path).build("train", batch_size=1)
+    with pytest.raises(DataError, match=r"'fashion-mnits' is neither .* did you mean 'fashion-mnist'"):
+        config("fashion-mnits").build("train", batch_size=1)
+    save(tmp_path / "train/cat/1.png")
+    save(tmp_path / "val/cot/1.png")
+    with pytest.raises(DataError, match=r"class folders differ: only in .*val: cot; only in .*train: cat"):
+        config(tmp_path).build("val", batch_size=1)
+    with pytest.raises(DataError, match="has no folder 'vla'; did you mean 'val'"):
+        config(tmp_path).build("vla", batch_size=1)
+
+    def refuse(path: object, onerror: object = None, followlinks: bool = False) -> object:
+        onerror(PermissionError(13, "Permission denied", str(path)))  # type: ignore[operator]
+
+    monkeypatch.setattr("os.walk", refuse)
+    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+        config(tmp_path).build("train", batch_size=1)
+
+
+def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Modality(name="vision", description="", extra="d2v[vision]", requires=("no_such_package",))
+    monkeypatch.setattr("d2v.vision.modality", record)
+    with pytest.raises(MissingExtraError, match=r"pip install 'd2v\[vision\]'"):
+        config("digits").build("train", batch_size=1)
+
+
+@pytest.mark.parametrize(("name", "split"), [("fashion-mnist", "report"), ("digits", "test")])
+def test_built_in_sets(name: str, split: str) -> None:
+    loader = config(name, size=28, resize=28, channels=1, crop_area=None).build(split, batch_size=8)
+    batch = next(iter(loader))
+    assert batch.source.shape == (8, 1, 28, 28)
+    assert batch.labels is not None

@@ -211,6 +211,27 @@ def test_kill(tmp_path, whole):
     same(tmp_path / "run", whole)
 
 
+def test_workers_that_outlive_a_killed_run_do_not_hold_its_folder(tmp_path):
+    program = (
+        "import os, sys, time\n"
+        "from d2v.core.train import RunFolder\n"
+        "run = RunFolder(sys.argv[1], config='', model_config={})\n"
+        "child = os.fork()\n"
+        "if child: print(child, flush=True)\n"
+        "time.sleep(100)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, tmp_path / "run"], stdout=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    try:
+        process.kill()
+        process.wait()
+        os.kill(child, 0)  # it lives
+        opened(tmp_path / "run", config="").close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()
+
+
 @pytest.mark.parametrize(("size", "accumulate"), [(2, 2), (1, 4)])
 def test_sum_and_count(size, accumulate):
     source, weights = torch.randn(4, 8, 3), []

@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from d2v.core.files.structure import ConfigError, from_plain, to_plain
 from d2v.core.foreign.converter import load_state
@@ -51,17 +52,33 @@ def save(folder: str | os.PathLike[str], model: Data2Vec, config: Data2VecConfig
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        (unfinished / _CONFIG).write_text(json.dumps({"format": FORMAT, "model": to_plain(config)}, indent=1) + "\n")
-        # Tied weights share storage, which the format refuses: each name gets its own copy.
-        tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(tensors, unfinished / _WEIGHTS)
-        for path in (*unfinished.iterdir(), unfinished):
-            _flush(path)
-        unfinished.rename(target)
-        _flush(target.parent)
+        write_files(unfinished, model, to_plain(config))
+        publish(unfinished, target)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+
+
+def write_files(folder: Path, model: nn.Module, config: Any) -> None:
+    """Write the files of a model folder into an unfinished one.
+
+    Args:
+        folder: exists.
+        model: whose tensors.
+        config: plain values; see `to_plain`.
+    """
+    (folder / _CONFIG).write_text(json.dumps({"format": FORMAT, "model": config}, indent=1) + "\n")
+    # Tied weights share storage, which the format refuses: each name gets its own copy.
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / _WEIGHTS)
+
+
+def publish(unfinished: Path, target: Path) -> None:
+    """Make a folder of files appear under its name, whole, after all of it is on the disk."""
+    for path in (*unfinished.iterdir(), unfinished):
+        _flush(path)
+    unfinished.rename(target)
+    _flush(target.parent)
 
 
 def load(folder: str | os.PathLike[str]) -> Data2Vec:

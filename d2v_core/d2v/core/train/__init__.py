@@ -1,6 +1,11 @@
-"""Training: schedules and optimiser."""
+"""Training: the loop, and beside it schedules, optimiser, run folder, metrics and progress, each replaceable."""
 
-from d2v.core.train.optimizer import PublishedAdamW, parameter_groups
+from d2v.core.train.freezing import Freeze
+from d2v.core.train.loop import Fitted, fit
+from d2v.core.train.optimizer import LayerDecay, PublishedAdamW, parameter_groups, set_rates
+from d2v.core.train.precision import LossScale, NonFiniteError
+from d2v.core.train.progress import Progress
+from d2v.core.train.run_folder import RunFolder, RunFolderError
 from d2v.core.train.schedules import (
     BEiTCosineSchedule,
     BEiTTriPhaseSchedule,
@@ -9,14 +14,35 @@ from d2v.core.train.schedules import (
     Schedule,
     TriStageSchedule,
 )
+from d2v.core.train.signals import Interrupted
+from d2v.core.train.sinks import JsonLines, MetricSink, TensorBoard
+from d2v.core.train.source import BatchSource, MemorySource
+from d2v.core.train.validation import Validation
 
 __all__ = [
     "BEiTCosineSchedule",
     "BEiTTriPhaseSchedule",
+    "BatchSource",
     "CosineSchedule",
+    "Fitted",
+    "Freeze",
+    "Interrupted",
+    "JsonLines",
+    "LayerDecay",
+    "LossScale",
+    "MemorySource",
+    "MetricSink",
+    "NonFiniteError",
     "PolynomialSchedule",
+    "Progress",
     "PublishedAdamW",
+    "RunFolder",
+    "RunFolderError",
     "Schedule",
+    "TensorBoard",
     "TriStageSchedule",
+    "Validation",
+    "fit",
     "parameter_groups",
+    "set_rates",
 ]

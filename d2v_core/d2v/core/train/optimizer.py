@@ -5,12 +5,13 @@ It knows nothing of data2vec: any `nn.Module` has parameters, and either piece w
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
+from attrs import field, frozen
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from d2v.core.patterns import matching
 
@@ -27,6 +28,7 @@ def parameter_groups(
     weight_decay: float,
     decay: Literal["matrices", "all"] = "matrices",
     no_decay: Iterable[str] = (),
+    layer_decay: "LayerDecay | None" = None,
 ) -> list[dict[str, Any]]:
     """Groups for an optimiser: the trainable parameters with and without weight decay; empty groups are left out.
 
@@ -37,9 +39,10 @@ def parameter_groups(
             spares none, which is what the published runs did.
         no_decay: patterns of parameters, or of modules, with more axes that do not decay either (class tokens,
             positions). Each part of a dotted name may hold wildcards, and "*" stays within its part.
+        layer_decay: lower rates for lower blocks.
 
     Returns:
-        Dicts with `params` and `weight_decay`.
+        Dicts with `params` and `weight_decay`, and with `lr_scale` for `set_rates` where there is a layer decay.
 
     Raises:
         ValueError: if nothing is trainable, a pattern matches nothing, or patterns are given with decay="all".
@@ -56,16 +59,89 @@ def parameter_groups(
     if not 0 <= weight_decay < math.inf:
         raise ValueError(f"weight_decay={weight_decay} must be a finite number, at least 0")
     spared = _named(model, patterns)
-    decaying: list[Tensor] = []
-    others: list[Tensor] = []
+    scales = {} if layer_decay is None else layer_decay.scales(model)
+    groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             plain = decay == "matrices" and (parameter.dim() <= 1 or name.endswith("bias") or id(parameter) in spared)
-            (others if plain else decaying).append(parameter)
-    if not decaying and not others:
+            key = scales.get(id(parameter), 1.0), 0.0 if plain else weight_decay
+            groups.setdefault(key, []).append(parameter)
+    if not groups:
         raise ValueError(f"{type(model).__name__} has no trainable parameter")
-    groups = ((decaying, weight_decay), (others, 0.0))
-    return [{"params": parameters, "weight_decay": value} for parameters, value in groups if parameters]
+    # Lowest rates first, and what decays before what does not: the order does not depend on the model's.
+    ordered = sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1]))
+    return [
+        {"params": parameters, "weight_decay": value, **({} if layer_decay is None else {"lr_scale": scale})}
+        for (scale, value), parameters in ordered
+    ]
+
+
+@frozen
+class LayerDecay:
+    """Rates that fall from block to block towards the input, for fine-tuning.
+
+    Block i of the n blocks (from 0) has factor decay^(n - i) on its rate. All else has factor 1, as in the published
+    2.0 runs; what `first` names has decay^(n + 1), which is the form of BEiT and data2vec 1.0 for embeddings, tokens
+    and positions.
+
+    Args:
+        decay: in (0, 1].
+        blocks: in the order in which they run, `Backbone.blocks`.
+        first: patterns of parameters or modules in front of the blocks.
+
+    Raises:
+        ValueError: if the decay is out of range or there is no block.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    >>> decay = LayerDecay(0.5, blocks=[model[0], model[1]])
+    >>> [group["lr_scale"] for group in parameter_groups(model, weight_decay=0.1, decay="all", layer_decay=decay)]
+    [0.25, 0.5, 1.0]
+    """
+
+    decay: float = field()
+    blocks: Sequence[nn.Module] = field(kw_only=True)
+    first: Sequence[str] = field(default=(), kw_only=True)
+
+    @decay.validator
+    def _check_decay(self, _: object, decay: float) -> None:
+        if not 0 < decay <= 1:
+            raise ValueError(f"layer decay {decay} must be above 0 and at most 1")
+
+    @blocks.validator
+    def _check_blocks(self, _: object, blocks: Sequence[nn.Module]) -> None:
+        if not blocks:
+            raise ValueError("layer decay needs blocks; give those of the encoder")
+
+    def scales(self, model: nn.Module) -> dict[int, float]:
+        """Factor by the id of a parameter; those that are missing have 1."""
+        n = len(self.blocks)
+        scales = dict.fromkeys(_named(model, tuple(self.first)), self.decay ** (n + 1))
+        for i, block in enumerate(self.blocks):
+            scales |= dict.fromkeys(map(id, block.parameters()), self.decay ** (n - i))
+        return scales
+
+
+def set_rates(optimizer: Optimizer, schedule: Callable[[int], float], n: int) -> None:
+    """Set the rates of the update that follows `n` finished ones.
+
+    A group's `lr_scale` is given to the schedule's `scaled` method where it has one (`CosineSchedule`: the peak is
+    scaled, the lowest rate is not, as published); else it is a factor on the rate.
+
+    Args:
+        optimizer: whose groups.
+        schedule: n to rate.
+        n: finished updates.
+
+    >>> weight = nn.Parameter(torch.zeros(1))
+    >>> optimizer = AdamW([{"params": [weight], "lr_scale": 0.5}])
+    >>> set_rates(optimizer, lambda n: 0.1, 0)
+    >>> optimizer.param_groups[0]["lr"]
+    0.05
+    """
+    scaled: Callable[[float], Callable[[int], float]] | None = getattr(schedule, "scaled", None)
+    for group in optimizer.param_groups:
+        factor = group.get("lr_scale", 1.0)
+        group["lr"] = scaled(factor)(n) if scaled is not None and factor != 1 else factor * schedule(n)
 
 
 def _named(model: nn.Module, patterns: tuple[str, ...]) -> set[int]:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, evolve, field, frozen
 
 from d2v.core.durations import updates
 
@@ -84,6 +84,14 @@ class CosineSchedule:
         period = self.total - warmup
         restarts, step = divmod(n - warmup, period)
         return math.pow(self.shrink, restarts) * _cosine(self.lr, low, step, period)
+
+    def scaled(self, factor: float) -> "CosineSchedule":
+        """The same with another peak, as published for layer decay: the lowest rate stays.
+
+        >>> CosineSchedule(1e-3, total=10, min_lr=1e-4).scaled(0.5)(0)
+        0.0005
+        """
+        return evolve(self, lr=self.lr * factor)
 
 
 @frozen

@@ -1,0 +1,240 @@
+"""What a training run leaves on the disk: its configuration, metrics, checkpoints and, at the end, its model.
+
+A checkpoint is complete or absent: it is written under another name, flushed and renamed. The folder knows nothing of
+the loop; it keeps what it is given.
+"""
+
+import difflib
+import io
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from d2v.core.files.folder import publish, write_files
+from d2v.core.train.gradients import world
+
+_STATE = "training.pt"
+_HELD: set[Path] = set()  # run folders of this process: the system's locks only keep other processes out
+
+
+class RunFolderError(RuntimeError):
+    """A run folder cannot be used, or something could not be written to it; what was saved before is whole."""
+
+
+class RunFolder:
+    """`config.yaml`, `metrics.jsonl`, `checkpoints/step-N/` and `model/` under one path; one process at a time.
+
+    Of several ranks only the first writes and holds the lock; the others read. The lock ends with the process.
+
+    Args:
+        path: made if need be.
+        config: text of `config.yaml`; to go on, a run must have been started with the same.
+        model_config: plain values of the model's configuration, for the checkpoints' `config.json`.
+        resume: whether to go on with the run that is there, if one is.
+        keep: how many of the newest checkpoints to keep; the best is kept beside them.
+
+    Raises:
+        RunFolderError: if it cannot be written, is in use, holds a run although `resume` is False, or holds a run of
+            another configuration.
+        ValueError: if `keep` is below 1.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = RunFolder(f"{folder}/run", config="seed: 0", model_config={})
+    ...     run.save(3, nn.Linear(2, 2), {"step": 3})
+    ...     run.steps(), run.load(nn.Linear(2, 2))
+    ...     run.close()
+    ([3], {'step': 3})
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, config: str, model_config: Any, resume: bool = False, keep: int = 2
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"keep={keep}: at least 1 checkpoint must be kept")
+        self.path = Path(path).absolute()
+        self.model_config = model_config
+        self.keep = keep
+        self._lock: int | None = None
+        if world()[0] > 0:
+            return
+        try:
+            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(self.path)
+            self._enter(config, resume)
+        except OSError as error:
+            self.close()
+            raise RunFolderError(f"run folder {self.path} cannot be written: {_reason(error)}") from error
+        except RunFolderError:
+            self.close()
+            raise
+
+    @property
+    def metrics(self) -> Path:
+        """Where the metrics go."""
+        return self.path / "metrics.jsonl"
+
+    def steps(self) -> list[int]:
+        """Finished updates of the checkpoints, ascending."""
+        folder = self.path / "checkpoints"
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)", name)))
+
+    def checkpoint(self, step: int) -> Path:
+        """Folder of a checkpoint."""
+        return self.path / "checkpoints" / f"step-{step}"
+
+    def save(self, step: int, model: nn.Module, state: dict[str, Any], *, best: int | None = None) -> None:
+        """Write a checkpoint, unless it is there already, and remove old ones.
+
+        Args:
+            step: finished updates.
+            model: whose tensors.
+            state: the training state: tensors and plain values, so that it can be read without running code.
+            best: the step of a checkpoint to keep however old it is.
+
+        Raises:
+            RunFolderError: if it cannot be written; older checkpoints stay.
+        """
+        if step not in self.steps():
+            try:
+                self._write(step, model, state)
+            except (OSError, SafetensorError) as error:
+                kept = self.steps()
+                newest = f"the one of update {kept[-1]} is whole" if kept else "it was the first"
+                raise RunFolderError(
+                    f"the checkpoint of update {step} could not be written to {self.path}: {_reason(error)}; {newest}"
+                ) from error
+        for old in self.steps()[: -self.keep]:
+            if old != best:
+                self._remove(self.checkpoint(old))
+
+    def load(self, model: nn.Module) -> dict[str, Any] | None:
+        """Read the newest checkpoint into the model.
+
+        Returns:
+            The training state, or None if there is no checkpoint.
+
+        Raises:
+            RunFolderError: if it is broken, or of another model.
+        """
+        steps = self.steps()
+        if not steps:
+            return None
+        folder = self.checkpoint(steps[-1])
+        try:
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+            state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch and safetensors have no common class for a broken file
+            raise RunFolderError(f"{folder} is broken or of another model: {error}") from error
+        return state
+
+    def finish(self, step: int) -> None:
+        """Write `model/`, if it is not there, from the checkpoint of a step."""
+        target = self.path / "model"
+        if target.exists():
+            return
+        try:
+            unfinished = Path(tempfile.mkdtemp(prefix=".model-", dir=self.path))
+            for name in ("config.json", "model.safetensors"):
+                shutil.copyfile(self.checkpoint(step) / name, unfinished / name)
+            publish(unfinished, target)
+        except OSError as error:
+            raise RunFolderError(
+                f"{target} could not be written: {_reason(error)}; the checkpoints are whole"
+            ) from error
+
+    def close(self) -> None:
+        """Let others use the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+            _HELD.discard(self.path.resolve())
+
+    def _enter(self, config: str, resume: bool) -> None:
+        file = self.path / "config.yaml"
+        if file.exists():
+            if not resume:
+                raise RunFolderError(
+                    f"{self.path} holds a run already; resume=true goes on with it, or give another out"
+                )
+            _compare(file, config)
+        else:
+            unfinished = self.path / ".config.yaml"
+            with unfinished.open("w") as stream:
+                stream.write(config)
+                stream.flush()
+                os.fsync(stream.fileno())
+            unfinished.rename(file)
+        for parent in (self.path, self.path / "checkpoints"):
+            for left in parent.glob(".*-*"):  # what a killed process had not finished
+                shutil.rmtree(left)
+
+    def _write(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
+        unfinished = Path(tempfile.mkdtemp(prefix=f".step-{step}-", dir=self.path / "checkpoints"))
+        try:
+            write_files(unfinished, model, self.model_config)
+            # Through memory: torch hides the reason if it is torch that cannot write.
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            (unfinished / _STATE).write_bytes(buffer.getbuffer())
+            publish(unfinished, self.checkpoint(step))
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+
+    @staticmethod
+    def _remove(folder: Path) -> None:
+        # Renamed first: a kill in the middle must not leave half a checkpoint under its name.
+        doomed = folder.with_name(f".old-{folder.name}")
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def _locked(path: Path) -> int:
+    # First: closing another descriptor of the file would end the lock that this process has.
+    if path.resolve() in _HELD:
+        raise RunFolderError(f"run folder {path} is in use by this process; close it first")
+    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # no such locks on Windows
+        pass
+    else:
+        try:
+            # Not flock: forked data workers would hold that on, after their parent was killed.
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise RunFolderError(
+                f"run folder {path} is in use by process {holder or 'unknown'}; wait for it or give another out"
+            ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    _HELD.add(path.resolve())
+    return descriptor
+
+
+def _compare(file: Path, config: str) -> None:
+    changes = [
+        line
+        for line in difflib.unified_diff(file.read_text().splitlines(), config.splitlines(), lineterm="", n=0)
+        if line[:1] in "+-" and line[:3] not in ("+++", "---")
+    ]
+    if changes:
+        shown = "; ".join(changes[:6])
+        raise RunFolderError(
+            f"{file.parent} was started with another configuration (- there, + here): {shown}; give another out"
+        )
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,121 @@
+"""Where metrics go. A sink gets one mapping of name to float at a logging interval; more than one may listen."""
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from d2v.core.train.run_folder import RunFolderError
+
+
+class MetricSink(Protocol):
+    """Takes metrics."""
+
+    def start(self, step: int) -> None:
+        """Begin after `step` finished updates: what was written of later ones is void."""
+        ...
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take the metrics of a step; it outlives the process when this returns."""
+        ...
+
+    def close(self) -> None:
+        """No more will come."""
+        ...
+
+
+class JsonLines:
+    """One JSON object a line, `step` = finished updates; without gap or duplicate after a resume.
+
+    Args:
+        path: of the file.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sink = JsonLines(Path(folder, "metrics.jsonl"))
+    ...     sink.start(0)
+    ...     sink.write(10, {"loss": 0.5})
+    ...     Path(folder, "metrics.jsonl").read_text()
+    '{"step": 10, "loss": 0.5}\\n'
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def start(self, step: int) -> None:
+        """Drop lines of later steps, and a last line that was cut off."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(errors="replace").splitlines():
+            try:
+                written = json.loads(line)["step"]
+            except (json.JSONDecodeError, KeyError, TypeError):
+                break
+            if written <= step:
+                kept.append(f"{line}\n")
+        unfinished = self.path.with_name(f".{self.path.name}")
+        self._put(unfinished, "w", "".join(kept))
+        unfinished.replace(self.path)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append a line.
+
+        Raises:
+            RunFolderError: if it cannot be written.
+        """
+        self._put(self.path, "a", json.dumps({"step": step, **metrics}) + "\n")
+
+    def close(self) -> None:
+        """Nothing is open between two lines."""
+
+    @staticmethod
+    def _put(path: Path, mode: str, text: str) -> None:
+        try:
+            with path.open(mode) as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise RunFolderError(
+                f"metrics could not be written to {path}: {error.strerror}; the checkpoints are whole"
+            ) from error
+
+
+class TensorBoard:
+    """Events for TensorBoard, through `torch.utils.tensorboard`; needs the package `tensorboard`.
+
+    Args:
+        folder: of the event files.
+
+    Raises:
+        ImportError: on `start`, if the package is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: Any = None
+
+    @staticmethod
+    def available() -> bool:
+        """Whether the package is installed."""
+        return find_spec("tensorboard") is not None
+
+    def start(self, step: int) -> None:
+        """Open an event file that hides what was written of later steps."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add a scalar for each metric."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the event file."""
+        if self._writer is not None:
+            self._writer.close()

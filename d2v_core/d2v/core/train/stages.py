@@ -1,0 +1,112 @@
+"""Stages of an update that the loop calls by name, one function each."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from d2v.core.model import Batch, StepOutput
+from d2v.core.teacher import EMATeacher
+from d2v.core.train.gradients import scale_gradients
+from d2v.core.train.precision import NonFiniteError
+from d2v.core.train.state import TrainingState
+from d2v.core.train.validation import Validation
+
+
+class Clock:
+    """How fast updates come, and what share of the time is spent waiting for data."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._waited = 0.0
+
+    def wait(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch."""
+        begin = time.monotonic()
+        batch = next(batches)
+        self._waited += time.monotonic() - begin
+        return batch
+
+    def report(self) -> dict[str, float]:
+        """The share since the last report."""
+        now = time.monotonic()
+        share = self._waited / max(now - self._since, 1e-9)
+        self._since, self._waited = now, 0.0
+        return {"data_wait": share}
+
+
+def finish_gradients(now: TrainingState, count: int, clip: float) -> bool:
+    """Scale by 1 / count and clip; False = an overflow in fp16, whose update is skipped.
+
+    Raises:
+        ValueError: if the count is 0 or nothing has a gradient.
+        NonFiniteError: if a gradient is not finite.
+    """
+    if count < 1:
+        raise ValueError(f"update {now.step + 1} has sample_size {count}: its batches hold nothing to learn")
+    factor = 1.0 if now.loss_scale is None else now.loss_scale.value
+    gradients = scale_gradients(now.model.parameters(), 1 / (count * factor))
+    if not gradients:
+        raise ValueError(f"update {now.step + 1} gives no parameter a gradient; is everything frozen?")
+    norm = get_total_norm(gradients)
+    if not math.isfinite(norm.item()):
+        if now.loss_scale is not None:
+            now.loss_scale.overflow(step=now.step)
+            return False
+        raise NonFiniteError(
+            f"loss or gradient of update {now.step + 1} is not finite (gradient norm {norm.item()}); the weights and "
+            "checkpoints are of earlier updates; try a lower learning rate, gradient clipping or precision=fp32"
+        )
+    if now.loss_scale is not None:
+        now.loss_scale.success()
+    if clip:
+        trained = [parameter for parameter in now.model.parameters() if parameter.requires_grad]
+        clip_grads_with_norm_(trained, clip, norm)
+    return True
+
+
+def kept(output: StepOutput, *, whole: bool) -> StepOutput:
+    """What is needed of an output after its backward pass; `whole`: predictions and targets too."""
+    return StepOutput(
+        loss_sum=output.loss_sum.detach(),
+        sample_size=output.sample_size,
+        metrics=output.metrics,
+        predictions=output.predictions if whole else None,
+        targets=output.targets if whole else None,
+        mask=output.mask if whole else None,
+    )
+
+
+def validate(now: TrainingState, rule: Validation | None) -> tuple[dict[str, float], bool]:
+    """Metrics of the validation, if one is due, and whether it is the best so far."""
+    if rule is None or now.step % rule.every:
+        return {}, False
+    now.model.eval()
+    with torch.no_grad():
+        metrics = dict(rule.run())
+    now.model.train()
+    return metrics, now.best.see(now.step, metrics, rule)
+
+
+def measured(now: TrainingState, outputs: Sequence[StepOutput], rate: float) -> dict[str, float]:
+    """Means since the last line, what the monitor sees in this update, and the rates."""
+    metrics = {**now.meters.report(), "lr": rate}
+    teacher = getattr(now.model, "teacher", None)
+    if isinstance(teacher, EMATeacher):
+        metrics["decay"] = teacher.schedule(now.step)
+    if now.monitor is not None:
+        for output in outputs:
+            if output.predictions is not None and output.targets is not None and output.mask is not None:
+                now.monitor.update(output.predictions, output.targets, output.mask)
+        metrics |= now.monitor.report()
+    return metrics
+
+
+def call(objects: Iterable[object], name: str, *arguments: object) -> None:
+    """Call the method of those objects that have it."""
+    for one in objects:
+        method = getattr(one, name, None)
+        if method is not None:
+            method(*arguments)

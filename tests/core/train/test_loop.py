@@ -1,0 +1,347 @@
+"""The loop: sum and count, exact resume, and what can go wrong on the way."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from building import NEW, toy_batch
+from torch import nn
+
+from d2v.core.files import to_plain
+from d2v.core.model import Batch, BlockConfig, StepOutput
+from d2v.core.monitor import CollapseMonitor
+from d2v.core.train import (
+    CosineSchedule,
+    Freeze,
+    Interrupted,
+    JsonLines,
+    LossScale,
+    MemorySource,
+    NonFiniteError,
+    PublishedAdamW,
+    RunFolder,
+    RunFolderError,
+    Validation,
+    fit,
+    parameter_groups,
+)
+from d2v.core.train import run_folder as folder_module
+
+STEPS = 8
+NOISY = attrs.evolve(NEW, encoder=attrs.evolve(NEW.encoder, block=BlockConfig(dim=16, num_heads=2, dropout=0.1)))
+
+
+class Boom(Exception):
+    pass
+
+
+def opened(path, **options):
+    return RunFolder(path, **{"config": "seed: 0\n", "model_config": to_plain(NOISY), "resume": True, **options})
+
+
+def train(path, *, hooks=(), data=None, config=NOISY, model=None, **options):
+    """Toy training of STEPS updates in a run folder; goes on with what is there."""
+    torch.manual_seed(1)
+    model = config.build() if model is None else model
+    torch.manual_seed(2)
+    data = data or MemorySource([toy_batch(ids=torch.arange(3) + 3 * i) for i in range(5)])
+    optimizer = PublishedAdamW(parameter_groups(model, weight_decay=0.05))
+    run = opened(path)
+    options = {
+        "accumulate": 2,
+        "clip": 1.0,
+        "log_every": 2,
+        "checkpoint_every": 3,
+        "monitor": CollapseMonitor(stop=False),
+        **options,
+    }
+    try:
+        fit(
+            model,
+            data,
+            optimizer=optimizer,
+            schedule=CosineSchedule(1e-2, total=STEPS, warmup=2),
+            max_steps=STEPS,
+            run=run,
+            sinks=[JsonLines(run.metrics)],
+            hooks=hooks,
+            **options,
+        )
+    finally:
+        run.close()
+    return model
+
+
+def lines(path):
+    found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "data_wait"} for line in found]
+
+
+def same(path, other):
+    ours, theirs = ((p / "model" / "model.safetensors").read_bytes() for p in (path, other))
+    assert ours == theirs
+    assert lines(path) == lines(other)
+    assert [line["step"] for line in lines(path)] == [2, 4, 6, 8]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole") / "run"
+    train(path)
+    return path
+
+
+class At:
+    """Acts at the end of an update."""
+
+    def __init__(self, step, act):
+        self.step, self.act = step, act
+
+    def on_step_end(self, step):
+        if step == self.step:
+            self.act()
+
+
+def boom():
+    raise Boom
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, 4, 5])
+def test_a_signal_saves_and_going_on_is_exact(tmp_path, whole, signum, step):
+    with pytest.raises(Interrupted) as caught:
+        train(tmp_path / "run", hooks=[At(step, lambda: signal.raise_signal(signum))])
+    assert caught.value.signum == signum
+    assert (tmp_path / "run" / "checkpoints" / f"step-{caught.value.step}").is_dir()
+    train(tmp_path / "run")
+    same(tmp_path / "run", whole)
+
+
+class BreaksInside(MemorySource):
+    calls = 0
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            self.calls += 1
+            if self.calls == 12:  # the second micro-batch of the sixth update
+                raise Boom
+            yield batch
+
+
+def test_crash_inside_an_accumulation(tmp_path, whole):
+    torch.manual_seed(2)
+    data = BreaksInside([toy_batch(ids=torch.arange(3) + 3 * i) for i in range(5)])
+    with pytest.raises(Boom):
+        train(tmp_path / "run", data=data)
+    train(tmp_path / "run")
+    same(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("place", ["write_files", "publish"])
+@pytest.mark.parametrize("call", [1, 2])
+def test_crash_in_a_checkpoint(tmp_path, whole, monkeypatch, place, call):
+    original, calls = getattr(folder_module, place), []
+
+    def broken(*args):
+        calls.append(1)
+        if len(calls) == call:
+            raise Boom
+        original(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, place, broken)
+        # As a killed process leaves it: nobody tidies up.
+        patch.setattr(folder_module.shutil, "rmtree", lambda *args, **options: None)
+        with pytest.raises(Boom):
+            train(tmp_path / "run")
+    train(tmp_path / "run")
+    same(tmp_path / "run", whole)
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_crash_between_a_line_and_its_checkpoint(tmp_path, whole, monkeypatch, before):
+    original = RunFolder.save
+
+    def broken(self, step, *args, **options):
+        if before and step == 6:
+            raise Boom
+        original(self, step, *args, **options)
+        if step == 6:
+            raise Boom
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save", broken)
+        with pytest.raises(Boom):
+            train(tmp_path / "run")
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 8, "lo')  # a line that was cut off
+    train(tmp_path / "run")
+    same(tmp_path / "run", whole)
+
+
+def test_kill(tmp_path, whole):
+    program = (
+        "import sys, time; sys.path[:0] = sys.argv[2:]\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "from pathlib import Path; import test_loop\n"
+        "test_loop.train(Path(sys.argv[1]), hooks=[test_loop.At(5, lambda: time.sleep(100))])"
+    )
+    here = Path(__file__).parent
+    process = subprocess.Popen([sys.executable, "-c", program, tmp_path / "run", here, here.parents[1]])
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    until = time.monotonic() + 100
+    while not (metrics.exists() and '"step": 4' in metrics.read_text()):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    with pytest.raises(RunFolderError, match=f"in use by process {process.pid}"):
+        opened(tmp_path / "run")
+    process.kill()
+    process.wait()
+    train(tmp_path / "run")
+    same(tmp_path / "run", whole)
+
+
+def test_workers_that_outlive_a_killed_run_do_not_hold_its_folder(tmp_path):
+    program = (
+        "import os, sys, time\n"
+        "from d2v.core.train import RunFolder\n"
+        "run = RunFolder(sys.argv[1], config='', model_config={})\n"
+        "child = os.fork()\n"
+        "if child: print(child, flush=True)\n"
+        "time.sleep(100)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, tmp_path / "run"], stdout=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    try:
+        process.kill()
+        process.wait()
+        os.kill(child, 0)  # it lives
+        opened(tmp_path / "run", config="").close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()
+
+
+@pytest.mark.parametrize(("size", "accumulate"), [(2, 2), (1, 4)])
+def test_sum_and_count(size, accumulate):
+    source, weights = torch.randn(4, 8, 3), []
+    for b, micro in ((4, 1), (size, accumulate)):
+        torch.manual_seed(1)
+        model = NEW.build()
+        batches = [Batch(source=s, ids=i) for s, i in zip(source.split(b), torch.arange(4).split(b), strict=True)]
+        optimizer = torch.optim.SGD(model.parameters())
+        data = MemorySource(batches, seed=None)
+        fit(model, data, optimizer=optimizer, schedule=lambda n: 0.1, max_steps=3, accumulate=micro)
+        weights.append(nn.utils.parameters_to_vector(model.parameters()))
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
+
+
+def test_two_ranks_update_as_one(tmp_path):
+    script = Path(__file__).with_name("fit_worker.py")
+    workers = [subprocess.Popen([sys.executable, script, str(rank), "2", tmp_path]) for rank in range(2)]
+    assert [worker.wait(timeout=100) for worker in workers] == [0, 0]
+    assert subprocess.run([sys.executable, script, "0", "1", tmp_path], check=False, timeout=100).returncode == 0
+    first, second, alone = (torch.load(tmp_path / name, weights_only=True) for name in ("0-2", "1-2", "0-1"))
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, alone)
+
+
+def test_full_disk(tmp_path, whole, monkeypatch):
+    original = folder_module.publish
+
+    def full(unfinished, target):
+        if target.name == "step-6":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(unfinished, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "publish", full)
+        with pytest.raises(RunFolderError, match="No space left on device; the one of update 3 is whole"):
+            train(tmp_path / "run")
+    train(tmp_path / "run")
+    same(tmp_path / "run", whole)
+
+
+def test_refused_folders(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        opened(tmp_path / "file" / "run")
+    run = opened(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="in use by this process"):
+        opened(tmp_path / "run")
+    run.close()
+    with pytest.raises(RunFolderError, match=r"another configuration .*-seed: 0; \+seed: 1"):
+        opened(tmp_path / "run", config="seed: 1\n")
+    with pytest.raises(RunFolderError, match="holds a run already"):
+        opened(tmp_path / "run", resume=False)
+
+
+class Line(nn.Module):
+    """w x, whose loss may be replaced at an update."""
+
+    def __init__(self, spoiled=None, value=float("nan")):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.spoiled, self.value = spoiled, value
+
+    def forward(self, batch, *, update):
+        loss = (batch.source @ self.weight).square().sum()
+        return StepOutput(loss_sum=loss * (self.value if update == self.spoiled else 1), sample_size=batch.size)
+
+
+def test_nan_names_the_step_and_keeps_the_checkpoint(tmp_path):
+    with pytest.raises(NonFiniteError, match="update 5"):
+        train(tmp_path / "run", model=Line(spoiled=4), monitor=None)
+    run = opened(tmp_path / "run")
+    assert run.steps() == [3]
+    run.close()
+
+
+def test_best_and_early_stop(tmp_path):
+    values = iter([0.2, 0.5, 0.4, 0.3, 0.9])
+    rule = Validation(run=lambda: {"accuracy": next(values)}, every=1, best="accuracy", higher=True, patience=2)
+    train(tmp_path / "run", model=Line(), monitor=None, validation=rule)
+    run = opened(tmp_path / "run")
+    assert run.steps() == [2, 3, 4]
+    run.close()
+    best = (tmp_path / "run" / "checkpoints" / "step-2" / "model.safetensors").read_bytes()
+    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == best
+    assert [line["accuracy"] for line in lines(tmp_path / "run")] == [0.2, 0.5, 0.4, 0.3]
+
+
+def test_overflow_is_skipped_and_not_counted():
+    class Once(Line):
+        def forward(self, batch, *, update):
+            out = super().forward(batch, update=update)
+            seen.append(update)
+            return StepOutput(loss_sum=out.loss_sum * (float("inf") if len(seen) == 2 else 1), sample_size=batch.size)
+
+    seen, scale, model = [], LossScale(window=2), Once()
+    optimizer = torch.optim.SGD(model.parameters())
+    data = MemorySource([Batch(source=torch.ones(2, 3))])
+    options = {"optimizer": optimizer, "schedule": lambda n: 1e-3, "max_steps": 3, "precision": "fp16"}
+    fit(model, data, loss_scale=scale, **options)
+    assert seen == [0, 1, 1, 2]
+    assert scale.value == 128  # halved at the second, doubled after two more
+
+
+def test_frozen_parts():
+    torch.manual_seed(1)
+    model = NEW.build()
+    before = {name: p.clone() for name, p in model.student.named_parameters()}
+    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay=0.1))
+    freeze = Freeze(model, ["student"], updates=2)
+    for steps, moved in ((2, False), (3, True)):
+        data = MemorySource([toy_batch()])
+        fit(model, data, optimizer=optimizer, schedule=lambda n: 1e-2, max_steps=steps, freeze=freeze)
+        assert moved == any(not torch.equal(p, before[name]) for name, p in model.student.named_parameters())

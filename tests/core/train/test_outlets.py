@@ -1,0 +1,91 @@
+"""Sinks, progress, loss scale and rates, apart from the loop."""
+
+import errno
+import io
+import json
+import os
+
+import pytest
+import torch
+from building import NEW
+from torch import nn
+
+from d2v.core.train import (
+    CosineSchedule,
+    JsonLines,
+    LayerDecay,
+    LossScale,
+    NonFiniteError,
+    Progress,
+    RunFolderError,
+    TensorBoard,
+    parameter_groups,
+    set_rates,
+)
+
+
+def test_a_sink_that_cannot_write_says_so(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    sink = JsonLines(tmp_path / "metrics.jsonl")
+    sink.write(1, {"loss": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunFolderError, match="No space left"):
+            sink.write(2, {"loss": 1.0})
+    sink.start(1)
+    assert [json.loads(line)["step"] for line in sink.path.read_text().splitlines()] == [1]
+
+
+def test_tensorboard_is_asked_for_only_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("d2v.core.train.sinks.find_spec", lambda name: None)
+    assert not TensorBoard.available()
+    TensorBoard(tmp_path).close()
+
+
+def test_progress_on_a_terminal():
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    progress = Progress(10, stream=stream)
+    progress.start(0)
+    progress.log(1, {"loss": 0.5, "target_var": 0.25, "pred_var": 0.125, "decay": 0.999, "data_wait": 0.01})
+    progress.advance(2)
+    text = stream.getvalue()
+    for part in ("step 2/10", "loss 0.5", "target var 0.25", "pred var 0.125", "decay 0.999", "waiting for data 1%"):
+        assert part in text
+
+
+def test_loss_scale_of_the_published_runs():
+    scale = LossScale.published(workers=16, accumulate=2)
+    assert (scale.value, scale.window, scale.minimum) == (128, 512, 1e-6)
+    for _ in range(26):
+        scale.overflow(step=7)
+    with pytest.raises(NonFiniteError, match="update 8 overflows"):
+        scale.overflow(step=7)
+
+
+def test_layer_decay_in_both_forms():
+    model = NEW.build_backbone()
+    blocks = model.blocks("toy")
+    for first, front in (((), 1.0), (("adapters.toy.front",), 0.5**4)):
+        groups = parameter_groups(model, weight_decay=0.1, layer_decay=LayerDecay(0.5, blocks=blocks, first=first))
+        scale = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
+        assert [{scale[id(p)] for p in block.parameters()} for block in blocks] == [{0.125}, {0.25}, {0.5}]
+        assert scale[id(model.adapters["toy"].front.proj.weight)] == front
+
+
+@pytest.mark.parametrize(
+    ("schedule", "lowest"),
+    [
+        (CosineSchedule(1.0, total=10, min_lr=0.2, warmup=1), 0.2),  # published: the peak is scaled, the minimum is not
+        (lambda n: 0.2 if n == 0 else 1.0, 0.1),
+    ],
+)
+def test_rates_of_scaled_groups(schedule, lowest):
+    optimizer = torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr_scale": 0.5}])
+    rates = []
+    for n in (0, 1):
+        set_rates(optimizer, schedule, n)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == [lowest, 0.5]

@@ -209,3 +209,8 @@ def test_refusals(options, message):
 def test_nothing_trainable():
     with pytest.raises(ValueError, match="Linear has no trainable parameter"):
         parameter_groups(nn.Linear(2, 2).requires_grad_(False), weight_decay=0.05)
+
+
+def test_the_two_kinds_stay_apart_without_a_decay() -> None:
+    groups = parameter_groups(nn.Linear(3, 4), weight_decay=0.0)  # a schedule may set the decay later
+    assert [len(group["params"]) for group in groups] == [1, 1]

@@ -60,19 +60,19 @@ def parameter_groups(
         raise ValueError(f"weight_decay={weight_decay} must be a finite number, at least 0")
     spared = _named(model, patterns)
     scales = {} if layer_decay is None else layer_decay.scales(model)
-    groups: dict[tuple[float, float], list[Tensor]] = {}
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             plain = decay == "matrices" and (parameter.dim() <= 1 or name.endswith("bias") or id(parameter) in spared)
-            key = scales.get(id(parameter), 1.0), 0.0 if plain else weight_decay
-            groups.setdefault(key, []).append(parameter)
+            groups.setdefault((scales.get(id(parameter), 1.0), plain), []).append(parameter)
     if not groups:
         raise ValueError(f"{type(model).__name__} has no trainable parameter")
     # Lowest rates first, and what decays before what does not: the order does not depend on the model's.
-    ordered = sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1]))
+    ordered = sorted(groups.items(), key=lambda item: item[0])
     return [
-        {"params": parameters, "weight_decay": value, **({} if layer_decay is None else {"lr_scale": scale})}
-        for (scale, value), parameters in ordered
+        {"params": parameters, "weight_decay": 0.0 if plain else weight_decay}
+        | ({} if layer_decay is None else {"lr_scale": scale})
+        for (scale, plain), parameters in ordered
     ]
 
 

@@ -3,8 +3,8 @@
 import importlib.util
 from pathlib import Path
 
-import pytest
 import torch
+import transformers
 from building import gradients, random_mask
 
 from d2v.core.loss import RegressionLoss
@@ -14,7 +14,6 @@ from d2v.core.nn import LayerFeatures
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
 from d2v.text import SentenceClassifier
 
-transformers = pytest.importorskip("transformers")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "huggingface_encoder.py"
 DIM, DEPTH, MASK = 32, 3, 49
 

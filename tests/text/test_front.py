@@ -7,8 +7,9 @@ import pytest
 import torch
 from building import random_mask, randomise
 
+from d2v.core.masks import Mask
 from d2v.core.model import Backbone, Batch, BlockConfig, EncoderConfig
-from d2v.text import TextAdapterConfig, TokenEmbedding
+from d2v.text import MaskedTextAdapter, TextAdapterConfig, TokenEmbedding
 
 DIM, PAD = 8, 1
 ENCODER = EncoderConfig(block=BlockConfig(dim=DIM, num_heads=2), depth=2)
@@ -132,3 +133,20 @@ def test_refusals():
             make()(Batch(source=source))
     with pytest.raises(ValueError, match='positions must be "learned", "sinusoidal" or None, not \'rotary\''):
         make(positions="rotary")
+
+
+def test_hidden_channels_of_masked_text_are_zero() -> None:
+    adapter = MaskedTextAdapter(TokenEmbedding(9, dim=4, max_length=5), mask_id=8)
+    batch = Batch(source=torch.tensor([[0, 4, 5, 2]]))
+    mask = Mask(
+        hidden=torch.tensor([[False, True, False, False]]), channels=torch.tensor([[False, True, False, False]])
+    )
+    x = adapter.corrupt(batch, adapter.front(batch), mask)
+    assert (x[..., 1] == 0).all()
+    assert (x[..., [0, 2, 3]] != 0).any()
+
+
+@pytest.mark.parametrize("dim", [2, 3, 8])
+def test_sinusoids_of_any_width_are_finite(dim: int) -> None:
+    front = TokenEmbedding(9, dim=dim, max_length=5, positions="sinusoidal", norm=False)
+    assert front(Batch(source=torch.tensor([[0, 4, 5, 2]]))).x.isfinite().all()

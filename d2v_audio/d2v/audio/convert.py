@@ -86,7 +86,7 @@ class _AudioReader:
         own.refuse_unless("extractor_mode", *_EXTRACTOR_NORMS)
         return WaveformAdapterConfig(
             conv_layers=read_conv_layers(own.get("feature_encoder_spec")),
-            extractor_norm=_EXTRACTOR_NORMS[own.get("extractor_mode")],  # type: ignore[arg-type]
+            extractor_norm=_EXTRACTOR_NORMS[own.get("extractor_mode")],  # type: ignore[arg-type]  # refused above if unknown
             gradient_scale=own.get("local_grad_mult"),
             positions_width=own.get("conv_pos_width"),
             positions_depth=own.get("conv_pos_depth"),
@@ -221,7 +221,7 @@ def _former_adapter(model: ForeignConfig) -> WaveformAdapterConfig:
         raise ValueError("model.pos_conv_depth=1 cannot be converted: no data2vec model has the weight-normalised form")
     return WaveformAdapterConfig(
         conv_layers=read_conv_layers(model.get("conv_feature_layers")),
-        extractor_norm=_EXTRACTOR_NORMS[model.get("extractor_mode")],  # type: ignore[arg-type]
+        extractor_norm=_EXTRACTOR_NORMS[model.get("extractor_mode")],  # type: ignore[arg-type]  # refused above if unknown
         conv_bias=model.get("conv_bias"),
         gradient_scale=model.get("feature_grad_mult"),
         positions_width=model.get("conv_pos"),

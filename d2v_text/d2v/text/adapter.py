@@ -25,8 +25,9 @@ class MaskedTextAdapter(ModalityAdapter):
         self.mask_id = mask_id
 
     def corrupt(self, batch: Batch, local: Local, mask: Mask) -> Tensor:
-        """Embed the masked ids, `(b m) t d`."""
+        """Embed the masked ids, `(b m) t d`, and zero the hidden channels."""
         del local
         ids = torch.where(mask.hidden, self.mask_id, repeat_rows(batch.source, mask.hidden.shape[0]))
         padding = None if batch.padding is None else repeat_rows(batch.padding, ids.shape[0])
-        return self.front(attrs.evolve(batch, source=ids, padding=padding)).x
+        x = self.front(attrs.evolve(batch, source=ids, padding=padding)).x
+        return x if mask.channels is None else x.masked_fill(mask.channels[:, None], 0)

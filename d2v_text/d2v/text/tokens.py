@@ -95,7 +95,7 @@ class TokenEmbedding(nn.Module):
 
 def _sinusoids(rows: int, dim: int, padding_id: int) -> Tensor:
     half = dim // 2
-    frequencies = torch.exp(torch.arange(half) * -(math.log(10000) / (half - 1)))
+    frequencies = torch.exp(torch.arange(half) * -(math.log(10000) / max(half - 1, 1)))
     angles = torch.arange(rows)[:, None] * frequencies
     table = torch.cat([angles.sin(), angles.cos()], 1)
     table = F.pad(table, (0, dim - 2 * half))

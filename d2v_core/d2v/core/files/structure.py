@@ -125,7 +125,7 @@ def _explain(error: BaseException, key: str) -> list[str]:
     """One line a mistake out of the tree of errors that cattrs raises."""
     extra = getattr(error, "extra_fields", None)
     if extra is not None:
-        known = [field.name for field in attrs.fields(error.cl)]  # type: ignore[attr-defined]
+        known = [field.name for field in attrs.fields(error.cl)]  # type: ignore[attr-defined]  # what has extra fields has cl
         return [f"unknown key {_below(key, name)!r}{nearest(name, known)}" for name in sorted(extra)]
     if isinstance(error, BaseExceptionGroup):
         lines = []

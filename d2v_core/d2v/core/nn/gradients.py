@@ -29,4 +29,4 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
         return x
     if factor == 0:
         return x.detach()
-    return _Scale.apply(x, factor)  # type: ignore[no-any-return]
+    return _Scale.apply(x, factor)  # type: ignore[no-any-return]  # torch does not type apply

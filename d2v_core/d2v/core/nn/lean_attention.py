@@ -29,7 +29,7 @@ def dropped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept
     >>> dropped_attention(q, k, v, None, kept, 0.5).shape
     torch.Size([2, 4, 5, 8])
     """
-    return _DroppedAttention.apply(q, k, v, mask, kept, share)  # type: ignore[no-any-return]
+    return _DroppedAttention.apply(q, k, v, mask, kept, share)  # type: ignore[no-any-return]  # torch does not type apply
 
 
 class _DroppedAttention(torch.autograd.Function):

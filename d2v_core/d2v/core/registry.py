@@ -5,7 +5,8 @@ maintenance-only and points there). Listing imports nothing, loading imports one
 others working. Nothing here knows a modality: ours are declared exactly as a stranger's.
 """
 
-from collections.abc import Mapping
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -14,10 +15,12 @@ from typing import Generic, TypeVar
 
 from attrs import field, frozen
 
+from d2v.core.data import DataConfig
 from d2v.core.foreign import Converter
 from d2v.core.model import AdapterConfig
+from d2v.core.task import Task
 
-__all__ = ["MissingExtraError", "Modality", "PluginError", "Registry", "UnknownNameError", "modalities"]
+__all__ = ["MissingExtraError", "Modality", "PluginError", "Registry", "UnknownNameError", "Verb", "modalities"]
 
 T = TypeVar("T")
 
@@ -35,6 +38,21 @@ class PluginError(RuntimeError):
 
 
 @frozen(kw_only=True)
+class Verb:
+    """A command of a modality below `d2v data`.
+
+    Args:
+        summary: one line for listings.
+        add_arguments: puts its arguments on a parser.
+        run: does it.
+    """
+
+    summary: str
+    add_arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], None]
+
+
+@frozen(kw_only=True)
 class Modality:
     """What a portion registers in the entry-point group `d2v.modalities`: a record, importable without its extra.
 
@@ -44,8 +62,11 @@ class Modality:
         extra: the requirement that brings the packages of `requires`, as pip takes it; needed only with `requires`.
         requires: import names of the packages that the modality uses beyond those of core.
         adapter: configuration class of its adapter; `build(encoder)` makes a `ModalityAdapter`.
+        data: configuration class of its data; `build(split, ...)` makes batches.
+        recipes: package that holds its recipes, `NAME.yaml` each.
         converters: for other people's checkpoint files.
-        tasks: by name, what can be trained on top of a pretrained model.
+        tasks: by name, configuration classes of what can be trained on top of a pretrained model.
+        verbs: by name, its commands below `d2v data`.
 
     Raises:
         ValueError: if `requires` names packages and `extra` does not say how to get them.
@@ -61,8 +82,11 @@ class Modality:
     extra: str | None = None
     requires: tuple[str, ...] = ()
     adapter: type[AdapterConfig] | None = None
+    data: type[DataConfig] | None = None
+    recipes: str | None = None
     converters: tuple[Converter, ...] = ()
-    tasks: Mapping[str, object] = field(factory=dict)
+    tasks: Mapping[str, type[Task]] = field(factory=dict)
+    verbs: Mapping[str, Verb] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         if self.requires and not self.extra:

@@ -16,5 +16,4 @@ modality = Modality(
     requires=("tokenizers",),
     adapter=TextAdapterConfig,
     converters=converters,
-    tasks={"sentence-classification": SentenceClassifier},
 )

@@ -4,12 +4,14 @@ from d2v.core.registry import Modality
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.convert import converters
+from d2v.vision.data import ImageDataConfig
 from d2v.vision.patches import PatchEmbedding
 from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
 
 __all__ = [
     "ImageAdapter",
     "ImageAdapterConfig",
+    "ImageDataConfig",
     "LearnedPositions",
     "PatchEmbedding",
     "RelativeBias",
@@ -23,5 +25,7 @@ modality = Modality(
     extra="d2v[vision]",
     requires=("torchvision", "PIL"),
     adapter=ImageAdapterConfig,
+    data=ImageDataConfig,
+    recipes="d2v.vision.recipes",
     converters=converters,
 )

@@ -44,7 +44,9 @@ class Boom(Exception):
 
 
 def opened(path, **options):
-    return RunFolder(path, **{"config": "seed: 0\n", "model_config": to_plain(NOISY), "resume": True, **options})
+    return RunFolder(
+        path, **{"config": "seed: 0\n", "description": {"model": to_plain(NOISY)}, "resume": True, **options}
+    )
 
 
 def train(path, *, hooks=(), data=None, config=NOISY, model=None, **options):
@@ -215,7 +217,7 @@ def test_workers_that_outlive_a_killed_run_do_not_hold_its_folder(tmp_path):
     program = (
         "import os, sys, time\n"
         "from d2v.core.train import RunFolder\n"
-        "run = RunFolder(sys.argv[1], config='', model_config={})\n"
+        "run = RunFolder(sys.argv[1], config='', description={})\n"
         "child = os.fork()\n"
         "if child: print(child, flush=True)\n"
         "time.sleep(100)"

@@ -2,30 +2,34 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from attrs import frozen
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from d2v.core.files.structure import ConfigError, from_plain, to_plain
+from d2v.core.files.description import FORMAT, Description
+from d2v.core.files.structure import ConfigError
 from d2v.core.foreign.converter import load_state
 from d2v.core.model import Data2Vec, Data2VecConfig
 
-FORMAT = 1
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
 
-def save(folder: str | os.PathLike[str], model: Data2Vec, config: Data2VecConfig) -> None:
+def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfig | Description) -> None:
     """Write a model folder; a crash leaves nothing half written.
 
     Args:
         folder: to be made; must not exist yet.
         model: teacher and predictors are written too.
-        config: what the model was built from.
+        config: what the model was built from; a `Description` tells of its data and task too.
 
     Raises:
         FileExistsError: if the folder exists.
@@ -52,22 +56,23 @@ def save(folder: str | os.PathLike[str], model: Data2Vec, config: Data2VecConfig
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        write_files(unfinished, model, to_plain(config))
+        described = config if isinstance(config, Description) else Description(model=config)
+        write_files(unfinished, model, described.to_plain())
         publish(unfinished, target)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
 
 
-def write_files(folder: Path, model: nn.Module, config: Any) -> None:
+def write_files(folder: Path, model: nn.Module, description: Mapping[str, Any]) -> None:
     """Write the files of a model folder into an unfinished one.
 
     Args:
         folder: exists.
         model: whose tensors.
-        config: plain values; see `to_plain`.
+        description: plain values; see `Description.to_plain`.
     """
-    (folder / _CONFIG).write_text(json.dumps({"format": FORMAT, "model": config}, indent=1) + "\n")
+    (folder / _CONFIG).write_text(json.dumps({"format": FORMAT, **description}, indent=1) + "\n")
     # Tied weights share storage, which the format refuses: each name gets its own copy.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / _WEIGHTS)
@@ -81,44 +86,121 @@ def publish(unfinished: Path, target: Path) -> None:
     _flush(target.parent)
 
 
-def load(folder: str | os.PathLike[str]) -> Data2Vec:
-    """The model of a folder, on the CPU; its `student` gives features.
+@frozen(kw_only=True)
+class Stored:
+    """A model that was read from a folder.
+
+    Args:
+        folder: that holds the two files.
+        description: of the model.
+        module: a `Data2Vec`, or what a task has built around an encoder; on the CPU.
+    """
+
+    folder: Path
+    description: Description
+    module: nn.Module
+
+
+def open_model(source: str | os.PathLike[str]) -> Stored:
+    """Read a model folder, or a run folder: its `model/`, or its newest checkpoint while it has none.
 
     Raises:
-        FileNotFoundError: if it is not a model folder.
+        FileNotFoundError: if it is neither.
         ValueError: if a file is broken or newer than this version, or the weights do not fit the configuration.
+
+    >>> open_model("nowhere")
+    Traceback (most recent call last):
+    FileNotFoundError: nowhere is neither a model folder nor a run folder: it does not exist
+    """
+    folder = _model_folder(Path(source))
+    description = read_description(folder)
+    try:
+        tensors = load_file(folder / _WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{folder / _WEIGHTS} is broken or cut off: {error}") from error
+    with torch.random.fork_rng(devices=[]):  # initial weights are overwritten, and need no random numbers of the caller
+        module = description.build()
+    load_state(module, tensors)
+    return Stored(folder=folder, description=description, module=module)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; folders above it are made.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, unfinished = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(unfinished).replace(path)
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise
+
+
+def load(source: str | os.PathLike[str]) -> Data2Vec:
+    """The pretrained model of a model folder or a run folder, on the CPU; its `student` gives features.
+
+    Raises:
+        FileNotFoundError: if it is neither.
+        ValueError: as of `open_model`, or if the model is fine-tuned.
 
     >>> load("nowhere")
     Traceback (most recent call last):
-    FileNotFoundError: nowhere is not a model folder: config.json is missing
+    FileNotFoundError: nowhere is neither a model folder nor a run folder: it does not exist
     """
-    source = Path(folder)
-    for name in (_CONFIG, _WEIGHTS):
-        if not (source / name).is_file():
-            raise FileNotFoundError(f"{source} is not a model folder: {name} is missing")
-    config = _read_config(source / _CONFIG)
-    try:
-        tensors = load_file(source / _WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{source / _WEIGHTS} is broken or cut off: {error}") from error
-    model = config.build()
-    load_state(model, tensors)
-    return model
+    stored = open_model(source)
+    if not isinstance(stored.module, Data2Vec):
+        raise ValueError(f"{source} is fine-tuned and has no teacher; open_model(...).module is its model")
+    return stored.module
 
 
-def _read_config(path: Path) -> Data2VecConfig:
+def read_description(folder: Path) -> Description:
+    """What `config.json` of a model folder tells.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        ValueError: if it is broken or newer than this version.
+    """
+    path = folder / _CONFIG
     try:
         values: dict[str, Any] = json.loads(path.read_text())
-        written = values["format"]
-        plain = values["model"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        written = values.pop("format")
+        if not isinstance(written, int) or written > FORMAT:
+            raise ValueError(f"{path} has format {written!r}; this version reads up to {FORMAT}: update d2v")
+        return Description.from_plain(values)
+    except FileNotFoundError:
+        raise
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a configuration of d2v: {error}") from error
-    if not isinstance(written, int) or written > FORMAT:
-        raise ValueError(f"{path} has format {written!r}; this version reads up to {FORMAT}: update d2v")
-    try:
-        return from_plain(plain, Data2VecConfig)
     except ConfigError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _model_folder(source: Path) -> Path:
+    if not source.is_dir():
+        why = "it is a file" if source.exists() else "it does not exist"
+        raise FileNotFoundError(f"{source} is neither a model folder nor a run folder: {why}")
+    steps = [
+        (int(match[1]), path)
+        for path in source.glob("checkpoints/step-*")
+        if (match := re.fullmatch(r"step-(\d+)", path.name))
+    ]
+    for folder in (source, source / "model", *(path for _, path in sorted(steps, reverse=True))):
+        found = [name for name in (_CONFIG, _WEIGHTS) if (folder / name).is_file()]
+        if len(found) == 2:
+            return folder
+        if found:
+            missing = _WEIGHTS if found == [_CONFIG] else _CONFIG
+            raise FileNotFoundError(f"{folder} is not a whole model folder: {missing} is missing")
+    raise FileNotFoundError(
+        f"{source} is neither a model folder nor a run folder: it has no {_CONFIG}, no model/ and no checkpoint"
+    )
 
 
 def _flush(path: Path) -> None:

@@ -4,16 +4,18 @@ What may stand in several forms (adapters, predictors, maskers) carries its kind
 and among the registered modalities; nothing that a file names is ever imported.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
 import attrs
 
+from d2v.core.data import DataConfig
 from d2v.core.masks import BlockMasker, ChannelMasker, InverseBlockMasker, Masker, RandomMasker, SpanMasker
 from d2v.core.model import AdapterConfig, ConvDecoderConfig, MaskedHeadConfig, PredictorConfig
 from d2v.core.registry import modalities
 from d2v.core.suggestions import nearest
+from d2v.core.task import Task
 
 _Config = TypeVar("_Config")
 
@@ -74,14 +76,40 @@ def from_plain(values: Any, config: type[_Config]) -> _Config:
     return made
 
 
-def _kinds() -> dict[type, dict[str, type]]:
-    adapters = {name: modalities.load(name).adapter for name in modalities.names() if name not in modalities.broken()}
-    known = {name: adapter for name, adapter in adapters.items() if adapter is not None}
-    return {Masker: _MASKERS, PredictorConfig: _PREDICTORS, AdapterConfig: known}
+def add_role(role: type, table: Mapping[str, type]) -> None:
+    """Let fields of this type stand in several forms, told apart by `kind`; for rooms above this one."""
+    _ROLES[role] = lambda: table
+
+
+def kinds(role: Any) -> Mapping[str, type] | None:
+    """The forms of a type by the name of their kind; None if it has one form only."""
+    return next((table() for known, table in _ROLES.items() if known is role), None)
+
+
+def _registered(part: str) -> dict[str, Any]:
+    found = {
+        name: getattr(modalities.load(name), part) for name in modalities.names() if name not in modalities.broken()
+    }
+    return {name: known for name, known in found.items() if known is not None}
+
+
+def _tasks() -> dict[str, type]:
+    return {
+        f"{modality}/{name}": task for modality, tasks in _registered("tasks").items() for name, task in tasks.items()
+    }
+
+
+_ROLES: dict[type, Callable[[], Mapping[str, type]]] = {
+    Masker: lambda: _MASKERS,
+    PredictorConfig: lambda: _PREDICTORS,
+    AdapterConfig: lambda: _registered("adapter"),
+    DataConfig: lambda: _registered("data"),
+    Task: _tasks,
+}
 
 
 def _kind_of(config: type) -> str | None:
-    return next((name for table in _kinds().values() for name, known in table.items() if known is config), None)
+    return next((name for table in _ROLES.values() for name, known in table().items() if known is config), None)
 
 
 @cache
@@ -93,7 +121,7 @@ def _converter() -> Any:
     configure_union_passthrough(bool | int | float | str | None, converter)
 
     def tagged(values: Any, role: type) -> Any:
-        table = _kinds()[role]
+        table = kinds(role) or {}
         fields = dict(values)
         kind = fields.pop("kind", None)
         if kind not in table:
@@ -101,8 +129,7 @@ def _converter() -> Any:
             raise ConfigError(f"kind {kind!r} is not one of {', '.join(sorted(table))}{hint}")
         return converter.structure(fields, table[kind])
 
-    roles = tuple(_kinds())
-    converter.register_structure_hook_func(lambda cl: any(cl is role for role in roles), tagged)
+    converter.register_structure_hook_func(lambda cl: any(cl is role for role in _ROLES), tagged)
     converter.register_structure_hook(
         tuple[int, ...] | int, lambda v, _: v if isinstance(v, int) else tuple(map(int, v))
     )

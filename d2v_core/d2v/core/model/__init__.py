@@ -6,9 +6,11 @@ from d2v.core.model.batch import Batch, Encoded, Local, Tokens
 from d2v.core.model.batcher import MultimaskBatcher
 from d2v.core.model.composition import Data2Vec, StepOutput
 from d2v.core.model.config import (
+    BackboneConfig,
     ConvDecoderConfig,
     Data2VecConfig,
     MaskedHeadConfig,
+    ModelConfig,
     PredictorConfig,
     TargetsConfig,
     TeacherConfig,
@@ -21,6 +23,7 @@ __all__ = [
     "AdapterParts",
     "AlibiConfig",
     "Backbone",
+    "BackboneConfig",
     "Batch",
     "BlockConfig",
     "ContextConfig",
@@ -36,6 +39,7 @@ __all__ = [
     "MaskedHead",
     "MaskedHeadConfig",
     "ModalityAdapter",
+    "ModelConfig",
     "MultimaskBatcher",
     "Predictor",
     "PredictorConfig",

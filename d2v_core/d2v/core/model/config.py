@@ -1,7 +1,7 @@
 """What a whole model is made of, as a value that can be written down."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import attrs
 from attrs import field, frozen
@@ -36,6 +36,8 @@ class ConvDecoderConfig:
         init: of the projection: None = PyTorch's own (published image and speech models), else see `initialise`.
     """
 
+    described_by: ClassVar[tuple[type, ...]] = (VisibleDecoder, ConvDecoder)
+
     decoder_dim: int
     num_layers: int
     kernel_size: int
@@ -66,6 +68,8 @@ class MaskedHeadConfig:
         init: None = PyTorch's own, else see `initialise`.
     """
 
+    described_by: ClassVar[tuple[type, ...]] = (MaskedHead,)
+
     num_layers: int = 1
     init: Scheme | None = None
 
@@ -85,6 +89,8 @@ class TargetsConfig:
     Args:
         layers: layers (from 0) to average, or their number K = the last K (`average_top_k_layers`).
     """
+
+    described_by: ClassVar[tuple[type, ...]] = (TargetAverager,)
 
     layers: tuple[int, ...] | int
     kind: ResultKind = "ffn"
@@ -107,6 +113,8 @@ class TeacherConfig:
         schedule: of the decay.
     """
 
+    described_by: ClassVar[tuple[type, ...]] = (EMATeacher,)
+
     schedule: EMASchedule
     leave_out: tuple[str, ...] = ()
     copy: tuple[str, ...] = ()
@@ -117,38 +125,61 @@ class TeacherConfig:
 
 
 @frozen(kw_only=True)
-class Data2VecConfig:
-    """A whole model; see `Data2Vec` and `Backbone`.
+class BackboneConfig:
+    """An encoder with its adapters: what features and fine-tuning need; see `Backbone`.
 
     Args:
         encoder: shared blocks.
         adapters: by modality.
-        predictors: by modality.
-        maskers: by modality.
-        targets: from the teacher's layers.
-        teacher: its average.
-        loss: of predictions and targets.
         visible_only: whether hidden positions are dropped.
     """
 
     encoder: EncoderConfig
     adapters: Mapping[str, AdapterConfig]
+    visible_only: bool = True
+
+    def build_backbone(self) -> Backbone:
+        """The encoder and its adapters with initial weights."""
+        adapters = {name: adapter.build(self.encoder) for name, adapter in self.adapters.items()}
+        return Backbone(adapters, self.encoder.build(), visible_only=self.visible_only)
+
+
+@frozen(kw_only=True)
+class ModelConfig(BackboneConfig):
+    """All of a model but its masks and its seed, which a recipe has elsewhere; see `Data2Vec`.
+
+    Args:
+        predictors: by modality.
+        targets: from the teacher's layers.
+        teacher: its average.
+        loss: of predictions and targets.
+        num_masks: m, masked views of each sample (`clone_batch`).
+        regression_weight: of the loss of predictions and targets.
+        cls_weight: of the class token's loss.
+        pixel_weight: of the reconstruction loss.
+    """
+
     predictors: Mapping[str, PredictorConfig]
-    maskers: Mapping[str, Masker]
     targets: TargetsConfig
     teacher: TeacherConfig
     loss: RegressionLoss = field(factory=RegressionLoss)
-    visible_only: bool = True
     num_masks: int = 1
     regression_weight: float = 1.0
     cls_weight: float = 0.0
     pixel_weight: float = 0.0
-    seed: int = 0
 
-    def build_backbone(self) -> Backbone:
-        """The encoder and its adapters alone: what features and fine-tuning need."""
-        adapters = {name: adapter.build(self.encoder) for name, adapter in self.adapters.items()}
-        return Backbone(adapters, self.encoder.build(), visible_only=self.visible_only)
+
+@frozen(kw_only=True)
+class Data2VecConfig(ModelConfig):
+    """A whole model; see `Data2Vec`.
+
+    Args:
+        maskers: by modality.
+        seed: of the masks.
+    """
+
+    maskers: Mapping[str, Masker]
+    seed: int = 0
 
     def build(self) -> Data2Vec:
         """The model with initial weights."""

@@ -3,7 +3,7 @@
 Pieces never see a configuration: `build()` turns one into pieces and hands them plain values.
 """
 
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import attrs
 import torch
@@ -20,6 +20,8 @@ from d2v.core.nn.initialisation import Scheme, scale_branches
 @frozen(kw_only=True)
 class BlockConfig:
     """One transformer block; see `TransformerBlock` for the fields."""
+
+    described_by: ClassVar[tuple[type, ...]] = (TransformerBlock,)
 
     dim: int
     num_heads: int
@@ -73,7 +75,7 @@ class EncoderConfig:
 
     def build(self) -> TransformerEncoder:
         """The encoder with initial weights."""
-        rates = torch.linspace(*self.drop_path, self.depth).tolist()
+        rates = torch.linspace(*self.drop_path, self.depth, device="cpu").tolist()
         blocks = [self.block.build(drop_path=rate) for rate in rates]
         encoder = TransformerEncoder(
             blocks,
@@ -132,6 +134,8 @@ class AlibiConfig:
     Args:
         per_layer: whether each layer, context blocks included, has a scale of its own.
     """
+
+    described_by: ClassVar[tuple[type, ...]] = (Alibi,)
 
     per_head: bool = True
     per_layer: bool = False

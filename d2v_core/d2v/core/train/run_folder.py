@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class RunFolder:
     Args:
         path: made if need be.
         config: text of `config.yaml`; to go on, a run must have been started with the same.
-        model_config: plain values of the model's configuration, for the checkpoints' `config.json`.
+        description: plain values of what the model is, for the checkpoints' `config.json`; see `Description.to_plain`.
         resume: whether to go on with the run that is there, if one is.
         keep: how many of the newest checkpoints to keep; the best is kept beside them.
 
@@ -47,7 +48,7 @@ class RunFolder:
         ValueError: if `keep` is below 1.
 
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     run = RunFolder(f"{folder}/run", config="seed: 0", model_config={})
+    ...     run = RunFolder(f"{folder}/run", config="seed: 0", description={})
     ...     run.save(3, nn.Linear(2, 2), {"step": 3})
     ...     run.steps(), run.load(nn.Linear(2, 2))
     ...     run.close()
@@ -55,12 +56,18 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, config: str, model_config: Any, resume: bool = False, keep: int = 2
+        self,
+        path: str | os.PathLike[str],
+        *,
+        config: str,
+        description: Mapping[str, Any],
+        resume: bool = False,
+        keep: int = 2,
     ) -> None:
         if keep < 1:
             raise ValueError(f"keep={keep}: at least 1 checkpoint must be kept")
         self.path = Path(path).absolute()
-        self.model_config = model_config
+        self.description = description
         self.keep = keep
         self._lock: int | None = None
         if world()[0] > 0:
@@ -180,7 +187,7 @@ class RunFolder:
     def _write(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
         unfinished = Path(tempfile.mkdtemp(prefix=f".step-{step}-", dir=self.path / "checkpoints"))
         try:
-            write_files(unfinished, model, self.model_config)
+            write_files(unfinished, model, self.description)
             # Through memory: torch hides the reason if it is torch that cannot write.
             buffer = io.BytesIO()
             torch.save(state, buffer)

@@ -1,0 +1,85 @@
+"""From arguments to a command, and from an error to one line and an exit code."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+from d2v.core import __version__
+from d2v.core.cli import evaluate, finetune, listing, predict, pretrain, recipe
+from d2v.core.cli.command import Command
+from d2v.core.files import ConfigError
+from d2v.core.registry import UnknownNameError
+from d2v.core.train import Interrupted
+
+COMMANDS: tuple[Command, ...] = (
+    listing.COMMAND,
+    recipe.COMMAND,
+    pretrain.COMMAND,
+    finetune.COMMAND,
+    evaluate.COMMAND,
+    predict.COMMAND,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `d2v`.
+
+    Args:
+        arguments: without the program's name; None = those of the process.
+
+    Returns:
+        The exit code: 0, 1 = failure, 2 = usage, 128 + n after signal n. A failure is one line on standard error;
+        D2V_DEBUG=1 adds the traceback.
+
+    >>> main(["recipe", "vision/smal"])
+    2
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    parser = _parser()
+    try:
+        # Unknown arguments are looked at here: argparse would say that they are unrecognised, and not what is missing.
+        known = parser.parse_args(arguments)
+        known.run(known)
+        sys.stdout.flush()
+    except Interrupted as stop:
+        print(f"d2v: {stop}", file=sys.stderr)
+        return 128 + (stop.signum or signal.SIGTERM)
+    except KeyboardInterrupt:
+        print("d2v: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python would complain of it once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:  # every failure is one line; the traceback is a wish away
+        return _tell(error)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="d2v",
+        description="data2vec 2.0 and 1.0 for images, speech and text.",
+        epilog="`d2v COMMAND --help` tells more of each. What a command does is also one call: d2v.core.pretrain(...).",
+    )
+    parser.add_argument("--version", action="version", version=f"d2v {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_to(commands)
+    return parser
+
+
+def _tell(error: Exception) -> int:
+    if os.environ.get("D2V_DEBUG") not in (None, "", "0"):
+        traceback.print_exception(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    known = type(error).__module__.startswith("d2v.") or isinstance(error, OSError | ValueError | MemoryError)
+    text = " ".join(lines) or type(error).__name__
+    if not known:
+        text = f"{type(error).__name__}: {text} (D2V_DEBUG=1 shows where)"
+    print(f"d2v: {text}", file=sys.stderr)
+    return 2 if isinstance(error, ConfigError | UnknownNameError) else 1

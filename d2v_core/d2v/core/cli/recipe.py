@@ -1,0 +1,24 @@
+"""`d2v recipe`: a recipe with every default and what each field means."""
+
+from argparse import Namespace
+
+from d2v.core.cli.command import Command, takes_recipe
+from d2v.core.recipes import as_yaml, parse_overrides, recipe_values
+
+
+def run(arguments: Namespace) -> None:
+    """Print it."""
+    kind, values = recipe_values(arguments.recipe, parse_overrides(arguments.overrides))
+    print(f"# d2v {kind.command} {arguments.recipe} KEY=VALUE ...")
+    print(as_yaml(kind, values, comments=True), end="")
+
+
+COMMAND = Command(
+    name="recipe",
+    summary="print a recipe with all defaults, one comment a field",
+    details="""What stands as ??? has to be given. The output is a YAML file that takes the recipe's place:
+change it and give its path instead of the name.""",
+    example="d2v recipe vision/base\nd2v recipe vision/base optim.lr=5e-4 > mine.yaml",
+    add_arguments=takes_recipe,
+    run=run,
+)

@@ -1,0 +1,25 @@
+"""Where a job runs."""
+
+import torch
+
+from d2v.core.files import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; `auto` = cuda, mps or cpu, the first that there is.
+
+    Raises:
+        ConfigError: if torch knows no such device, or this machine has none.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((kind for kind, found in there.items() if found), "cpu"))
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"device={name!r} cannot be used: {str(error).splitlines()[0]}; try device=auto") from error
+    return device

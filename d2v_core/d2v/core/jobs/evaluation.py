@@ -1,0 +1,140 @@
+"""`d2v evaluate` and `d2v predict` as one call each."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from attrs import field, frozen, validators
+
+from d2v.core.data import DataConfig
+from d2v.core.files import ConfigError, Stored
+from d2v.core.files.folder import write_text
+from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.models import settings_of
+from d2v.core.jobs.running import shown
+from d2v.core.task import Evaluation, Task
+from d2v.core.train.precision import autocast
+
+
+@frozen(kw_only=True)
+class UseSettings:
+    """How a fine-tuned model is used.
+
+    Args:
+        model: a run or a model folder.
+        data: samples; what is not given is as in training.
+        split: part of the data; None = the one for figures, and all files of a folder for predictions.
+        batch_size: samples in a batch.
+        precision: of the forward pass: fp32, bf16 or fp16.
+        device: auto = cuda, mps or cpu, the first that there is.
+        out: file to write: .json for an evaluation, .csv or .jsonl for predictions; null = none.
+    """
+
+    model: str
+    data: DataConfig
+    split: str | None = None
+    batch_size: int = field(default=64, validator=validators.ge(1))
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    device: str = "auto"
+    out: str | None = None
+
+
+@torch.no_grad()
+def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluation:
+    """Measure a fine-tuned model on labelled data.
+
+    Args:
+        overrides: by dotted key, as on the command line (see `UseSettings`); `model` and `data.path` have to be given.
+        progress: whether to show how far it is, on standard error.
+
+    Raises:
+        ConfigError: if a key is unknown, missing or of a wrong type, or the model is not fine-tuned.
+        FileNotFoundError: if there is no such model.
+        DataError: if the data cannot be used, has no labels, or other classes than the model.
+    """
+    settings, stored = settings_of(UseSettings, overrides)
+    _check_ending(settings.out, ".json")
+    task = _task(stored)
+    splits = settings.data.splits()
+    split = settings.split or splits.test or splits.choose or splits.train
+    loader = settings.data.build(split, batch_size=settings.batch_size, classes=stored.description.classes)
+    device = _prepare(settings, stored)
+    batches = (batch.to(device) for batch in shown(loader, progress))
+    with autocast(settings.precision, device):
+        result = task.evaluate(stored.module, batches, classes=stored.description.classes)
+    if settings.out is not None:
+        content = {"model": settings.model, "data": settings.data.path, "split": split, **result.metrics()}
+        write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
+    return result
+
+
+@torch.no_grad()
+def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict[str, Any]]:
+    """What a fine-tuned model says of samples, one mapping each, in the order of the data.
+
+    Args:
+        overrides: by dotted key, as on the command line (see `UseSettings`); `model` and `data.path` have to be given.
+        progress: whether to show how far it is, on standard error.
+
+    Raises:
+        ConfigError: if a key is unknown, missing or of a wrong type, or the model is not fine-tuned.
+        FileNotFoundError: if there is no such model.
+        DataError: if the data cannot be used.
+    """
+    settings, stored = settings_of(UseSettings, overrides)
+    _check_ending(settings.out, ".csv", ".jsonl")
+    task = _task(stored)
+    loader = settings.data.build(settings.split, batch_size=settings.batch_size)
+    device = _prepare(settings, stored)
+    rows = []
+    with autocast(settings.precision, device):
+        for batch in shown(loader, progress):
+            assert batch.ids is not None  # the loader gives them
+            names = [loader.name(id) for id in batch.ids.tolist()]
+            answers = task.predict(stored.module, batch.to(device), classes=stored.description.classes)
+            rows += [{"file": name, **answer} for name, answer in zip(names, answers, strict=True)]
+    if settings.out is not None:
+        write_text(Path(settings.out), as_csv(rows) if settings.out.endswith(".csv") else as_json_lines(rows))
+    return rows
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """Rows as a table with a header.
+
+    >>> print(as_csv([{"file": "a.png", "class": "cat"}]), end="")
+    file,class
+    a.png,cat
+    """
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else ["file"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def as_json_lines(rows: list[dict[str, Any]]) -> str:
+    """Rows as one JSON object a line."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _task(stored: Stored) -> Task:
+    if stored.description.task is None:
+        raise ConfigError(f"{stored.folder} is pretrained, not fine-tuned: `d2v finetune` it first, or use `d2v probe`")
+    return stored.description.task
+
+
+def _prepare(settings: UseSettings, stored: Stored) -> torch.device:
+    device = pick_device(settings.device)
+    module = stored.module.to(device).eval()
+    adapter = module.get_submodule(f"encoder.adapters.{stored.description.modality}")
+    settings.data.match(adapter)
+    return device
+
+
+def _check_ending(out: str | None, *endings: str) -> None:
+    if out is not None and not out.endswith(endings):
+        raise ConfigError(f"out={out!r} must end in {' or '.join(endings)}")

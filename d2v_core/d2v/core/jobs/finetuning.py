@@ -1,0 +1,101 @@
+"""`d2v finetune` as one call."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from d2v.core.data import DataError
+from d2v.core.files import ConfigError, Description, open_model
+from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.models import encoder_of
+from d2v.core.jobs.running import run_training
+from d2v.core.recipes import FinetuneRecipe, read_recipe, without_path
+from d2v.core.train import Fitted, Freeze, Validation
+from d2v.core.train.gradients import world
+
+_logger = logging.getLogger(__name__)
+
+
+def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progress: bool = True) -> Fitted:
+    """Train a task on top of a pretrained model; what comes out lies in the run folder `out`.
+
+    Args:
+        recipe: name (`vision/small-finetune`), or path of a YAML file.
+        overrides: by dotted key, as on the command line; `model` and `data.path` have to be given.
+        progress: whether to show how far it is, on standard error.
+
+    Raises:
+        UnknownNameError: if there is no such recipe.
+        ConfigError: if a key is unknown, missing or of a wrong type, or the model does not fit the recipe.
+        FileNotFoundError: if there is no such model.
+        DataError: if the data cannot be used, or has no labels.
+        RunFolderError: if the run folder cannot be used.
+        Interrupted: at Ctrl-C or SIGTERM; what was finished is saved.
+    """
+    settings = read_recipe(recipe, overrides, FinetuneRecipe)
+    device = pick_device(settings.device)
+    stored = open_model(settings.model)
+    task = settings.task
+    if task.modality not in stored.description.model.adapters:
+        known = ", ".join(stored.description.model.adapters)
+        raise ConfigError(f"model={settings.model}: the task needs a model of {task.modality}, this one is of {known}")
+    classes = settings.data.classes()
+    if not classes:
+        raise DataError(f"data.path={settings.data.path!r} has no labels: images of a class lie in a folder of its own")
+    rank, world_size = world()
+    data = settings.data.build(
+        settings.data.splits().train,
+        batch_size=settings.train.batch_size,
+        seed=settings.seed,
+        rank=rank,
+        world_size=world_size,
+        training=True,
+        classes=classes,
+    )
+    encoder, config = encoder_of(stored, settings.weights, adapt=task.adapt, seed=settings.seed)
+    settings.data.match(encoder.adapter(task.modality))
+    torch.manual_seed(settings.seed)
+    model = task.build(encoder, dim=config.encoder.block.dim, classes=classes).to(device)
+    freeze = settings.freeze
+    return run_training(
+        settings,
+        description=Description(model=config, data=without_path(settings.data), task=task, classes=classes),
+        model=model,
+        data=data,
+        optimizer=settings.optim.build_for(model, encoder.blocks(task.modality)),
+        optim=settings.optim,
+        train=settings.train,
+        progress=progress,
+        validation=_validation(settings, model, classes, device),
+        freeze=Freeze(model, freeze.patterns, updates=freeze.updates) if freeze.updates else None,
+        tell=_logger.warning,
+    )
+
+
+def _validation(
+    settings: FinetuneRecipe, model: nn.Module, classes: tuple[str, ...], device: torch.device
+) -> Validation | None:
+    rule, task, splits = settings.validation, settings.task, settings.data.splits()
+    if not rule.every:
+        return None
+    split = rule.split or splits.choose or splits.test
+    if split is None:
+        _logger.warning("data.path=%r has no part that is held out: validation is left out", settings.data.path)
+        return None
+    held_out = settings.data.build(split, batch_size=settings.train.batch_size, classes=classes)
+
+    def measure() -> Mapping[str, float]:
+        batches = (batch.to(device) for batch in held_out)
+        found = task.evaluate(model, batches, classes=classes).metrics()
+        return {f"val_{name}": value for name, value in found.items()}
+
+    return Validation(
+        run=measure,
+        every=rule.every,
+        best=f"val_{rule.best or task.best}",
+        higher=task.higher if rule.best in (None, task.best) else rule.best != "loss",
+        patience=rule.patience,
+    )

@@ -1,0 +1,76 @@
+"""`d2v pretrain` as one call."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from d2v.core.durations import updates
+from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.running import run_training
+from d2v.core.model import Backbone
+from d2v.core.monitor import CollapseMonitor
+from d2v.core.recipes import PretrainRecipe, read_recipe
+from d2v.core.train import Fitted
+from d2v.core.train.gradients import world
+
+_logger = logging.getLogger(__name__)
+
+
+def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progress: bool = True) -> Fitted:
+    """Pretrain a model by a recipe; what comes out lies in the run folder `out`.
+
+    Args:
+        recipe: name (`vision/base`), or path of a YAML file.
+        overrides: by dotted key, as on the command line.
+        progress: whether to show how far it is, on standard error.
+
+    Raises:
+        UnknownNameError: if there is no such recipe.
+        ConfigError: if a key is unknown, missing or of a wrong type.
+        DataError: if the data cannot be used.
+        RunFolderError: if the run folder cannot be used.
+        Interrupted: at Ctrl-C or SIGTERM; what was finished is saved.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     settings = {"data.path": "digits", "out": f"{folder}/run", "train.max_steps": 2, "device": "cpu"}
+    ...     pretrain("vision/small", settings, progress=False).step
+    2
+    """
+    settings = read_recipe(recipe, overrides, PretrainRecipe)
+    device = pick_device(settings.device)
+    rank, world_size = world()
+    data = settings.data.build(
+        settings.data.splits().train,
+        batch_size=settings.train.batch_size,
+        seed=settings.seed,
+        rank=rank,
+        world_size=world_size,
+        training=True,
+    )
+    torch.manual_seed(settings.seed)
+    model = settings.model_config().build()
+    assert isinstance(model.student, Backbone)
+    settings.data.match(model.student.adapter(settings.modality))
+    model.to(device)
+    warmup = updates(settings.monitor.warmup, settings.train.max_steps)
+    monitor = CollapseMonitor(
+        min_target_var=settings.monitor.min_target_var,
+        min_pred_var=settings.monitor.min_pred_var,
+        warmup=warmup,
+        stop=settings.monitor.stop,
+    )
+    return run_training(
+        settings,
+        description=settings.description(),
+        model=model,
+        data=data,
+        optimizer=settings.optim.build(model),
+        optim=settings.optim,
+        train=settings.train,
+        progress=progress,
+        monitor=monitor,
+        tell=_logger.warning,
+    )

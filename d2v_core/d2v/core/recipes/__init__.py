@@ -1,0 +1,36 @@
+"""Recipes: YAML files that fill configuration classes, dotted overrides, and errors that name the key."""
+
+from d2v.core.recipes.overrides import parse_overrides
+from d2v.core.recipes.printing import as_yaml
+from d2v.core.recipes.recipe import FinetuneRecipe, PretrainRecipe, without_path
+from d2v.core.recipes.sections import (
+    FinetuneOptimConfig,
+    FreezeConfig,
+    MonitorConfig,
+    OptimConfig,
+    ScheduleConfig,
+    TrainConfig,
+    ValidationConfig,
+)
+from d2v.core.recipes.shelf import read_recipe, recipe_names, recipe_text, recipe_values, resolved_text, settle
+
+__all__ = [
+    "FinetuneOptimConfig",
+    "FinetuneRecipe",
+    "FreezeConfig",
+    "MonitorConfig",
+    "OptimConfig",
+    "PretrainRecipe",
+    "ScheduleConfig",
+    "TrainConfig",
+    "ValidationConfig",
+    "as_yaml",
+    "parse_overrides",
+    "read_recipe",
+    "recipe_names",
+    "recipe_text",
+    "recipe_values",
+    "resolved_text",
+    "settle",
+    "without_path",
+]

@@ -1,0 +1,125 @@
+"""The keys of a configuration class: dotted names, values and what they mean.
+
+What a key means stands in the docstrings of the classes, once; this reads them for printed recipes and for the check
+of overrides.
+"""
+
+import types
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, Union, get_args, get_origin
+
+import attrs
+from attrs import frozen
+
+from d2v.core.files import to_plain
+from d2v.core.files.structure import kinds
+
+REQUIRED = object()
+"""In place of a value that a user has to give."""
+
+
+@frozen
+class Key:
+    """One line of a configuration.
+
+    Args:
+        name: dotted.
+        value: plain; `REQUIRED` = not given yet.
+        comment: what it means, one sentence.
+        section: whether keys lie below it; it has no value of its own then.
+    """
+
+    name: str
+    value: Any
+    comment: str = ""
+    section: bool = False
+
+
+def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator[Key]:
+    """All keys of a configuration class, in order, with given values or defaults.
+
+    Args:
+        config: a class with fields, or a type with several kinds.
+        values: plain, possibly incomplete.
+        below: dotted name of the section that this is.
+
+    >>> from d2v.core import EMASchedule
+    >>> for key in keys(EMASchedule, {"anneal": 100}): print(key.name, key.value is REQUIRED or key.value)
+    start True
+    end None
+    anneal 100
+    total None
+    first 1
+    """
+    dot = f"{below}." if below else ""
+    table = kinds(config)
+    if table is not None:
+        kind = values.get("kind", REQUIRED)
+        yield Key(f"{dot}kind", kind, "one of " + ", ".join(sorted(table)))
+        if not isinstance(kind, str) or kind not in table:
+            return
+        config = table[kind]
+    comments = descriptions(config)
+    for one in attrs.fields(attrs.resolve_types(config)):
+        value = values.get(one.name, REQUIRED)
+        if value is REQUIRED:
+            value = _default(one)
+        yield from _key(one.type, f"{dot}{one.name}", value, comments.get(one.name, ""))
+
+
+def _key(kind: Any, name: str, value: Any, comment: str) -> Iterator[Key]:
+    nested = _nested(kind)
+    if nested is None or not isinstance(value, Mapping):
+        if value is REQUIRED and nested is not None and not _by_name(kind):
+            value = {}  # a section that is not there yet still shows what it needs
+        else:
+            yield Key(name, value, comment)
+            return
+    yield Key(name, None, comment, section=True)
+    if not _by_name(kind):
+        yield from keys(nested, value, below=name)
+        return
+    for inner, item in value.items():
+        yield Key(f"{name}.{inner}", None, section=True)
+        yield from keys(nested, item, below=f"{name}.{inner}")
+
+
+def _nested(kind: Any) -> Any:
+    """The class whose fields lie below a field of this type, if there is one."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return next((found for part in get_args(kind) if (found := _nested(part)) is not None), None)
+    if _by_name(kind):
+        return _nested(get_args(kind)[1])
+    return kind if kinds(kind) is not None or (isinstance(kind, type) and attrs.has(kind)) else None
+
+
+def _by_name(kind: Any) -> bool:
+    return get_origin(kind) is Mapping
+
+
+def _default(field: "attrs.Attribute[Any]") -> Any:
+    if field.default is attrs.NOTHING:
+        return REQUIRED
+    default: Any = field.default
+    return to_plain(default.factory() if isinstance(default, attrs.Factory) else default)  # type: ignore[arg-type]  # attrs types Factory as a function
+
+
+@cache
+def descriptions(config: type) -> Mapping[str, str]:
+    """The first sentence about each field.
+
+    It is read from the docstrings of the class, of those that it extends, and of what it makes (`described_by`).
+
+    >>> from d2v.core.model import BlockConfig
+    >>> descriptions(BlockConfig)["num_heads"]
+    'h, divides d'
+    """
+    from docstring_parser import parse
+
+    found: dict[str, str] = {}
+    for source in (*config.__mro__[:-1], *getattr(config, "described_by", ())):
+        for parameter in parse(source.__doc__ or "").params:
+            text = " ".join((parameter.description or "").split())
+            found.setdefault(parameter.arg_name, text.split(". ")[0].rstrip("."))
+    return found

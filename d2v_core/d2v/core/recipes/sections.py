@@ -1,0 +1,220 @@
+"""Sections that recipes share: optimiser, schedule, length of the run, validation.
+
+They hold plain values and turn them into the pieces of `d2v.core.train`; neither side knows the other's files.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Protocol
+
+from attrs import field, frozen, validators
+from torch import nn
+from torch.optim import Optimizer
+
+from d2v.core.files.structure import add_role
+from d2v.core.train import (
+    CosineSchedule,
+    LayerDecay,
+    PolynomialSchedule,
+    PublishedAdamW,
+    Schedule,
+    TriStageSchedule,
+    parameter_groups,
+)
+from d2v.core.train.precision import Precision
+
+
+class ScheduleConfig(Protocol):
+    """How the learning rate changes, but for its peak and the length of the run, which stand elsewhere."""
+
+    def build(self, lr: float, total: int) -> Schedule:
+        """The schedule for a peak rate and a number of updates."""
+        ...
+
+
+@frozen(kw_only=True)
+class CosineConfig:
+    """`CosineSchedule`; see there."""
+
+    described_by: ClassVar[tuple[type, ...]] = (CosineSchedule,)
+
+    warmup: int | float = 0
+    min_lr: float = 0.0
+    warmup_start: float | None = None
+
+    def build(self, lr: float, total: int) -> CosineSchedule:
+        """The schedule for a peak rate and a number of updates."""
+        return CosineSchedule(lr, total=total, warmup=self.warmup, min_lr=self.min_lr, warmup_start=self.warmup_start)
+
+
+@frozen(kw_only=True)
+class TriStageConfig:
+    """`TriStageSchedule`; see there."""
+
+    described_by: ClassVar[tuple[type, ...]] = (TriStageSchedule,)
+
+    warmup: int | float
+    hold: int | float
+    decay: int | float
+    init_scale: float = 0.01
+    final_scale: float = 0.01
+
+    def build(self, lr: float, total: int) -> TriStageSchedule:
+        """The schedule for a peak rate and a number of updates."""
+        return TriStageSchedule(
+            lr,
+            total=total,
+            warmup=self.warmup,
+            hold=self.hold,
+            decay=self.decay,
+            init_scale=self.init_scale,
+            final_scale=self.final_scale,
+        )
+
+
+@frozen(kw_only=True)
+class PolynomialConfig:
+    """`PolynomialSchedule`; see there."""
+
+    described_by: ClassVar[tuple[type, ...]] = (PolynomialSchedule,)
+
+    warmup: int | float = 0
+    end_lr: float = 0.0
+    power: float = 1.0
+
+    def build(self, lr: float, total: int) -> PolynomialSchedule:
+        """The schedule for a peak rate and a number of updates."""
+        return PolynomialSchedule(lr, total=total, warmup=self.warmup, end_lr=self.end_lr, power=self.power)
+
+
+add_role(ScheduleConfig, {"cosine": CosineConfig, "tri-stage": TriStageConfig, "polynomial": PolynomialConfig})
+
+
+@frozen(kw_only=True)
+class OptimConfig:
+    """The published Adam and its rates; see `PublishedAdamW` and `parameter_groups`.
+
+    Args:
+        lr: peak rate.
+        schedule: of the rate.
+        betas: decay of both averages.
+        eps: on the uncorrected root, as published.
+        weight_decay: of the parameters that decay.
+        decay: which do: "matrices", or "all" as in the published runs.
+        no_decay: patterns of more parameters that do not.
+        clip: largest norm of all gradients together; 0 = any.
+    """
+
+    lr: float = field(validator=validators.ge(0))
+    schedule: ScheduleConfig = field(factory=CosineConfig)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = field(default=1e-8, validator=validators.gt(0))
+    weight_decay: float = field(default=0.05, validator=validators.ge(0))
+    decay: Literal["matrices", "all"] = "matrices"
+    no_decay: tuple[str, ...] = ()
+    clip: float = field(default=0.0, validator=validators.ge(0))
+
+    def build(self, model: nn.Module) -> Optimizer:
+        """The optimiser of a model."""
+        return self._adam(model, None)
+
+    def build_schedule(self, total: int) -> Schedule:
+        """The schedule for a number of updates.
+
+        Raises:
+            ValueError: if it does not fit them.
+        """
+        try:
+            return self.schedule.build(self.lr, total)
+        except ValueError as error:
+            raise ValueError(f"optim.schedule does not fit train.max_steps={total}: {error}") from error
+
+    def _adam(self, model: nn.Module, layer_decay: LayerDecay | None) -> Optimizer:
+        groups = parameter_groups(
+            model, weight_decay=self.weight_decay, decay=self.decay, no_decay=self.no_decay, layer_decay=layer_decay
+        )
+        return PublishedAdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps)
+
+
+@frozen(kw_only=True)
+class FinetuneOptimConfig(OptimConfig):
+    """The same with rates that fall towards the input.
+
+    Args:
+        layer_decay: factor on the rate from block to block; 1 = the same for all. See `LayerDecay`.
+    """
+
+    layer_decay: float = field(default=1.0, validator=[validators.gt(0), validators.le(1)])
+
+    def build_for(self, model: nn.Module, blocks: Sequence[nn.Module]) -> Optimizer:
+        """The optimiser of a model whose encoder runs these blocks, in order."""
+        return self._adam(model, LayerDecay(self.layer_decay, blocks=blocks) if self.layer_decay < 1 else None)
+
+
+@frozen(kw_only=True)
+class TrainConfig:
+    """How long, in what portions, and what is kept.
+
+    Args:
+        max_steps: updates of the run.
+        batch_size: samples in a batch of one process.
+        accumulate: batches in an update of one process.
+        precision: of the forward pass: fp32, bf16 or fp16 (with the published loss scaling).
+        checkpoint_every: updates between checkpoints.
+        keep: newest checkpoints that are kept.
+        log_every: updates between lines of metrics.
+    """
+
+    max_steps: int = field(validator=validators.ge(1))
+    batch_size: int = field(validator=validators.ge(1))
+    accumulate: int = field(default=1, validator=validators.ge(1))
+    precision: Precision = "fp32"
+    checkpoint_every: int = field(default=1000, validator=validators.ge(1))
+    keep: int = field(default=2, validator=validators.ge(1))
+    log_every: int = field(default=50, validator=validators.ge(1))
+
+
+@frozen(kw_only=True)
+class ValidationConfig:
+    """Looking at held-out data while training.
+
+    Args:
+        every: updates between two looks; 0 = never.
+        split: part of the data; None = the one to choose settings by, else the one for figures.
+        best: metric whose best checkpoint becomes the run's model; None = the task's own.
+        patience: looks without a better one after which the run ends; None = it goes on.
+    """
+
+    every: int = field(default=0, validator=validators.ge(0))
+    split: str | None = None
+    best: str | None = None
+    patience: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+
+
+@frozen(kw_only=True)
+class FreezeConfig:
+    """Parts that do not train at first; see `Freeze`.
+
+    Args:
+        updates: for so many updates; 0 = nothing is frozen.
+        patterns: of parameters or modules; the encoder is `encoder`.
+    """
+
+    updates: int = field(default=0, validator=validators.ge(0))
+    patterns: tuple[str, ...] = ("encoder",)
+
+
+@frozen(kw_only=True)
+class MonitorConfig:
+    """When a run stops because nothing is learned any more; see `CollapseMonitor`.
+
+    Args:
+        min_target_var: stop after 5,000 updates if the targets' spread is below; 0 = off.
+        min_pred_var: the same for the predictions.
+        warmup: updates before the library's own rules hold.
+        stop: whether those rules stop the run; false = they warn.
+    """
+
+    min_target_var: float = field(default=0.0, validator=validators.ge(0))
+    min_pred_var: float = field(default=0.0, validator=validators.ge(0))
+    warmup: int | float = 0.1
+    stop: bool = True

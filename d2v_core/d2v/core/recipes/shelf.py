@@ -1,0 +1,114 @@
+"""Where recipes are found: YAML files inside the portions, and files of the user's own."""
+
+import logging
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from d2v.core.files import ConfigError, from_plain, to_plain
+from d2v.core.recipes.overrides import merged, plain_keys
+from d2v.core.recipes.printing import as_yaml
+from d2v.core.recipes.recipe import FinetuneRecipe, PretrainRecipe, Run
+from d2v.core.recipes.yaml_text import read_yaml
+from d2v.core.registry import UnknownNameError, modalities
+from d2v.core.suggestions import nearest
+
+_logger = logging.getLogger(__name__)
+_Run = TypeVar("_Run", bound=Run)
+_ENDING = ".yaml"
+
+
+def recipe_names() -> list[str]:
+    """All recipes that are installed, `<modality>/<name>`, sorted.
+
+    >>> "vision/base" in recipe_names()
+    True
+    """
+    return sorted(f"{modality}/{name}" for modality in modalities.names() for name in _shelf(modality))
+
+
+def recipe_text(name: str) -> str:
+    """The YAML of a recipe, by its name or the path of a file that ends in .yaml.
+
+    Raises:
+        UnknownNameError: if there is none; with the nearest.
+        ConfigError: if the file cannot be read.
+    """
+    if name.endswith((_ENDING, ".yml")):
+        try:
+            return Path(name).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"recipe {name} cannot be read: {error}") from error
+    modality, _, own = name.partition("/")
+    shelf = _shelf(modality) if modality in modalities.names() else {}
+    if own not in shelf:
+        known = recipe_names()
+        raise UnknownNameError(f"unknown recipe {name!r} (known: {', '.join(known)}){nearest(name, known)}")
+    return shelf[own]
+
+
+def recipe_values(name: str, overrides: Mapping[str, Any] | None = None) -> tuple[type[Run], dict[str, Any]]:
+    """The class of a recipe, and its plain values with overrides put in; what has to be given may still be missing.
+
+    Raises:
+        UnknownNameError: if there is no such recipe.
+        ConfigError: if a key does not exist.
+    """
+    values = read_yaml(recipe_text(name), name=name)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name} is not a recipe: it is no mapping of keys")
+    kind: type[Run] = FinetuneRecipe if "task" in values else PretrainRecipe
+    settled = settle(kind, values, overrides or {})
+    kind.complete(settled)
+    return kind, settled
+
+
+def read_recipe(name: str, overrides: Mapping[str, Any] | None, kind: type[_Run]) -> _Run:
+    """A recipe with overrides.
+
+    Args:
+        name: of the recipe, or path of a YAML file.
+        overrides: by dotted key.
+        kind: class that it must be of.
+
+    Raises:
+        UnknownNameError: if there is no such recipe.
+        ConfigError: if it is for another command, or naming every key that is unknown, missing or wrong.
+    """
+    found, values = recipe_values(name, overrides)
+    if found is not kind:
+        raise ConfigError(f"{name} is a recipe for `d2v {found.command}`, not for `d2v {kind.command}`")
+    return from_plain(values, kind)
+
+
+def settle(kind: type, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values of a configuration class with overrides put in; a `+` before a key is accepted with a hint."""
+    plain, hints = plain_keys(overrides)
+    for hint in hints:
+        _logger.warning("%s", hint)
+    return merged(kind, values, plain)
+
+
+def resolved_text(config: Any) -> str:
+    """A configuration as the text of `config.yaml`, which is a recipe again.
+
+    What may differ when a run goes on is left out: where it lies, on which device, and that it goes on.
+    """
+    values = {key: value for key, value in to_plain(config).items() if key not in ("out", "resume", "device")}
+    lines = as_yaml(type(config), values, comments=False).splitlines(keepends=True)
+    return "".join(line for line in lines if line.split(":")[0] not in ("out", "resume", "device"))
+
+
+def _shelf(modality: str) -> dict[str, str]:
+    """Texts of a modality's recipes by name; none if its record cannot be loaded."""
+    if modality in modalities.broken():
+        return {}
+    package = modalities.load(modality).recipes
+    if package is None:
+        return {}
+    return {
+        path.name.removesuffix(_ENDING): path.read_text()
+        for path in files(package).iterdir()
+        if path.name.endswith(_ENDING)
+    }

@@ -6,7 +6,7 @@ import pytest
 
 from d2v.core.files import ConfigError
 from d2v.core.recipes import PretrainRecipe, as_yaml, read_recipe, recipe_names, recipe_values, resolved_text
-from d2v.core.recipes.keys import keys
+from d2v.core.recipes.schema import keys
 
 GIVEN = {"data.path": "digits", "out": "run"}
 PRETRAIN = [name for name in recipe_names() if recipe_values(name)[0] is PretrainRecipe]

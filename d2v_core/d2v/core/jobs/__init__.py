@@ -1,7 +1,9 @@
 """What the commands do, one Python call each, with the same keys."""
 
 from d2v.core.jobs.evaluation import evaluate, predict
+from d2v.core.jobs.extraction import extract
 from d2v.core.jobs.finetuning import finetune
 from d2v.core.jobs.pretraining import pretrain
+from d2v.core.jobs.probing import probe
 
-__all__ = ["evaluate", "finetune", "predict", "pretrain"]
+__all__ = ["evaluate", "extract", "finetune", "predict", "pretrain", "probe"]

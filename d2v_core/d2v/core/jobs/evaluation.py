@@ -57,7 +57,7 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluati
         DataError: if the data cannot be used, has no labels, or other classes than the model.
     """
     settings, stored = settings_of(UseSettings, overrides)
-    _check_ending(settings.out, ".json")
+    check_ending(settings.out, ".json")
     task = _task(stored)
     splits = settings.data.splits()
     split = settings.split or splits.test or splits.choose or splits.train
@@ -86,7 +86,7 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
         DataError: if the data cannot be used.
     """
     settings, stored = settings_of(UseSettings, overrides)
-    _check_ending(settings.out, ".csv", ".jsonl")
+    check_ending(settings.out, ".csv", ".jsonl")
     task = _task(stored)
     loader = settings.data.build(settings.split, batch_size=settings.batch_size)
     device = _prepare(settings, stored)
@@ -135,6 +135,11 @@ def _prepare(settings: UseSettings, stored: Stored) -> torch.device:
     return device
 
 
-def _check_ending(out: str | None, *endings: str) -> None:
+def check_ending(out: str | None, *endings: str) -> None:
+    """Refuse a name whose ending does not say what to write.
+
+    Raises:
+        ConfigError: that names the endings.
+    """
     if out is not None and not out.endswith(endings):
         raise ConfigError(f"out={out!r} must end in {' or '.join(endings)}")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from d2v.core.files import ConfigError
-from d2v.core.recipes.keys import keys
+from d2v.core.recipes.schema import keys
 from d2v.core.recipes.yaml_text import read_yaml
 from d2v.core.suggestions import nearest
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from d2v.core.recipes.keys import REQUIRED, keys
+from d2v.core.recipes.schema import REQUIRED, keys
 from d2v.core.recipes.yaml_text import yaml_scalar
 
 _COLUMN = 44

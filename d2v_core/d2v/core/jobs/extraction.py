@@ -1,0 +1,110 @@
+"""`d2v extract` as one call: features of files, for other people's programs."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from attrs import field, frozen, validators
+from safetensors.torch import save
+
+from d2v.core.data import DataConfig
+from d2v.core.files import ConfigError
+from d2v.core.files.folder import write_bytes, write_text
+from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.evaluation import check_ending
+from d2v.core.jobs.models import encoder_of, settings_of
+from d2v.core.jobs.running import shown
+from d2v.core.probe import collect_features
+from d2v.core.recipes.recipe import Weights
+
+
+@frozen(kw_only=True)
+class ExtractSettings:
+    """Settings of `extract`.
+
+    Args:
+        model: a run or a model folder.
+        weights: which of its weights: student or teacher, or random = the same network untrained.
+        data: samples; what is not given is as in training.
+        split: part of the data; null = all files of a folder.
+        layers: blocks (from 0, or negative from the end) whose mean output is read; [] = all.
+        reading: mean of the tokens, grid = means of its quarters, class = class token, patches = every token.
+        batch_size: samples in a batch.
+        precision: of the encoder: fp32 or bf16.
+        device: auto = cuda, mps or cpu, the first that there is.
+        out: file to write, .safetensors or .npy; the names of the samples go to a .txt of the same name.
+    """
+
+    model: str
+    weights: Weights = "student"
+    data: DataConfig
+    split: str | None = None
+    layers: tuple[int, ...] = ()
+    reading: Literal["mean", "grid", "class", "patches"] = "mean"
+    batch_size: int = field(default=64, validator=validators.ge(1))
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: str = "auto"
+    out: str
+
+
+@frozen(kw_only=True)
+class Extracted:
+    """What `extract` has written.
+
+    Args:
+        out: the file with `features`.
+        names: the file with one sample's name a line, in the same order.
+        shape: of the features: `n d`, `n (4 d)` or `n t d`.
+    """
+
+    out: Path
+    names: Path
+    shape: tuple[int, ...]
+
+
+def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted:
+    """Write the features of samples to a file.
+
+    `.safetensors` holds `features`, `labels` where there are any, and `padding` of patches of unequal lengths; `.npy`
+    the features alone. All of them are held in memory until they are written.
+
+    Args:
+        overrides: by dotted key, as on the command line (see `ExtractSettings`); `model`, `data.path` and `out` have to
+            be given.
+        progress: whether to show how far it is, on standard error.
+
+    Raises:
+        ConfigError: if a key is unknown, missing or of a wrong type.
+        FileNotFoundError: if there is no such model.
+        DataError: if the data cannot be used, or does not fit the model.
+        ValueError: if a layer or reading does not exist in the model.
+    """
+    settings, stored = settings_of(ExtractSettings, overrides)
+    check_ending(settings.out, ".safetensors", ".npy")
+    encoder, _ = encoder_of(stored, settings.weights)
+    settings.data.match(encoder.adapter(stored.description.modality))
+    encoder.to(pick_device(settings.device))
+    loader = settings.data.build(settings.split, batch_size=settings.batch_size)
+    found = collect_features(
+        encoder,
+        shown(loader, progress),
+        readings=[settings.reading],
+        layers={"chosen": settings.layers or None},
+        precision=settings.precision,
+    )
+    features = found.values["chosen"][settings.reading]
+    out = Path(settings.out)
+    if out.suffix == ".npy":
+        if found.padding is not None:
+            raise ConfigError("out: patches of unequal lengths need their padding beside them; use .safetensors")
+        stream = io.BytesIO()
+        np.save(stream, features.numpy())
+        write_bytes(out, stream.getvalue())
+    else:
+        tensors = {"features": features, "labels": found.labels, "padding": found.padding}
+        write_bytes(out, save({name: t.contiguous() for name, t in tensors.items() if t is not None}))
+    names = out.with_suffix(".txt")
+    write_text(names, "".join(f"{loader.name(id)}\n" for id in found.ids.tolist()))
+    return Extracted(out=out, names=names, shape=tuple(features.shape))

@@ -1,0 +1,256 @@
+"""`d2v probe` as one call: what frozen features are worth, with the simple baselines beside every figure."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from attrs import field, frozen, validators
+
+from d2v.core.data import DataConfig, DataError
+from d2v.core.files import Stored
+from d2v.core.files.folder import write_text
+from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.evaluation import check_ending
+from d2v.core.jobs.models import encoder_of, settings_of
+from d2v.core.jobs.running import shown
+from d2v.core.probe import Features, Labelled, collect_features, few_label_probe, hold_out, knn_accuracy, linear_probe
+from d2v.core.probe import raw_features as raw_features_of
+from d2v.core.recipes.recipe import Weights
+
+Probe = Literal["knn", "linear", "few"]
+
+
+@frozen(kw_only=True)
+class ProbeSettings:
+    """Settings of `probe`.
+
+    Args:
+        model: a run or a model folder.
+        weights: which of its weights: student, teacher, or random = the same network untrained.
+        data: labelled samples; what is not given is as in training.
+        train: part that probes learn from; null = the one for training.
+        choose: part that the strength of a linear probe is chosen on; null = the one for it, or a fifth of `train`.
+        test: part that figures are of; null = the one for them, or a fifth of `train`.
+        layers: blocks (from 0, or negative from the end) whose mean output is read; [] = all.
+        each: true = each of these layers alone as well.
+        readings: mean of the tokens, grid = means of its quarters, class = class token.
+        probes: knn = nearest neighbours, linear = all labels, few = linear with few labels.
+        labels: how many the few are.
+        draws: draws of the few labels.
+        neighbours: k.
+        baselines: whether the raw input and the untrained network are measured too.
+        seed: of the untrained network, of draws and of what is held out.
+        batch_size: samples in a batch.
+        precision: of the encoder: fp32 or bf16.
+        device: auto = cuda, mps or cpu, the first that there is.
+        out: .json file to write; null = none.
+    """
+
+    model: str
+    weights: Weights = "student"
+    data: DataConfig
+    train: str | None = None
+    choose: str | None = None
+    test: str | None = None
+    layers: tuple[int, ...] = ()
+    each: bool = False
+    readings: tuple[Literal["mean", "grid", "class"], ...] = field(
+        default=("mean", "grid"), validator=validators.min_len(1)
+    )
+    probes: tuple[Probe, ...] = field(default=("knn", "linear", "few"), validator=validators.min_len(1))
+    labels: int = field(default=100, validator=validators.ge(2))
+    draws: int = field(default=5, validator=validators.ge(1))
+    neighbours: int = field(default=10, validator=validators.ge(1))
+    baselines: bool = True
+    seed: int = field(default=0, validator=validators.ge(0))
+    batch_size: int = field(default=256, validator=validators.ge(1))
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: str = "auto"
+    out: str | None = None
+
+
+@frozen(kw_only=True)
+class Figure:
+    """One accuracy.
+
+    Args:
+        features: of what: input, random_init or pretrained.
+        layers: which were read; "-" for the input.
+        reading: how.
+        probe: knn, linear or few.
+        accuracy: percent; for few labels the mean over the draws.
+        spread: standard deviation over the draws; None where there is one draw only.
+    """
+
+    features: str
+    layers: str
+    reading: str
+    probe: str
+    accuracy: float
+    spread: float | None = None
+
+
+@frozen(kw_only=True)
+class ProbeReport:
+    """What `probe` found.
+
+    Args:
+        figures: all of them.
+        settings: that they were measured with.
+        num_train: samples that were learned from.
+        num_test: samples that the figures are of.
+    """
+
+    figures: tuple[Figure, ...]
+    settings: ProbeSettings
+    num_train: int
+    num_test: int
+
+    def table(self) -> str:
+        """The figures for a person: one line for each kind of features, one column for each probe."""
+        titles = {"knn": f"{self.settings.neighbours}-NN", "linear": "linear", "few": f"{self.settings.labels} labels"}
+        lines = [f"{'features':<14}{'layers':<10}{'reading':<9}" + "".join(f"{titles[p]:>14}" for p in self._probes())]
+        rows: dict[tuple[str, str, str], dict[str, Figure]] = {}
+        for one in self.figures:
+            rows.setdefault((one.features, one.layers, one.reading), {})[one.probe] = one
+        for (features, layers, reading), found in rows.items():
+            cells = "".join(f"{_cell(found[probe]):>14}" for probe in self._probes())
+            lines.append(f"{features:<14}{layers:<10}{reading:<9}{cells}")
+        told = f"accuracy in percent; {self.num_train} samples to learn from, {self.num_test} to test"
+        return "\n".join([*lines, told]) + "\n"
+
+    def to_plain(self) -> dict[str, Any]:
+        """The figures as plain values: features -> layers -> reading -> probe -> accuracy."""
+        plain: dict[str, Any] = {}
+        for one in self.figures:
+            place = plain.setdefault(one.features, {}).setdefault(one.layers, {}).setdefault(one.reading, {})
+            place[one.probe] = one.accuracy if one.spread is None else {"mean": one.accuracy, "spread": one.spread}
+        return plain
+
+    def _probes(self) -> tuple[Probe, ...]:
+        return self.settings.probes
+
+
+def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> ProbeReport:
+    """Accuracy of simple classifiers on frozen features.
+
+    Args:
+        overrides: by dotted key, as on the command line (see `ProbeSettings`); `model` and `data.path` have to be
+            given.
+        progress: whether to show how far it is, on standard error.
+
+    Raises:
+        ConfigError: if a key is unknown, missing or of a wrong type.
+        FileNotFoundError: if there is no such model.
+        DataError: if the data cannot be used or has no labels.
+        ValueError: if there is one class only, or a layer or reading that the model does not have.
+    """
+    settings, stored = settings_of(ProbeSettings, overrides)
+    check_ending(settings.out, ".json")
+    parts = _Parts(settings)
+    figures: list[Figure] = []
+    if settings.baselines:
+        raw = {name: raw_features_of(shown(part, progress)) for name, part in parts.loaders.items()}
+        if all(found is not None for found in raw.values()):
+            figures += parts.measure("input", {n: f for n, f in raw.items() if f is not None}, "input", "raw")
+    rows: list[Weights] = [settings.weights]
+    if settings.baselines and settings.weights != "random":
+        rows.insert(0, "random")
+    for weights in rows:
+        features = _features(settings, stored, weights, parts, progress)
+        label = "random_init" if weights == "random" else "pretrained"
+        for layers in next(iter(features.values())).values:
+            for reading in settings.readings:
+                figures += parts.measure(label, features, layers, reading)
+    report = ProbeReport(
+        figures=tuple(figures), settings=settings, num_train=parts.sizes["train"], num_test=parts.sizes["test"]
+    )
+    if settings.out is not None:
+        content = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
+        content |= {"seed": settings.seed, "figures": report.to_plain()}
+        write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
+    return report
+
+
+class _Parts:
+    """The parts of the data set, and the probes on their features."""
+
+    def __init__(self, settings: ProbeSettings) -> None:
+        self.settings = settings
+        self.sizes: dict[str, int] = {}
+        data, known = settings.data, settings.data.splits()
+        classes = data.classes()
+        if not classes:
+            raise DataError(
+                f"data.path={data.path!r} has no labels to probe with: each class needs a folder of its own"
+            )
+        names = {
+            "train": settings.train or known.train,
+            "choose": settings.choose or known.choose,
+            "test": settings.test or known.test,
+        }
+        self.loaders = {
+            part: data.build(split, batch_size=settings.batch_size, classes=classes)
+            for part, split in names.items()
+            if split is not None
+        }
+
+    def measure(self, label: str, features: Mapping[str, Features], layers: str, reading: str) -> list[Figure]:
+        """All probes of one reading of one choice of layers."""
+        settings = self.settings
+        sets: dict[str, Labelled] = {name: found.labelled(reading, layers) for name, found in features.items()}
+        train, choose, test = sets["train"], sets.get("choose"), sets.get("test")
+        if test is None:
+            train, test = hold_out(train, seed=settings.seed)
+        self.sizes = {"train": len(train.labels), "test": len(test.labels)}
+        found = []
+        for name in settings.probes:
+            spread = None
+            if name == "knn":
+                accuracy = knn_accuracy(train, test, k=settings.neighbours)
+            elif name == "linear":
+                accuracy = linear_probe(train, test, choice=choose, seed=settings.seed).accuracy
+            else:
+                result = few_label_probe(
+                    train, test, labels=settings.labels, draws=settings.draws, choice=choose, seed=settings.seed
+                )
+                accuracy, spread = result.mean, result.spread if settings.draws > 1 else None
+            shown_layers = "-" if label == "input" else layers
+            found.append(
+                Figure(
+                    features=label, layers=shown_layers, reading=reading, probe=name, accuracy=accuracy, spread=spread
+                )
+            )
+        return found
+
+
+def _features(
+    settings: ProbeSettings, stored: Stored, weights: Weights, parts: _Parts, progress: bool
+) -> dict[str, Features]:
+    encoder, _ = encoder_of(stored, weights, seed=settings.seed)
+    device = pick_device(settings.device)
+    settings.data.match(encoder.adapter(stored.description.modality))
+    encoder.to(device)
+    chosen: dict[str, tuple[int, ...] | None] = {}
+    if settings.each:
+        alone = settings.layers or tuple(range(len(encoder.encoder.blocks)))
+        chosen = {str(layer): (layer,) for layer in alone}
+    if not settings.layers:
+        chosen["all"] = None
+    else:
+        chosen[",".join(map(str, settings.layers))] = settings.layers
+    return {
+        name: collect_features(
+            encoder,
+            shown(loader, progress),
+            readings=settings.readings,
+            layers=chosen,
+            precision=settings.precision,
+        )
+        for name, loader in parts.loaders.items()
+    }
+
+
+def _cell(figure: Figure) -> str:
+    return f"{figure.accuracy:.1f}" + ("" if figure.spread is None else f" +-{figure.spread:.1f}")

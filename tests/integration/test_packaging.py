@@ -39,6 +39,7 @@ FORBIDDEN = {
     "files": BELOW,
     "foreign": {*BELOW, "files", "registry"},
     "data": {*BELOW, "files", "registry"},
+    "probe": {"train", "cli"},
     "train": {"cli"},
     "cli": set(),
     "durations": PIECE,

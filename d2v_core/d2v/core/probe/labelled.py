@@ -7,6 +7,8 @@ import torch
 from attrs import Attribute, field, frozen
 from torch import Tensor
 
+from d2v.core.masks import Draw
+
 
 @frozen(kw_only=True, eq=False)
 class Labelled:
@@ -56,7 +58,7 @@ class Labelled:
         Raises:
             ValueError: if they are fewer than two.
         """
-        classes = self.labels.long().unique()
+        classes: Tensor = torch.unique(self.labels.long())  # type: ignore[no-untyped-call]
         if len(classes) < 2:
             raise ValueError(
                 f"a probe needs at least two classes, but every training label is {int(classes[0])} "
@@ -107,3 +109,15 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
     75.0
     """
     return 100 * (predicted == labels).double().mean().item()
+
+
+def ranks(samples: Labelled, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Places of the samples in a drawn order within their class, and the sizes of their classes, both Long `n`."""
+    labels = samples.labels.cpu()
+    _, target, count = torch.unique(labels, return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    order = draw.bits(1, 1, stream=0)[:, 0].argsort(stable=True)
+    order = order[target[order].argsort(stable=True)]
+    start = count.cumsum(0) - count
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order)) - start[target[order]]
+    return rank.to(samples.labels.device), count[target].to(samples.labels.device)

@@ -11,12 +11,13 @@ from attrs import frozen
 from torch import Tensor
 
 from d2v.core.masks import Draw
-from d2v.core.probe.labelled import Labelled, Standardisation, accuracy
+from d2v.core.probe.labelled import Labelled, Standardisation, accuracy, ranks
 
 STRENGTHS = tuple(10.0**-power for power in range(7))
 """The strengths that are tried: 1 down to 1e-6."""
 FIXED_STRENGTH = 1e-2
 """The strength where there are too few samples to choose one."""
+_MAX_ITER = 1000
 _HOLD_OUT = 5  # one in so many samples of a class
 _PURPOSE = 201  # the end for which samples are held out
 
@@ -58,13 +59,65 @@ class LinearResult:
     chosen_among: Mapping[float, float]
 
 
+def linear_probe(
+    train: Labelled,
+    test: Labelled,
+    *,
+    choice: Labelled | None = None,
+    strengths: Iterable[float] = STRENGTHS,
+    seed: int = 0,
+) -> LinearResult:
+    """Accuracy of the best linear classifier of frozen features, see `fit_linear`.
+
+    Of all strengths, from the strongest on and each from the one before, the one with the highest accuracy on the
+    choice set is taken; of equal ones the strongest. Its classifier is tried on the test set. Without a choice set a
+    fifth of the training set is held out for it: of each class the fifth of its samples, rounded down, drawn by the
+    seed; afterwards the whole training set is fitted. Were fewer samples held out than there are classes, nothing is
+    held out, and the strength is `FIXED_STRENGTH`, 1e-2.
+
+    Args:
+        train: samples of at least two classes.
+        test: read once, at the end.
+        choice: samples that are neither of the training nor of the test set.
+        strengths: to choose among, each at least 0.
+        seed: of what is held out.
+
+    Raises:
+        ValueError: if there are fewer than two classes, no strengths, a negative one, or widths differ.
+
+    >>> x = torch.arange(20.0)[:, None]
+    >>> train, test = (Labelled(features=x + shift, labels=(x[:, 0] > 9).long()) for shift in (0.0, 0.1))
+    >>> linear_probe(train, test).accuracy
+    100.0
+    """
+    tried = sorted(set(strengths), reverse=True)
+    if not tried:
+        raise ValueError("there are no strengths to choose among")
+    fitted, judged = train, choice
+    if judged is None:
+        held = _held_out(train, seed)
+        if held is None:
+            return _result(fit_linear(train, strength=FIXED_STRENGTH), test, FIXED_STRENGTH, {})
+        fitted, judged = train.take(~held), train.take(held)
+    best, last = None, None
+    found: dict[float, float] = {}
+    for strength in tried:
+        last = fit_linear(fitted, strength=strength, start=last)
+        found[strength] = accuracy(last.predict(judged.features), judged.labels)
+        if best is None or found[strength] > found[best[0]]:
+            best = strength, last
+    assert best is not None
+    strength, classifier = best
+    if choice is None:
+        classifier = fit_linear(train, strength=strength)
+    return _result(classifier, test, strength, found)
+
+
 def fit_linear(
     train: Labelled,
     *,
     strength: float,
     start: LinearClassifier | None = None,
-    max_iter: int = 1000,
-    dtype: torch.dtype = torch.float64,
 ) -> LinearClassifier:
     """Minimise mean cross-entropy + strength * |W|^2 over W and b, on standardised features.
 
@@ -75,8 +128,6 @@ def fit_linear(
         train: n samples of at least two classes.
         strength: of the penalty, at least 0.
         start: classifier of the same training set to start from.
-        max_iter: bound on the iterations.
-        dtype: of the computation.
 
     Returns:
         The classifier.
@@ -91,23 +142,37 @@ def fit_linear(
     if not strength >= 0:
         raise ValueError(f"strength={strength} must be at least 0")
     classes = train.classes()
-    features = train.features.to(dtype)
+    features = train.features.double()
     standardise = Standardisation.of(features) if start is None else start.standardise
     x, y = standardise(features), torch.searchsorted(classes, train.labels.long())
     if start is None:
         weight, bias = x.new_zeros(x.shape[1], len(classes)), x.new_zeros(len(classes))
     else:
         weight, bias = start.weight.detach().clone(), start.bias.detach().clone()
-    _minimise(x, y, weight.requires_grad_(), bias.requires_grad_(), strength, max_iter)
+    _minimise(x, y, weight.requires_grad_(), bias.requires_grad_(), strength)
     return LinearClassifier(standardise=standardise, weight=weight.detach(), bias=bias.detach(), classes=classes)
 
 
+def _result(
+    classifier: LinearClassifier, test: Labelled, strength: float, found: Mapping[float, float]
+) -> LinearResult:
+    percent = accuracy(classifier.predict(test.features), test.labels)
+    return LinearResult(accuracy=percent, strength=strength, chosen_among=found)
+
+
+def _held_out(train: Labelled, seed: int) -> Tensor | None:
+    """Bool `n`, a stratified fifth of the samples; None if that is too few."""
+    rank, count = ranks(train, Draw(seed=seed, update=0, ids=torch.arange(len(train.labels)), purpose=_PURPOSE))
+    held = rank < count // _HOLD_OUT
+    return held if int(held.sum()) >= len(train.classes()) else None
+
+
 @torch.enable_grad()
-def _minimise(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, strength: float, max_iter: int) -> None:
+def _minimise(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, strength: float) -> None:
     optimizer = torch.optim.LBFGS(
         [weight, bias],
-        max_iter=max_iter,
-        max_eval=2 * max_iter,
+        max_iter=_MAX_ITER,
+        max_eval=2 * _MAX_ITER,
         tolerance_grad=1e-6,
         tolerance_change=1e-10,
         history_size=20,
@@ -120,4 +185,4 @@ def _minimise(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, strength: floa
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimizer.step(objective)
+    optimizer.step(objective)  # type: ignore[no-untyped-call]

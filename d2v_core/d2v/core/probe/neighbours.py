@@ -40,7 +40,7 @@ def knn_predictions(train: Labelled, features: Tensor, *, k: int = 10) -> Tensor
     standardise = Standardisation.of(train.features)
     known, asked = standardise(train.features), standardise(features)
     target = torch.searchsorted(classes, train.labels.long())
-    parts = [_vote(known, target, part, k, len(classes)) for part in asked.split(max(1, _DISTANCES // n))]
+    parts = [_vote(known, target, part, k, len(classes)) for part in torch.split(asked, max(1, _DISTANCES // n))]
     return classes[torch.cat(parts)]
 
 

@@ -89,7 +89,7 @@ def _block_means(patches: Tensor, valid: Tensor, grid: tuple[int, ...]) -> Tenso
     if len(grid) == 1:
         members = _segments(valid, n)
     else:
-        valid = valid.unflatten(1, grid)
+        valid = valid.reshape(-1, *grid)
         rows, columns = _segments(valid.any(2), n), _segments(valid.any(1), n)
         members = (rows[:, :, None, :, None] & columns[:, None, :, None, :]).flatten(1, 2)
         members = (members & valid[:, None]).flatten(2)

@@ -62,14 +62,17 @@ def raw_features(batches: Iterable[Batch]) -> Features | None:
     torch.Size([2, 48])
     """
     parts: list[Features] = []
+    first, width = 0, None
     for batch in batches:
-        fixed = batch.padding is None or not batch.padding.any()
-        if not fixed or not batch.source.is_floating_point():
+        padded = batch.padding is not None and bool(batch.padding.any())
+        if padded or not batch.source.is_floating_point():
             return None
-        part = described(batch, sum(len(one.ids) for one in parts))
-        parts.append(evolve(part, values={"input": {"raw": batch.source.detach().flatten(1).float().cpu()}}))
-        if parts[-1].values["input"]["raw"].shape[1] != parts[0].values["input"]["raw"].shape[1]:
+        x = batch.source.detach().flatten(1).float().cpu()
+        width = x.shape[1] if width is None else width
+        if x.shape[1] != width:
             return None
+        parts.append(evolve(described(batch, first), values={"input": {"raw": x}}))
+        first += batch.size
     return joined(parts)
 
 

@@ -58,7 +58,7 @@ class Labelled:
         Raises:
             ValueError: if they are fewer than two.
         """
-        classes: Tensor = torch.unique(self.labels.long())  # type: ignore[no-untyped-call]
+        classes: Tensor = torch.unique(self.labels.long())
         if len(classes) < 2:
             raise ValueError(
                 f"a probe needs at least two classes, but every training label is {int(classes[0])} "
@@ -108,13 +108,13 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
     >>> accuracy(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 3, 5]))
     75.0
     """
-    return 100 * (predicted == labels).double().mean().item()
+    return 100 * int((predicted == labels).sum()) / len(labels)
 
 
 def ranks(samples: Labelled, draw: Draw) -> tuple[Tensor, Tensor]:
     """Places of the samples in a drawn order within their class, and the sizes of their classes, both Long `n`."""
     labels = samples.labels.cpu()
-    _, target, count = torch.unique(labels, return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    _, target, count = torch.unique(labels, return_inverse=True, return_counts=True)
     order = draw.bits(1, 1, stream=0)[:, 0].argsort(stable=True)
     order = order[target[order].argsort(stable=True)]
     start = count.cumsum(0) - count

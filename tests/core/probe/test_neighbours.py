@@ -22,10 +22,7 @@ def by_hand(train, features, k):
     stds = [math.sqrt(sum((p[j] - means[j]) ** 2 for p in points) / n) for j in range(d)]
     predicted = []
     for q in asked:
-        distances = [
-            math.sqrt(sum(((p[j] - q[j]) / stds[j]) ** 2 for j in range(d)))
-            for p in points
-        ]
+        distances = [math.sqrt(sum(((p[j] - q[j]) / stds[j]) ** 2 for j in range(d))) for p in points]
         votes, total = defaultdict(int), defaultdict(float)
         for i in sorted(range(n), key=distances.__getitem__)[:k]:
             votes[int(train.labels[i])] += 1

@@ -168,6 +168,15 @@ def test_bf16_is_near_and_is_read_in_float32():
         assert 0 < error < 0.1 * fine[reading].abs().max()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_layers_of_any_precision_are_averaged_in_float32(dtype):
+    batch = toy_batch(2, 4, width=5)
+    batch = attrs.evolve(batch, source=batch.source.to(dtype))
+    mean = collect_features(Doubler(), [batch], layers={"two": [0, 1]}, depth=2).values["two"]["mean"]
+    assert mean.dtype == torch.float32
+    torch.testing.assert_close(mean, batch.source.float().mean(1) * 1.5)
+
+
 def test_labels_that_are_not_one_number_a_sample_are_left_out():
     for labels in (torch.zeros(3, 5).long(), torch.rand(3)):
         assert collect_features(backbone(), [toy_batch(labels=labels)]).labels is None

@@ -124,14 +124,17 @@ def test_the_choice_set_decides_not_the_test_set():
 
 
 def spied(monkeypatch):
-    """Records (training set, strength) of every fit."""
+    """Records (training set, strength) of every fit, and where it starts."""
     from d2v.core.probe import linear
 
-    fits = []
+    fits, made = [], []
 
     def fit(train, *, strength, start=None):
+        first = not fits or fits[-1][0] is not train
+        assert start is (None if first else made[-1]), "each strength starts where the one before ended"
         fits.append((train, strength))
-        return fit_linear(train, strength=strength, start=start)
+        made.append(fit_linear(train, strength=strength, start=start))
+        return made[-1]
 
     monkeypatch.setattr(linear, "fit_linear", fit)
     return fits

@@ -81,7 +81,7 @@ def test_every_dimension_counts_alike_and_a_constant_one_not_at_all():
     labels = torch.arange(60) % 2
     telling = labels[:, None] + 0.1 * torch.randn(60, 1, generator=generator)
     loud = 1000 * torch.randn(60, 1, generator=generator)
-    constant = torch.full((60, 1), 0.1)  # its mean is not 0.1 exactly
+    constant = torch.full((60, 1), 0.1)
     train = Labelled(features=torch.cat([telling, loud, constant], 1), labels=labels)
     same = knn_predictions(train, train.features, k=5)
     assert (same == labels).float().mean() > 0.9

@@ -87,9 +87,7 @@ class Standardisation:
     def of(cls, train: Tensor) -> "Standardisation":
         """The numbers of a training set, float `n d`."""
         variance, mean = torch.var_mean(train, 0, correction=0)
-        # The variance of a constant is not always 0: its mean is rounded.
-        varies = (train.amax(0) > train.amin(0)) & (variance > 0)
-        return cls(mean=mean, scale=torch.where(varies, variance.rsqrt(), 0))
+        return cls(mean=mean, scale=torch.where(variance > 0, variance.rsqrt(), 0))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Standardise `n d`.

@@ -167,7 +167,6 @@ def _held_out(train: Labelled, seed: int) -> Tensor | None:
     return held if int(held.sum()) >= len(train.classes()) else None
 
 
-@torch.enable_grad()
 def _minimise(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, strength: float) -> None:
     optimizer = torch.optim.LBFGS(
         [weight, bias],

@@ -151,7 +151,7 @@ def _mean_of(results: Mapping[int, Tensor], layers: Sequence[int]) -> Tensor:
             raise ValueError(f"the encoder did not hand layer {layer} to its sink")
     total = results[layers[0]].float()
     for layer in layers[1:]:
-        total = total + results[layer]
+        total = total + results[layer].float()
     return total / len(layers)
 
 

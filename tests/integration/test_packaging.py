@@ -42,7 +42,7 @@ FORBIDDEN = {
     "data": {*BELOW, "files", "registry"},
     "task": {*BELOW, "files", "registry"},
     "train": ABOVE,
-    "probe": BELOW,
+    "probes": BELOW,
     "recipes": {"jobs", "cli"},
     "jobs": {"cli"},
     "cli": set(),

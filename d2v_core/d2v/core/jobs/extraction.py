@@ -16,7 +16,7 @@ from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.models import encoder_of, settings_of
 from d2v.core.jobs.running import shown
-from d2v.core.probe import collect_features
+from d2v.core.probes import collect_features
 from d2v.core.recipes.recipe import Weights
 
 

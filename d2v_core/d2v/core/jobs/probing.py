@@ -14,8 +14,8 @@ from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.models import encoder_of, settings_of
 from d2v.core.jobs.running import shown
-from d2v.core.probe import Features, Labelled, collect_features, few_label_probe, hold_out, knn_accuracy, linear_probe
-from d2v.core.probe import raw_features as raw_features_of
+from d2v.core.probes import Features, Labelled, collect_features, few_label_probe, hold_out, knn_accuracy, linear_probe
+from d2v.core.probes import raw_features as raw_features_of
 from d2v.core.recipes.recipe import Weights
 
 Probe = Literal["knn", "linear", "few"]

@@ -52,9 +52,7 @@ class ImageClassification:
         )
         encoder = attrs.evolve(config.encoder, block=block, dropout=0.0, layer_drop=0.0, drop_path=shared)
         if context is not None:
-            adapter = attrs.evolve(
-                adapter, context=attrs.evolve(context, dropout=0.0, layer_drop=0.0, drop_path=first)
-            )
+            adapter = attrs.evolve(adapter, context=attrs.evolve(context, dropout=0.0, layer_drop=0.0, drop_path=first))
         return attrs.evolve(config, encoder=encoder, adapters={**config.adapters, self.modality: adapter})
 
     def build(self, encoder: Backbone, *, dim: int, classes: tuple[str, ...]) -> ImageClassifier:

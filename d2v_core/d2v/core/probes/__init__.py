@@ -1,0 +1,30 @@
+"""Probes: what frozen features are worth, by nearest neighbours and linear classifiers, and the features themselves."""
+
+from d2v.core.probes.encoding import collect_features, encode_layers
+from d2v.core.probes.features import Features, raw_features
+from d2v.core.probes.few_labels import FewLabelResult, draw_labels, few_label_probe
+from d2v.core.probes.labelled import Labelled, hold_out
+from d2v.core.probes.linear import STRENGTHS, LinearClassifier, LinearResult, fit_linear, linear_probe
+from d2v.core.probes.neighbours import knn_accuracy, knn_predictions
+from d2v.core.probes.readings import READINGS, read_layer
+
+__all__ = [
+    "READINGS",
+    "STRENGTHS",
+    "Features",
+    "FewLabelResult",
+    "Labelled",
+    "LinearClassifier",
+    "LinearResult",
+    "collect_features",
+    "draw_labels",
+    "encode_layers",
+    "few_label_probe",
+    "fit_linear",
+    "hold_out",
+    "knn_accuracy",
+    "knn_predictions",
+    "linear_probe",
+    "raw_features",
+    "read_layer",
+]

@@ -1,0 +1,198 @@
+"""Features of a data set from any encoder, in one pass over the data.
+
+It reads layers as a data2vec teacher does, by a sink; of an encoder it knows only `Encodes`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
+
+import torch
+from attrs import evolve
+from torch import Tensor, nn
+
+from d2v.core.model import Backbone, Batch, Encodes
+from d2v.core.nn import LayerFeatures
+from d2v.core.probes.features import Features, described, joined
+from d2v.core.probes.readings import check_reading, read_layer
+from d2v.core.suggestions import nearest
+
+Layers = Sequence[int] | None
+Precision = Literal["fp32", "bf16"]
+ALL: Mapping[str, Layers] = {"all": None}
+"""The mean of all blocks of the shared encoder, under the name "all"."""
+
+
+def encode_layers(
+    encoder: Encodes,
+    batches: Iterable[Batch],
+    *,
+    readings: Sequence[str] = ("mean",),
+    layers: Mapping[str, Layers] = ALL,
+    depth: int | None = None,
+    device: torch.device | str | None = None,
+    precision: Precision = "fp32",
+) -> Iterator[Features]:
+    """Features batch by batch, for sets too large to hold; `collect_features` holds them all.
+
+    The encoder runs in evaluation mode, without gradient and without masks, up to the last wanted layer. Between
+    batches it is in the mode in which it was. Readings are of block outputs, before any norm behind the last one.
+
+    Args:
+        encoder: a `Backbone` or anything else that encodes.
+        batches: of any size; only `Backbone` itself says what else they need.
+        readings: see `read_layer`.
+        layers: name to the layers (from 0; negative ones from the end) whose mean is read; None = all.
+        depth: blocks of the encoder; None = those of the backbone.
+        device: where the encoder is and batches go; None = where its first parameter is.
+        precision: of the encoder; readings are float32.
+
+    Returns:
+        An iterator over the features of each batch.
+
+    Raises:
+        ValueError: at once if a reading, layer or precision does not exist or the depth is not known; while iterating
+            if a reading does not fit the encoder.
+
+    >>> from d2v.core.model import Local, ModalityAdapter
+    >>> from d2v.core.nn import TransformerBlock, TransformerEncoder
+    >>> class Front(nn.Module):
+    ...     def forward(self, batch):
+    ...         return Local(x=batch.source, padding=None, grid=(batch.source.shape[1],))
+    >>> encoder = TransformerEncoder([TransformerBlock(8, num_heads=2) for _ in range(3)])
+    >>> backbone = Backbone({"toy": ModalityAdapter(Front())}, encoder)
+    >>> for features in encode_layers(backbone, [Batch(source=torch.randn(2, 5, 8))], layers={"last": [-1]}):
+    ...     print(features.values["last"]["mean"].shape)
+    torch.Size([2, 8])
+    """
+    for reading in readings:
+        check_reading(reading)
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f"precision={precision!r} must be 'fp32' or 'bf16'{nearest(precision, ['fp32', 'bf16'])}")
+    depth = _depth(encoder) if depth is None else depth
+    chosen = {name: _resolved(name, some, depth) for name, some in layers.items()}
+    device = _device(encoder) if device is None else torch.device(device)
+    return _encode(encoder, batches, readings, chosen, device, precision)
+
+
+def collect_features(
+    encoder: Encodes,
+    batches: Iterable[Batch],
+    *,
+    readings: Sequence[str] = ("mean",),
+    layers: Mapping[str, Layers] = ALL,
+    depth: int | None = None,
+    device: torch.device | str | None = None,
+    precision: Precision = "fp32",
+) -> Features:
+    """Features of all batches together; arguments as for `encode_layers`.
+
+    "patches" of sequences are padded with 0 to the longest.
+
+    Raises:
+        ValueError: as `encode_layers`; and if there is no batch, some have labels and others not, or patches of
+            different 2-d grids are to be put together.
+
+    >>> from d2v.core.model import Local, ModalityAdapter
+    >>> from d2v.core.nn import TransformerBlock, TransformerEncoder
+    >>> class Front(nn.Module):
+    ...     def forward(self, batch):
+    ...         return Local(x=batch.source, padding=None, grid=(batch.source.shape[1],))
+    >>> encoder = TransformerEncoder([TransformerBlock(8, num_heads=2) for _ in range(3)])
+    >>> backbone = Backbone({"toy": ModalityAdapter(Front())}, encoder)
+    >>> batches = [Batch(source=torch.randn(2, 5, 8), labels=torch.tensor([0, 1])) for _ in range(3)]
+    >>> features = collect_features(backbone, batches, readings=["mean", "grid"], layers={"all": None, "0": [0]})
+    >>> features.values["0"]["grid"].shape
+    torch.Size([6, 32])
+    >>> features.labelled("mean").labels
+    tensor([0, 1, 0, 1, 0, 1])
+    """
+    parts = encode_layers(
+        encoder, batches, readings=readings, layers=layers, depth=depth, device=device, precision=precision
+    )
+    return joined(list(parts))
+
+
+def _encode(
+    encoder: Encodes,
+    batches: Iterable[Batch],
+    readings: Sequence[str],
+    chosen: Mapping[str, tuple[int, ...]],
+    device: torch.device,
+    precision: Precision,
+) -> Iterator[Features]:
+    wanted = {layer for layers in chosen.values() for layer in layers}
+    first = 0
+    for batch in batches:
+        sink = LayerFeatures(wanted, kind="block", output=False)
+        with torch.no_grad():
+            with _evaluating(encoder), _autocast(precision, device):
+                encoded = encoder.encode(batch.to(device), sink=sink)
+            values: dict[str, dict[str, Tensor]] = {}
+            for name, layers in chosen.items():
+                result = _mean_of(sink.results, layers)
+                values[name] = {
+                    reading: read_layer(
+                        result, reading, num_extra=encoded.num_extra, grid=encoded.grid, padding=encoded.padding
+                    ).cpu()
+                    for reading in readings
+                }
+        patches = "patches" in readings
+        padding = encoded.padding[:, encoded.num_extra :].cpu() if patches and encoded.padding is not None else None
+        yield evolve(
+            described(batch, first), values=values, padding=padding, grid=tuple(encoded.grid) if patches else None
+        )
+        first += batch.size
+
+
+def _mean_of(results: Mapping[int, Tensor], layers: Sequence[int]) -> Tensor:
+    for layer in layers:
+        if layer not in results:
+            raise ValueError(f"the encoder did not hand layer {layer} to its sink")
+    total = results[layers[0]].float()
+    for layer in layers[1:]:
+        total = total + results[layer].float()
+    return total / len(layers)
+
+
+def _depth(encoder: Encodes) -> int:
+    if isinstance(encoder, Backbone):
+        return len(encoder.encoder.blocks)
+    raise ValueError(f"how many layers a {type(encoder).__name__} has is not known; give depth")
+
+
+def _resolved(name: str, layers: Layers, depth: int) -> tuple[int, ...]:
+    if depth < 1:
+        raise ValueError(f"depth={depth}: the encoder has no blocks to read")
+    chosen = tuple(range(depth) if layers is None else layers)
+    for layer in chosen:
+        if not -depth <= layer < depth:
+            raise ValueError(
+                f"layer {layer} does not exist: the encoder has layers 0 to {depth - 1}, or -{depth} to -1 from the end"
+            )
+    chosen = tuple(layer % depth for layer in chosen)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"layers {name!r} must be different ones, at least one, not {list(chosen)}")
+    return chosen
+
+
+def _device(encoder: Encodes) -> torch.device:
+    parameter = next(encoder.parameters(), None) if isinstance(encoder, nn.Module) else None
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def _evaluating(encoder: Encodes) -> Iterator[None]:
+    """Evaluation mode for a while; then every part has its own mode back, as frozen ones may differ from the rest."""
+    modes = {part: part.training for part in encoder.modules()} if isinstance(encoder, nn.Module) else {}
+    try:
+        if isinstance(encoder, nn.Module):
+            encoder.eval()
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training

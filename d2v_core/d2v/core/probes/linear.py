@@ -1,0 +1,184 @@
+"""Linear probe: multinomial logistic regression on frozen features, its strength chosen on samples it did not see.
+
+It knows nothing of encoders, and has no learning rate: the objective is convex and solved to its minimum.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.nn.functional as F
+from attrs import frozen
+from torch import Tensor
+
+from d2v.core.probes.labelled import Labelled, Standardisation, a_fifth, accuracy
+
+STRENGTHS = tuple(10.0**-power for power in range(7))
+"""The strengths that are tried: 1 down to 1e-6."""
+FIXED_STRENGTH = 1e-2
+"""The strength where there are too few samples to choose one."""
+_MAX_ITER = 1000
+_PURPOSE = 201  # the end for which samples are held out
+
+
+@frozen(kw_only=True, eq=False)
+class LinearClassifier:
+    """Class c with the largest w_c x + b_c of standardised features x.
+
+    Args:
+        standardise: with the training set's numbers.
+        weight: float `d c`.
+        bias: float `c`.
+        classes: Long `c`, the labels of the columns.
+    """
+
+    standardise: Standardisation
+    weight: Tensor
+    bias: Tensor
+    classes: Tensor
+
+    def predict(self, features: Tensor) -> Tensor:
+        """Labels Long `n` of features `n d`."""
+        x = self.standardise(features.to(self.weight.dtype))
+        return self.classes[(x @ self.weight + self.bias).argmax(1)]
+
+
+@frozen(kw_only=True)
+class LinearResult:
+    """What a linear probe found.
+
+    Args:
+        accuracy: percent of the test set.
+        strength: the one that was used.
+        chosen_among: strength to percent of the choice set, in the order tried; empty if there was no choice.
+    """
+
+    accuracy: float
+    strength: float
+    chosen_among: Mapping[float, float]
+
+
+def linear_probe(
+    train: Labelled,
+    test: Labelled,
+    *,
+    choice: Labelled | None = None,
+    strengths: Iterable[float] = STRENGTHS,
+    seed: int = 0,
+) -> LinearResult:
+    """Accuracy of the best linear classifier of frozen features, see `fit_linear`.
+
+    Of all strengths, from the strongest on and each from the one before, the one with the highest accuracy on the
+    choice set is taken; of equal ones the strongest. Its classifier is tried on the test set. Without a choice set a
+    fifth of the training set is held out for it: of each class the fifth of its samples, rounded down, drawn by the
+    seed; afterwards the whole training set is fitted. Were fewer samples held out than there are classes, nothing is
+    held out, and the strength is `FIXED_STRENGTH`, 1e-2.
+
+    Args:
+        train: samples of at least two classes.
+        test: read once, at the end.
+        choice: samples that are neither of the training nor of the test set.
+        strengths: to choose among, each at least 0.
+        seed: of what is held out.
+
+    Raises:
+        ValueError: if there are fewer than two classes, no strengths, a negative one, or widths differ.
+
+    >>> x = torch.arange(20.0)[:, None]
+    >>> train, test = (Labelled(features=x + shift, labels=(x[:, 0] > 9).long()) for shift in (0.0, 0.1))
+    >>> linear_probe(train, test).accuracy
+    100.0
+    """
+    tried = sorted(set(strengths), reverse=True)
+    if not tried:
+        raise ValueError("there are no strengths to choose among")
+    fitted, judged = train, choice
+    if judged is None:
+        held = _held_out(train, seed)
+        if held is None:
+            return _result(fit_linear(train, strength=FIXED_STRENGTH), test, FIXED_STRENGTH, {})
+        fitted, judged = train.take(~held), train.take(held)
+    best, last = None, None
+    found: dict[float, float] = {}
+    for strength in tried:
+        last = fit_linear(fitted, strength=strength, start=last)
+        found[strength] = accuracy(last.predict(judged.features), judged.labels)
+        if best is None or found[strength] > found[best[0]]:
+            best = strength, last
+    assert best is not None
+    strength, classifier = best
+    if choice is None:
+        classifier = fit_linear(train, strength=strength)
+    return _result(classifier, test, strength, found)
+
+
+def fit_linear(
+    train: Labelled,
+    *,
+    strength: float,
+    start: LinearClassifier | None = None,
+) -> LinearClassifier:
+    """Minimise mean cross-entropy + strength * |W|^2 over W and b, on standardised features.
+
+    The bias is not penalised. Full-batch L-BFGS from zero, or from another solution for the same set: the same sets
+    give the same weights.
+
+    Args:
+        train: n samples of at least two classes.
+        strength: of the penalty, at least 0.
+        start: classifier of the same training set to start from.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        ValueError: if the strength is negative or there are fewer than two classes.
+
+    >>> train = Labelled(features=torch.tensor([[0.0], [1.0], [5.0], [6.0]]), labels=torch.tensor([3, 3, 7, 7]))
+    >>> fit_linear(train, strength=0.1).predict(torch.tensor([[0.4], [5.2]]))
+    tensor([3, 7])
+    """
+    if not strength >= 0:
+        raise ValueError(f"strength={strength} must be at least 0")
+    classes = train.classes()
+    features = train.features.double()
+    standardise = Standardisation.of(features) if start is None else start.standardise
+    x, y = standardise(features), torch.searchsorted(classes, train.labels.long())
+    if start is None:
+        weight, bias = x.new_zeros(x.shape[1], len(classes)), x.new_zeros(len(classes))
+    else:
+        weight, bias = start.weight.detach().clone(), start.bias.detach().clone()
+    _minimise(x, y, weight.requires_grad_(), bias.requires_grad_(), strength)
+    return LinearClassifier(standardise=standardise, weight=weight.detach(), bias=bias.detach(), classes=classes)
+
+
+def _result(
+    classifier: LinearClassifier, test: Labelled, strength: float, found: Mapping[float, float]
+) -> LinearResult:
+    percent = accuracy(classifier.predict(test.features), test.labels)
+    return LinearResult(accuracy=percent, strength=strength, chosen_among=found)
+
+
+def _held_out(train: Labelled, seed: int) -> Tensor | None:
+    """Bool `n`, a stratified fifth of the samples; None if that is too few."""
+    held = a_fifth(train, seed=seed, purpose=_PURPOSE)
+    return held if int(held.sum()) >= len(train.classes()) else None
+
+
+def _minimise(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, strength: float) -> None:
+    optimizer = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=_MAX_ITER,
+        max_eval=2 * _MAX_ITER,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-10,
+        history_size=20,
+        line_search_fn="strong_wolfe",
+    )
+
+    def objective() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(torch.addmm(bias, x, weight), y) + strength * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(objective)  # type: ignore[no-untyped-call]

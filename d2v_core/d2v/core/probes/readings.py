@@ -1,0 +1,119 @@
+"""How a layer result becomes features: one vector a sample, or one a patch.
+
+A reading takes the tokens of one layer, or the mean of several, and knows neither the encoder nor what the features are
+for.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from d2v.core.suggestions import nearest
+
+_NUM_BLOCKS = {1: 4, 2: 2}  # along each axis, by the number of axes: four blocks in both cases
+
+
+def read_layer(
+    result: Tensor, reading: str, *, num_extra: int, grid: tuple[int, ...], padding: Tensor | None = None
+) -> Tensor:
+    """Features of one layer result.
+
+    - "mean": mean of the valid patches or frames, `b d`.
+    - "grid": means of 2 x 2 blocks of a 2-d grid, of 4 segments of a 1-d one, `b (4 d)`, blocks in row-major order.
+      Block i of n over a length is [floor(i length / n), ceil((i + 1) length / n)), as in adaptive average pooling.
+      With padding, the length is that of the valid part and invalid positions do not count.
+    - "class": the class token, which is the last of the extra tokens (the class-token loss trains it), `b d`.
+    - "patches": every patch or frame, `b t d`, padded ones 0.
+
+    A sample without a valid position reads 0.
+
+    Args:
+        result: `b (e+t) d`.
+        reading: one of `READINGS`.
+        num_extra: e, extra tokens in front.
+        grid: (t,) or (h, w), the layout of the positions.
+        padding: Bool `b (e+t)`, True = padding, or None.
+
+    Returns:
+        Features in at least float32.
+
+    Raises:
+        ValueError: if the reading is unknown, the grid does not fit, or there is no class token to read.
+
+    >>> result = torch.arange(2 * 5.0).view(1, 5, 2)
+    >>> read_layer(result, "mean", num_extra=1, grid=(2, 2))
+    tensor([[5., 6.]])
+    >>> read_layer(result, "class", num_extra=1, grid=(2, 2))
+    tensor([[0., 1.]])
+    >>> read_layer(result, "grid", num_extra=1, grid=(2, 2)).shape
+    torch.Size([1, 8])
+    """
+    check_reading(reading)
+    positions = result.shape[1] - num_extra
+    if len(grid) not in _NUM_BLOCKS or positions != torch.Size(grid).numel():
+        raise ValueError(f"grid={grid} must have 1 or 2 axes and {positions} positions")
+    if result.dtype in (torch.float16, torch.bfloat16):
+        result = result.float()
+    if reading == "class":
+        if num_extra == 0:
+            raise ValueError("the encoder has no extra tokens, so there is no class token to read")
+        return result[:, num_extra - 1]
+    patches = result[:, num_extra:]
+    if padding is None:
+        valid = torch.ones(patches.shape[:2], dtype=torch.bool, device=result.device)
+    else:
+        valid = ~padding[:, num_extra:]
+        # Not a product with 0: what stands at padded positions may be NaN.
+        patches = patches.masked_fill(~valid[..., None], 0)
+    return _READ[reading](patches, valid, grid)
+
+
+def check_reading(reading: str) -> None:
+    """Refuse a reading that does not exist.
+
+    Raises:
+        ValueError: if it is not one of `READINGS`.
+    """
+    if reading not in READINGS:
+        known = ", ".join(READINGS)
+        raise ValueError(f"unknown reading {reading!r}; choose from {known}{nearest(reading, READINGS)}")
+
+
+def _mean(patches: Tensor, valid: Tensor, grid: tuple[int, ...]) -> Tensor:
+    return patches.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+
+
+def _block_means(patches: Tensor, valid: Tensor, grid: tuple[int, ...]) -> Tensor:
+    n = _NUM_BLOCKS[len(grid)]
+    if len(grid) == 1:
+        members = _segments(valid, n)
+    else:
+        valid = valid.reshape(-1, *grid)
+        rows, columns = _segments(valid.any(2), n), _segments(valid.any(1), n)
+        members = (rows[:, :, None, :, None] & columns[:, None, :, None, :]).flatten(1, 2)
+        members = (members & valid[:, None]).flatten(2)
+    sums = members.to(patches.dtype) @ patches
+    return (sums / members.sum(2, keepdim=True).clamp(min=1)).flatten(1)
+
+
+def _segments(valid: Tensor, n: int) -> Tensor:
+    """Bool `b n t`: which of the valid positions `b t` belong to each of n segments."""
+    length = valid.sum(1)[:, None, None]
+    place = valid.cumsum(1)[:, None] - 1
+    i = torch.arange(n, device=valid.device)[:, None]
+    start, stop = i * length // n, -(-(i + 1) * length // n)
+    return (place >= start) & (place < stop) & valid[:, None]
+
+
+def _all(patches: Tensor, valid: Tensor, grid: tuple[int, ...]) -> Tensor:
+    return patches
+
+
+_READ: dict[str, Callable[[Tensor, Tensor, tuple[int, ...]], Tensor]] = {
+    "mean": _mean,
+    "grid": _block_means,
+    "patches": _all,
+}
+READINGS = ("mean", "grid", "class", "patches")
+"""Names of the readings, see `read_layer`."""

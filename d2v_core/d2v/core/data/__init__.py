@@ -3,16 +3,5 @@
 from d2v.core.data.broken import BrokenSampleError, DataError
 from d2v.core.data.loader import Loader, Samples
 from d2v.core.data.order import Plan, epoch_order, sample_seed
-from d2v.core.data.protocols import DataConfig, Splits
 
-__all__ = [
-    "BrokenSampleError",
-    "DataConfig",
-    "DataError",
-    "Loader",
-    "Plan",
-    "Samples",
-    "Splits",
-    "epoch_order",
-    "sample_seed",
-]
+__all__ = ["BrokenSampleError", "DataError", "Loader", "Plan", "Samples", "epoch_order", "sample_seed"]

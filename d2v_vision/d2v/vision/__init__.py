@@ -4,12 +4,16 @@ from d2v.core.registry import Modality
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.convert import converters
+from d2v.vision.data import ImageDataConfig
 from d2v.vision.patches import PatchEmbedding
 from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
+from d2v.vision.tasks.classification import ImageClassifier
 
 __all__ = [
     "ImageAdapter",
     "ImageAdapterConfig",
+    "ImageClassifier",
+    "ImageDataConfig",
     "LearnedPositions",
     "PatchEmbedding",
     "RelativeBias",

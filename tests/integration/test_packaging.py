@@ -44,6 +44,7 @@ FORBIDDEN = {
     "durations": PIECE,
     "moments": PIECE,
     "patterns": PIECE,
+    "scores": PIECE,
     "suggestions": PIECE,
 }
 

@@ -55,7 +55,8 @@ class ImageAdapter(ModalityAdapter):
             raise ValueError(f"{height}x{width} pixels are no multiple of the patch, {rows}x{columns}")
         if isinstance(self.bias, RelativeBias):
             raise ValueError(
-                f"its relative bias is learned for {old[0]}x{old[1]} pixels and allows no other size, not {height}x{width}"
+                f"its relative bias is learned for {old[0]}x{old[1]} pixels and allows no other size, "
+                f"not {height}x{width}"
             )
         if self.positions is not None:
             if not isinstance(self.positions, SinCosPositions):

@@ -67,10 +67,14 @@ class ImageDataConfig:
 
     path: str = field(validator=_must(bool, "a folder or the name of a set, not empty"))
     size: int = field(default=224, validator=_must(lambda size: size >= 1, "at least 1"))
-    channels: Literal[1, 3] = field(default=3, validator=_must(lambda channels: channels in (1, 3), "3 (RGB) or 1 (grey)"))
+    channels: Literal[1, 3] = field(
+        default=3, validator=_must(lambda channels: channels in (1, 3), "3 (RGB) or 1 (grey)")
+    )
     crop_area: tuple[float, float] | None = field(
         default=(0.2, 1.0),
-        validator=_must(lambda area: area is None or (_is_rising(area) and area[1] <= 1), "two rising shares in (0, 1]"),
+        validator=_must(
+            lambda area: area is None or (_is_rising(area) and area[1] <= 1), "two rising shares in (0, 1]"
+        ),
     )
     crop_ratio: tuple[float, float] = field(
         default=(3 / 4, 4 / 3), validator=_must(_is_rising, "two rising numbers above 0")

@@ -194,4 +194,6 @@ def _has_splits(parts: list[str]) -> bool:
 
 
 def _no_split(path: str, split: str, known: list[str]) -> DataError:
-    return DataError(f"data.path={path!r} has no split {split!r}; it has {', '.join(known[:10])}{nearest(split, known)}")
+    return DataError(
+        f"data.path={path!r} has no split {split!r}; it has {', '.join(known[:10])}{nearest(split, known)}"
+    )

@@ -155,7 +155,9 @@ def _opened(path: str, root: str, split: str, kind: type) -> Any:
     if "train" in arguments or "split" not in arguments:
         known = ["train", "test"] if "train" in arguments else ["train"]
         if split not in known:
-            raise DataError(f"data.path={path!r} has no split {split!r}; it has {', '.join(known)}{nearest(split, known)}")
+            raise DataError(
+                f"data.path={path!r} has no split {split!r}; it has {', '.join(known)}{nearest(split, known)}"
+            )
         options |= {"train": split == "train"} if "train" in arguments else {}
     else:
         options["split"] = split
@@ -165,8 +167,8 @@ def _opened(path: str, root: str, split: str, kind: type) -> Any:
     except Exception as error:  # every set looks for its files in its own way
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"data.path={path!r}, split {split!r}, cannot be opened: {reason} (d2v downloads nothing: getting the files "
-            f"is your step, for most sets with torchvision.datasets.{kind.__name__}(root={root!r}, download=True))"
+            f"data.path={path!r}, split {split!r}, cannot be opened: {reason} (d2v downloads nothing: getting the "
+            f"files is your step, for most sets with torchvision.datasets.{kind.__name__}(root={root!r}, download=True))"
         ) from error
     return opened
 

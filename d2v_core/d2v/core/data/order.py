@@ -58,7 +58,7 @@ def few_of_each(labels: Tensor, count: int, *, seed: int) -> Tensor:
     drawn = Draw(seed=seed, update=0, ids=torch.arange(len(labels)), purpose=_FEW).bits(1, 1, stream=0)
     order = drawn[:, 0].argsort(stable=True)
     kept = []
-    for label in labels[labels >= 0].unique().tolist():
+    for label in torch.unique(labels[labels >= 0]).tolist():
         own = order[labels[order] == label]
         if len(own) < count:
             raise ValueError(f"class {label} has {len(own)} samples, fewer than {count}")

@@ -168,7 +168,7 @@ def _opened(path: str, root: str, split: str, kind: type) -> Any:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"data.path={path!r}, split {split!r}, cannot be opened: {reason} (d2v downloads nothing: getting the "
-            f"files is your step, for most sets with torchvision.datasets.{kind.__name__}(root={root!r}, download=True))"
+            f"files is your step; most sets do it by torchvision.datasets.{kind.__name__}({root!r}, download=True))"
         ) from error
     return opened
 

@@ -49,6 +49,7 @@ FORBIDDEN = {
     "durations": PIECE,
     "moments": PIECE,
     "patterns": PIECE,
+    "scores": PIECE,
     "suggestions": PIECE,
 }
 

@@ -7,10 +7,14 @@ from d2v.vision.convert import converters
 from d2v.vision.data import ImageDataConfig
 from d2v.vision.patches import PatchEmbedding
 from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
+from d2v.vision.tasks.classification import ImageClassifier
+from d2v.vision.tasks.image_classification import ImageClassification
 
 __all__ = [
     "ImageAdapter",
     "ImageAdapterConfig",
+    "ImageClassification",
+    "ImageClassifier",
     "ImageDataConfig",
     "LearnedPositions",
     "PatchEmbedding",
@@ -28,4 +32,5 @@ modality = Modality(
     data=ImageDataConfig,
     recipes="d2v.vision.recipes",
     converters=converters,
+    tasks={"classification": ImageClassification},
 )

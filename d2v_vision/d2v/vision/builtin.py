@@ -9,7 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["digits", "fashion_mnist"]
+__all__ = ["DIGITS_CLASSES", "FASHION_MNIST_CLASSES", "digits", "fashion_mnist"]
+
+FASHION_MNIST_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+DIGITS_CLASSES = tuple("0123456789")
 
 _SPLITS = {"fashion_mnist": ("pretrain", "choose", "report"), "digits": ("train", "test")}
 

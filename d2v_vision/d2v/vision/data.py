@@ -1,122 +1,131 @@
-"""Images from folders and built-in sets as batches.
+"""Images as batches: augmentation, collating, and the numbers of classes.
 
-Reading and collating only: order, sharing out and broken files are `d2v.core.data`'s. Pillow and torchvision are
+What is read is `sources`'; order, sharing out and broken files are `d2v.core.data`'s. Pillow and torchvision are
 imported when they are needed, so that this module can be imported without the extra.
 """
 
-import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
-from attrs import frozen
+from attrs import Attribute, field, frozen
 from torch import Tensor
 
-from d2v.core.data import BrokenSampleError, DataError, Loader, sample_seed
-from d2v.core.model import Batch
+from d2v.core.data import DataError, Loader, Splits, few_of_each, sample_seed
+from d2v.core.model import Batch, ModalityAdapter
 from d2v.core.suggestions import nearest
-from d2v.vision import builtin
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from d2v.vision.adapter import ImageAdapter
+from d2v.vision.folder import ImageFolder
+from d2v.vision.sources import ImageSource, class_names, open_source, same_classes, splits_of
 
 __all__ = ["ImageDataConfig", "ImageFolder"]
 
-_EXTENSIONS = frozenset(["bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "ppm", "tif", "tiff", "webp"])
-_BUILTIN = {"fashion-mnist": builtin.fashion_mnist, "digits": builtin.digits}
-_TRAINING = ("train", "pretrain")
 # ImageNet's, and for grey pictures the mean over its channels.
 _MEAN_STD = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
+_Sample = tuple[Tensor, int | None, int]
 
 
-class ImageFolder:
-    """The image files below a folder, at any depth, in the order of their paths; ids are places in that order.
+def _must(holds: Callable[[Any], bool], what: str) -> Any:
+    def check(_: object, attribute: "Attribute[Any]", value: Any) -> None:
+        if not holds(value):
+            raise ValueError(f"{attribute.name}={value!r} must be {what}")
 
-    Hidden files and folders are left out.
-    Where no image lies in the folder itself, the names of its subfolders are the classes, in sorted order. Transparent
-    pixels lie on white, EXIF rotation is applied, 16 bits become 8, and of an animation the first frame is read.
+    return check
 
-    Args:
-        folder: where to look. Files with other endings than those of images are not looked at.
-        channels: 3 = RGB, 1 = grey.
 
-    Raises:
-        DataError: if the folder cannot be read or holds no images.
-    """
-
-    def __init__(self, folder: Path, *, channels: Literal[1, 3] = 3) -> None:
-        self.folder = folder
-        self.channels = channels
-        self.paths = _image_files(folder)
-        flat = any(os.sep not in path for path in self.paths)
-        self.classes: list[str] = [] if flat else _subfolders(folder)
-        self._numbers = {name: number for number, name in enumerate(self.classes)}
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, id: int) -> tuple["Image", int | None]:
-        """Picture and class; raises `BrokenSampleError` if the file is not a whole picture."""
-        path = self.folder / self.paths[id]
-        return _read(path, self.channels), self._numbers.get(Path(self.paths[id]).parts[0])
+def _is_rising(pair: tuple[float, float]) -> bool:
+    return len(pair) == 2 and 0 < pair[0] <= pair[1]
 
 
 @frozen(kw_only=True)
 class ImageDataConfig:
-    """Images of a folder or a built-in set; the defaults are the published preprocessing.
+    """Images of a folder or a set with a name; the defaults are the published preprocessing.
 
     Args:
-        path: a folder, with a subfolder for each split or without (then all of it is the split `train`), or the name of
-            a built-in set: `fashion-mnist` (splits pretrain, choose, report) or `digits` (train, test).
+        path: one of
+            a folder with a subfolder for each split: `train`, and `val` or `test` or both;
+            a folder without: all of it is the split `train`;
+            the name of a built-in set: `fashion-mnist` (splits pretrain, choose, report) or `digits` (train, test);
+            `torchvision:NAME:FOLDER`, a class of `torchvision.datasets` and where its files have been downloaded to.
         size: height and width in pixels of what the model sees.
         channels: 3 = RGB, 1 = grey.
         crop_area: share of the picture's area that a random crop covers; None = no random crop, as in evaluation.
         crop_ratio: range of width by height of a crop.
         flip: probability of a horizontal flip.
         resize: shorter side before the central crop of evaluation; None = size * 256 / 224.
+        per_class: train on so many pictures of each class, drawn by seed; None = on all. Their ids stay those of the
+            whole split.
         num_workers: reading processes.
 
+    Raises:
+        ValueError: if a value is out of its range.
+
     >>> loader = ImageDataConfig(path="digits", size=8, resize=8, channels=1, num_workers=0).build("test", batch_size=5)
-    >>> next(iter(loader)).source.shape
-    torch.Size([5, 1, 8, 8])
+    >>> next(iter(loader)).source.shape, loader.name(3), loader.classes[3]
+    (torch.Size([5, 1, 8, 8]), 'digits/test/3', '3')
     """
 
-    path: str
-    size: int = 224
-    channels: Literal[1, 3] = 3
-    crop_area: tuple[float, float] | None = (0.2, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    resize: int | None = None
-    num_workers: int = 4
+    path: str = field(validator=_must(bool, "a folder or the name of a set, not empty"))
+    size: int = field(default=224, validator=_must(lambda size: size >= 1, "at least 1"))
+    channels: Literal[1, 3] = field(
+        default=3, validator=_must(lambda channels: channels in (1, 3), "3 (RGB) or 1 (grey)")
+    )
+    crop_area: tuple[float, float] | None = field(
+        default=(0.2, 1.0),
+        validator=_must(
+            lambda area: area is None or (_is_rising(area) and area[1] <= 1), "two rising shares in (0, 1]"
+        ),
+    )
+    crop_ratio: tuple[float, float] = field(
+        default=(3 / 4, 4 / 3), validator=_must(_is_rising, "two rising numbers above 0")
+    )
+    flip: float = field(default=0.5, validator=_must(lambda flip: 0 <= flip <= 1, "from 0 to 1"))
+    resize: int | None = field(default=None)
+    per_class: int | None = field(default=None, validator=_must(lambda n: n is None or n >= 1, "at least 1"))
+    num_workers: int = field(default=4, validator=_must(lambda n: n >= 0, "at least 0"))
+
+    @resize.validator
+    def _check_resize(self, _: object, resize: int | None) -> None:
+        if resize is not None and resize < self.size:
+            raise ValueError(f"resize={resize} must be at least size={self.size}, which is cut out of it")
 
     def build(
         self,
-        split: str,
+        split: str | None,
         *,
         batch_size: int,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        training: bool | None = None,
-    ) -> Loader[tuple[Tensor, int | None]]:
+        training: bool = False,
+        classes: tuple[str, ...] | None = None,
+    ) -> Loader[Any]:
         """The batches of a split.
 
-        `training` = without end, shuffled and augmented; None = if the split is `train` or `pretrain`.
+        Args:
+            split: its name; None = all of a folder, or the test split of a set that has no folder.
+            batch_size: images in a batch of this rank.
+            seed: of the run.
+            rank: of this process.
+            world_size: processes that share the split.
+            training: without end, shuffled and augmented; else one pass in order, in the middle of the pictures.
+            classes: names by which a model numbers its classes; None = the data's own, in sorted order for folders.
 
         Raises:
             MissingExtraError: if torchvision or Pillow is not installed.
-            DataError: if the folder, the split or the built-in set is not there or holds no images.
-            ValueError: if a built-in set has no such split.
+            DataError: if the folder, the split, the set or a class is not there, there are no images, or a class has
+                fewer than `per_class`.
         """
-        from d2v.vision import modality
-
-        modality.require_extra()
-        training = split in _TRAINING if training is None else training
-        source = _open(self.path, split, self.channels)
+        _require_extra()
+        source = open_source(self.path, split, self.channels)
+        numbers = None
+        if classes is not None:
+            numbers = _numbers(self.path, source, classes)
+        elif split is not None:
+            same_classes(self.path, split, source.classes)
+        kept = self._few(source, seed) if training and self.per_class is not None else None
         return Loader(
-            _Images(source, self._transform(training)),
+            _Images(source, self._transform(training), kept=kept, numbers=numbers, classes=classes),
             _collate,
             batch_size=batch_size,
             seed=seed,
@@ -125,6 +134,55 @@ class ImageDataConfig:
             rank=rank,
             world_size=world_size,
         )
+
+    def splits(self) -> Splits:
+        """The parts of this data set.
+
+        A folder's `val` chooses only where there is a `test` to report on; alone it is what is reported on.
+
+        Raises:
+            DataError: if the folder or the set is not there.
+        """
+        return splits_of(self.path)
+
+    def classes(self) -> tuple[str, ...]:
+        """Class names of the training split in the order of their numbers; empty if it is unlabelled.
+
+        Raises:
+            MissingExtraError: if torchvision or Pillow is not installed.
+            DataError: if the folder, the training split or the set is not there.
+        """
+        _require_extra()
+        return class_names(self.path, self.splits().train, self.channels)
+
+    def match(self, adapter: ModalityAdapter) -> None:
+        """Make an adapter take images of this size.
+
+        Raises:
+            DataError: if it cannot, takes another number of channels, or no images at all.
+        """
+        if not isinstance(adapter, ImageAdapter):
+            raise DataError(f"data.path={self.path!r} gives images, but the model has a {type(adapter).__name__}")
+        if adapter.front.channels != self.channels:
+            raise DataError(
+                f"data.channels={self.channels}, but the model takes {adapter.front.channels}; "
+                f"set data.channels={adapter.front.channels}"
+            )
+        try:
+            adapter.resize((self.size, self.size))
+        except ValueError as error:
+            raise DataError(f"data.size={self.size} does not fit the model: {error}") from error
+
+    def _few(self, source: ImageSource, seed: int) -> Tensor:
+        assert self.per_class is not None
+        labels = [-1 if label is None else label for label in map(source.label, range(len(source)))]
+        if all(label < 0 for label in labels):
+            raise DataError(f"data.per_class={self.per_class} needs labels, and data.path={self.path!r} has none")
+        for number, name in enumerate(source.classes):
+            found = labels.count(number)
+            if found < self.per_class:
+                raise DataError(f"data.per_class={self.per_class}, but class {name!r} has {found} images only")
+        return few_of_each(torch.tensor(labels), self.per_class, seed=seed)
 
     def _transform(self, training: bool) -> Callable[[Any], Tensor]:
         from torchvision.transforms import v2  # type: ignore[import-untyped, unused-ignore]
@@ -142,121 +200,62 @@ class ImageDataConfig:
         return v2.Compose(steps)  # type: ignore[no-any-return, unused-ignore]
 
 
-class _Arrays:
-    def __init__(self, images: Tensor, labels: Tensor, channels: int) -> None:
-        self.images, self.labels, self.channels = images, labels, channels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, id: int) -> tuple["Image", int | None]:
-        from PIL import Image
-
-        return _in_channels(Image.fromarray(self.images[id, 0].numpy()), self.channels), int(self.labels[id])
-
-
 class _Images:
-    def __init__(self, source: "ImageFolder | _Arrays", transform: Callable[[Any], Tensor]) -> None:
+    """Samples of a source, or of those ids of it that are kept: picture, number of its class, id in the source."""
+
+    def __init__(
+        self,
+        source: ImageSource,
+        transform: Callable[[Any], Tensor],
+        *,
+        kept: Tensor | None,
+        numbers: list[int] | None,
+        classes: tuple[str, ...] | None,
+    ) -> None:
         self.source, self.transform = source, transform
+        self.kept, self.numbers = kept, numbers
+        self.classes = source.classes if classes is None else classes
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.source) if self.kept is None else len(self.kept)
 
-    def get(self, id: int, *, seed: int, epoch: int) -> tuple[Tensor, int | None]:
+    def name(self, id: int) -> str:
+        return self.source.name(id)
+
+    def get(self, id: int, *, seed: int, epoch: int) -> _Sample:
+        id = id if self.kept is None else int(self.kept[id])
         image, label = self.source[id]
+        if label is not None and self.numbers is not None:
+            label = self.numbers[label]
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would seed the accelerators as well, and those are not put back.
             torch.default_generator.manual_seed(sample_seed(seed=seed, epoch=epoch, id=id))
-            return self.transform(image), label
+            return self.transform(image), label, id
 
 
-def _collate(samples: list[tuple[Tensor, int | None]], ids: Tensor) -> Batch:
-    labels = [label for _, label in samples if label is not None]
+def _collate(samples: list[_Sample], ids: Tensor) -> Batch:
+    del ids  # places among the kept ones
+    labels = [label for _, label, _ in samples if label is not None]
     return Batch(
-        source=torch.stack([image for image, _ in samples]),
-        ids=ids,
+        source=torch.stack([image for image, _, _ in samples]),
+        ids=torch.tensor([id for _, _, id in samples]),
         labels=torch.tensor(labels) if len(labels) == len(samples) else None,
     )
 
 
-def _open(path: str, split: str, channels: Literal[1, 3]) -> "ImageFolder | _Arrays":
-    if path in _BUILTIN:
-        return _Arrays(*_BUILTIN[path](split), channels)
-    folder = Path(path)
-    if not folder.is_dir():
-        names = ", ".join(_BUILTIN)
-        raise DataError(f"data.path={path!r} is neither a folder nor a built-in set ({names}){nearest(path, _BUILTIN)}")
-    parts = _subfolders(folder)
-    if split in parts:
-        source = ImageFolder(folder / split, channels=channels)
-        if split != "train" and source.classes and "train" in parts:
-            _same_classes(source, folder / "train")
-        return source
-    if split != "train" or {"val", "test"} & set(parts):
-        raise DataError(f"data.path={path!r} has no folder {split!r}{nearest(split, parts)}")
-    return ImageFolder(folder, channels=channels)
+def _numbers(path: str, source: ImageSource, classes: tuple[str, ...]) -> list[int] | None:
+    """The model's number of each class of a source; None if its classes have no names."""
+    known = {name: number for number, name in enumerate(classes)}
+    for name in source.classes:
+        if name not in known:
+            raise DataError(
+                f"data.path={path!r} has a class {name!r}, which is none of the model's {len(classes)} classes"
+                f"{nearest(name, classes)}"
+            )
+    return [known[name] for name in source.classes] or None
 
 
-def _same_classes(source: ImageFolder, train: Path) -> None:
-    # Numbers of classes are places in sorted lists: lists that differ would give the same class two numbers.
-    known = set(_subfolders(train))
-    more, less = sorted(set(source.classes) - known), sorted(known - set(source.classes))
-    if more or less:
-        raise DataError(
-            f"class folders differ: only in {source.folder}: {', '.join(more) or 'none'}; "
-            f"only in {train}: {', '.join(less) or 'none'}; give both the same"
-        )
+def _require_extra() -> None:
+    from d2v.vision import modality
 
-
-def _subfolders(folder: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-    except OSError as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: OSError) -> DataError:
-    return DataError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions or the path")
-
-
-def _image_files(folder: Path) -> list[str]:
-    def stop(error: OSError) -> None:
-        raise _unreadable(error) from error
-
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True):
-        folders[:] = [name for name in folders if name[0] != "."]
-        images = [name for name in names if name[0] != "." and name.rpartition(".")[2].lower() in _EXTENSIONS]
-        found += [os.path.relpath(Path(parent, name), folder) for name in images]
-    if not found:
-        raise DataError(f"{folder} holds no images; files that end in {', '.join(sorted(_EXTENSIONS))} are read")
-    return sorted(found)
-
-
-def _read(path: Path, channels: int) -> "Image":
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return _in_channels(ImageOps.exif_transpose(image), channels)
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders fail on strangers' files in every way
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise BrokenSampleError(str(path), reason or type(error).__name__) from error
-
-
-def _in_channels(image: "Image", channels: int) -> "Image":
-    import numpy as np
-    from PIL import Image
-
-    if image.mode[0] in "IF":
-        values = np.asarray(image)
-        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"mode {image.mode} has no known range of values; store it with 8 or 16 bits")
-        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB" if channels == 3 else "L")
+    modality.require_extra()

@@ -36,16 +36,24 @@ class SinCosPositions(nn.Module):
         super().__init__()
         if dim % 4:
             raise ValueError(f"sine-cosine positions need a width that is a multiple of 4, not {dim}")
-        frequencies = 10000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
-        row, column = (axis.flatten().double() for axis in torch.meshgrid(*map(torch.arange, grid), indexing="ij"))
-        angles = [torch.outer(axis, frequencies) for axis in (column, row)]
-        table = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
-        self.register_buffer("positions", table[None].float())
+        self.register_buffer("positions", _sines_and_cosines(dim, grid))
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         """Positions `1 t d`."""
         del x, mask
         return self.positions
+
+    def fit(self, grid: tuple[int, int]) -> None:
+        """Compute the positions of another grid, (h, w) in patches."""
+        self.positions = _sines_and_cosines(self.positions.shape[-1], grid).to(self.positions)
+
+
+def _sines_and_cosines(dim: int, grid: tuple[int, int]) -> Tensor:
+    frequencies = 10000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+    row, column = (axis.flatten().double() for axis in torch.meshgrid(*map(torch.arange, grid), indexing="ij"))
+    angles = [torch.outer(axis, frequencies) for axis in (column, row)]
+    table = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
+    return table[None].float()
 
 
 class LearnedPositions(nn.Module):

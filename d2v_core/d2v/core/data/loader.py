@@ -28,7 +28,11 @@ Position = tuple[int, int]
 
 
 class Samples(Protocol[S_co]):
-    """A data set: samples by their ids 0 to n-1, which must not change between runs; workers get a copy of it."""
+    """A data set: samples by their ids 0 to n-1, which must not change between runs; workers get a copy of it.
+
+    It may also have a method `name(id)`, what the user knows a sample by, with the id that stands in `Batch.ids`, and
+    `classes`, the names of its classes in the order of their numbers.
+    """
 
     def __len__(self) -> int:
         """N."""
@@ -92,6 +96,7 @@ class Loader(Generic[S]):
     ) -> None:
         if len(samples) == 0:
             raise DataError("the data set is empty: it has no samples")
+        self.samples = samples
         self.plan = Plan(
             n=len(samples),
             batch_size=batch_size,
@@ -159,6 +164,16 @@ class Loader(Generic[S]):
                 self._position = (epoch, 0)
             if len(self.broken) > known:
                 _logger.warning("%s", self.report())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of their numbers; empty if the data set names none."""
+        return tuple(getattr(self.samples, "classes", ()))
+
+    def name(self, id: int) -> str:
+        """What the user knows a sample by, for its id in `Batch.ids`."""
+        named: Callable[[int], str] | None = getattr(self.samples, "name", None)
+        return f"sample {id}" if named is None else named(id)
 
     def report(self) -> str:
         """Count and list of the samples that could not be read; empty if all could."""

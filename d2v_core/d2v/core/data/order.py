@@ -13,7 +13,7 @@ from torch import Tensor
 from d2v.core.masks import Draw
 
 # Ends for which numbers are drawn; masks use the small ones.
-_ORDER, _SAMPLE = 100, 101
+_ORDER, _SAMPLE, _FEW = 100, 101, 103
 
 
 def epoch_order(n: int, *, seed: int, epoch: int) -> Tensor:
@@ -34,6 +34,36 @@ def sample_seed(*, seed: int, epoch: int, id: int) -> int:
     """
     draw = Draw(seed=seed, update=epoch, ids=torch.tensor([id]), purpose=_SAMPLE)
     return int(draw.bits(1, 1, stream=0))
+
+
+def few_of_each(labels: Tensor, count: int, *, seed: int) -> Tensor:
+    """Ids of so many samples of each class, drawn by seed, for training with few labels.
+
+    With the same seed a larger count adds to a smaller one.
+
+    Args:
+        labels: Long `n`, by id; negative = without a label, never drawn.
+        count: of each class.
+        seed: of the draw.
+
+    Returns:
+        Ids, Long, in rising order.
+
+    Raises:
+        ValueError: if a class has fewer; names its number.
+
+    >>> few_of_each(torch.tensor([0, 1, 0, 1, 1]), 2, seed=0).shape
+    torch.Size([4])
+    """
+    drawn = Draw(seed=seed, update=0, ids=torch.arange(len(labels)), purpose=_FEW).bits(1, 1, stream=0)
+    order = drawn[:, 0].argsort(stable=True)
+    kept = []
+    for label in torch.unique(labels[labels >= 0]).tolist():
+        own = order[labels[order] == label]
+        if len(own) < count:
+            raise ValueError(f"class {label} has {len(own)} samples, fewer than {count}")
+        kept.append(own[:count])
+    return torch.cat(kept).sort().values if kept else labels.new_empty(0)
 
 
 @frozen(kw_only=True)

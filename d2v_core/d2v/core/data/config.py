@@ -1,0 +1,85 @@
+"""What a command asks of a modality's data: batches of a split, the names of the splits, the names of the classes.
+
+Commands know this contract and no modality; a modality's configuration keeps it without inheriting anything.
+"""
+
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from d2v.core.data.loader import Loader
+from d2v.core.model import ModalityAdapter
+
+
+@frozen(kw_only=True)
+class Splits:
+    """Which part of a data set is used for what.
+
+    Args:
+        train: what a model is trained on.
+        choose: what settings and checkpoints are chosen by, or None. Never the same as `test`.
+        test: what reported figures are measured on, or None.
+
+    Raises:
+        ValueError: if two of them are the same.
+
+    >>> Splits(train="train", choose="val", test="test").choose
+    'val'
+    """
+
+    train: str
+    choose: str | None = None
+    test: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        given = [name for name in (self.train, self.choose, self.test) if name is not None]
+        if len(set(given)) < len(given):
+            raise ValueError(f"splits {', '.join(given)}: figures would be measured on what was trained or chosen on")
+
+
+class DataConfig(Protocol):
+    """A data set as a value that can be written down."""
+
+    @property
+    def path(self) -> str:
+        """Where the data lie, or the name of a built-in set."""
+        ...
+
+    def build(
+        self,
+        split: str | None,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        training: bool = False,
+        classes: tuple[str, ...] | None = None,
+    ) -> Loader[Any]:
+        """The batches of a split.
+
+        Args:
+            split: its name; None = all there is, as for predictions.
+            batch_size: samples in a batch of this rank.
+            seed: of the run.
+            rank: of this process.
+            world_size: processes that share the split.
+            training: without end, shuffled and augmented; else one pass in order, as in evaluation.
+            classes: names by which a model numbers its classes; None = the data's own.
+
+        Raises:
+            DataError: if the data, the split or a class is not there, or nothing can be read.
+        """
+        ...
+
+    def splits(self) -> Splits:
+        """The parts of this data set; raises `DataError` if it cannot be read."""
+        ...
+
+    def classes(self) -> tuple[str, ...]:
+        """Class names of the training split in the order of their numbers; empty if it is unlabelled."""
+        ...
+
+    def match(self, adapter: ModalityAdapter) -> None:
+        """Make an adapter take what this data gives; raises `DataError` naming the field if it cannot."""
+        ...

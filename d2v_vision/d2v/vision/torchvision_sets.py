@@ -1,0 +1,190 @@
+"""Data sets of torchvision, by name, from files that the user has downloaded.
+
+torchvision is imported when a set is opened, and never asked to download.
+"""
+
+import inspect
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from d2v.core.data import BrokenSampleError, DataError, Splits
+from d2v.core.suggestions import nearest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PREFIX = "torchvision:"
+# Sets with a `split` argument whose parts are not train and test; torchvision tells no names without opening a set.
+_OWN_SPLITS = {
+    "Country211": Splits(train="train", choose="valid", test="test"),
+    "DTD": Splits(train="train", choose="val", test="test"),
+    "FGVCAircraft": Splits(train="train", choose="val", test="test"),
+    "Flowers102": Splits(train="train", choose="val", test="test"),
+    "ImageNet": Splits(train="train", test="val"),
+    "Imagenette": Splits(train="train", test="val"),
+    "OxfordIIITPet": Splits(train="trainval", test="test"),
+    "PCAM": Splits(train="train", choose="val", test="test"),
+    "Places365": Splits(train="train-standard", test="val"),
+    "RenderedSST2": Splits(train="train", choose="val", test="test"),
+}
+
+
+class TorchvisionSet:
+    """A classification set of `torchvision.datasets` as pictures with classes.
+
+    Args:
+        path: `torchvision:NAME:FOLDER`, FOLDER being the set's `root`.
+        split: of `torchvision_splits`, or another that the set itself knows; None = for reporting, else training.
+        convert: (picture, channels) to the picture in these channels.
+        channels: 3 = RGB, 1 = grey.
+
+    Raises:
+        DataError: if there is no such set or split, its files are missing, or it gives no pictures with classes.
+    """
+
+    def __init__(
+        self, path: str, split: str | None, *, convert: Callable[["Image", int], "Image"], channels: int
+    ) -> None:
+        name, root = _name_and_root(path)
+        splits = torchvision_splits(path)
+        split = split or splits.test or splits.train
+        self.prefix = f"{PREFIX}{name}/{split}"
+        self.convert, self.channels = convert, channels
+        self._set = _opened(path, root, split, _class(name))
+        self._labels = _known_labels(self._set)
+        self._check()
+        self.classes = self._class_names()
+
+    def __len__(self) -> int:
+        return len(self._set)
+
+    def __getitem__(self, id: int) -> tuple["Image", int | None]:
+        """Picture and class; raises `BrokenSampleError` if it cannot be read."""
+        try:
+            image, label = self._set[id]
+            return self.convert(image, self.channels), _number(label)
+        except MemoryError:
+            raise
+        except Exception as error:  # every set reads in its own way
+            raise BrokenSampleError(self.name(id), str(error) or type(error).__name__) from error
+
+    def label(self, id: int) -> int | None:
+        """Number of its class; the picture is read where the set keeps no list."""
+        return self[id][1] if self._labels is None else self._labels[id]
+
+    def name(self, id: int) -> str:
+        """Set, split and id."""
+        return f"{self.prefix}/{id}"
+
+    def _check(self) -> None:
+        from PIL import Image
+
+        try:
+            sample = self._set[0]
+        except Exception:  # a broken picture is the loader's to count
+            return
+        try:
+            image, label = sample
+            _number(label)
+        except (TypeError, ValueError):
+            image = None
+        if not isinstance(image, Image.Image):
+            raise DataError(f"{self.prefix} gives no pictures with one class each; use a set for classification")
+
+    def _class_names(self) -> tuple[str, ...]:
+        labels = [label for label in self._labels or () if label is not None]
+        if self._labels is not None and not labels:
+            return ()
+        named = getattr(self._set, "classes", None)
+        if named:
+            # ImageNet gives several words for a class.
+            return tuple(", ".join(name) if isinstance(name, tuple | list) else str(name) for name in named)
+        return tuple(map(str, range(max(labels, default=-1) + 1)))
+
+
+def torchvision_splits(path: str) -> Splits:
+    """The parts of a set: those of its `train` or `split` argument; without either, all of it is the split `train`.
+
+    Raises:
+        DataError: if there is no such set.
+    """
+    name, _ = _name_and_root(path)
+    if not {"train", "split"} & _arguments(_class(name)).keys():
+        return Splits(train="train")
+    return _OWN_SPLITS.get(name, Splits(train="train", test="test"))
+
+
+def _name_and_root(path: str) -> tuple[str, str]:
+    name, _, root = path.removeprefix(PREFIX).partition(":")
+    if not name or not root:
+        raise DataError(f"data.path={path!r} must be {PREFIX}NAME:FOLDER, say {PREFIX}FashionMNIST:data")
+    return name, root
+
+
+def _arguments(kind: type) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(kind).parameters)
+
+
+def _class(name: str) -> type:
+    from torchvision import datasets  # type: ignore[import-untyped, unused-ignore]
+
+    # A fixed list: no name reaches anything else of the module.
+    kinds = {known: getattr(datasets, known) for known in datasets.__all__}
+    known = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and "root" in _arguments(kind)}
+    if name not in known:
+        raise DataError(f"torchvision has no data set {name!r}{nearest(name, known)}")
+    kind: type = known[name]
+    needed = [
+        parameter.name
+        for parameter in _arguments(kind).values()
+        if parameter.default is parameter.empty
+        and parameter.kind is not parameter.VAR_KEYWORD
+        and parameter.name not in ("root", "split")
+    ]
+    if needed:
+        raise DataError(f"torchvision's {name} cannot be opened by name: it needs {', '.join(needed)}")
+    return kind
+
+
+def _opened(path: str, root: str, split: str, kind: type) -> Any:
+    arguments = _arguments(kind)
+    options: dict[str, Any] = {"root": root}
+    if "download" in arguments:
+        options["download"] = False
+    if "train" in arguments or "split" not in arguments:
+        known = ["train", "test"] if "train" in arguments else ["train"]
+        if split not in known:
+            raise DataError(
+                f"data.path={path!r} has no split {split!r}; it has {', '.join(known)}{nearest(split, known)}"
+            )
+        options |= {"train": split == "train"} if "train" in arguments else {}
+    else:
+        options["split"] = split
+    try:
+        opened = kind(**options)
+        len(opened)
+    except Exception as error:  # every set looks for its files in its own way
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"data.path={path!r}, split {split!r}, cannot be opened: {reason} (d2v downloads nothing: getting the "
+            f"files is your step; most sets do it by torchvision.datasets.{kind.__name__}({root!r}, download=True))"
+        ) from error
+    return opened
+
+
+def _known_labels(opened: Any) -> list[int | None] | None:
+    """Labels of all pictures, from the lists that most sets keep; None if this one keeps none."""
+    for name in ("targets", "labels", "_labels", "y", "_samples"):
+        values = getattr(opened, name, None)
+        try:
+            if values is not None and len(values) == len(opened):
+                return [_number(value[-1] if name == "_samples" else value) for value in values]
+        except TypeError:  # of another kind than numbers of classes
+            continue
+    return None
+
+
+def _number(label: Any) -> int | None:
+    number = -1 if label is None else operator.index(label)
+    return None if number < 0 else number

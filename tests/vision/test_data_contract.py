@@ -9,7 +9,7 @@ from PIL import Image
 
 from d2v.core.data import DataConfig, DataError, Loader, Splits
 from d2v.core.model import Backbone, Batch, BlockConfig, EncoderConfig, ModalityAdapter
-from d2v.vision import ImageAdapterConfig, ImageDataConfig
+from d2v.vision import ImageAdapterConfig, ImageDataConfig, SinCosPositions
 
 ENCODER = EncoderConfig(block=BlockConfig(dim=8, num_heads=2), depth=2)
 
@@ -213,6 +213,12 @@ def test_the_same_size_changes_nothing() -> None:
     before = same.positions.positions.clone()  # type: ignore[union-attr]
     config("digits").match(same)
     assert torch.equal(same.positions.positions, before)  # type: ignore[union-attr]
+
+
+def test_rows_and_columns_stay_apart() -> None:
+    wide = adapter()
+    wide.resize((8, 16))  # type: ignore[operator]
+    assert torch.equal(wide.positions(None, None), SinCosPositions(8, (2, 4)).positions)  # type: ignore[arg-type, misc]
 
 
 def test_positions_keep_their_type() -> None:

@@ -39,7 +39,7 @@ def take(loader: Loader[object], count: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds(tmp_path: Path, kind: str, channels: int) -> None:
     save(tmp_path / "a" / "b" / kind)
-    loader = config(tmp_path, channels=channels).build("train", batch_size=1, training=False)
+    loader = config(tmp_path, channels=channels).build("train", batch_size=1)
     (batch,) = loader
     assert batch.source.shape == (1, channels, 16, 16)
     assert batch.source.dtype == torch.float32
@@ -63,22 +63,23 @@ def test_sixteen_bits_transparency_and_rotation(tmp_path: Path) -> None:
 def test_classes_are_sorted_and_a_flat_folder_has_none(tmp_path: Path) -> None:
     for name in ("dog/1.png", "cat/x/2.png", "dog/0.png"):
         save(tmp_path / "train" / name)
-    (batch,) = config(tmp_path).build("train", batch_size=4, training=False)
+    (batch,) = config(tmp_path).build("train", batch_size=4)
     assert batch.labels is not None
     assert batch.labels.tolist() == [0, 1, 1]
     save(tmp_path / "train" / "loose.png")
-    (batch,) = config(tmp_path).build("train", batch_size=4, training=False)
+    (batch,) = config(tmp_path).build("train", batch_size=4)
     assert batch.labels is None
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_id(tmp_path: Path) -> None:
     for i in range(4):
         save(tmp_path / f"{i}.png", i)
-    through = take(config(tmp_path).build("train", batch_size=2, seed=1), 6)
-    resumed = config(tmp_path, num_workers=2).build("train", batch_size=2, seed=1)
+    through = take(config(tmp_path).build("train", batch_size=2, seed=1, training=True), 6)
+    resumed = config(tmp_path, num_workers=2).build("train", batch_size=2, seed=1, training=True)
     resumed.position = (1, 1)
     assert all(torch.equal(a, b) for a, b in zip(through[3:], take(resumed, 3), strict=True))
-    assert not torch.equal(through[0], take(config(tmp_path).build("train", batch_size=2, seed=2), 1)[0])
+    other = config(tmp_path).build("train", batch_size=2, seed=2, training=True)
+    assert not torch.equal(through[0], take(other, 1)[0])
     assert len({image.numpy().tobytes() for batch in through for image in batch}) == 12
 
 
@@ -89,7 +90,7 @@ def test_truncated_and_other_files_are_listed(tmp_path: Path) -> None:
     (tmp_path / "short.jpg").write_bytes(content[: len(content) // 2])
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "notes.txt").write_text("not looked at")
-    loader = config(tmp_path).build("train", batch_size=4, training=False)
+    loader = config(tmp_path).build("train", batch_size=4)
     assert [batch.size for batch in loader] == [1]
     assert loader.broken[str(tmp_path / "text.png")] == "not an image"
     assert "truncated" in loader.broken[str(tmp_path / "short.jpg")].lower()
@@ -105,7 +106,7 @@ def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "val/cot/1.png")
     with pytest.raises(DataError, match=r"class folders differ: only in .*val: cot; only in .*train: cat"):
         config(tmp_path).build("val", batch_size=1)
-    with pytest.raises(DataError, match="has no folder 'vla'; did you mean 'val'"):
+    with pytest.raises(DataError, match="has no split 'vla'; it has train, val; did you mean 'val'"):
         config(tmp_path).build("vla", batch_size=1)
 
     def refuse(path: object, onerror: object = None, followlinks: bool = False) -> object:
@@ -129,3 +130,15 @@ def test_built_in_sets(name: str, split: str) -> None:
     batch = next(iter(loader))
     assert batch.source.shape == (8, 1, 28, 28)
     assert batch.labels is not None
+    assert loader.name(17) == f"{name}/{split}/17"
+    assert len(loader.classes) == 10
+    assert loader.classes == config(name).classes()
+    with pytest.raises(DataError, match=r"has no split 'val'; it has (pretrain, choose, report|train, test)"):
+        config(name).build("val", batch_size=1)
+
+
+def test_the_name_of_a_split_decides_nothing(tmp_path: Path) -> None:
+    for i in range(3):
+        save(tmp_path / "train" / f"{i}.png", i)
+    batches = list(config(tmp_path, crop_area=(0.1, 0.2)).build("train", batch_size=2))
+    assert [batch.ids.tolist() for batch in batches if batch.ids is not None] == [[0, 1], [2]]

@@ -171,10 +171,10 @@ class ClassScorer:
         # Not topk: its order of equal scores is arbitrary, and a collapsed model must not look better than chance.
         ranked = logits.argsort(dim=1, descending=True, stable=True)
         hits = (ranked[:, : self.top] == labels[:, None]).sum()
-        loss = F.cross_entropy(logits.float(), labels, reduction="none").double().sum()
+        loss = F.cross_entropy(logits.float(), labels, reduction="none").cpu().double().sum()
         truth, told = labels.cpu(), ranked[:, 0].cpu()
         self.confusion.index_put_((truth, told), torch.ones_like(truth), accumulate=True)
-        self.sums += torch.stack([hits.double(), loss]).cpu()
+        self.sums += torch.stack([hits.cpu().double(), loss])
 
     def result(self) -> ClassScores:
         """The scores of all that was added.

@@ -98,8 +98,9 @@ class TorchvisionSet:
             return ()
         named = getattr(self._set, "classes", None)
         if named:
-            # ImageNet gives several words for a class.
-            return tuple(", ".join(name) if isinstance(name, tuple | list) else str(name) for name in named)
+            # ImageNet gives several words for a class, and two of its classes are both "crane".
+            names = [", ".join(name) if isinstance(name, tuple | list) else str(name) for name in named]
+            return tuple(f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names))
         return tuple(map(str, range(max(labels, default=-1) + 1)))
 
 

@@ -1,10 +1,11 @@
 """Order and dealing out: everything is a function of integers, and nothing is lost or doubled."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2v.core.data import Plan, epoch_order, sample_seed
+from d2v.core.data import Plan, epoch_order, few_of_each, sample_seed
 
 SIZES = st.integers(1, 60)
 
@@ -69,3 +70,16 @@ def test_starting_later_gives_the_rest(n: int, first: int) -> None:
 def test_wrong_numbers(wrong: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Plan(**{"n": 10, "batch_size": 2, **wrong})
+
+
+def test_few_of_each_class() -> None:
+    labels = torch.tensor([0, 2, 0, 2, 2, -1, 0, 0])
+    few = few_of_each(labels, 2, seed=0)
+    assert labels[few].bincount().tolist() == [2, 0, 2]
+    assert few.tolist() == sorted(set(few.tolist()))
+    assert torch.equal(few, few_of_each(labels, 2, seed=0))
+    assert set(few.tolist()) < set(few_of_each(labels, 3, seed=0).tolist())
+    assert len({tuple(few_of_each(labels, 2, seed=seed).tolist()) for seed in range(20)}) > 5
+    with pytest.raises(ValueError, match="class 2 has 3 samples, fewer than 4"):
+        few_of_each(labels, 4, seed=0)
+    assert few_of_each(torch.tensor([-1]), 1, seed=0).tolist() == []

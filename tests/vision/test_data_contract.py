@@ -1,0 +1,284 @@
+"""What commands ask of image data: splits, classes and their numbers, names, few labels, and a fitting model."""
+
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from PIL import Image
+
+from d2v.core.data import DataConfig, DataError, Loader, Splits
+from d2v.core.model import Backbone, Batch, BlockConfig, EncoderConfig, ModalityAdapter
+from d2v.vision import ImageAdapterConfig, ImageDataConfig, SinCosPositions
+
+ENCODER = EncoderConfig(block=BlockConfig(dim=8, num_heads=2), depth=2)
+
+
+def save(path: Path, shade: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (12, 12), (shade, shade, shade)).save(path)
+
+
+def config(path: Path | str, **options: object) -> ImageDataConfig:
+    return ImageDataConfig(**{"path": str(path), "size": 8, "num_workers": 0, **options})  # type: ignore[arg-type]
+
+
+def labels(loader: Loader[object]) -> list[int] | None:
+    (batch,) = loader
+    return None if batch.labels is None else batch.labels.tolist()
+
+
+def test_it_keeps_the_contract() -> None:
+    data: DataConfig = config("digits")
+    assert data.path == "digits"
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        (["train", "val", "test"], Splits(train="train", choose="val", test="test")),
+        (["train", "val"], Splits(train="train", test="val")),
+        (["train", "test"], Splits(train="train", test="test")),
+        (["train"], Splits(train="train")),
+        (["val"], Splits(train="train", test="val")),
+        (["cat", "dog"], Splits(train="train")),
+        ([], Splits(train="train")),
+    ],
+)
+def test_splits_of_folders(tmp_path: Path, folders: list[str], splits: Splits) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+    assert config(tmp_path).splits() == splits
+
+
+def test_splits_of_sets() -> None:
+    assert config("fashion-mnist").splits() == Splits(train="pretrain", choose="choose", test="report")
+    assert config("digits").splits() == Splits(train="train", test="test")
+    with pytest.raises(DataError, match=r"neither a folder nor a built-in set .* did you mean 'digits'"):
+        config("digit").splits()
+
+
+def test_splits_must_differ() -> None:
+    with pytest.raises(ValueError, match="splits train, val, val: figures would be measured on what was"):
+        Splits(train="train", choose="val", test="val")
+
+
+def test_splits_that_are_not_there(tmp_path: Path) -> None:
+    save(tmp_path / "plain/cat/1.png")
+    with pytest.raises(DataError, match=r"no split 'val': all of it is the split 'train', since there is no folder"):
+        config(tmp_path / "plain").build("val", batch_size=1)
+    save(tmp_path / "one/train/cat/1.png")
+    with pytest.raises(DataError, match=r"has no split 'test'; it has train$"):
+        config(tmp_path / "one").build("test", batch_size=1)
+    save(tmp_path / "other/val/cat/1.png")
+    for ask in (lambda data: data.build("train", batch_size=1), lambda data: data.classes()):
+        with pytest.raises(DataError, match=r"has no split 'train'; it has val$"):
+            ask(config(tmp_path / "other"))
+
+
+def test_names_are_paths_below_the_folder_of_the_user(tmp_path: Path) -> None:
+    for name in ("train/cat/1.png", "train/dog/a b.png", "val/cat/3.png", "val/dog/sub/4.png"):
+        save(tmp_path / name)
+    data = config(tmp_path)
+    assert [data.build("train", batch_size=1).name(i) for i in (0, 1)] == ["train/cat/1.png", "train/dog/a b.png"]
+    assert data.build("val", batch_size=1).name(1) == "val/dog/sub/4.png"
+    assert config(tmp_path / "train").build("train", batch_size=1).name(0) == "cat/1.png"
+
+
+def test_all_of_a_folder(tmp_path: Path) -> None:
+    for name in ("train/cat/1.png", "val/cat/3.png"):
+        save(tmp_path / name)
+    loader = config(tmp_path).build(None, batch_size=4)
+    assert [loader.name(i) for i in range(2)] == ["train/cat/1.png", "val/cat/3.png"]
+    assert labels(loader) is None
+    assert loader.classes == ()
+    assert labels(config(tmp_path / "train").build(None, batch_size=4)) == [0]
+    assert config("digits").build(None, batch_size=4).name(0) == "digits/test/0"
+    assert config("fashion-mnist").build(None, batch_size=4).name(0) == "fashion-mnist/report/0"
+
+
+def test_numbers_follow_the_classes_of_the_model(tmp_path: Path) -> None:
+    for name in ("train/dog/1.png", "train/eel/1.png", "val/eel/1.png"):
+        save(tmp_path / name)
+    data = config(tmp_path)
+    assert data.classes() == ("dog", "eel")
+    names = ("eel", "ape", "dog")
+    loader = data.build("train", batch_size=4, classes=names)
+    assert labels(loader) == [2, 0]
+    assert loader.classes == names
+    assert labels(data.build("val", batch_size=4, classes=names)) == [0]
+    with pytest.raises(DataError, match=r"has a class 'dog', which is none of the model's 2 .*; did you mean 'dogs'"):
+        data.build("train", batch_size=4, classes=("dogs", "eel"))
+    with pytest.raises(DataError, match=r"only in .*val: none; only in .*train: dog"):
+        data.build("val", batch_size=4)
+    turned = config("digits").build("test", batch_size=359, classes=tuple("9876543210"))
+    plain = config("digits").build("test", batch_size=359)
+    assert labels(turned) == [9 - label for label in labels(plain) or []]
+
+
+def test_an_unlabelled_folder(tmp_path: Path) -> None:
+    save(tmp_path / "1.png")
+    save(tmp_path / "cat" / "2.png")
+    data = config(tmp_path)
+    assert data.classes() == ()
+    assert labels(data.build("train", batch_size=4)) is None
+    assert labels(data.build("train", batch_size=4, classes=("cat", "dog"))) is None
+    with pytest.raises(DataError, match=r"data.per_class=1 needs labels"):
+        attrs.evolve(data, per_class=1).build("train", batch_size=1, training=True)
+
+
+def test_few_labels_of_each_class(tmp_path: Path) -> None:
+    for number in range(6):
+        save(tmp_path / f"train/cat/{number}.png", number)
+        save(tmp_path / f"train/dog/{number}.png", 100 + number)
+    data = config(tmp_path, per_class=2, crop_area=None, flip=0.0)
+
+    def few(seed: int, **options: object) -> dict[int, int]:
+        loader = attrs.evolve(data, **options).build("train", batch_size=2, seed=seed, training=True)
+        seen = {}
+        for _, batch in zip(range(3 * len(loader)), loader, strict=False):
+            assert batch.ids is not None
+            seen |= dict(zip(batch.ids.tolist(), batch.labels.tolist(), strict=True))
+        return seen
+
+    first = few(0)
+    assert sorted(first.values()) == [0, 0, 1, 1]
+    assert all((id >= 6) == bool(label) for id, label in first.items()), "ids are those of the whole split"
+    assert first == few(0, num_workers=1)
+    assert first.keys() < few(0, per_class=3).keys()
+    assert len({tuple(sorted(few(seed))) for seed in range(4)}) > 1
+    assert len(list(data.build("train", batch_size=1))) == 12, "evaluation sees all"
+    with pytest.raises(DataError, match=r"data.per_class=7, but class 'cat' has 6 images only"):
+        few(0, per_class=7)
+
+
+def test_a_picture_among_few_is_augmented_as_among_all(tmp_path: Path) -> None:
+    for number in range(8):
+        save(tmp_path / f"train/cat/{number}.png")
+        Image.linear_gradient("L").rotate(20 * number).save(tmp_path / f"train/cat/{number}.png")
+
+    def seen(per_class: int | None) -> dict[int, torch.Tensor]:
+        loader = config(tmp_path, per_class=per_class).build("train", batch_size=1, seed=3, training=True)
+        batches = [batch for _, batch in zip(range(len(loader)), loader, strict=False)]
+        return {int(batch.ids): batch.source for batch in batches if batch.ids is not None}
+
+    whole = seen(None)
+    for id, image in seen(3).items():
+        assert torch.equal(whole[id], image)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": ""}, "path='' must be a folder or the name of a set, not empty"),
+        ({"size": 0}, "size=0 must be at least 1"),
+        ({"channels": 2}, r"channels=2 must be 3 \(RGB\) or 1 \(grey\)"),
+        ({"crop_area": (0.0, 1.0)}, r"crop_area=\(0.0, 1.0\) must be two rising shares in \(0, 1\]"),
+        ({"crop_area": (0.5, 0.2)}, "crop_area="),
+        ({"crop_area": (0.5, 1.2)}, "crop_area="),
+        ({"crop_ratio": (2.0, 1.0)}, "crop_ratio=.* must be two rising numbers above 0"),
+        ({"flip": 1.5}, "flip=1.5 must be from 0 to 1"),
+        ({"flip": float("nan")}, "flip=nan must be from 0 to 1"),
+        ({"resize": 7}, "resize=7 must be at least size=8, which is cut out of it"),
+        ({"num_workers": -1}, "num_workers=-1 must be at least 0"),
+        ({"per_class": 0}, "per_class=0 must be at least 1"),
+    ],
+)
+def test_values_out_of_range(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(**{"path": "digits", **options})  # type: ignore[arg-type]
+
+
+def adapter(**options: object) -> ModalityAdapter:
+    return ImageAdapterConfig(image_size=8, patch_size=4, **options).build(ENCODER)  # type: ignore[arg-type]
+
+
+def test_a_model_takes_a_size_twice_as_large() -> None:
+    model = Backbone({"vision": adapter()}, ENCODER.build()).eval()
+    config("digits", size=16).match(model.adapter(None))
+    assert model.encode(Batch(source=torch.randn(2, 3, 16, 16))).x.shape == (2, 17, 8)
+    fresh = Backbone({"vision": ImageAdapterConfig(image_size=16, patch_size=4).build(ENCODER)}, ENCODER.build()).eval()
+    fresh.load_state_dict(model.state_dict())
+    positions = ImageAdapterConfig(image_size=16, patch_size=4).build(ENCODER).positions
+    assert torch.equal(model.adapter(None).positions(None, None), positions(None, None))  # type: ignore[arg-type, misc]
+    x = Batch(source=torch.randn(2, 3, 16, 16))
+    assert torch.equal(model.encode(x).x, fresh.encode(x).x)
+    config("digits", size=8).match(model.adapter(None))
+    assert model.encode(Batch(source=torch.randn(2, 3, 8, 8))).x.shape == (2, 5, 8)
+
+
+def test_the_same_size_changes_nothing() -> None:
+    same = adapter()
+    same.positions.positions += 1  # type: ignore[union-attr, operator]
+    before = same.positions.positions.clone()  # type: ignore[union-attr]
+    config("digits").match(same)
+    assert torch.equal(same.positions.positions, before)  # type: ignore[union-attr]
+
+
+def test_rows_and_columns_stay_apart() -> None:
+    wide = adapter()
+    wide.resize((8, 16))  # type: ignore[operator]
+    assert torch.equal(wide.positions(None, None), SinCosPositions(8, (2, 4)).positions)  # type: ignore[arg-type, misc]
+
+
+def test_positions_keep_their_type() -> None:
+    half = adapter().to(torch.bfloat16)
+    half.resize((8, 16))  # type: ignore[operator]
+    assert half.positions.positions.dtype == torch.bfloat16  # type: ignore[union-attr]
+    assert half.positions.positions.shape == (1, 8, 8)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("options", [{"positions": None}, {"positions": None, "extra_tokens": 0}])
+def test_a_model_without_positions_takes_any_size(options: dict[str, object]) -> None:
+    config("digits", size=16).match(adapter(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "message"),
+    [
+        ({"positions": "learned"}, 16, r"data.size=16 .* positions are learned for 8x8 pixels and allow no other size"),
+        ({"positions": None, "relative_bias": "shared"}, 16, "its relative bias is learned for 8x8 pixels"),
+        ({}, 10, "data.size=10 does not fit the model: 10x10 pixels are no multiple of the patch, 4x4"),
+        ({}, 2, "2x2 pixels are no multiple of the patch"),
+        ({"channels": 1}, 8, "data.channels=3, but the model takes 1; set data.channels=1"),
+    ],
+)
+def test_a_model_that_does_not_fit(options: dict[str, object], size: int, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        config("digits", size=size).match(adapter(**options))
+
+
+def test_a_model_of_something_else() -> None:
+    with pytest.raises(DataError, match="gives images, but the model has a ModalityAdapter"):
+        config("digits").match(ModalityAdapter(torch.nn.Identity()))
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for method in ("iterdir", "is_dir"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, method, refuse)
+            for ask in (lambda data: data.splits(), lambda data: data.classes()):
+                with pytest.raises(DataError, match=r"cannot be read: Permission denied; mend its permissions"):
+                    ask(config(tmp_path))
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    assert config(tmp_path).classes() == ()
+    for split in ("train", None):
+        with pytest.raises(DataError, match="holds no images; files that end in"):
+            config(tmp_path).build(split, batch_size=1)
+
+
+def test_broken_files_among_the_few_are_replaced_and_listed(tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / f"train/cat/{number}.png")
+    (tmp_path / "train/cat/1.png").write_text("no picture")
+    loader = config(tmp_path, per_class=4).build("train", batch_size=4, training=True)
+    batch = next(iter(loader))
+    assert batch.ids is not None
+    assert 1 not in batch.ids.tolist()
+    assert list(loader.broken) == [str(tmp_path / "train/cat/1.png")]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from d2v.core import __version__
-from d2v.core.cli import main
 from d2v.core.cli import entry as entry_module
+from d2v.core.cli import main
 from d2v.core.cli.command import Command
 from d2v.core.cli.entry import COMMANDS
 from d2v.core.data import DataError

@@ -16,6 +16,7 @@ from d2v.core.files.folder import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.models import settings_of
 from d2v.core.jobs.running import shown
+from d2v.core.model import Backbone
 from d2v.core.task import Evaluation, Task
 from d2v.core.train.precision import autocast
 
@@ -130,8 +131,9 @@ def _task(stored: Stored) -> Task:
 def _prepare(settings: UseSettings, stored: Stored) -> torch.device:
     device = pick_device(settings.device)
     module = stored.module.to(device).eval()
-    adapter = module.get_submodule(f"encoder.adapters.{stored.description.modality}")
-    settings.data.match(adapter)
+    encoder = module.get_submodule("encoder")
+    assert isinstance(encoder, Backbone)
+    settings.data.match(encoder.adapter(stored.description.modality))
     return device
 
 

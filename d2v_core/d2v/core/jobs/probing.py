@@ -167,7 +167,7 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> ProbeReport
         figures=tuple(figures), settings=settings, num_train=parts.sizes["train"], num_test=parts.sizes["test"]
     )
     if settings.out is not None:
-        content = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
+        content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
         content |= {"seed": settings.seed, "figures": report.to_plain()}
         write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
     return report

@@ -32,6 +32,7 @@ PUBLIC: dict[str, list[str]] = {
         "TransformerBlock",
         "TransformerEncoder",
         "VisibleDecoder",
+        "fit",
         "load",
         "modalities",
         "save",

@@ -11,6 +11,7 @@ from d2v.core.monitor import CollapseMonitor
 from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
 from d2v.core.registry import Registry, modalities
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
+from d2v.core.train import fit
 
 __all__ = [
     "Backbone",
@@ -35,6 +36,7 @@ __all__ = [
     "TransformerBlock",
     "TransformerEncoder",
     "VisibleDecoder",
+    "fit",
     "load",
     "modalities",
     "save",

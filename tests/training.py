@@ -22,6 +22,7 @@ from d2v.core.train import (
     CosineSchedule,
     JsonLines,
     MemorySource,
+    MetricSink,
     PublishedAdamW,
     RunFolder,
     fit,
@@ -59,6 +60,7 @@ def train(
     data: BatchSource | None = None,
     config: Data2VecConfig = NOISY,
     model: nn.Module | None = None,
+    sinks: Sequence[MetricSink] = (),
     **options: Any,
 ) -> None:
     """STEPS updates in a run folder, five batches an epoch and two an update; goes on with what is there."""
@@ -82,7 +84,7 @@ def train(
             schedule=CosineSchedule(1e-2, total=STEPS, warmup=2),
             max_steps=STEPS,
             run=run,
-            sinks=[JsonLines(run.metrics)],
+            sinks=[JsonLines(run.metrics), *sinks],
             hooks=hooks,
             **options,
         )

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,6 +93,14 @@ class TensorBoard:
 
     Raises:
         ImportError: on `start`, if the package is missing.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sink = TensorBoard(Path(folder))
+    ...     if sink.available():
+    ...         sink.start(0)
+    ...         sink.write(10, {"loss": 0.5})
+    ...     sink.close()
     """
 
     def __init__(self, folder: Path) -> None:
@@ -104,18 +113,45 @@ class TensorBoard:
         return find_spec("tensorboard") is not None
 
     def start(self, step: int) -> None:
-        """Open an event file that hides what was written of later steps."""
-        from torch.utils.tensorboard import SummaryWriter
+        """Open an event file that hides what was written of later steps.
 
-        self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
+        Raises:
+            ImportError: if the package is missing; the message holds the pip command.
+            RunFolderError: if the file cannot be written.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                "events need tensorboard, which is not installed or too old: pip install 'd2v[tensorboard]'",
+                name="tensorboard",
+            ) from error
+        with self._told():
+            self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add a scalar for each metric."""
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        """Add a scalar for each metric.
+
+        Raises:
+            RunFolderError: if they cannot be written.
+        """
+        with self._told():
+            for name, value in metrics.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the event file."""
         if self._writer is not None:
-            self._writer.close()
+            # What can fail here has failed in `write`, which said so: a second error would hide the first.
+            with suppress(OSError):
+                self._writer.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunFolderError(
+                f"events could not be written to {self.folder}: {error.strerror}; the checkpoints are whole"
+            ) from error

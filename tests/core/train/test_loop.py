@@ -1,6 +1,5 @@
 """The loop: sum and count, exact resume, and what can go wrong on the way."""
 
-import errno
 import os
 import signal
 import subprocess
@@ -136,36 +135,6 @@ def test_two_ranks_update_as_one(tmp_path):
     first, second, alone = (torch.load(tmp_path / name, weights_only=True) for name in ("0-2", "1-2", "0-1"))
     assert torch.equal(first, second)
     torch.testing.assert_close(first, alone)
-
-
-def test_full_disk(tmp_path, whole, monkeypatch):
-    original = folder_module.publish
-
-    def full(unfinished, target):
-        if target.name == "step-6":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        original(unfinished, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(folder_module, "publish", full)
-        with pytest.raises(RunFolderError, match="No space left on device; the one of update 3 is whole"):
-            train(tmp_path / "run")
-    train(tmp_path / "run")
-    same(tmp_path / "run", whole)
-
-
-def test_refused_folders(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="cannot be written"):
-        opened(tmp_path / "file" / "run")
-    run = opened(tmp_path / "run")
-    with pytest.raises(RunFolderError, match="in use by this process"):
-        opened(tmp_path / "run")
-    run.close()
-    with pytest.raises(RunFolderError, match=r"another configuration .*-seed: 0; \+seed: 1"):
-        opened(tmp_path / "run", config="seed: 1\n")
-    with pytest.raises(RunFolderError, match="holds a run already"):
-        opened(tmp_path / "run", resume=False)
 
 
 class Line(nn.Module):

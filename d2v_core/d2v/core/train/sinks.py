@@ -46,20 +46,16 @@ class JsonLines:
         self.path = path
 
     def start(self, step: int) -> None:
-        """Drop lines of later steps, and a last line that was cut off."""
-        if not self.path.exists():
-            return
-        kept = []
-        for line in self.path.read_text(errors="replace").splitlines():
-            try:
-                written = json.loads(line)["step"]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                break
-            if written <= step:
-                kept.append(f"{line}\n")
-        unfinished = self.path.with_name(f".{self.path.name}")
-        self._put(unfinished, "w", "".join(kept))
-        unfinished.replace(self.path)
+        """Drop lines of later steps, and a last line that was cut off.
+
+        Raises:
+            RunFolderError: if they cannot be dropped.
+        """
+        with _told("metrics", self.path):
+            if self.path.exists():
+                unfinished = self.path.with_name(f".{self.path.name}")
+                self._put(unfinished, "w", "".join(self._kept(step)))
+                unfinished.replace(self.path)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line.
@@ -67,22 +63,27 @@ class JsonLines:
         Raises:
             RunFolderError: if it cannot be written.
         """
-        self._put(self.path, "a", json.dumps({"step": step, **metrics}) + "\n")
+        with _told("metrics", self.path):
+            self._put(self.path, "a", json.dumps({"step": step, **metrics}) + "\n")
 
     def close(self) -> None:
         """Nothing is open between two lines."""
 
+    def _kept(self, step: int) -> Iterator[str]:
+        for line in self.path.read_text(errors="replace").splitlines():
+            try:
+                written = json.loads(line)["step"]
+            except (json.JSONDecodeError, KeyError, TypeError):
+                break
+            if written <= step:
+                yield f"{line}\n"
+
     @staticmethod
     def _put(path: Path, mode: str, text: str) -> None:
-        try:
-            with path.open(mode) as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise RunFolderError(
-                f"metrics could not be written to {path}: {error.strerror}; the checkpoints are whole"
-            ) from error
+        with path.open(mode) as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 class TensorBoard:
@@ -126,7 +127,7 @@ class TensorBoard:
                 "events need tensorboard, which is not installed or too old: pip install 'd2v[tensorboard]'",
                 name="tensorboard",
             ) from error
-        with self._told():
+        with _told("events", self.folder):
             self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -135,7 +136,7 @@ class TensorBoard:
         Raises:
             RunFolderError: if they cannot be written.
         """
-        with self._told():
+        with _told("events", self.folder):
             for name, value in metrics.items():
                 self._writer.add_scalar(name, value, step)
             self._writer.flush()
@@ -147,11 +148,12 @@ class TensorBoard:
             with suppress(OSError):
                 self._writer.close()
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise RunFolderError(
-                f"events could not be written to {self.folder}: {error.strerror}; the checkpoints are whole"
-            ) from error
+
+@contextmanager
+def _told(what: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"{what} could not be written to {path}: {error.strerror or error}; the checkpoints are whole"
+        ) from error

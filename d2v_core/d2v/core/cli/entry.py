@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from d2v.core import __version__
-from d2v.core.cli import evaluate, finetune, listing, predict, pretrain, recipe
+from d2v.core.cli import doctor, evaluate, finetune, listing, predict, pretrain, recipe
 from d2v.core.cli.command import Command
 from d2v.core.files import ConfigError
 from d2v.core.registry import UnknownNameError
@@ -22,6 +22,7 @@ COMMANDS: tuple[Command, ...] = (
     finetune.COMMAND,
     evaluate.COMMAND,
     predict.COMMAND,
+    doctor.COMMAND,
 )
 
 

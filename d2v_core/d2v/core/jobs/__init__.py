@@ -3,5 +3,6 @@
 from d2v.core.jobs.evaluation import evaluate, predict
 from d2v.core.jobs.finetuning import finetune
 from d2v.core.jobs.pretraining import pretrain
+from d2v.core.jobs.selfcheck import Checkup, CheckupError, checkup
 
-__all__ = ["evaluate", "finetune", "predict", "pretrain"]
+__all__ = ["Checkup", "CheckupError", "checkup", "evaluate", "finetune", "predict", "pretrain"]

@@ -1,4 +1,4 @@
-"""Time of one training step of a published size, and its peak memory.
+"""Time of one training step of a recipe's model, and its peak memory.
 
 For vision/base also of the same step in plain formulas (tests/parity/plain.py), which is run in turn with the
 library's in one process, so that both see the same noise; the ratio of the medians is what counts. Peak memory is
@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from published import MODELS
+from published import config_of
 from torch import Tensor
 
 from d2v.core import Batch
+from d2v.core.files import ConfigError
 from d2v.core.foreign import Converted
-from d2v.core.model import Local
+from d2v.core.model import Data2VecConfig, Local
+from d2v.core.registry import UnknownNameError
 from d2v.core.train import PublishedAdamW, parameter_groups
+from d2v.vision import ImageAdapterConfig
 from d2v.vision.convert import converters
 
 PARITY = Path(__file__).parents[1] / "tests" / "parity"
@@ -35,20 +38,22 @@ Step = Callable[[], None]
 SECONDS, TOKENS = 10, 512
 
 
-def samples(name: str, batch: int) -> Tensor:
-    """Random input of the published size."""
-    if name.startswith("vision"):
-        return torch.randn(batch, 3, 224, 224)
-    if name.startswith("audio"):
+def samples(config: Data2VecConfig, batch: int) -> Tensor:
+    """Random input of the model's size."""
+    ((modality, adapter),) = config.adapters.items()
+    if isinstance(adapter, ImageAdapterConfig):
+        return torch.randn(batch, adapter.channels, *adapter.image_size)
+    if modality == "audio":
         return torch.randn(batch, SECONDS * 16_000)
     return torch.randint(4, 50_000, (batch, TOKENS))
 
 
 def library_step(name: str, batch: int, device: str) -> Step:
     """One step of the library: masks, loss, gradients, clipping, optimiser, teacher."""
-    model = MODELS[name]().build().to(device).train()
+    config = config_of(name)
+    model = config.build().to(device).train()
     optimizer = PublishedAdamW(parameter_groups(model, weight_decay=0.05, decay="all"), lr=1e-4)
-    source, count = samples(name, batch).to(device), [0]
+    source, count = samples(config, batch).to(device), [0]
 
     def step() -> None:
         optimizer.zero_grad()  # before the forward pass: old gradients and activations need not live together
@@ -66,9 +71,9 @@ def plain_step(batch: int, device: str) -> Step:
     """The same step of vision/base in plain formulas, which reproduce the reference's numbers (tests/parity)."""
     from plain import average, forward, split
 
-    model = MODELS["vision/base"]().build().to(device)
+    config = config_of("vision/base")
+    model = config.build().to(device)
     converter = next(one for one in converters if "2.0" in one.name)
-    config = MODELS["vision/base"]()
     one = Converted(model, config, converter.layout(config, {}))
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("teacher.")}
     tensors = one.student_names(state)
@@ -77,7 +82,7 @@ def plain_step(batch: int, device: str) -> Step:
     student, teacher = split(foreign, tensors | {f"_ema.{name}": tensor for name, tensor in averaged.items()})
     learned = {name: p for name, p in student.items() if p.requires_grad}
     first, second = ({name: torch.zeros_like(p) for name, p in learned.items()} for _ in range(2))
-    source, count = samples("vision/base", batch).to(device), [0]
+    source, count = samples(config, batch).to(device), [0]
 
     def step() -> None:
         nonlocal teacher
@@ -154,13 +159,17 @@ def memory_of_this_process(step: Step, device: str) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=MODELS, default="vision/base")
+    parser.add_argument("--model", metavar="RECIPE", default="vision/base")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--memory-of", choices=["library", "plain"], help=argparse.SUPPRESS)
     args = parser.parse_args()
+    try:
+        config_of(args.model)
+    except (UnknownNameError, ConfigError) as error:
+        parser.error(str(error))
     makers: dict[str, Callable[[], Step]] = {"library": lambda: library_step(args.model, args.batch, args.device)}
     if args.model == "vision/base":
         makers["plain"] = lambda: plain_step(args.batch, args.device)

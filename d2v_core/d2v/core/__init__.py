@@ -3,7 +3,10 @@
 Nothing here knows a modality: those are portions of the same namespace and register themselves (`d2v.core.registry`).
 """
 
+__version__ = "0.1.0"
+
 from d2v.core.files import load, save
+from d2v.core.jobs import evaluate, extract, finetune, predict, pretrain, probe
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Mask, RandomMasker, SpanMasker
 from d2v.core.model import Backbone, Batch, Data2Vec, MaskedHead, ModalityAdapter, MultimaskBatcher, VisibleDecoder
@@ -11,6 +14,7 @@ from d2v.core.monitor import CollapseMonitor
 from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
 from d2v.core.registry import Registry, modalities
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
+from d2v.core.train import fit
 
 __all__ = [
     "Backbone",
@@ -35,9 +39,14 @@ __all__ = [
     "TransformerBlock",
     "TransformerEncoder",
     "VisibleDecoder",
+    "evaluate",
+    "extract",
+    "finetune",
+    "fit",
     "load",
     "modalities",
+    "predict",
+    "pretrain",
+    "probe",
     "save",
 ]
-
-__version__ = "0.1.0"

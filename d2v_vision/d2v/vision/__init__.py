@@ -9,6 +9,7 @@ from d2v.vision.patches import PatchEmbedding
 from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
 from d2v.vision.tasks.classification import ImageClassifier
 from d2v.vision.tasks.image_classification import ImageClassification
+from d2v.vision.verbs import check_images, export_images
 
 __all__ = [
     "ImageAdapter",
@@ -33,4 +34,5 @@ modality = Modality(
     recipes="d2v.vision.recipes",
     converters=converters,
     tasks={"classification": ImageClassification},
+    verbs={"check-images": check_images, "export-images": export_images},
 )

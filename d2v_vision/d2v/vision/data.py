@@ -4,17 +4,19 @@ What is read is `sources`'; order, sharing out and broken files are `d2v.core.da
 imported when they are needed, so that this module can be imported without the extra.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from attrs import Attribute, field, frozen
+from attrs import Attribute, evolve, field, frozen
 from torch import Tensor
 
 from d2v.core.data import DataError, Loader, Splits, few_of_each, sample_seed
-from d2v.core.model import Batch, ModalityAdapter
+from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 from d2v.core.suggestions import nearest
 from d2v.vision.adapter import ImageAdapter
+from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
 from d2v.vision.sources import ImageSource, class_names, open_source, same_classes, splits_of
 
@@ -55,7 +57,7 @@ class ImageDataConfig:
         resize: shorter side before the central crop of evaluation; None = size * 256 / 224.
         per_class: train on so many pictures of each class, drawn by seed; None = on all. Their ids stay those of the
             whole split.
-        num_workers: reading processes.
+        num_workers: reading processes, at most one a processor; 0 = read in the training process.
 
     Raises:
         ValueError: if a value is out of its range.
@@ -130,7 +132,7 @@ class ImageDataConfig:
             batch_size=batch_size,
             seed=seed,
             endless=training,
-            num_workers=self.num_workers,
+            num_workers=min(self.num_workers, os.cpu_count() or 1),  # more would only wait for each other
             rank=rank,
             world_size=world_size,
         )
@@ -163,15 +165,28 @@ class ImageDataConfig:
         """
         if not isinstance(adapter, ImageAdapter):
             raise DataError(f"data.path={self.path!r} gives images, but the model has a {type(adapter).__name__}")
-        if adapter.front.channels != self.channels:
-            raise DataError(
-                f"data.channels={self.channels}, but the model takes {adapter.front.channels}; "
-                f"set data.channels={adapter.front.channels}"
-            )
+        self._check_channels(adapter.front.channels)
         try:
             adapter.resize((self.size, self.size))
         except ValueError as error:
             raise DataError(f"data.size={self.size} does not fit the model: {error}") from error
+
+    def matching(self, adapter: AdapterConfig) -> AdapterConfig:
+        """The configuration of an adapter that takes images of this size.
+
+        Raises:
+            DataError: if it takes another number of channels, or no images at all.
+        """
+        if not isinstance(adapter, ImageAdapterConfig):
+            raise DataError(f"data.path={self.path!r} gives images, but the model has a {type(adapter).__name__}")
+        self._check_channels(adapter.channels)
+        return evolve(adapter, image_size=(self.size, self.size))
+
+    def _check_channels(self, channels: int) -> None:
+        if channels != self.channels:
+            raise DataError(
+                f"data.channels={self.channels}, but the model takes {channels}; set data.channels={channels}"
+            )
 
     def _few(self, source: ImageSource, seed: int) -> Tensor:
         assert self.per_class is not None

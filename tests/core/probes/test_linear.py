@@ -161,6 +161,20 @@ def test_without_a_choice_set_a_stratified_fifth_is_held_out_and_all_is_fitted_a
     assert strength == result.strength == max(result.chosen_among, key=result.chosen_among.__getitem__)
 
 
+def test_the_search_ends_where_weaker_strengths_are_clearly_worse():
+    generator = torch.Generator().manual_seed(0)
+
+    def noisy(n: int) -> Labelled:
+        x = torch.randn(n, 60, generator=generator)
+        return Labelled(features=x, labels=(x[:, 0] + torch.randn(n, generator=generator) > 0).long())
+
+    found = linear_probe(noisy(100), noisy(500), choice=noisy(3000)).chosen_among
+    *before, last = found.values()
+    assert 2 <= len(found) < len(STRENGTHS)
+    assert last < max(before) - 1
+    assert all(one >= max(before[: place + 1]) - 1 for place, one in enumerate(before))
+
+
 def test_what_is_held_out_depends_on_the_seed_alone(monkeypatch):
     train, fits = clusters(100), spied(monkeypatch)
     for seed in (0, 0, 1):

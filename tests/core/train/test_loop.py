@@ -1,32 +1,25 @@
 """The loop: sum and count, exact resume, and what can go wrong on the way."""
 
-import errno
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
+from itertools import count
 from pathlib import Path
 
-import attrs
 import pytest
 import torch
 from building import NEW, toy_batch
 from torch import nn
+from training import At, Boom, Breaking, breaking, lines, opened, same, started, toy_data, train, wait_for_line
 
-from d2v.core.files import to_plain
-from d2v.core.model import Batch, BlockConfig, StepOutput
-from d2v.core.monitor import CollapseMonitor
+from d2v.core.model import Batch, StepOutput
 from d2v.core.train import (
-    CosineSchedule,
     Freeze,
     Interrupted,
-    JsonLines,
     LossScale,
     MemorySource,
     NonFiniteError,
-    PublishedAdamW,
     RunFolder,
     RunFolderError,
     Validation,
@@ -35,85 +28,12 @@ from d2v.core.train import (
 )
 from d2v.core.train import run_folder as folder_module
 
-STEPS = 8
-NOISY = attrs.evolve(NEW, encoder=attrs.evolve(NEW.encoder, block=BlockConfig(dim=16, num_heads=2, dropout=0.1)))
-
-
-class Boom(Exception):
-    pass
-
-
-def opened(path, **options):
-    return RunFolder(
-        path, **{"config": "seed: 0\n", "description": {"model": to_plain(NOISY)}, "resume": True, **options}
-    )
-
-
-def train(path, *, hooks=(), data=None, config=NOISY, model=None, **options):
-    """Toy training of STEPS updates in a run folder; goes on with what is there."""
-    torch.manual_seed(1)
-    model = config.build() if model is None else model
-    torch.manual_seed(2)
-    data = data or MemorySource([toy_batch(ids=torch.arange(3) + 3 * i) for i in range(5)])
-    optimizer = PublishedAdamW(parameter_groups(model, weight_decay=0.05))
-    run = opened(path)
-    options = {
-        "accumulate": 2,
-        "clip": 1.0,
-        "log_every": 2,
-        "checkpoint_every": 3,
-        "monitor": CollapseMonitor(stop=False),
-        **options,
-    }
-    try:
-        fit(
-            model,
-            data,
-            optimizer=optimizer,
-            schedule=CosineSchedule(1e-2, total=STEPS, warmup=2),
-            max_steps=STEPS,
-            run=run,
-            sinks=[JsonLines(run.metrics)],
-            hooks=hooks,
-            **options,
-        )
-    finally:
-        run.close()
-    return model
-
-
-def lines(path):
-    found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "data_wait"} for line in found]
-
-
-def same(path, other):
-    ours, theirs = ((p / "model" / "model.safetensors").read_bytes() for p in (path, other))
-    assert ours == theirs
-    assert lines(path) == lines(other)
-    assert [line["step"] for line in lines(path)] == [2, 4, 6, 8]
-
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("whole") / "run"
     train(path)
     return path
-
-
-class At:
-    """Acts at the end of an update."""
-
-    def __init__(self, step, act):
-        self.step, self.act = step, act
-
-    def on_step_end(self, step):
-        if step == self.step:
-            self.act()
-
-
-def boom():
-    raise Boom
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -127,22 +47,9 @@ def test_a_signal_saves_and_going_on_is_exact(tmp_path, whole, signum, step):
     same(tmp_path / "run", whole)
 
 
-class BreaksInside(MemorySource):
-    calls = 0
-
-    def __iter__(self):
-        for batch in super().__iter__():
-            self.calls += 1
-            if self.calls == 12:  # the second micro-batch of the sixth update
-                raise Boom
-            yield batch
-
-
 def test_crash_inside_an_accumulation(tmp_path, whole):
-    torch.manual_seed(2)
-    data = BreaksInside([toy_batch(ids=torch.arange(3) + 3 * i) for i in range(5)])
     with pytest.raises(Boom):
-        train(tmp_path / "run", data=data)
+        train(tmp_path / "run", data=Breaking(toy_data(), batch=12))  # the second micro-batch of the sixth update
     train(tmp_path / "run")
     same(tmp_path / "run", whole)
 
@@ -150,16 +57,9 @@ def test_crash_inside_an_accumulation(tmp_path, whole):
 @pytest.mark.parametrize("place", ["write_files", "publish"])
 @pytest.mark.parametrize("call", [1, 2])
 def test_crash_in_a_checkpoint(tmp_path, whole, monkeypatch, place, call):
-    original, calls = getattr(folder_module, place), []
-
-    def broken(*args):
-        calls.append(1)
-        if len(calls) == call:
-            raise Boom
-        original(*args)
-
+    calls = count(1)
     with monkeypatch.context() as patch:
-        patch.setattr(folder_module, place, broken)
+        patch.setattr(folder_module, place, breaking(getattr(folder_module, place), lambda *_: next(calls) == call))
         # As a killed process leaves it: nobody tidies up.
         patch.setattr(folder_module.shutil, "rmtree", lambda *args, **options: None)
         with pytest.raises(Boom):
@@ -169,19 +69,10 @@ def test_crash_in_a_checkpoint(tmp_path, whole, monkeypatch, place, call):
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
 
 
-@pytest.mark.parametrize("before", [True, False])
-def test_crash_between_a_line_and_its_checkpoint(tmp_path, whole, monkeypatch, before):
-    original = RunFolder.save
-
-    def broken(self, step, *args, **options):
-        if before and step == 6:
-            raise Boom
-        original(self, step, *args, **options)
-        if step == 6:
-            raise Boom
-
+@pytest.mark.parametrize("after", [False, True])
+def test_crash_between_a_line_and_its_checkpoint(tmp_path, whole, monkeypatch, after):
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "save", broken)
+        patch.setattr(RunFolder, "save", breaking(RunFolder.save, lambda _, step, *rest: step == 6, after=after))
         with pytest.raises(Boom):
             train(tmp_path / "run")
     with (tmp_path / "run" / "metrics.jsonl").open("a") as stream:
@@ -191,20 +82,8 @@ def test_crash_between_a_line_and_its_checkpoint(tmp_path, whole, monkeypatch, b
 
 
 def test_kill(tmp_path, whole):
-    program = (
-        "import sys, time; sys.path[:0] = sys.argv[2:]\n"
-        "import torch; torch.set_num_threads(1)\n"
-        "from pathlib import Path; import test_loop\n"
-        "test_loop.train(Path(sys.argv[1]), hooks=[test_loop.At(5, lambda: time.sleep(100))])"
-    )
-    here = Path(__file__).parent
-    process = subprocess.Popen([sys.executable, "-c", program, tmp_path / "run", here, here.parents[1]])
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    until = time.monotonic() + 100
-    while not (metrics.exists() and '"step": 4' in metrics.read_text()):
-        assert process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    process = started("training.train(path, hooks=[training.At(5, lambda: time.sleep(100))])", tmp_path / "run")
+    wait_for_line(tmp_path / "run", 4, process)
     with pytest.raises(RunFolderError, match=f"in use by process {process.pid}"):
         opened(tmp_path / "run")
     process.kill()
@@ -256,36 +135,6 @@ def test_two_ranks_update_as_one(tmp_path):
     first, second, alone = (torch.load(tmp_path / name, weights_only=True) for name in ("0-2", "1-2", "0-1"))
     assert torch.equal(first, second)
     torch.testing.assert_close(first, alone)
-
-
-def test_full_disk(tmp_path, whole, monkeypatch):
-    original = folder_module.publish
-
-    def full(unfinished, target):
-        if target.name == "step-6":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        original(unfinished, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(folder_module, "publish", full)
-        with pytest.raises(RunFolderError, match="No space left on device; the one of update 3 is whole"):
-            train(tmp_path / "run")
-    train(tmp_path / "run")
-    same(tmp_path / "run", whole)
-
-
-def test_refused_folders(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="cannot be written"):
-        opened(tmp_path / "file" / "run")
-    run = opened(tmp_path / "run")
-    with pytest.raises(RunFolderError, match="in use by this process"):
-        opened(tmp_path / "run")
-    run.close()
-    with pytest.raises(RunFolderError, match=r"another configuration .*-seed: 0; \+seed: 1"):
-        opened(tmp_path / "run", config="seed: 1\n")
-    with pytest.raises(RunFolderError, match="holds a run already"):
-        opened(tmp_path / "run", resume=False)
 
 
 class Line(nn.Module):

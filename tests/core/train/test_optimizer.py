@@ -1,4 +1,4 @@
-"""Parameter groups, and Adam as published."""
+"""Parameter groups, and Adam and clipping as published."""
 
 import copy
 import json
@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from d2v.core.train import PublishedAdamW, parameter_groups
+from d2v.core.model import Batch, StepOutput
+from d2v.core.train import MemorySource, PublishedAdamW, fit, parameter_groups
+from d2v.core.train.stages import clip_gradients
 
 CASE = json.loads((Path(__file__).parent / "data" / "adam.json").read_text())
 OPTIONS = {"lr": CASE["lr"], "betas": tuple(CASE["betas"]), "eps": CASE["eps"], "weight_decay": CASE["weight_decay"]}
@@ -214,3 +216,43 @@ def test_nothing_trainable():
 def test_the_two_kinds_stay_apart_without_a_decay() -> None:
     groups = parameter_groups(nn.Linear(3, 4), weight_decay=0.0)  # a schedule may set the decay later
     assert [len(group["params"]) for group in groups] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("half", "norm", "factor"),
+    [
+        (False, 5.0, 2.5 / (5 + 1e-6)),
+        (True, 5.0, 0.5),
+        (False, 2.5, 2.5 / (2.5 + 1e-6)),  # at the limit the epsilon shrinks it already
+        (True, 2.5, 1.0),
+        (False, 2.0, 1.0),
+        (True, 2.0, 1.0),
+        (False, 0.0, 1.0),
+        (True, 0.0, 1.0),
+    ],
+)
+def test_published_clipping(half, norm, factor):
+    gradient = torch.tensor([0.6, 0.8], dtype=torch.float64) * norm
+    expected = gradient * factor
+    clip_gradients([gradient], torch.tensor(norm, dtype=torch.float64), 2.5, half=half)
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=0)
+
+
+class Pull(nn.Module):
+    """Its weight's gradient is (3, 4) e-6, whatever the weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+
+    def forward(self, batch, *, update):
+        return StepOutput(loss_sum=(self.weight * torch.tensor([6e-6, 8e-6])).sum(), sample_size=2)
+
+
+# The norm is 5e-6: by hand, 1e-6 / (5e-6 + 1e-6) = 1/6 and 1e-6 / 5e-6 = 1/5 of it.
+@pytest.mark.parametrize(("precision", "factor"), [("fp32", 1 / 6), ("bf16", 1 / 6), ("fp16", 1 / 5)])
+def test_fit_clips_as_published(precision, factor):
+    model, data = Pull(), MemorySource([Batch(source=torch.zeros(1, 1))])
+    optimizer = torch.optim.SGD(model.parameters())
+    fit(model, data, optimizer=optimizer, schedule=lambda n: 1.0, max_steps=1, clip=1e-6, precision=precision)
+    torch.testing.assert_close(model.weight.data, torch.tensor([-3e-6, -4e-6]) * factor, rtol=1e-5, atol=0)

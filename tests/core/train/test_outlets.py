@@ -4,11 +4,13 @@ import errno
 import io
 import json
 import os
+import sys
 
 import pytest
 import torch
 from building import NEW
 from torch import nn
+from training import train
 
 from d2v.core.train import (
     CosineSchedule,
@@ -24,10 +26,11 @@ from d2v.core.train import (
 )
 
 
-def test_a_sink_that_cannot_write_says_so(tmp_path, monkeypatch):
-    def full(*args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def full(*args):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+
+def test_a_sink_that_cannot_write_says_so(tmp_path, monkeypatch):
     sink = JsonLines(tmp_path / "metrics.jsonl")
     sink.write(1, {"loss": 1.0})
     with monkeypatch.context() as patch:
@@ -42,6 +45,65 @@ def test_tensorboard_is_asked_for_only_where_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr("d2v.core.train.sinks.find_spec", lambda name: None)
     assert not TensorBoard.available()
     TensorBoard(tmp_path).close()
+
+
+def test_events_without_the_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ImportError, match=r"pip install 'd2v\[tensorboard\]'"):
+        TensorBoard(tmp_path).start(0)
+    assert not list(tmp_path.iterdir())
+
+
+def events(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(folder)).Reload()
+    return {tag: [(event.step, event.value) for event in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+
+
+@pytest.fixture
+def tensorboard():
+    # The tests of core run without the extra as well.
+    pytest.importorskip("tensorboard")
+
+
+@pytest.mark.usefixtures("tensorboard")
+def test_events_come_back_and_a_restart_hides_later_ones(tmp_path):
+    for start, steps in ((0, (2, 4, 6)), (4, (6, 8))):
+        sink = TensorBoard(tmp_path)
+        sink.start(start)
+        for step in steps:
+            sink.write(step, {"loss": step / 4 + start, "decay": 0.5})
+            # On the disk as soon as it is written.
+            assert events(tmp_path)["loss"][-1] == (step, step / 4 + start)
+        sink.close()
+    assert events(tmp_path) == {
+        "loss": [(2, 0.5), (4, 1.0), (6, 5.5), (8, 6.0)],
+        "decay": [(2, 0.5), (4, 0.5), (6, 0.5), (8, 0.5)],
+    }
+
+
+@pytest.mark.usefixtures("tensorboard")
+def test_fit_writes_events(tmp_path):
+    train(tmp_path / "run", sinks=[TensorBoard(tmp_path / "events")])
+    assert [step for step, _ in events(tmp_path / "events")["loss"]] == [2, 4, 6, 8]
+
+
+@pytest.mark.usefixtures("tensorboard")
+def test_events_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="events could not be written to"):
+        TensorBoard(tmp_path / "file" / "events").start(0)
+    sink = TensorBoard(tmp_path)
+    sink.start(0)
+    sink.write(1, {"loss": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr("tensorboard.compat.tensorflow_stub.io.gfile.GFile.flush", full)
+        with pytest.raises(RunFolderError, match="No space left"):
+            sink.write(2, {"loss": 1.0})
+        sink.close()
 
 
 def test_progress_on_a_terminal():

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from d2v.core import __version__
-from d2v.core.cli import data, evaluate, extract, finetune, listing, predict, pretrain, probe, recipe
+from d2v.core.cli import data, doctor, evaluate, extract, finetune, listing, predict, pretrain, probe, recipe
 from d2v.core.cli.command import Command
 from d2v.core.files import ConfigError
 from d2v.core.registry import UnknownNameError
@@ -25,6 +25,7 @@ COMMANDS: tuple[Command, ...] = (
     probe.COMMAND,
     extract.COMMAND,
     data.COMMAND,
+    doctor.COMMAND,
 )
 
 
@@ -41,8 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> main(["recipe", "vision/smal"])
     2
     """
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     parser = _parser()
+    # On our own logger: whoever calls this from Python keeps his settings of the others.
+    logger, handler = logging.getLogger("d2v"), logging.StreamHandler()
+    logger.addHandler(handler)
     try:
         # Unknown arguments are looked at here: argparse would say that they are unrecognised, and not what is missing.
         known = parser.parse_args(arguments)
@@ -60,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except Exception as error:  # every failure is one line; the traceback is a wish away
         return _tell(error)
+    finally:
+        logger.removeHandler(handler)
     return 0
 
 

@@ -12,7 +12,7 @@ def run(arguments: Namespace) -> None:
     result = evaluate(parse_overrides(arguments.overrides))
     for name, value in result.metrics().items():
         print(f"{name:<12} {value:.4g}")
-    print(result.tables(), end="")
+    print(result.tables())
 
 
 COMMAND = Command(

@@ -21,7 +21,7 @@ readings ([mean, grid, class]), probes ([knn, linear, few]), labels, draws, neig
 train, choose, test (parts of the data), out (a .json file), batch_size, precision, device.
 
 The raw input and the same network untrained stand beside every figure; baselines=false leaves them out.""",
-    example="d2v probe model=run data.path=fashion-mnist\nd2v probe model=run data.path=photos readings=[mean] each=true",
+    example="d2v probe model=run data.path=fashion-mnist\nd2v probe model=run data.path=photos each=true",
     add_arguments=takes_keys,
     run=run,
 )

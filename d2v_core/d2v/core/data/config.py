@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from d2v.core.data.loader import Loader
-from d2v.core.model import ModalityAdapter
+from d2v.core.model import AdapterConfig, ModalityAdapter
 
 
 @frozen(kw_only=True)
@@ -82,4 +82,8 @@ class DataConfig(Protocol):
 
     def match(self, adapter: ModalityAdapter) -> None:
         """Make an adapter take what this data gives; raises `DataError` naming the field if it cannot."""
+        ...
+
+    def matching(self, adapter: AdapterConfig) -> AdapterConfig:
+        """The configuration of an adapter after `match`; raises `DataError` likewise."""
         ...

@@ -5,5 +5,16 @@ from d2v.core.jobs.extraction import extract
 from d2v.core.jobs.finetuning import finetune
 from d2v.core.jobs.pretraining import pretrain
 from d2v.core.jobs.probing import probe
+from d2v.core.jobs.selfcheck import Checkup, CheckupError, checkup
 
-__all__ = ["evaluate", "extract", "finetune", "predict", "pretrain", "probe"]
+__all__ = [
+    "Checkup",
+    "CheckupError",
+    "checkup",
+    "evaluate",
+    "extract",
+    "finetune",
+    "predict",
+    "pretrain",
+    "probe",
+]

@@ -56,6 +56,13 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluati
         ConfigError: if a key is unknown, missing or of a wrong type, or the model is not fine-tuned.
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used, has no labels, or other classes than the model.
+
+    >>> result = evaluate({"model": "classifier", "data.path": "photos"})  # doctest: +SKIP
+    >>> result.metrics()["accuracy"]  # doctest: +SKIP
+    93.5
+    >>> evaluate({"data.path": "photos"})
+    Traceback (most recent call last):
+    d2v.core.files.structure.ConfigError: missing key 'model': give a run or a model folder
     """
     settings, stored = settings_of(UseSettings, overrides)
     check_ending(settings.out, ".json")
@@ -85,6 +92,12 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
         ConfigError: if a key is unknown, missing or of a wrong type, or the model is not fine-tuned.
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used.
+
+    >>> for row in predict({"model": "classifier", "data.path": "photos"}):  # doctest: +SKIP
+    ...     print(row["file"], row["class"], row["probability"])
+    >>> predict({"data.path": "photos"})
+    Traceback (most recent call last):
+    d2v.core.files.structure.ConfigError: missing key 'model': give a run or a model folder
     """
     settings, stored = settings_of(UseSettings, overrides)
     check_ending(settings.out, ".csv", ".jsonl")

@@ -80,6 +80,12 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used, or does not fit the model.
         ValueError: if a layer or reading does not exist in the model.
+
+    >>> extract({"model": "run", "data.path": "photos", "out": "features.npy"}).shape  # doctest: +SKIP
+    (1200, 768)
+    >>> extract({"data.path": "photos"})
+    Traceback (most recent call last):
+    d2v.core.files.structure.ConfigError: missing key 'model': give a run or a model folder
     """
     settings, stored = settings_of(ExtractSettings, overrides)
     check_ending(settings.out, ".safetensors", ".npy")

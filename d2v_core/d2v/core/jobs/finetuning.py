@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import torch
 from torch import nn
 
@@ -34,6 +35,13 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         DataError: if the data cannot be used, or has no labels.
         RunFolderError: if the run folder cannot be used.
         Interrupted: at Ctrl-C or SIGTERM; what was finished is saved.
+
+    >>> settings = {"model": "run", "data.path": "photos", "out": "classifier"}
+    >>> finetune("vision/small-finetune", settings).best_step  # doctest: +SKIP
+    900
+    >>> finetune("vision/small-finetune", settings | {"optim.lrr": 1e-3})
+    Traceback (most recent call last):
+    d2v.core.files.structure.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
     settings = read_recipe(recipe, overrides, FinetuneRecipe)
     device = pick_device(settings.device)
@@ -57,6 +65,8 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     )
     encoder, config = encoder_of(stored, settings.weights, adapt=task.adapt, seed=settings.seed)
     settings.data.match(encoder.adapter(task.modality))
+    adapters = {**config.adapters, task.modality: settings.data.matching(config.adapters[task.modality])}
+    config = attrs.evolve(config, adapters=adapters)
     torch.manual_seed(settings.seed)
     model = task.build(encoder, dim=config.encoder.block.dim, classes=classes).to(device)
     freeze = settings.freeze
@@ -71,7 +81,6 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         progress=progress,
         validation=_validation(settings, model, classes, device),
         freeze=Freeze(model, freeze.patterns, updates=freeze.updates) if freeze.updates else None,
-        tell=_logger.warning,
     )
 
 

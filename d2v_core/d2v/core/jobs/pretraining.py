@@ -1,21 +1,18 @@
 """`d2v pretrain` as one call."""
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from d2v.core.durations import updates
+from d2v.core.files import ConfigError, to_plain
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.running import run_training
-from d2v.core.model import Backbone
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.recipes import PretrainRecipe, read_recipe
 from d2v.core.train import Fitted
 from d2v.core.train.gradients import world
-
-_logger = logging.getLogger(__name__)
 
 
 def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progress: bool = True) -> Fitted:
@@ -33,14 +30,16 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         RunFolderError: if the run folder cannot be used.
         Interrupted: at Ctrl-C or SIGTERM; what was finished is saved.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     settings = {"data.path": "digits", "out": f"{folder}/run", "train.max_steps": 2, "device": "cpu"}
-    ...     pretrain("vision/small", settings, progress=False).step
-    2
+    >>> settings = {"data.path": "photos", "out": "run"}
+    >>> pretrain("vision/base", settings).step  # doctest: +SKIP
+    375300
+    >>> pretrain("vision/base", settings | {"optim.lrr": 1e-3})
+    Traceback (most recent call last):
+    d2v.core.files.structure.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
     settings = read_recipe(recipe, overrides, PretrainRecipe)
     device = pick_device(settings.device)
+    _check_input(settings)
     rank, world_size = world()
     data = settings.data.build(
         settings.data.splits().train,
@@ -51,10 +50,7 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         training=True,
     )
     torch.manual_seed(settings.seed)
-    model = settings.model_config().build()
-    assert isinstance(model.student, Backbone)
-    settings.data.match(model.student.adapter(settings.modality))
-    model.to(device)
+    model = settings.model_config().build().to(device)
     warmup = updates(settings.monitor.warmup, settings.train.max_steps)
     monitor = CollapseMonitor(
         min_target_var=settings.monitor.min_target_var,
@@ -72,5 +68,12 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         train=settings.train,
         progress=progress,
         monitor=monitor,
-        tell=_logger.warning,
     )
+
+
+def _check_input(settings: PretrainRecipe) -> None:
+    own = settings.model.adapters[settings.modality]
+    given, wanted = to_plain(own), to_plain(settings.data.matching(own))
+    differing = [f"{key}={wanted[key]} instead of {given[key]}" for key in given if given[key] != wanted[key]]
+    if differing:
+        raise ConfigError(f"data does not fit model.adapters.{settings.modality}: it needs {', '.join(differing)}")

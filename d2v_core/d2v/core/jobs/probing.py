@@ -145,6 +145,11 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> ProbeReport
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used or has no labels.
         ValueError: if there is one class only, or a layer or reading that the model does not have.
+
+    >>> print(probe({"model": "run", "data.path": "fashion-mnist"}).table())  # doctest: +SKIP
+    >>> probe({"data.path": "photos"})
+    Traceback (most recent call last):
+    d2v.core.files.structure.ConfigError: missing key 'model': give a run or a model folder
     """
     settings, stored = settings_of(ProbeSettings, overrides)
     check_ending(settings.out, ".json")

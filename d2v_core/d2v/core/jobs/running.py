@@ -1,6 +1,6 @@
 """What pretraining and fine-tuning share: from settings and a model to a finished run folder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -38,9 +38,8 @@ def run_training(
     monitor: CollapseMonitor | None = None,
     validation: Validation | None = None,
     freeze: Freeze | None = None,
-    tell: Callable[[str], None],
 ) -> Fitted:
-    """Open the run folder, train, and tell at the end what could not be read."""
+    """Open the run folder and train; what could not be read is the loader's to tell."""
     run = RunFolder(
         recipe.out,
         config=resolved_text(recipe),
@@ -73,8 +72,6 @@ def run_training(
         )
     finally:
         run.close()
-        if data.broken:
-            tell(data.report())
 
 
 def shown(loader: Loader[Any], progress: bool) -> Iterator[Batch]:

@@ -17,7 +17,7 @@ STRENGTHS = tuple(10.0**-power for power in range(7))
 FIXED_STRENGTH = 1e-2
 """The strength where there are too few samples to choose one."""
 _MAX_ITER = 1000
-_WORSE = 1.0  # percent points below the best at which the search ends
+_WORSE = 1.0, 10  # percent points, and samples, below the best at which the search ends
 _PURPOSE = 201  # the end for which samples are held out
 
 
@@ -69,8 +69,8 @@ def linear_probe(
     """Accuracy of the best linear classifier of frozen features, see `fit_linear`.
 
     Of all strengths, from the strongest on and each from the one before, the one with the highest accuracy on the
-    choice set is taken; of equal ones the strongest. The search ends at one that is a point worse than the best. The
-    classifier is tried on the test set. Without a choice set a fifth of the training set is held out for it: of each
+    choice set is taken; of equal ones the strongest. The search ends at one that is a point, and ten samples,
+    worse than the best. The classifier is tried on the test set. Without a choice set a fifth of the training set is held out for it: of each
     class the fifth of its samples, rounded down, drawn by the seed; afterwards the whole training set is fitted. Were
     fewer samples held out than there are classes, nothing is held out, and the strength is `FIXED_STRENGTH`, 1e-2.
 
@@ -105,7 +105,7 @@ def linear_probe(
         found[strength] = accuracy(last.predict(judged.features), judged.labels)
         if best is None or found[strength] > found[best[0]]:
             best = strength, last
-        elif found[strength] < found[best[0]] - _WORSE:
+        elif found[strength] < found[best[0]] - max(_WORSE[0], 100 * _WORSE[1] / len(judged.labels)):
             break  # weaker ones fit the training set ever closer, and take ever longer
     assert best is not None
     strength, classifier = best
@@ -187,7 +187,8 @@ def _minimum(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, strength: float
     v, b = (factor.T @ weight).requires_grad_(), bias.requires_grad_()
 
     def weight_of(v: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(factor.T, v, upper=True)
+        solved: Tensor = torch.linalg.solve_triangular(factor.T, v, upper=True)
+        return solved
 
     optimizer = torch.optim.LBFGS(
         [v, b],

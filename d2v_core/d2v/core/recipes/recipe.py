@@ -75,9 +75,13 @@ class PretrainRecipe(Run):
     @classmethod
     def complete(cls, values: dict[str, Any]) -> None:
         """The teacher's schedule, where it is a share of the run, gets the run's length."""
-        schedule = values.get("model", {}).get("teacher", {}).get("schedule", {})
-        if isinstance(schedule.get("anneal"), float):
-            schedule["total"] = values.get("train", {}).get("max_steps")
+        place: Any = values
+        for section in ("model", "teacher", "schedule"):
+            place = place.get(section) if isinstance(place, dict) else None
+        train = values.get("train")
+        # What is of a wrong type is told when the classes are filled.
+        if isinstance(place, dict) and isinstance(place.get("anneal"), float) and isinstance(train, dict):
+            place["total"] = train.get("max_steps")
 
     @property
     def modality(self) -> str:

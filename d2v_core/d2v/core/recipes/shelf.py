@@ -55,13 +55,8 @@ def recipe_values(name: str, overrides: Mapping[str, Any] | None = None) -> tupl
         UnknownNameError: if there is no such recipe.
         ConfigError: if a key does not exist.
     """
-    values = read_yaml(recipe_text(name), name=name)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{name} is not a recipe: it is no mapping of keys")
-    kind: type[Run] = FinetuneRecipe if "task" in values else PretrainRecipe
-    settled = settle(kind, values, overrides or {})
-    kind.complete(settled)
-    return kind, settled
+    kind, values = _opened(name)
+    return kind, _completed(kind, values, overrides or {})
 
 
 def read_recipe(name: str, overrides: Mapping[str, Any] | None, kind: type[_Run]) -> _Run:
@@ -76,10 +71,10 @@ def read_recipe(name: str, overrides: Mapping[str, Any] | None, kind: type[_Run]
         UnknownNameError: if there is no such recipe.
         ConfigError: if it is for another command, or naming every key that is unknown, missing or wrong.
     """
-    found, values = recipe_values(name, overrides)
+    found, values = _opened(name)
     if found is not kind:
         raise ConfigError(f"{name} is a recipe for `d2v {found.command}`, not for `d2v {kind.command}`")
-    return from_plain(values, kind)
+    return from_plain(_completed(kind, values, overrides or {}), kind)
 
 
 def settle(kind: type, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,3 +107,16 @@ def _shelf(modality: str) -> dict[str, str]:
         for path in files(package).iterdir()
         if path.name.endswith(_ENDING)
     }
+
+
+def _opened(name: str) -> tuple[type[Run], dict[str, Any]]:
+    values = read_yaml(recipe_text(name), name=name)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name} is not a recipe: it is no mapping of keys")
+    return FinetuneRecipe if "task" in values else PretrainRecipe, values
+
+
+def _completed(kind: type[Run], values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    settled = settle(kind, values, overrides)
+    kind.complete(settled)
+    return settled

@@ -10,7 +10,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ class RunFolder:
             best: the step of a checkpoint to keep however old it is.
 
         Raises:
-            RunFolderError: if it cannot be written; older checkpoints stay.
+            RunFolderError: if it cannot be written, or an old one not removed; what is there stays whole.
         """
         if step not in self.steps():
             try:
@@ -149,10 +150,10 @@ class RunFolder:
         if target.exists():
             return
         try:
-            unfinished = Path(tempfile.mkdtemp(prefix=".model-", dir=self.path))
-            for name in ("config.json", "model.safetensors"):
-                shutil.copyfile(self.checkpoint(step) / name, unfinished / name)
-            publish(unfinished, target)
+            with self._unfinished(self.path, "model") as unfinished:
+                for name in ("config.json", "model.safetensors"):
+                    shutil.copyfile(self.checkpoint(step) / name, unfinished / name)
+                publish(unfinished, target)
         except OSError as error:
             raise RunFolderError(
                 f"{target} could not be written: {_reason(error)}; the checkpoints are whole"
@@ -185,24 +186,35 @@ class RunFolder:
                 shutil.rmtree(left)
 
     def _write(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
-        unfinished = Path(tempfile.mkdtemp(prefix=f".step-{step}-", dir=self.path / "checkpoints"))
-        try:
+        with self._unfinished(self.path / "checkpoints", f"step-{step}") as unfinished:
             write_files(unfinished, model, self.description)
             # Through memory: torch hides the reason if it is torch that cannot write.
             buffer = io.BytesIO()
             torch.save(state, buffer)
             (unfinished / _STATE).write_bytes(buffer.getbuffer())
             publish(unfinished, self.checkpoint(step))
+
+    @staticmethod
+    @contextmanager
+    def _unfinished(parent: Path, name: str) -> Iterator[Path]:
+        folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
+        try:
+            yield folder
         except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # a full disk needs the room
             raise
 
     @staticmethod
     def _remove(folder: Path) -> None:
         # Renamed first: a kill in the middle must not leave half a checkpoint under its name.
         doomed = folder.with_name(f".old-{folder.name}")
-        folder.rename(doomed)
-        shutil.rmtree(doomed)
+        try:
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+        except OSError as error:
+            raise RunFolderError(
+                f"{folder} could not be removed: {_reason(error)}; the newer checkpoints are whole"
+            ) from error
 
 
 def _locked(path: Path) -> int:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,20 +46,16 @@ class JsonLines:
         self.path = path
 
     def start(self, step: int) -> None:
-        """Drop lines of later steps, and a last line that was cut off."""
-        if not self.path.exists():
-            return
-        kept = []
-        for line in self.path.read_text(errors="replace").splitlines():
-            try:
-                written = json.loads(line)["step"]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                break
-            if written <= step:
-                kept.append(f"{line}\n")
-        unfinished = self.path.with_name(f".{self.path.name}")
-        self._put(unfinished, "w", "".join(kept))
-        unfinished.replace(self.path)
+        """Drop lines of later steps, and a last line that was cut off.
+
+        Raises:
+            RunFolderError: if they cannot be dropped.
+        """
+        with _told("metrics", self.path):
+            if self.path.exists():
+                unfinished = self.path.with_name(f".{self.path.name}")
+                self._put(unfinished, "w", "".join(self._kept(step)))
+                unfinished.replace(self.path)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line.
@@ -66,22 +63,27 @@ class JsonLines:
         Raises:
             RunFolderError: if it cannot be written.
         """
-        self._put(self.path, "a", json.dumps({"step": step, **metrics}) + "\n")
+        with _told("metrics", self.path):
+            self._put(self.path, "a", json.dumps({"step": step, **metrics}) + "\n")
 
     def close(self) -> None:
         """Nothing is open between two lines."""
 
+    def _kept(self, step: int) -> Iterator[str]:
+        for line in self.path.read_text(errors="replace").splitlines():
+            try:
+                written = json.loads(line)["step"]
+            except (json.JSONDecodeError, KeyError, TypeError):
+                break
+            if written <= step:
+                yield f"{line}\n"
+
     @staticmethod
     def _put(path: Path, mode: str, text: str) -> None:
-        try:
-            with path.open(mode) as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise RunFolderError(
-                f"metrics could not be written to {path}: {error.strerror}; the checkpoints are whole"
-            ) from error
+        with path.open(mode) as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 class TensorBoard:
@@ -92,6 +94,14 @@ class TensorBoard:
 
     Raises:
         ImportError: on `start`, if the package is missing.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sink = TensorBoard(Path(folder))
+    ...     if sink.available():
+    ...         sink.start(0)
+    ...         sink.write(10, {"loss": 0.5})
+    ...     sink.close()
     """
 
     def __init__(self, folder: Path) -> None:
@@ -104,18 +114,46 @@ class TensorBoard:
         return find_spec("tensorboard") is not None
 
     def start(self, step: int) -> None:
-        """Open an event file that hides what was written of later steps."""
-        from torch.utils.tensorboard import SummaryWriter
+        """Open an event file that hides what was written of later steps.
 
-        self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
+        Raises:
+            ImportError: if the package is missing; the message holds the pip command.
+            RunFolderError: if the file cannot be written.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                "events need tensorboard, which is not installed or too old: pip install 'd2v[tensorboard]'",
+                name="tensorboard",
+            ) from error
+        with _told("events", self.folder):
+            self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add a scalar for each metric."""
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        """Add a scalar for each metric.
+
+        Raises:
+            RunFolderError: if they cannot be written.
+        """
+        with _told("events", self.folder):
+            for name, value in metrics.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the event file."""
         if self._writer is not None:
-            self._writer.close()
+            # What can fail here has failed in `write`, which said so: a second error would hide the first.
+            with suppress(OSError):
+                self._writer.close()
+
+
+@contextmanager
+def _told(what: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"{what} could not be written to {path}: {error.strerror or error}; the checkpoints are whole"
+        ) from error

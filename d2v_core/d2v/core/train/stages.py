@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from d2v.core.model import Batch, StepOutput
 from d2v.core.teacher import EMATeacher
@@ -62,9 +63,30 @@ def finish_gradients(now: TrainingState, count: int, clip: float) -> bool:
     if now.loss_scale is not None:
         now.loss_scale.success()
     if clip:
-        trained = [parameter for parameter in now.model.parameters() if parameter.requires_grad]
-        clip_grads_with_norm_(trained, clip, norm)
+        clip_gradients(gradients, norm, clip, half=now.loss_scale is not None)
     return True
+
+
+def clip_gradients(gradients: list[Tensor], norm: Tensor, clip: float, *, half: bool) -> None:
+    """Bring gradients of a total norm down to the largest that is allowed, in place, by the published factors.
+
+    min(1, clip / (norm + 1e-6)); in fp16 training clip / norm where the norm is above clip. They differ where gradients
+    are tiny.
+
+    Args:
+        gradients: all of them.
+        norm: of all together.
+        clip: largest norm.
+        half: whether the training is in fp16.
+
+    >>> gradient = torch.tensor([3.0, 4.0])
+    >>> clip_gradients([gradient], gradient.norm(), 0.5, half=True)
+    >>> gradient
+    tensor([0.3000, 0.4000])
+    """
+    # Clamped on the device: asking whether the norm is above would wait for it.
+    factor = (clip / (norm if half else norm + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, factor)
 
 
 def kept(output: StepOutput, *, whole: bool) -> StepOutput:

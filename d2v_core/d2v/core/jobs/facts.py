@@ -1,0 +1,126 @@
+"""What a job would run on: versions, devices, extras, plug-ins and room on the disk, as names and texts.
+
+It reports and judges nothing; what must work is tried in `selfcheck`.
+"""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from d2v.core.jobs.device import pick_device
+from d2v.core.registry import MissingExtraError, modalities
+
+_OPTIONAL = {"tensorboard": "d2v[tensorboard]"}
+_GIB = 2**30
+
+
+def surroundings(own: str) -> Iterator[tuple[str, str]]:
+    """Names and texts of what there is, in the order of a report.
+
+    Args:
+        own: version of d2v.
+
+    >>> dict(surroundings("0.1"))["d2v"].split(",")[0]
+    '0.1'
+    """
+    yield "d2v", f"{own}, {Path(__file__).parents[2]}"
+    yield "Python", f"{platform.python_version()}, {sys.executable}"
+    yield "platform", platform.platform()
+    yield "torch", f"{torch.__version__}, {_backends()}"
+    yield "threads", f"{torch.get_num_threads()} of {os.cpu_count()} processors"
+    yield "processor", f"{torch.backends.cpu.get_cpu_capability()}, bf16 {_processor_bf16()}"
+    yield from _accelerators()
+    yield "device=auto", str(pick_device("auto"))
+    yield from _modalities()
+    for package, extra in _OPTIONAL.items():
+        yield package, _version(package) or f"not installed: pip install '{extra}'"
+    yield "temporary files", _room(_temporary())
+    yield "this folder", _room(Path.cwd())
+
+
+def _backends() -> str:
+    parts = {
+        "CUDA": torch.version.cuda,
+        "ROCm": torch.version.hip,
+        "cuDNN": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "MPS": "yes" if torch.backends.mps.is_available() else None,
+    }
+    return ", ".join(f"{name} {value or 'no'}" for name, value in parts.items())
+
+
+def _processor_bf16() -> str:
+    """Whether there are instructions for it; emulated, it costs more than float32."""
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases do not tell
+    if not capabilities:
+        return "unknown"
+    return _yes(any(there for name, there in capabilities.items() if "bf16" in name))
+
+
+def _accelerators() -> Iterator[tuple[str, str]]:
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            try:
+                yield f"cuda:{index}", _cuda(index)
+            except RuntimeError as error:  # in use by others alone, or out of order
+                yield f"cuda:{index}", f"cannot be used: {str(error).splitlines()[0]}"
+    if torch.backends.mps.is_available():
+        yield "mps", f"{torch.mps.recommended_max_memory() / _GIB:.1f} GiB"
+
+
+def _cuda(index: int) -> str:
+    free, total = torch.cuda.mem_get_info(index)
+    with torch.cuda.device(index):
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    name = torch.cuda.get_device_name(index)
+    return f"{name}, {total / _GIB:.1f} GiB, {free / _GIB:.1f} free, bf16 {_yes(bf16)}"
+
+
+def _modalities() -> Iterator[tuple[str, str]]:
+    broken = modalities.broken()
+    distributions = packages_distributions()
+    for name in modalities.names():
+        if name in broken:
+            yield name, f"broken: {broken[name]}"
+            continue
+        record = modalities.load(name)
+        try:
+            record.require_extra()
+        except MissingExtraError as error:
+            yield name, str(error)
+            continue
+        owners = [owner for module in record.requires for owner in distributions.get(module, [module])]
+        versions = [f"{owner} {_version(owner) or 'of unknown version'}" for owner in dict.fromkeys(owners)]
+        yield name, ", ".join(versions) or "installed, needs no package of its own"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _temporary() -> Path | None:
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError:
+        return None
+
+
+def _room(folder: Path | None) -> str:
+    if folder is None:
+        return "no folder for them can be written; set TMPDIR"
+    writable = "" if os.access(folder, os.W_OK) else ", cannot be written"
+    return f"{folder}, {shutil.disk_usage(folder).free / _GIB:.1f} GiB free{writable}"
+
+
+def _yes(there: bool) -> str:
+    return "yes" if there else "no"

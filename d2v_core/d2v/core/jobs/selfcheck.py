@@ -1,0 +1,224 @@
+"""Whether the library works here: a tiny model on random numbers takes every part of a training in seconds.
+
+No modality is needed. Each check is a function that raises; none knows of another.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from attrs import frozen
+from torch import nn
+
+from d2v.core import __version__
+from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.facts import surroundings
+from d2v.core.loss import RegressionLoss
+from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Masker, RandomMasker, SpanMasker
+from d2v.core.model import Backbone, Batch, Data2Vec, Local, ModalityAdapter, VisibleDecoder
+from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
+from d2v.core.registry import MissingExtraError, PluginError, modalities
+from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
+from d2v.core.train import CosineSchedule, MemorySource, PublishedAdamW, RunFolder, fit, parameter_groups
+
+_DIM, _SIDE = 16, 8
+Check = Callable[[torch.device], None]
+
+
+class CheckupError(RuntimeError):
+    """Something that must work does not; the message names the checks that failed."""
+
+
+@frozen(kw_only=True)
+class Checkup:
+    """What a checkup found.
+
+    Args:
+        facts: name and text of what is there.
+        checks: name and outcome of what was tried: None = it works, else why not.
+    """
+
+    facts: Mapping[str, str]
+    checks: Mapping[str, str | None]
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the checks that failed."""
+        return [name for name, reason in self.checks.items() if reason is not None]
+
+    def lines(self) -> list[str]:
+        """The report, a line for each fact and each check.
+
+        >>> Checkup(facts={"d2v": "0.1"}, checks={"masks": None, "step": "no memory"}).lines()
+        ['d2v               0.1', 'masks             ok', 'step              FAILED: no memory']
+        """
+        outcomes = {name: "ok" if reason is None else f"FAILED: {reason}" for name, reason in self.checks.items()}
+        return [f"{name:<17} {text}" for name, text in (*self.facts.items(), *outcomes.items())]
+
+    def require(self) -> None:
+        """Do nothing if all works.
+
+        Raises:
+            CheckupError: naming the checks that failed.
+        """
+        if self.failed:
+            raise CheckupError(f"{len(self.failed)} of {len(self.checks)} checks failed: {', '.join(self.failed)}")
+
+
+def checkup(*, tell: Callable[[str], None] = lambda line: None) -> Checkup:
+    """Look at what there is, and try what must work: `d2v doctor` as one call.
+
+    Args:
+        tell: gets each line of the report as soon as it is known.
+
+    >>> checkup().failed
+    []
+    """
+    facts: dict[str, str] = {}
+    for name, text in surroundings(__version__):
+        facts[name] = text
+        tell(*Checkup(facts={name: text}, checks={}).lines())
+    device = pick_device("auto")
+    checks: dict[str, str | None] = {}
+    # What is drawn here must not change what the caller draws next.
+    with torch.random.fork_rng():
+        for name, check in {**_imports(), **CHECKS}.items():
+            try:
+                check(device)
+                checks[name] = None
+            except Exception as error:  # whatever fails is a line of the report
+                text = str(error) if isinstance(error, CheckupError) else f"{type(error).__name__}: {error}"
+                checks[name] = " ".join(text.split())
+            tell(*Checkup(facts={}, checks={name: checks[name]}).lines())
+    return Checkup(facts=facts, checks=checks)
+
+
+class _Front(nn.Linear):
+    def forward(self, batch: Batch) -> Local:  # type: ignore[override]
+        return Local(x=super().forward(batch.source), padding=None, grid=(_SIDE, _SIDE))
+
+
+def tiny_model() -> Data2Vec:
+    """A model of two small blocks, whose input is `b 64 3`; always the same."""
+    torch.manual_seed(0)
+    adapter = ModalityAdapter(_Front(3, _DIM))
+    student = Backbone({"any": adapter}, TransformerEncoder(TransformerBlock(_DIM, num_heads=2) for _ in range(2)))
+    decoder = ConvDecoder(_DIM, decoder_dim=_DIM, num_layers=1, kernel_size=3, groups=2, dims=2)
+    return Data2Vec(
+        student,
+        EMATeacher(student, EMASchedule(0.9)),
+        predictors={"any": VisibleDecoder(decoder, noise_std=0.01)},
+        maskers={"any": InverseBlockMasker(mask_prob=0.6, mask_length=3)},
+        targets=TargetAverager(range(2), each=["instance"], after=["layer"]),
+        loss=RegressionLoss(),
+        num_masks=2,
+    )
+
+
+def tiny_data() -> MemorySource:
+    """Three batches of random numbers; always the same."""
+    generator = torch.Generator().manual_seed(0)
+    sources = [torch.randn(4, _SIDE**2, 3, generator=generator) for _ in range(3)]
+    return MemorySource([Batch(source=source, ids=torch.arange(4) + 4 * i) for i, source in enumerate(sources)])
+
+
+def _masks(device: torch.device) -> None:
+    maskers: dict[str, tuple[Masker, tuple[int, ...]]] = {
+        "random": (RandomMasker(mask_prob=0.5), (50,)),
+        "inverse blocks": (InverseBlockMasker(mask_prob=0.8, mask_length=3), (14, 14)),
+        "blocks": (BlockMasker(num_masked=60, min_per_block=16), (14, 14)),
+        "spans": (SpanMasker(mask_prob=0.65, mask_length=10), (100,)),
+    }
+    for name, (masker, grid) in maskers.items():
+        here, there = (
+            masker(4, grid, num_masks=1, draw=Draw(seed=0, update=7, ids=torch.arange(4, device=place))).hidden.cpu()
+            for place in ("cpu", device)
+        )
+        if not torch.equal(here, there):
+            raise CheckupError(f"the masker of {name} draws on {device} what it does not draw on the processor")
+
+
+def _step(device: torch.device) -> None:
+    model = tiny_model().to(device).train()
+    optimizer = PublishedAdamW(parameter_groups(model, weight_decay=0.05), lr=1e-2)
+    before = [tensor.clone() for tensor in model.teacher.module.parameters()]
+    out = model(next(iter(tiny_data())).to(device), update=0)
+    (out.loss_sum / out.sample_size).backward()
+    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if not (norm > 0 and norm.isfinite()):
+        raise CheckupError(f"the gradient of a step on {device} has norm {norm.item()}")
+    optimizer.step()
+    model.update_teacher(1)
+    after = list(model.teacher.module.parameters())
+    if all(torch.equal(old, new) for old, new in zip(before, after, strict=True)):
+        raise CheckupError("the teacher does not follow the student")
+
+
+def _checkpoint(device: torch.device) -> None:
+    model = tiny_model().to(device)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(f"{folder}/run", config="", description={})
+        try:
+            run.save(1, model, {"step": 1})
+            other = tiny_model().to(device)
+            next(other.parameters()).data.zero_()
+            run.load(other)
+        finally:
+            run.close()
+    _same(model, other, "a checkpoint")
+
+
+def _resume(device: torch.device) -> None:
+    # On the processor: it adds in a fixed order, accelerators may not, and then no two runs are the same.
+    del device
+    with tempfile.TemporaryDirectory() as folder:
+        whole = _trained(Path(folder, "whole"), steps=(2,))
+        resumed = _trained(Path(folder, "resumed"), steps=(1, 2))
+    _same(whole, resumed, "a run that was interrupted")
+
+
+def _trained(path: Path, *, steps: tuple[int, ...]) -> Data2Vec:
+    """A model that was trained up to each number of steps in turn, by a new process as it were."""
+    for until in steps:
+        model = tiny_model()
+        optimizer = PublishedAdamW(parameter_groups(model, weight_decay=0.05))
+        run = RunFolder(path, config="", description={}, resume=True)
+        try:
+            schedule = CosineSchedule(1e-2, total=2)
+            fit(model, tiny_data(), optimizer=optimizer, schedule=schedule, max_steps=until, accumulate=2, run=run)
+        finally:
+            run.close()
+    return model
+
+
+def _same(model: nn.Module, other: nn.Module, what: str) -> None:
+    theirs = other.state_dict()
+    changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, theirs[name])]
+    if changed:
+        raise CheckupError(f"{what} does not bring back {changed[0]} ({len(changed)} tensors differ)")
+
+
+def _imports() -> dict[str, Check]:
+    """For each modality whose extra is installed, whether its packages can be imported beside this torch."""
+    checks: dict[str, Check] = {}
+    for name in modalities.names():
+        try:
+            record = modalities.load(name)
+            record.require_extra()
+        except (PluginError, MissingExtraError):  # the facts say so
+            continue
+        if record.requires:
+            checks[f"{name} packages"] = partial(_importable, record.requires)
+    return checks
+
+
+def _importable(packages: Iterable[str], device: torch.device) -> None:
+    del device
+    for package in packages:
+        import_module(package)
+
+
+CHECKS: dict[str, Check] = {"masks": _masks, "training step": _step, "checkpoint": _checkpoint, "resume": _resume}

@@ -1,0 +1,101 @@
+"""What images bring to `d2v data`: looking at a folder, and writing a built-in set as one."""
+
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from pathlib import Path
+
+from d2v.core.data import DataError
+from d2v.core.registry import Verb
+from d2v.vision import builtin
+from d2v.vision.data import ImageDataConfig
+from d2v.vision.sources import splits_of
+
+__all__ = ["check_images", "export_images"]
+
+_SETS = {
+    "fashion-mnist": (builtin.fashion_mnist, builtin.FASHION_MNIST_CLASSES),
+    "digits": (builtin.digits, builtin.DIGITS_CLASSES),
+}
+
+
+def _check_arguments(parser: ArgumentParser) -> None:
+    """The folder, and how many processes read it."""
+    parser.add_argument("path", metavar="FOLDER", help="images, or images below train/, val/ and test/")
+    parser.add_argument("--workers", type=int, default=4, metavar="N", help="reading processes (default: %(default)s)")
+
+
+def _check(arguments: Namespace) -> None:
+    """Read every file once, and print counts and what is broken.
+
+    Raises:
+        DataError: if the folder cannot be used, or something in it is broken.
+    """
+    splits = splits_of(arguments.path)
+    parts = [part for part in (splits.train, splits.choose, splits.test) if part is not None]
+    broken = 0
+    for part in parts:
+        config = ImageDataConfig(path=arguments.path, num_workers=arguments.workers)
+        loader = config.build(part, batch_size=64)
+        counts: Counter[int] = Counter()
+        total = 0
+        for batch in loader:
+            total += batch.size
+            counts.update([] if batch.labels is None else batch.labels.tolist())
+        print(f"{part}: {total} images" + (f" of {len(loader.classes)} classes" if loader.classes else ""))
+        for number, name in enumerate(loader.classes):
+            print(f"  {name:<24} {counts[number]}")
+        if loader.broken:
+            print(loader.report())
+        broken += len(loader.broken)
+    if broken:
+        raise DataError(f"{broken} files of {arguments.path} cannot be read; training skips them")
+
+
+check_images = Verb(
+    summary="count the images of a folder, class by class, and list what cannot be read",
+    add_arguments=_check_arguments,
+    run=_check,
+)
+
+
+def _export_arguments(parser: ArgumentParser) -> None:
+    """The set, the folder, and how much of it."""
+    parser.add_argument("set", choices=_SETS, metavar="SET", help=" or ".join(_SETS))
+    parser.add_argument("path", metavar="FOLDER", help="to be made")
+    parser.add_argument("--per-class", type=int, metavar="N", help="so many of each class in each part (default: all)")
+
+
+def _export(arguments: Namespace) -> None:
+    """Write FOLDER/{train,val,test}/CLASS/NUMBER.png.
+
+    Raises:
+        DataError: if the folder is there already.
+    """
+    from PIL import Image
+
+    folder = Path(arguments.path)
+    if folder.exists():
+        raise DataError(f"{folder} is there already; give a folder that is not")
+    read, classes = _SETS[arguments.set]
+    splits, total = splits_of(arguments.set), 0
+    for part, split in {"train": splits.train, "val": splits.choose, "test": splits.test}.items():
+        if split is None:
+            continue
+        written: Counter[int] = Counter()
+        images, labels = read(split)
+        for number, label in enumerate(labels.tolist()):
+            if arguments.per_class is not None and written[label] >= arguments.per_class:
+                continue
+            written[label] += 1
+            place = folder / part / classes[label].replace("/", " or ")
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[number, 0].numpy()).save(place / f"{number}.png")
+        total += written.total()
+    print(f"{total} images in {folder}")
+
+
+export_images = Verb(
+    summary="write a built-in set as a folder of image files",
+    add_arguments=_export_arguments,
+    run=_export,
+)

@@ -1,0 +1,121 @@
+"""`d2v doctor`: it says ok where all works, lists what is broken, and names the check that fails."""
+
+import subprocess
+import sys
+from contextlib import nullcontext
+from itertools import count
+
+import pytest
+import torch
+
+from d2v.core import modalities
+from d2v.core.cli import main
+from d2v.core.jobs import CheckupError, checkup, facts, selfcheck
+from d2v.core.registry import Modality, PluginError
+from d2v.core.train.state import TrainingState
+
+CHECKS = ["masks", "training step", "checkpoint", "resume"]
+
+
+def test_it_works_here():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    told = []
+    found = checkup(tell=told.append)
+    assert found.failed == []
+    assert list(found.checks)[-4:] == CHECKS
+    assert found.lines() == told
+    for name in ("d2v", "Python", "platform", "torch", "threads", "processor", "device=auto", "tensorboard"):
+        assert found.facts[name]
+    assert set(modalities.names()) < set(found.facts)
+    assert "GiB free" in found.facts["temporary files"]
+    found.require()
+    assert torch.equal(torch.rand(3), expected)  # the caller's random numbers are the caller's
+
+
+def test_the_command():
+    done = subprocess.run([sys.executable, "-m", "d2v", "doctor"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[-1] for line in done.stdout.splitlines()[-4:]] == ["ok"] * 4
+
+
+def test_a_check_that_fails_names_itself(monkeypatch, capsys):
+    def broken(device):
+        raise ValueError("two\n lines")
+
+    monkeypatch.setitem(selfcheck.CHECKS, "masks", broken)
+    assert main(["doctor"]) == 1
+    out, err = capsys.readouterr()
+    assert "masks             FAILED: ValueError: two lines\n" in out
+    assert "resume            ok\n" in out
+    assert "checks failed: masks\n" in err
+    assert err.count("\n") == 1
+
+
+def test_plugins_and_extras(monkeypatch):
+    def load(name):
+        if name == "broken":
+            raise PluginError("modality 'broken' of d2v-broken 1.0 cannot be imported: ImportError: no nose")
+        requires = {"bare": (), "missing": ("nose_of_nobody",), "torn": ("torn_package",)}[name]
+        return Modality(name=name, description="made up", extra=f"d2v[{name}]", requires=requires)
+
+    monkeypatch.setattr(modalities, "names", lambda: ["bare", "broken", "missing", "torn"])
+    monkeypatch.setattr(modalities, "load", load)
+    monkeypatch.setattr("d2v.core.registry.find_spec", lambda name: None if name == "nose_of_nobody" else object())
+    found = checkup()
+    assert found.facts["broken"].startswith("broken: modality 'broken' of d2v-broken 1.0 cannot be imported")
+    assert "pip install 'd2v[missing]'" in found.facts["missing"]
+    assert found.facts["bare"] == "installed, needs no package of its own"
+    # What is missing is no failure; what is there and cannot be imported is.
+    assert found.failed == ["torn packages"]
+    with pytest.raises(CheckupError, match=f"1 of {len(found.checks)} checks failed: torn packages"):
+        found.require()
+
+
+def forgetful(self, run):
+    """Go on with the number of updates and nothing else."""
+    self.step = max(run.steps(), default=0)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_checks_see_what_is_wrong(name, monkeypatch):
+    if name == "masks":
+        seeds, draw = count(), selfcheck.Draw
+        monkeypatch.setattr(selfcheck, "Draw", lambda **options: draw(**{**options, "seed": next(seeds)}))
+    elif name == "training step":
+        monkeypatch.setattr(selfcheck.Data2Vec, "update_teacher", lambda self, n: None)
+    elif name == "checkpoint":
+        monkeypatch.setattr(selfcheck.RunFolder, "load", lambda self, model: None)
+    else:
+        monkeypatch.setattr(TrainingState, "restore", forgetful)
+    with pytest.raises(CheckupError):
+        selfcheck.CHECKS[name](torch.device("cpu"))
+
+
+def test_no_room_for_temporary_files(monkeypatch):
+    def none():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(facts.tempfile, "gettempdir", none)
+    assert "TMPDIR" in dict(facts.surroundings("0"))["temporary files"]
+
+
+def test_accelerators(monkeypatch):
+    def memory(index):
+        if index:
+            raise RuntimeError("CUDA error: busy\nmore of it")
+        return 2**30, 2**31
+
+    cuda = {"device_count": lambda: 2, "get_device_name": lambda index: "made up", "mem_get_info": memory}
+    cuda |= {
+        "is_available": lambda: True,
+        "device": lambda index: nullcontext(),
+        "is_bf16_supported": lambda **options: True,
+    }
+    for name, function in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, function)
+    found = dict(facts.surroundings("0"))
+    assert found["cuda:0"] == "made up, 2.0 GiB, 1.0 free, bf16 yes"
+    assert found["cuda:1"] == "cannot be used: CUDA error: busy"
+    assert found["device=auto"] == "cuda"

@@ -1,0 +1,414 @@
+"""The commands on real images, from a folder to predictions, and what they say of bad input."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from d2v.core import Data2Vec, load, pretrain, probe
+from d2v.core.cli import main
+from d2v.core.files import open_model
+from d2v.core.jobs.evaluation import predict
+from d2v.vision import ImageClassifier
+
+Run = Callable[..., tuple[int, str, str]]
+SHORT = ["train.max_steps=4", "train.log_every=2", "train.checkpoint_every=2", "device=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("D2V_DEBUG", raising=False)
+
+
+@pytest.fixture
+def d2v(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command; gives exit code, output and errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        shown = capfd.readouterr()
+        return code, shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images, a pretrained run on them and a classifier on that."""
+    root = tmp_path_factory.mktemp("made")
+    photos = root / "photos"
+    assert main(["data", "export-images", "fashion-mnist", str(photos), "--per-class", "6"]) == 0
+    assert main(["pretrain", "vision/small", f"data.path={photos}", f"out={root / 'run'}", *SHORT]) == 0
+    arguments = [f"model={root / 'run'}", f"data.path={photos}", f"out={root / 'classifier'}", "validation.every=2"]
+    assert main(["finetune", "vision/small-finetune", *arguments, *SHORT]) == 0
+    return root
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_holds_what_is_promised(made: Path) -> None:
+    run = made / "run"
+    assert {path.name for path in run.iterdir()} >= {"config.yaml", "metrics.jsonl", "checkpoints", "model"}
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-2", "step-4"]
+    metrics = lines(run / "metrics.jsonl")
+    assert [line["step"] for line in metrics] == [2, 4]
+    assert {"loss", "lr", "decay", "target_var", "pred_var", "data_wait"} <= set(metrics[0])
+    model = load(run)
+    assert isinstance(model, Data2Vec)
+    assert model.teacher_start(None) == "raw"
+
+
+def test_a_fine_tuned_model_is_read_back(made: Path) -> None:
+    stored = open_model(made / "classifier")
+    assert isinstance(stored.module, ImageClassifier)
+    assert len(stored.description.classes) == 10
+    assert stored.description.data == {
+        **open_model(made / "run").description.data,  # type: ignore[dict-item]
+    }
+    with pytest.raises(ValueError, match="is fine-tuned and has no teacher"):
+        load(made / "classifier")
+
+
+def test_fine_tuning_starts_from_the_pretrained_weights(made: Path, tmp_path: Path, d2v: Run) -> None:
+    """With rate 0 what comes out is what went in."""
+    given = [f"model={made / 'run'}", f"data.path={made / 'photos'}", "optim.lr=0", "optim.weight_decay=0", *SHORT]
+    for weights in ("student", "teacher", "random"):
+        code, _, errors = d2v(
+            "finetune", "vision/small-finetune", *given, f"out={tmp_path / weights}", f"weights={weights}"
+        )
+        assert code == 0, errors
+    model = load(made / "run")
+    source = {"student": model.student, "teacher": model.teacher.module}
+    for weights, part in source.items():
+        tuned = open_model(tmp_path / weights).module.get_submodule("encoder").state_dict()
+        for name, tensor in part.state_dict().items():
+            torch.testing.assert_close(tuned[name], tensor, rtol=0, atol=0, msg=f"{weights} {name}")
+    fresh = open_model(tmp_path / "random").module.get_submodule("encoder").state_dict()
+    name = "encoder.blocks.0.mlp.0.weight"
+    name = next(name for name in fresh if "blocks.0" in name and fresh[name].dim() == 2)
+    assert not torch.equal(fresh[name], model.student.state_dict()[name])
+
+
+def test_evaluate_tells_figures_and_tables(made: Path, tmp_path: Path, d2v: Run) -> None:
+    out = tmp_path / "figures.json"
+    code, shown, _ = d2v("evaluate", f"model={made / 'classifier'}", f"data.path={made / 'photos'}", f"out={out}")
+    assert code == 0
+    figures = json.loads(out.read_text())
+    assert figures["split"] == "test"
+    assert f"accuracy     {figures['accuracy']:.4g}" in shown
+    assert "confusion matrix" in shown
+    assert "T-shirt or top" in shown
+    rows = predict({"model": str(made / "classifier"), "data.path": str(made / "photos/test")}, progress=False)
+    right = sum(row["file"].split("/")[0] == row["class"] for row in rows)
+    assert figures["accuracy"] == pytest.approx(100 * right / len(rows))
+
+
+def test_evaluate_goes_by_the_names_of_classes(made: Path, tmp_path: Path, d2v: Run) -> None:
+    """A folder with some of the classes only: numbers by place would be wrong."""
+    part = tmp_path / "part"
+    for name in ("Bag", "Trouser"):
+        shutil.copytree(made / "photos/test" / name, part / name)
+    code, shown, errors = d2v("evaluate", f"model={made / 'classifier'}", f"data.path={part}", "split=train")
+    assert code == 0, errors
+    counts = {line.rsplit(maxsplit=4)[0]: line.split()[-4] for line in shown.splitlines()[4:14]}
+    assert {name: count for name, count in counts.items() if count != "0"} == {"Bag": "6", "Trouser": "6"}
+    (part / "Bags").mkdir()
+    shutil.copy(next((part / "Bag").iterdir()), part / "Bags")
+    code, _, errors = d2v("evaluate", f"model={made / 'classifier'}", f"data.path={part}", "split=train")
+    assert code == 1
+    assert "'Bags'" in errors
+    assert "did you mean 'Bag'?" in errors
+
+
+def test_predict_reads_any_folder(made: Path, tmp_path: Path, d2v: Run) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    rng = np.random.default_rng(0)
+    for number, mode in enumerate(["L", "RGB", "RGBA", "CMYK"]):
+        picture = Image.fromarray(rng.integers(0, 255, (40, 30), dtype=np.uint8)).convert(mode)
+        picture.save(flat / f"{number}.{'tif' if mode == 'CMYK' else 'png'}")
+    (flat / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    (flat / "notes.txt").write_text("not an image")
+    table, objects = tmp_path / "p.csv", tmp_path / "p.jsonl"
+    for out in (table, objects):
+        code, shown, errors = d2v("predict", f"model={made / 'classifier'}", f"data.path={flat}", f"out={out}")
+        assert code == 0, errors
+        assert shown == f"4 predictions in {out}\n"
+        assert "1 of 5 samples could not be read:" in errors
+        assert "broken.png" in errors
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [row["file"] for row in rows] == ["0.png", "1.png", "2.png", "3.tif"]
+    assert [str(row["class"]) for row in lines(objects)] == [row["class"] for row in rows]
+    code, shown, _ = d2v("predict", f"model={made / 'classifier'}", f"data.path={flat}")
+    assert shown == table.read_text()
+
+
+# --- probe and extract ------------------------------------------------------------------------------------------------
+
+
+def test_probe_puts_baselines_beside_every_figure(made: Path, tmp_path: Path, d2v: Run) -> None:
+    out = tmp_path / "probe.json"
+    code, shown, errors = d2v(
+        "probe", f"model={made / 'run'}", f"data.path={made / 'photos'}", f"out={out}", "labels=20", "draws=2"
+    )
+    assert code == 0, errors
+    figures = json.loads(out.read_text())["figures"]
+    assert set(figures) == {"input", "random_init", "pretrained"}
+    assert set(figures["pretrained"]["all"]) == {"mean", "grid"}
+    assert set(figures["pretrained"]["all"]["grid"]) == {"knn", "linear", "few"}
+    assert set(figures["pretrained"]["all"]["grid"]["few"]) == {"mean", "spread"}
+    assert "60 samples to learn from, 60 to test" in shown
+    assert len(shown.splitlines()) == 1 + 1 + 2 + 2 + 1
+
+
+def test_probe_reads_any_layer_and_part(made: Path) -> None:
+    """One layer alone is what `each` says of it; a folder without parts is split by the seed."""
+    given = {"model": str(made / "run"), "data.path": str(made / "photos"), "probes": ["knn"], "baselines": False}
+    each = probe({**given, "each": True, "readings": ["class"]}, progress=False)
+    assert [figure.layers for figure in each.figures] == ["0", "1", "2", "3", "all"]
+    alone = probe({**given, "layers": [-1], "readings": ["class"]}, progress=False)
+    assert [figure.accuracy for figure in alone.figures] == [each.figures[3].accuracy]
+    part = probe({**given, "data.path": str(made / "photos/train"), "neighbours": 3}, progress=False)
+    assert (part.num_train, part.num_test) == (50, 10)
+    teacher = probe({**given, "weights": "teacher"}, progress=False)
+    assert {figure.features for figure in teacher.figures} == {"pretrained"}
+    classifier = probe({**given, "model": str(made / "classifier")}, progress=False)
+    assert len(classifier.figures) == 2
+
+
+@pytest.mark.parametrize(
+    ("reading", "shape"), [("mean", (60, 96)), ("grid", (60, 384)), ("class", (60, 96)), ("patches", (60, 16, 96))]
+)
+def test_extract_writes_features_and_names(
+    reading: str, shape: tuple[int, ...], made: Path, tmp_path: Path, d2v: Run
+) -> None:
+    given = [f"model={made / 'run'}", f"data.path={made / 'photos/test'}", f"reading={reading}", "layers=[2]"]
+    code, shown, errors = d2v("extract", *given, f"out={tmp_path / 'f.npy'}")
+    assert code == 0, errors
+    assert f"features of shape {shape} in" in shown
+    features = np.load(tmp_path / "f.npy")
+    assert features.shape == shape
+    names = (tmp_path / "f.txt").read_text().splitlines()
+    assert names == sorted(names)
+    assert made / "photos/test" / names[0] == min((made / "photos/test/Ankle boot").iterdir())
+    assert d2v("extract", *given, f"out={tmp_path / 'g.safetensors'}", "batch_size=7")[0] == 0
+    tensors = load_file(tmp_path / "g.safetensors")
+    torch.testing.assert_close(tensors["features"], torch.from_numpy(features), rtol=1e-5, atol=1e-5)
+    assert tensors["labels"].tolist() == [number // 6 for number in range(60)]
+
+
+def test_extract_takes_any_size_that_the_positions_allow(made: Path, tmp_path: Path, d2v: Run) -> None:
+    given = [f"model={made / 'run'}", f"data.path={made / 'photos/test'}", "reading=patches"]
+    larger = ["data.size=56", "data.resize=56", f"out={tmp_path / 'f.npy'}"]
+    code, _, errors = d2v("extract", *given, *larger)
+    assert code == 0, errors
+    assert np.load(tmp_path / "f.npy").shape == (60, 64, 96)
+    code, _, errors = d2v("extract", *given, "data.size=30", "data.resize=30", f"out={tmp_path / 'g.npy'}")
+    assert code == 1
+    assert "data.size=30 does not fit the model" in errors
+
+
+def test_check_images_counts_and_lists_what_is_broken(made: Path, tmp_path: Path, d2v: Run) -> None:
+    code, shown, _ = d2v("data", "check-images", made / "photos")
+    assert code == 0
+    assert "train: 60 images of 10 classes" in shown
+    assert "  Bag                      6\n" in shown
+    copy = tmp_path / "photos"
+    shutil.copytree(made / "photos", copy)
+    whole = next((copy / "val/Bag").iterdir())
+    whole.write_bytes(whole.read_bytes()[:60])
+    code, shown, errors = d2v("data", "check-images", copy)
+    assert code == 1
+    assert f"Bag/{whole.name}" in shown
+    assert "1 files of" in errors
+
+
+# --- stopping and going on --------------------------------------------------------------------------------------------
+
+
+def test_a_stopped_run_is_saved(tmp_path: Path) -> None:
+    given = ["vision/small", "data.path=digits", "train.batch_size=4", "train.checkpoint_every=2", "device=cpu"]
+    command = [sys.executable, "-m", "d2v", "pretrain", *given, f"out={tmp_path / 'cut'}", "train.log_every=2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        while not (tmp_path / "cut/checkpoints/step-2").exists():
+            assert child.poll() is None, child.stderr.read() if child.stderr else ""
+            time.sleep(0.02)
+        child.send_signal(signal.SIGTERM)
+        _, errors = child.communicate(timeout=60)
+    assert child.returncode == 143
+    assert "resume=true goes on from there" in errors
+    assert "Traceback" not in errors
+    steps = [line["step"] for line in lines(tmp_path / "cut/metrics.jsonl")]
+    assert steps == sorted(set(steps))
+    assert not (tmp_path / "cut/model").exists()
+    assert isinstance(load(tmp_path / "cut"), Data2Vec), "the newest checkpoint stands for the model"
+
+
+def test_resume_wants_the_same_recipe(made: Path, tmp_path: Path, d2v: Run) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(made / "run", run)
+    given = ["pretrain", "vision/small", f"data.path={made / 'photos'}", f"out={run}", *SHORT]
+    code, _, errors = d2v(*given)
+    assert code == 1
+    assert "holds a run already; resume=true goes on with it" in errors
+    code, shown, errors = d2v(*given, "resume=true")
+    assert (code, shown) == (0, "4 updates\n"), errors
+    code, _, errors = d2v(*given, "resume=true", "optim.lr=0.5")
+    assert code == 1
+    assert "was started with another configuration" in errors
+    assert "lr: 0.5" in errors
+    given = ["finetune", "vision/small-finetune", f"model={run}", f"data.path={made / 'photos'}", *SHORT]
+    code, _, errors = d2v(*given, f"out={run}", "resume=true")
+    assert code == 1
+    assert "was started with another configuration" in errors
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_bad_input_is_one_line(made: Path, tmp_path: Path, d2v: Run) -> None:
+    empty, one = tmp_path / "empty", tmp_path / "one"
+    empty.mkdir()
+    shutil.copytree(made / "photos/train/Bag", one / "Bag")
+    run, photos, out = f"model={made / 'run'}", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}"
+    cases: list[tuple[list[str], int, str]] = [
+        (["pretrain", "vision/small", "data.path=nowhere", out], 1, "neither a folder nor a built-in set"),
+        (["pretrain", "vision/small", "data.path=fashion-minst", out], 1, "did you mean 'fashion-mnist'?"),
+        (["pretrain", "vision/small", f"data.path={empty}", out], 1, "holds no images"),
+        (["pretrain", "vision/small", out], 2, "missing key 'data.path'"),
+        (["pretrain", "vision/small", photos], 2, "missing key 'out'"),
+        (["pretrain", "vision/small", photos, out, "train.batch_size=61"], 1, "61"),
+        (
+            ["pretrain", "vision/small", photos, out, "data.size=56", "data.resize=56"],
+            2,
+            "image_size=[56, 56] instead of [28, 28]",
+        ),
+        (["pretrain", "vision/small", photos, out, "data.channels=3"], 1, "data.channels=3"),
+        (["pretrain", "vision/small", photos, out, "device=quantum"], 2, "device='quantum' cannot be used"),
+        (["pretrain", "vision/small", photos, "out=/dev/null/run"], 1, "cannot be written"),
+        (["pretrain", "vision/small-finetune", photos, out], 2, "is a recipe for `d2v finetune`"),
+        (["finetune", "vision/small", run, photos, out], 2, "is a recipe for `d2v pretrain`"),
+        (["finetune", "vision/small-finetune", "model=nowhere", photos, out], 1, "nowhere is neither a model folder"),
+        (["finetune", "vision/small-finetune", photos, out], 2, "missing key 'model'"),
+        (["finetune", "vision/small-finetune", run, f"data.path={made / 'photos/train/Bag'}", out], 1, "no labels"),
+        (
+            ["finetune", "vision/small-finetune", run, f"data.path={one}", out, "train.batch_size=2"],
+            1,
+            "at least two classes",
+        ),
+        (["finetune", "vision/small-finetune", run, photos, out, "data.per_class=7"], 1, "has 6 images only"),
+        (["probe", run, f"data.path={one}", "probes=[knn]", "neighbours=2"], 1, "at least two classes"),
+        (["probe", run, photos, "layers=[4]", "probes=[knn]"], 1, "layer 4 does not exist"),
+        (["probe", run, photos, "readings=[middle]"], 2, "readings"),
+        (["probe", photos], 2, "missing key 'model'"),
+        (["probe", run, photos, "lables=20"], 2, "did you mean 'labels'?"),
+        (["extract", run, photos], 2, "missing key 'out'"),
+        (["extract", run, photos, "out=f.txt"], 2, "must end in .safetensors or .npy"),
+        (["evaluate", run, photos], 2, "is pretrained, not fine-tuned"),
+        (["predict", f"model={made / 'classifier'}", photos, "out=p.xml"], 2, "must end in .csv or .jsonl"),
+        (["probe", f"model={made / 'classifier'}", photos, "weights=teacher"], 2, "has no teacher"),
+        (["data", "export-images", "digits", str(empty)], 1, "is there already"),
+    ]
+    for arguments, code, told in cases:
+        found, _, errors = d2v(*arguments)
+        last = errors.splitlines()[-1] if errors else ""
+        assert (found, last.startswith("d2v: "), told in last) == (code, True, True), f"{arguments}: {found} {errors}"
+        assert "Traceback" not in errors
+
+
+def test_class_folders_that_differ(made: Path, tmp_path: Path, d2v: Run) -> None:
+    copy = tmp_path / "photos"
+    shutil.copytree(made / "photos", copy)
+    (copy / "val/Bag").rename(copy / "val/Bags")
+    code, _, errors = d2v(
+        "finetune",
+        "vision/small-finetune",
+        f"model={made / 'run'}",
+        f"data.path={copy}",
+        f"out={tmp_path / 'out'}",
+        "validation.every=1",
+        *SHORT,
+    )
+    assert code == 1
+    assert "Bags" in errors
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_broken_model_is_named(name: str, made: Path, tmp_path: Path, d2v: Run) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(made / "run/model", model)
+    whole = (model / name).read_bytes()
+    (model / name).write_bytes(whole[: len(whole) // 2])
+    code, _, errors = d2v("probe", f"model={model}", f"data.path={made / 'photos'}")
+    assert code == 1
+    assert name in errors
+    (model / name).unlink()
+    code, _, errors = d2v("probe", f"model={model}", f"data.path={made / 'photos'}")
+    assert code == 1
+    assert f"{name} is missing" in errors
+
+
+def test_a_checkpoint_of_another_model(made: Path, tmp_path: Path, d2v: Run) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(made / "run/model", model)
+    shutil.copy(made / "classifier/model/model.safetensors", model / "model.safetensors")
+    code, _, errors = d2v("probe", f"model={model}", f"data.path={made / 'photos'}")
+    assert code == 1
+    assert errors.startswith("d2v: ")
+    assert len(errors) < 2000
+
+
+def test_a_missing_extra_is_one_line(made: Path, d2v: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("d2v.core.registry.find_spec", lambda name: None if name == "torchvision" else object())
+    code, _, errors = d2v("pretrain", "vision/small", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}")
+    assert code == 1
+    assert "pip install 'd2v[vision]'" in errors
+
+
+def test_a_run_folder_in_use(made: Path, tmp_path: Path, d2v: Run) -> None:
+    out = tmp_path / "run"
+    given = ["pretrain", "vision/small", f"data.path={made / 'photos'}", f"out={out}", "device=cpu"]
+    command = [sys.executable, "-m", "d2v", *given, "train.max_steps=100000", "train.checkpoint_every=1"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:
+        while not (out / "checkpoints/step-1").exists():
+            assert child.poll() is None
+            time.sleep(0.02)
+        code, _, errors = d2v(*given, "resume=true", "train.max_steps=100000", "train.checkpoint_every=1")
+        child.kill()
+    assert code == 1
+    assert f"is in use by process {child.pid}" in errors
+
+
+def test_a_loss_that_is_not_finite(made: Path, tmp_path: Path, d2v: Run) -> None:
+    out = tmp_path / "run"
+    given = [f"data.path={made / 'photos'}", f"out={out}", "optim.lr=1e30", "optim.clip=0", "train.checkpoint_every=1"]
+    code, _, errors = d2v("pretrain", "vision/small", *given, "train.max_steps=50", "device=cpu", "monitor.stop=false")
+    assert code == 1
+    assert "is not finite" in errors
+    assert load(out).training
+
+
+def test_python_is_the_same_as_the_command(made: Path, tmp_path: Path) -> None:
+    settings = {"data.path": str(made / "photos"), "out": str(tmp_path / "run"), "device": "cpu"}
+    numbers = {"train.max_steps": 4, "train.log_every": 2, "train.checkpoint_every": 2}
+    assert pretrain("vision/small", settings | numbers, progress=False).step == 4
+    ours, theirs = (load(folder).state_dict() for folder in (tmp_path / "run", made / "run"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

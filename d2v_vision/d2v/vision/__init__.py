@@ -7,8 +7,7 @@ from d2v.vision.convert import converters
 from d2v.vision.data import ImageDataConfig
 from d2v.vision.patches import PatchEmbedding
 from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
-from d2v.vision.tasks.classification import ImageClassifier
-from d2v.vision.tasks.image_classification import ImageClassification
+from d2v.vision.tasks.classification import ImageClassification, ImageClassifier
 from d2v.vision.verbs import check_images, export_images
 
 __all__ = [

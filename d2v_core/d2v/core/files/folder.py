@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from d2v.core.files.atomic import publish
 from d2v.core.files.description import FORMAT, Description
 from d2v.core.files.structure import ConfigError
 from d2v.core.foreign.converter import load_state
@@ -78,14 +79,6 @@ def write_files(folder: Path, model: nn.Module, description: Mapping[str, Any]) 
     save_file(tensors, folder / _WEIGHTS)
 
 
-def publish(unfinished: Path, target: Path) -> None:
-    """Make a folder of files appear under its name, whole, after all of it is on the disk."""
-    for path in (*unfinished.iterdir(), unfinished):
-        _flush(path)
-    unfinished.rename(target)
-    _flush(target.parent)
-
-
 @frozen(kw_only=True)
 class Stored:
     """A model that was read from a folder.
@@ -122,30 +115,6 @@ def open_model(source: str | os.PathLike[str]) -> Stored:
         module = description.build()
     load_state(module, tensors)
     return Stored(folder=folder, description=description, module=module)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all; folders above it are made.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_text`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(unfinished).replace(path)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
 
 
 def load(source: str | os.PathLike[str]) -> Data2Vec:
@@ -206,11 +175,3 @@ def _model_folder(source: Path) -> Path:
     raise FileNotFoundError(
         f"{source} is neither a model folder nor a run folder: it has no {_CONFIG}, no model/ and no checkpoint"
     )
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

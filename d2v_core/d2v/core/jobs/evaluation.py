@@ -12,7 +12,7 @@ from attrs import field, frozen, validators
 
 from d2v.core.data import DataConfig
 from d2v.core.files import ConfigError, Stored
-from d2v.core.files.folder import write_text
+from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.models import settings_of
 from d2v.core.jobs.running import shown

@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from d2v.core.data import DataConfig
 from d2v.core.files import ConfigError
-from d2v.core.files.folder import write_bytes, write_text
+from d2v.core.files.atomic import write_bytes, write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.models import encoder_of, settings_of

@@ -9,11 +9,13 @@ from attrs import field, frozen, validators
 
 from d2v.core.data import DataConfig, DataError
 from d2v.core.files import Stored
-from d2v.core.files.folder import write_text
+from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
+from d2v.core.jobs.figures import Figure, ProbeReport
 from d2v.core.jobs.models import encoder_of, settings_of
 from d2v.core.jobs.running import shown
+from d2v.core.model import Backbone
 from d2v.core.probes import Features, Labelled, collect_features, few_label_probe, hold_out, knn_accuracy, linear_probe
 from d2v.core.probes import raw_features as raw_features_of
 from d2v.core.recipes.recipe import Weights
@@ -70,68 +72,6 @@ class ProbeSettings:
     out: str | None = None
 
 
-@frozen(kw_only=True)
-class Figure:
-    """One accuracy.
-
-    Args:
-        features: of what: input, random_init or pretrained.
-        layers: which were read; "-" for the input.
-        reading: how.
-        probe: knn, linear or few.
-        accuracy: percent; for few labels the mean over the draws.
-        spread: standard deviation over the draws; None where there is one draw only.
-    """
-
-    features: str
-    layers: str
-    reading: str
-    probe: str
-    accuracy: float
-    spread: float | None = None
-
-
-@frozen(kw_only=True)
-class ProbeReport:
-    """What `probe` found.
-
-    Args:
-        figures: all of them.
-        settings: that they were measured with.
-        num_train: samples that were learned from.
-        num_test: samples that the figures are of.
-    """
-
-    figures: tuple[Figure, ...]
-    settings: ProbeSettings
-    num_train: int
-    num_test: int
-
-    def table(self) -> str:
-        """The figures for a person: one line for each kind of features, one column for each probe."""
-        titles = {"knn": f"{self.settings.neighbours}-NN", "linear": "linear", "few": f"{self.settings.labels} labels"}
-        lines = [f"{'features':<14}{'layers':<10}{'reading':<9}" + "".join(f"{titles[p]:>14}" for p in self._probes())]
-        rows: dict[tuple[str, str, str], dict[str, Figure]] = {}
-        for one in self.figures:
-            rows.setdefault((one.features, one.layers, one.reading), {})[one.probe] = one
-        for (features, layers, reading), found in rows.items():
-            cells = "".join(f"{_cell(found[probe]):>14}" for probe in self._probes())
-            lines.append(f"{features:<14}{layers:<10}{reading:<9}{cells}")
-        told = f"accuracy in percent; {self.num_train} samples to learn from, {self.num_test} to test"
-        return "\n".join([*lines, told]) + "\n"
-
-    def to_plain(self) -> dict[str, Any]:
-        """The figures as plain values: features -> layers -> reading -> probe -> accuracy."""
-        plain: dict[str, Any] = {}
-        for one in self.figures:
-            place = plain.setdefault(one.features, {}).setdefault(one.layers, {}).setdefault(one.reading, {})
-            place[one.probe] = one.accuracy if one.spread is None else {"mean": one.accuracy, "spread": one.spread}
-        return plain
-
-    def _probes(self) -> tuple[Probe, ...]:
-        return self.settings.probes
-
-
 def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> ProbeReport:
     """Accuracy of simple classifiers on frozen features.
 
@@ -153,23 +93,29 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> ProbeReport
     """
     settings, stored = settings_of(ProbeSettings, overrides)
     check_ending(settings.out, ".json")
+    rows: list[Weights] = [settings.weights]
+    if settings.baselines and settings.weights != "random":
+        rows.insert(0, "random")
+    # Before anything is measured: what the model does not have is told at once.
+    encoders = {weights: _encoder(settings, stored, weights) for weights in rows}
     parts = _Parts(settings)
     figures: list[Figure] = []
     if settings.baselines:
         raw = {name: raw_features_of(shown(part, progress)) for name, part in parts.loaders.items()}
         if all(found is not None for found in raw.values()):
             figures += parts.measure("input", {n: f for n, f in raw.items() if f is not None}, "input", "raw")
-    rows: list[Weights] = [settings.weights]
-    if settings.baselines and settings.weights != "random":
-        rows.insert(0, "random")
-    for weights in rows:
-        features = _features(settings, stored, weights, parts, progress)
+    for weights, encoder in encoders.items():
+        features = _features(settings, encoder, parts, progress)
         label = "random_init" if weights == "random" else "pretrained"
         for layers in next(iter(features.values())).values:
             for reading in settings.readings:
                 figures += parts.measure(label, features, layers, reading)
     report = ProbeReport(
-        figures=tuple(figures), settings=settings, num_train=parts.sizes["train"], num_test=parts.sizes["test"]
+        figures=tuple(figures),
+        neighbours=settings.neighbours,
+        labels=settings.labels,
+        num_train=parts.sizes["train"],
+        num_test=parts.sizes["test"],
     )
     if settings.out is not None:
         content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
@@ -230,13 +176,13 @@ class _Parts:
         return found
 
 
-def _features(
-    settings: ProbeSettings, stored: Stored, weights: Weights, parts: _Parts, progress: bool
-) -> dict[str, Features]:
+def _encoder(settings: ProbeSettings, stored: Stored, weights: Weights) -> Backbone:
     encoder, _ = encoder_of(stored, weights, seed=settings.seed)
-    device = pick_device(settings.device)
     settings.data.match(encoder.adapter(stored.description.modality))
-    encoder.to(device)
+    return encoder.to(pick_device(settings.device))
+
+
+def _features(settings: ProbeSettings, encoder: Backbone, parts: _Parts, progress: bool) -> dict[str, Features]:
     chosen: dict[str, tuple[int, ...] | None] = {}
     if settings.each:
         alone = settings.layers or tuple(range(len(encoder.encoder.blocks)))
@@ -255,7 +201,3 @@ def _features(
         )
         for name, loader in parts.loaders.items()
     }
-
-
-def _cell(figure: Figure) -> str:
-    return f"{figure.accuracy:.1f}" + ("" if figure.spread is None else f" +-{figure.spread:.1f}")

@@ -69,10 +69,11 @@ def linear_probe(
     """Accuracy of the best linear classifier of frozen features, see `fit_linear`.
 
     Of all strengths, from the strongest on and each from the one before, the one with the highest accuracy on the
-    choice set is taken; of equal ones the strongest. The search ends at one that is a point, and ten samples,
-    worse than the best. The classifier is tried on the test set. Without a choice set a fifth of the training set is held out for it: of each
-    class the fifth of its samples, rounded down, drawn by the seed; afterwards the whole training set is fitted. Were
-    fewer samples held out than there are classes, nothing is held out, and the strength is `FIXED_STRENGTH`, 1e-2.
+    choice set is taken; of equal ones the strongest. The search ends at one that is a point, and ten samples, worse
+    than the best. The classifier is tried on the test set. Without a choice set a fifth of the training set is held out
+    for it: of each class the fifth of its samples, rounded down, drawn by the seed; afterwards the whole training set
+    is fitted. Were fewer samples held out than there are classes, nothing is held out, and the strength is
+    `FIXED_STRENGTH`, 1e-2.
 
     Args:
         train: samples of at least two classes.

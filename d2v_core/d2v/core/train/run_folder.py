@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from d2v.core.files.folder import publish, write_files
+from d2v.core.files.atomic import publish
+from d2v.core.files.folder import write_files
 from d2v.core.train.gradients import world
 
 _STATE = "training.pt"

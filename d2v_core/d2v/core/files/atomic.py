@@ -1,0 +1,45 @@
+"""Writing that a crash leaves done or undone: under another name, flushed, then renamed."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def publish(unfinished: Path, target: Path) -> None:
+    """Make a folder of files appear under its name, whole, after all of it is on the disk."""
+    for path in (*unfinished.iterdir(), unfinished):
+        _flush(path)
+    unfinished.rename(target)
+    _flush(target.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; folders above it are made.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, unfinished = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(unfinished).replace(path)
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

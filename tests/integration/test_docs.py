@@ -34,7 +34,7 @@ def commands(page: Path) -> list[str]:
 def test_commands_name_what_exists(page: Path) -> None:
     known = {command.name for command in COMMANDS}
     for line in commands(page):
-        _, name, *words = shlex.split(line)
+        _, name, *words = shlex.split(line, comments=True)
         assert name in known, line
         if name in ("pretrain", "finetune", "recipe"):
             kind, _ = recipe_values(words[0], parse_overrides(words[1:]))
@@ -67,7 +67,7 @@ def test_your_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd:
     for line in lines:
         for pattern, short in SHORTER.items():
             line = re.sub(pattern, short, line)
-        words = shlex.split(line)[1:]
+        words = shlex.split(line, comments=True)[1:]
         if words[0] == "probe":
             words.append("labels=20")
         assert main(words) == 0, f"{line}: {capfd.readouterr().err}"

@@ -334,6 +334,21 @@ def test_bad_input_is_one_line(made: Path, tmp_path: Path, d2v: Run) -> None:
         assert "Traceback" not in errors
 
 
+def test_training_skips_and_lists_what_is_broken(made: Path, tmp_path: Path, d2v: Run) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(made / "photos", photos)
+    cut = min((photos / "train/Bag").iterdir())
+    cut.write_bytes(cut.read_bytes()[:60])
+    (photos / "train/Bag/text.png").write_text("not an image")
+    steps = ["train.max_steps=8", "device=cpu"]  # an epoch of 61 files in batches of 8, and one batch more
+    code, shown, errors = d2v("pretrain", "vision/small", f"data.path={photos}", f"out={tmp_path / 'run'}", *steps)
+    assert (code, shown) == (0, "8 updates\n"), errors
+    *_, told, first, second = errors.splitlines()
+    assert told == "2 of 61 samples could not be read:"
+    assert cut.name in first
+    assert "text.png: not an image" in second
+
+
 def test_class_folders_that_differ(made: Path, tmp_path: Path, d2v: Run) -> None:
     copy = tmp_path / "photos"
     shutil.copytree(made / "photos", copy)

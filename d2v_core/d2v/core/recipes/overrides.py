@@ -47,9 +47,8 @@ _ORIGINAL = {
     "model.drop_path_rate": "task.drop_path",
     "model.freeze_finetune_updates": "freeze.updates",
 }
-_ORIGINAL_ENDINGS = {"mask_prob": "mask.mask_prob", "mask_prob_adjust": "mask.mask_prob_adjust"} | {
-    "mask_length": "mask.mask_length"
-}
+# Below one modality or another.
+_ORIGINAL_ENDINGS = {name: f"mask.{name}" for name in ("mask_prob", "mask_prob_adjust", "mask_length")}
 _ORIGINAL_SECTIONS = ("common", "checkpoint", "dataset", "optimization", "optimizer", "lr_scheduler", "task.data")
 
 

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from d2v.core.files import ConfigError
@@ -55,6 +55,8 @@ def test_values_are_read_as_people_mean_them(text: str, value: object) -> None:
     assert type(found) is type(value)
 
 
+@example("\x85\U00010000")
+@example("1e-3")
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()))
 def test_what_is_printed_is_read_back(value: object) -> None:
     found = read_yaml(yaml_scalar(value), name="it")

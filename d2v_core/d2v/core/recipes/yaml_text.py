@@ -1,6 +1,5 @@
 """YAML as people mean it: 1e-3 is a number, and yes, no, on, off and 12:30 are texts (YAML 1.2, not 1.1)."""
 
-import json
 import re
 from typing import Any
 
@@ -49,7 +48,11 @@ def yaml_scalar(value: Any) -> str:
         return repr(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(yaml_scalar, value))}]"
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True)
-    text = text.removesuffix("\n").removesuffix("\n...")
+    text = _dumped(value, default_flow_style=True, allow_unicode=True)
     # PyYAML quotes what YAML 1.1 would misread; the texts that only 1.2 reads as numbers are left.
-    return text if read_yaml(text, name=text) == value else json.dumps(value)
+    return text if read_yaml(text, name=text) == value else _dumped(value, default_style='"')
+
+
+def _dumped(value: Any, **style: Any) -> str:
+    text: str = yaml.safe_dump(value, width=10**9, **style)
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -192,7 +192,8 @@ class RunFolder:
             # Through memory: torch hides the reason if it is torch that cannot write.
             buffer = io.BytesIO()
             torch.save(state, buffer)
-            (unfinished / _STATE).write_bytes(buffer.getbuffer())
+            with buffer.getbuffer() as state_bytes:  # else a failed write holds on to it
+                (unfinished / _STATE).write_bytes(state_bytes)
             publish(unfinished, self.checkpoint(step))
 
     @staticmethod

@@ -192,8 +192,8 @@ class RunFolder:
             # Through memory: torch hides the reason if it is torch that cannot write.
             buffer = io.BytesIO()
             torch.save(state, buffer)
-            with buffer.getbuffer() as state_bytes:  # else a failed write holds on to it
-                (unfinished / _STATE).write_bytes(state_bytes)
+            # Not getbuffer: after a failed write its view would outlive the buffer.
+            (unfinished / _STATE).write_bytes(buffer.getvalue())
             publish(unfinished, self.checkpoint(step))
 
     @staticmethod

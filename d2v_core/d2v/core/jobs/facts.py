@@ -50,7 +50,7 @@ def _backends() -> str:
     parts = {
         "CUDA": torch.version.cuda,
         "ROCm": torch.version.hip,
-        "cuDNN": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "cuDNN": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch has no types here
         "MPS": "yes" if torch.backends.mps.is_available() else None,
     }
     return ", ".join(f"{name} {value or 'no'}" for name, value in parts.items())

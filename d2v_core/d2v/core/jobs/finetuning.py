@@ -12,10 +12,9 @@ from d2v.core.data import DataError
 from d2v.core.files import ConfigError, Description, open_model
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.models import encoder_of
-from d2v.core.jobs.running import run_training
+from d2v.core.jobs.running import run_training, training_batches
 from d2v.core.recipes import FinetuneRecipe, read_recipe, without_path
 from d2v.core.train import Fitted, Freeze, Validation
-from d2v.core.train.gradients import world
 
 _logger = logging.getLogger(__name__)
 
@@ -53,16 +52,7 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     classes = settings.data.classes()
     if not classes:
         raise DataError(f"data.path={settings.data.path!r} has no labels: images of a class lie in a folder of its own")
-    rank, world_size = world()
-    data = settings.data.build(
-        settings.data.splits().train,
-        batch_size=settings.train.batch_size,
-        seed=settings.seed,
-        rank=rank,
-        world_size=world_size,
-        training=True,
-        classes=classes,
-    )
+    data = training_batches(settings, classes)
     encoder, config = encoder_of(stored, settings.weights, adapt=task.adapt, seed=settings.seed)
     settings.data.match(encoder.adapter(task.modality))
     adapters = {**config.adapters, task.modality: settings.data.matching(config.adapters[task.modality])}

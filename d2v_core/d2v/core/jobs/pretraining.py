@@ -8,11 +8,10 @@ import torch
 from d2v.core.durations import updates
 from d2v.core.files import ConfigError, to_plain
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.running import run_training
+from d2v.core.jobs.running import run_training, training_batches
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.recipes import PretrainRecipe, read_recipe
 from d2v.core.train import Fitted
-from d2v.core.train.gradients import world
 
 
 def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progress: bool = True) -> Fitted:
@@ -40,15 +39,7 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     settings = read_recipe(recipe, overrides, PretrainRecipe)
     device = pick_device(settings.device)
     _check_input(settings)
-    rank, world_size = world()
-    data = settings.data.build(
-        settings.data.splits().train,
-        batch_size=settings.train.batch_size,
-        seed=settings.seed,
-        rank=rank,
-        world_size=world_size,
-        training=True,
-    )
+    data = training_batches(settings)
     torch.manual_seed(settings.seed)
     model = settings.model_config().build().to(device)
     warmup = updates(settings.monitor.warmup, settings.train.max_steps)

@@ -10,7 +10,7 @@ from d2v.core.data import Loader
 from d2v.core.files import Description
 from d2v.core.model import Batch
 from d2v.core.monitor import CollapseMonitor
-from d2v.core.recipes import OptimConfig, TrainConfig, resolved_text
+from d2v.core.recipes import FinetuneRecipe, OptimConfig, PretrainRecipe, TrainConfig, resolved_text
 from d2v.core.recipes.recipe import Run
 from d2v.core.train import (
     Fitted,
@@ -23,6 +23,21 @@ from d2v.core.train import (
     Validation,
     fit,
 )
+from d2v.core.train.gradients import world
+
+
+def training_batches(recipe: PretrainRecipe | FinetuneRecipe, classes: tuple[str, ...] | None = None) -> Loader[Any]:
+    """The endless batches of this rank, of the part that is for training."""
+    rank, world_size = world()
+    return recipe.data.build(
+        recipe.data.splits().train,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+        rank=rank,
+        world_size=world_size,
+        training=True,
+        classes=classes,
+    )
 
 
 def run_training(

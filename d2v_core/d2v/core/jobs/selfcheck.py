@@ -97,7 +97,7 @@ def checkup(*, tell: Callable[[str], None] = lambda line: None) -> Checkup:
 
 
 class _Front(nn.Linear):
-    def forward(self, batch: Batch) -> Local:  # type: ignore[override]
+    def forward(self, batch: Batch) -> Local:  # type: ignore[override]  # a linear layer that reads a batch
         return Local(x=super().forward(batch.source), padding=None, grid=(_SIDE, _SIDE))
 
 

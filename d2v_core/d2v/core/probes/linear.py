@@ -204,9 +204,9 @@ def _minimum(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, strength: float
     def objective() -> Tensor:
         optimizer.zero_grad()
         loss = F.cross_entropy(torch.addmm(b, z, v), y) + strength * weight_of(v).square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         return loss
 
-    optimizer.step(objective)  # type: ignore[no-untyped-call]
+    optimizer.step(objective)  # type: ignore[no-untyped-call]  # torch has no types here
     weight = weight_of(v.detach())
     return weight if basis is None else basis @ weight, b.detach()

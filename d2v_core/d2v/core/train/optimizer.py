@@ -210,7 +210,7 @@ class PublishedAdamW(AdamW):
         self._finished = {}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch declares overloads
         """Update all parameters that have a gradient.
 
         Args:

@@ -37,7 +37,7 @@ class SentenceClassifier(nn.Module):
 
     def logits(self, batch: Batch) -> Tensor:
         """Scores `b classes`."""
-        encoder: Encodes = self.encoder  # type: ignore[assignment]
+        encoder: Encodes = self.encoder  # type: ignore[assignment]  # a module with that method
         encoded = encoder.encode(batch)
         x = torch.tanh(self.dense(self.dropout(encoded.x[:, encoded.num_extra])))
         scores: Tensor = self.out_proj(self.dropout(x))

@@ -75,7 +75,7 @@ class ImageClassifier(nn.Module):
         Raises:
             ValueError: if the class token is asked for and the encoder has no extra tokens.
         """
-        encoder: Encodes = self.encoder  # type: ignore[assignment]
+        encoder: Encodes = self.encoder  # type: ignore[assignment]  # a module with that method
         encoded = encoder.encode(batch)
         if self.pooling == "mean":
             x = encoded.x[:, encoded.num_extra :].mean(1)

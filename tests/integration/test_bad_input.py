@@ -1,0 +1,149 @@
+"""What the commands say of bad input: one line, and nothing lost."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import SHORT, Run
+
+from d2v.core import load
+
+
+def test_bad_input_is_one_line(made: Path, tmp_path: Path, d2v: Run) -> None:
+    empty, one = tmp_path / "empty", tmp_path / "one"
+    empty.mkdir()
+    shutil.copytree(made / "photos/train/Bag", one / "Bag")
+    run, photos, out = f"model={made / 'run'}", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}"
+    cases: list[tuple[list[str], int, str]] = [
+        (["pretrain", "vision/small", "data.path=nowhere", out], 1, "neither a folder nor a built-in set"),
+        (["pretrain", "vision/small", "data.path=fashion-minst", out], 1, "did you mean 'fashion-mnist'?"),
+        (["pretrain", "vision/small", f"data.path={empty}", out], 1, "holds no images"),
+        (["pretrain", "vision/small", out], 2, "missing key 'data.path'"),
+        (["pretrain", "vision/small", photos], 2, "missing key 'out'"),
+        (["pretrain", "vision/small", photos, out, "train.batch_size=61"], 1, "61"),
+        (
+            ["pretrain", "vision/small", photos, out, "data.size=56", "data.resize=56"],
+            2,
+            "image_size=[56, 56] instead of [28, 28]",
+        ),
+        (["pretrain", "vision/small", photos, out, "data.channels=3"], 1, "data.channels=3"),
+        (["pretrain", "vision/small", photos, out, "device=quantum"], 2, "device='quantum' cannot be used"),
+        (["pretrain", "vision/small", photos, "out=/dev/null/run"], 1, "cannot be written"),
+        (["pretrain", "vision/small-finetune", photos, out], 2, "is a recipe for `d2v finetune`"),
+        (["finetune", "vision/small", run, photos, out], 2, "is a recipe for `d2v pretrain`"),
+        (["finetune", "vision/small-finetune", "model=nowhere", photos, out], 1, "nowhere is neither a model folder"),
+        (["finetune", "vision/small-finetune", photos, out], 2, "missing key 'model'"),
+        (["finetune", "vision/small-finetune", run, f"data.path={made / 'photos/train/Bag'}", out], 1, "no labels"),
+        (
+            ["finetune", "vision/small-finetune", run, f"data.path={one}", out, "train.batch_size=2"],
+            1,
+            "at least two classes",
+        ),
+        (["finetune", "vision/small-finetune", run, photos, out, "data.per_class=7"], 1, "has 6 images only"),
+        (["probe", run, f"data.path={one}", "probes=[knn]", "neighbours=2"], 1, "at least two classes"),
+        (["probe", run, photos, "layers=[4]", "probes=[knn]"], 1, "layer 4 does not exist"),
+        (["probe", run, photos, "readings=[middle]"], 2, "readings"),
+        (["probe", photos], 2, "missing key 'model'"),
+        (["probe", run, photos, "lables=20"], 2, "did you mean 'labels'?"),
+        (["extract", run, photos], 2, "missing key 'out'"),
+        (["extract", run, photos, "out=f.txt"], 2, "must end in .safetensors or .npy"),
+        (["evaluate", run, photos], 2, "is pretrained, not fine-tuned"),
+        (["predict", f"model={made / 'classifier'}", photos, "out=p.xml"], 2, "must end in .csv or .jsonl"),
+        (["probe", f"model={made / 'classifier'}", photos, "weights=teacher"], 2, "has no teacher"),
+        (["data", "export-images", "digits", str(empty)], 1, "is there already"),
+    ]
+    for arguments, code, told in cases:
+        found, _, errors = d2v(*arguments)
+        last = errors.splitlines()[-1] if errors else ""
+        assert (found, last.startswith("d2v: "), told in last) == (code, True, True), f"{arguments}: {found} {errors}"
+        assert "Traceback" not in errors
+
+
+def test_training_skips_and_lists_what_is_broken(made: Path, tmp_path: Path, d2v: Run) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(made / "photos", photos)
+    cut = min((photos / "train/Bag").iterdir())
+    cut.write_bytes(cut.read_bytes()[:60])
+    (photos / "train/Bag/text.png").write_text("not an image")
+    steps = ["train.max_steps=8", "device=cpu"]  # an epoch of 61 files in batches of 8, and one batch more
+    code, shown, errors = d2v("pretrain", "vision/small", f"data.path={photos}", f"out={tmp_path / 'run'}", *steps)
+    assert (code, shown) == (0, "8 updates\n"), errors
+    *_, told, first, second = errors.splitlines()
+    assert told == "2 of 61 samples could not be read:"
+    assert cut.name in first
+    assert "text.png: not an image" in second
+
+
+def test_class_folders_that_differ(made: Path, tmp_path: Path, d2v: Run) -> None:
+    copy = tmp_path / "photos"
+    shutil.copytree(made / "photos", copy)
+    (copy / "val/Bag").rename(copy / "val/Bags")
+    code, _, errors = d2v(
+        "finetune",
+        "vision/small-finetune",
+        f"model={made / 'run'}",
+        f"data.path={copy}",
+        f"out={tmp_path / 'out'}",
+        "validation.every=1",
+        *SHORT,
+    )
+    assert code == 1
+    assert "Bags" in errors
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_broken_model_is_named(name: str, made: Path, tmp_path: Path, d2v: Run) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(made / "run/model", model)
+    whole = (model / name).read_bytes()
+    (model / name).write_bytes(whole[: len(whole) // 2])
+    code, _, errors = d2v("probe", f"model={model}", f"data.path={made / 'photos'}")
+    assert code == 1
+    assert name in errors
+    (model / name).unlink()
+    code, _, errors = d2v("probe", f"model={model}", f"data.path={made / 'photos'}")
+    assert code == 1
+    assert f"{name} is missing" in errors
+
+
+def test_a_checkpoint_of_another_model(made: Path, tmp_path: Path, d2v: Run) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(made / "run/model", model)
+    shutil.copy(made / "classifier/model/model.safetensors", model / "model.safetensors")
+    code, _, errors = d2v("probe", f"model={model}", f"data.path={made / 'photos'}")
+    assert code == 1
+    assert errors.startswith("d2v: ")
+    assert len(errors) < 2000
+
+
+def test_a_missing_extra_is_one_line(made: Path, d2v: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("d2v.core.registry.find_spec", lambda name: None if name == "torchvision" else object())
+    code, _, errors = d2v("pretrain", "vision/small", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}")
+    assert code == 1
+    assert "pip install 'd2v[vision]'" in errors
+
+
+def test_a_run_folder_in_use(made: Path, tmp_path: Path, d2v: Run) -> None:
+    out = tmp_path / "run"
+    given = ["pretrain", "vision/small", f"data.path={made / 'photos'}", f"out={out}", "device=cpu"]
+    command = [sys.executable, "-m", "d2v", *given, "train.max_steps=100000", "train.checkpoint_every=1"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:
+        while not (out / "checkpoints/step-1").exists():
+            assert child.poll() is None
+            time.sleep(0.02)
+        code, _, errors = d2v(*given, "resume=true", "train.max_steps=100000", "train.checkpoint_every=1")
+        child.kill()
+    assert code == 1
+    assert f"is in use by process {child.pid}" in errors
+
+
+def test_a_loss_that_is_not_finite(made: Path, tmp_path: Path, d2v: Run) -> None:
+    out = tmp_path / "run"
+    given = [f"data.path={made / 'photos'}", f"out={out}", "optim.lr=1e30", "optim.clip=0", "train.checkpoint_every=1"]
+    code, _, errors = d2v("pretrain", "vision/small", *given, "train.max_steps=50", "device=cpu", "monitor.stop=false")
+    assert code == 1
+    assert "is not finite" in errors
+    assert load(out).training

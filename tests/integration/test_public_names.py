@@ -136,6 +136,16 @@ PUBLIC: dict[str, list[str]] = {
         "TransformerEncoder",
         "initialise",
     ],
+    "d2v.core.plots": [
+        "hide",
+        "learning_curves",
+        "mask_gallery",
+        "pca_colours",
+        "pca_gallery",
+        "png",
+        "require_plotting",
+        "svg",
+    ],
     "d2v.core.probes": [
         "Features",
         "FewLabelResult",

@@ -120,7 +120,7 @@ def _panel(panel: "Axes", metric: str, runs: Mapping[str, Lines]) -> dict[str, A
     title, unit = _told(metric)
     panel.set_title(title)
     panel.set_ylabel(unit)
-    panel.set_xlim(*_range(line["step"] for lines in runs.values() for line in lines))
+    panel.set_xlim(*_range(line["step"] for run in handles for line in runs[run]))
     panel.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=_STEPS))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     panel.yaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))

@@ -1,7 +1,7 @@
-"""Figures as SVG: part of a page, or a file that stands alone.
+"""Figures as SVG, part of a page or a file that stands alone, and as pixels.
 
-What matplotlib writes is meant for a file of its own: a rule for every element of the page, fixed sizes and fonts, and
-names that two figures share. All of that is taken out here.
+The SVG that matplotlib writes is meant for a file of its own: a rule for every element of the page, fixed sizes and
+fonts, and names that two figures share. All of that is taken out here.
 """
 
 import io
@@ -34,7 +34,8 @@ def svg(figure: "Figure", *, label: str, standalone: bool = False) -> str:
     Args:
         figure: of matplotlib.
         label: what a reader who cannot see it is told.
-        standalone: False = an element for an HTML page; True = a file, which brings its colours, light and dark.
+        standalone: False = an element for an HTML page; True = a file, which brings a size and its colours, light and
+            dark.
 
     Raises:
         MissingExtraError: if the extra `plot` is not installed.
@@ -45,8 +46,9 @@ def svg(figure: "Figure", *, label: str, standalone: bool = False) -> str:
     '<svg role="img"'
     """
     text = _drawn(figure)
-    view = re.search(r'viewBox="([^"]+)"', text)
+    view = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     assert view is not None
+    width, height = view.groups()
     body = text[text.index(">", view.start()) + 1 : text.rindex("</svg>")]
     body = re.sub(r"\s*<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
@@ -54,12 +56,25 @@ def svg(figure: "Figure", *, label: str, standalone: bool = False) -> str:
     body = re.sub(r"font: (?:[\w-]+ )*?([\d.]+px) [^;\"]*", r"font-size: \1", body)
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body).replace("#000000", "currentColor")
     body = _named(body, label)
+    size = f'width="{width}pt" height="{height}pt" ' if standalone else ""
     head = (
-        f'<svg role="img" aria-label="{escape(label)}" viewBox="{view[1]}" xmlns="http://www.w3.org/2000/svg" '
+        f'<svg role="img" aria-label="{escape(label)}" {size}{view[0]} xmlns="http://www.w3.org/2000/svg" '
         'xmlns:xlink="http://www.w3.org/1999/xlink" fill="currentColor" stroke-linejoin="round" '
         'style="max-width: 100%; height: auto">'
     )
     return f"{head}\n{_ALONE if standalone else ''}{body.strip()}\n</svg>\n"
+
+
+def pixels(figure: "Figure") -> bytes:
+    """A figure on white as a PNG file, for programs that take no SVG.
+
+    Raises:
+        MissingExtraError: if the extra `plot` is not installed.
+    """
+    stream = io.BytesIO()
+    with drawing():
+        figure.savefig(stream, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+    return stream.getvalue()
 
 
 def _drawn(figure: "Figure") -> str:

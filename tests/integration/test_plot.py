@@ -75,6 +75,25 @@ def test_samples_are_picked_from_all_over_the_data(made: Path) -> None:
     assert plotting._drawn_samples(loader, 1000, seed=0).size == len(loader)
 
 
+def test_broken_samples_are_left_out(run: Path, made: Path, tmp_path: Path, d2v: Run) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(made / "photos/test", photos)
+    files = sorted(photos.rglob("*.png"))
+    for file in (files[0], files[-1]):
+        file.write_text("not an image")
+    arguments = ["plot", run, "--data", photos, "--images", len(files)]
+    code, _, errors = d2v(*arguments)
+    assert code == 0
+    assert f"2 of {len(files)} samples could not be read" in errors
+    shown = ElementTree.fromstring((run / "plots/masks.svg").read_bytes()).get("aria-label", "")
+    assert shown.startswith(f"{len(files) - 2} samples"), "none stands there twice"
+    for file in files:
+        file.write_text("not an image")
+    code, _, errors = d2v(*arguments)
+    assert code == 1
+    assert "d2v: no sample can be read" in errors
+
+
 def test_a_fine_tuned_run_has_no_masks(made: Path, tmp_path: Path, d2v: Run) -> None:
     code, shown, errors = d2v("plot", made / "classifier", "--out", tmp_path / "out", "--images", 2)
     assert (code, errors) == (0, "")

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _VIEWS = 4  # masked views of a sample that are shown
-Path_ = str | os.PathLike[str]
+StrPath = str | os.PathLike[str]
 
 
 @frozen(kw_only=True)
@@ -55,7 +56,7 @@ class _Picture:
 
 
 def plot(
-    runs: Sequence[Path_], *, out: Path_ | None = None, data: str | None = None, images: int = 8, seed: int = 0
+    runs: Sequence[StrPath], *, out: StrPath | None = None, data: str | None = None, images: int = 8, seed: int = 0
 ) -> Plotted:
     """Draw runs: `curves` of all, `masks` and `features` of the first, each as `.svg` and `.png`.
 
@@ -176,15 +177,21 @@ def _data_path(run: Path) -> str:
 def _drawn_samples(loader: Loader[Any], n: int, seed: int) -> Batch:
     """A batch of n samples from all over the data: files in order are often of one class."""
     picked = torch.randperm(len(loader), generator=torch.Generator().manual_seed(seed))[:n]
-    batches: list[Batch] = []
+    batches: dict[Any, Batch] = {}
     for place in picked.sort().values.tolist():
         loader.position = (0, place)
-        batches.extend(batch for batch, _ in zip(loader, range(1), strict=False))
-    ids = [batch.ids for batch in batches if batch.ids is not None]
+        # A sample that is broken gives its place to the next one, which may be picked as well; an error means that
+        # none follows it.
+        with suppress(DataError):
+            batch = next(iter(loader))
+            batches[place if batch.ids is None else int(batch.ids)] = batch
+    if not batches:
+        raise DataError(f"no sample can be read; {loader.report()}")
+    ids = [batch.ids for batch in batches.values() if batch.ids is not None]
     return Batch(
-        source=torch.cat([batch.source for batch in batches]),
+        source=torch.cat([batch.source for batch in batches.values()]),
         ids=torch.cat(ids) if len(ids) == len(batches) else None,
-        modality=batches[0].modality,
+        modality=next(iter(batches.values())).modality,
     )
 
 

@@ -156,6 +156,7 @@ PUBLIC: dict[str, list[str]] = {
         "raw_features",
         "read_layer",
     ],
+    "d2v.core.quickstart": ["Album", "FeatureMaps", "Imagined", "Neighbour", "Neighbours", "View", "page"],
     "d2v.core.recipes": [
         "FinetuneOptimConfig",
         "FinetuneRecipe",

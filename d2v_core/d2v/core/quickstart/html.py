@@ -53,8 +53,8 @@ def page(report: Report, album: Album) -> str:
         style=_read("report.css"),
         groups=[(group, list(of_it)) for group, of_it in groupby([*rows, words.finetuning_row(report)], _group)],
         columns=words.COLUMNS,
-        verdict=words.verdict(report),
-        sentences=[words.beside_untrained(report), words.beside_scratch(report), words.chance(report)],
+        verdict=_kept_together(words.verdict(report)),
+        sentences=[_kept_together(say(report)) for say in (words.beside_untrained, words.beside_scratch, words.chance)],
         device=words.device_words(report["device"]),
         spread=bool(report.get("spread")),
         train=report.get("samples", {}).get("train"),
@@ -63,6 +63,10 @@ def page(report: Report, album: Album) -> str:
 
 def _read(name: str) -> str:
     return files("d2v.core.quickstart").joinpath(name).read_text(encoding="utf-8")
+
+
+def _kept_together(sentence: str) -> str:
+    return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _group(row: words.Row) -> str:

@@ -180,7 +180,9 @@ def chance(report: Report) -> str:
     if not test or not values:
         return ""
     points = max(math.sqrt(max(value * (100 - value), 0) / test) for value in values)
-    return f"With {test:,} test pictures an accuracy is uncertain by about {points:.1f} points (one standard deviation)."
+    return (
+        f"With {test:,} test pictures an accuracy is uncertain by about {points:.1f} points (one standard deviation)."
+    )
 
 
 def duration(seconds: float) -> str:

@@ -168,6 +168,7 @@ PUBLIC: dict[str, list[str]] = {
         "raw_features",
         "read_layer",
     ],
+    "d2v.core.tour": ["Album", "FeatureMaps", "Imagined", "Neighbour", "Neighbours", "View", "page"],
     "d2v.core.recipes": [
         "FinetuneOptimConfig",
         "FinetuneRecipe",

@@ -162,7 +162,7 @@ def fit_linear(
 
 
 def _enough(strength: float) -> float:
-    """The tolerance that a figure needs; the minimum under a weak penalty is flat, and so lies far from where it seems."""
+    """The tolerance that a figure needs: under a weak penalty a small gradient is still far from the minimum."""
     return min(2e-4, max(strength / 5, _EXACT))
 
 

@@ -1,0 +1,6 @@
+"""The quickstart: what a small model learns in minutes, and the page that shows it."""
+
+from d2v.core.tour.album import Album, FeatureMaps, Imagined, Neighbour, Neighbours, View
+from d2v.core.tour.html import page
+
+__all__ = ["Album", "FeatureMaps", "Imagined", "Neighbour", "Neighbours", "View", "page"]

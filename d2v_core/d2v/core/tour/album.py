@@ -1,0 +1,134 @@
+"""The pictures of a report, as PNG bytes: what was drawn, and for what.
+
+The page that shows them knows no tensors, and who draws them knows no HTML.
+"""
+
+from typing import Any
+
+from attrs import Attribute, field, frozen
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def _check(instance: object, attribute: "Attribute[Any]", value: bytes | tuple[bytes, ...]) -> None:
+    for number, picture in enumerate((value,) if isinstance(value, bytes) else value):
+        if not picture.startswith(_SIGNATURE):
+            place = attribute.name if isinstance(value, bytes) else f"{attribute.name}[{number}]"
+            raise ValueError(f"{type(instance).__name__}.{place} is not a PNG; write it with d2v.core.plots.png")
+
+
+def _picture() -> Any:
+    return field(validator=_check)
+
+
+@frozen(kw_only=True)
+class View:
+    """An image and its masked views.
+
+    Args:
+        image: the whole one.
+        masked: one picture for each of the M views, hidden patches blanked.
+
+    Raises:
+        ValueError: if a picture is no PNG, here and in all classes of an album.
+
+    >>> View(image=b"GIF89a", masked=())
+    Traceback (most recent call last):
+    ValueError: View.image is not a PNG; write it with d2v.core.plots.png
+    """
+
+    image: bytes = _picture()
+    masked: tuple[bytes, ...] = _picture()
+
+
+@frozen(kw_only=True)
+class Imagined:
+    """What the student predicts at hidden places, shown by real patches of other images.
+
+    Args:
+        image: the whole one.
+        masked: what the student sees of it.
+        predicted: each hidden place filled with the patch whose target is nearest to the prediction.
+        target: the same with the teacher's target in place of the prediction.
+
+    >>> png = bytes.fromhex("89504e470d0a1a0a")
+    >>> Imagined(image=png, masked=png, predicted=png, target=png).target[1:4]
+    b'PNG'
+    """
+
+    image: bytes = _picture()
+    masked: bytes = _picture()
+    predicted: bytes = _picture()
+    target: bytes = _picture()
+
+
+@frozen(kw_only=True)
+class FeatureMaps:
+    """Features of an image's patches as colours, their three principal components.
+
+    Args:
+        image: the image.
+        untrained: by the network before training.
+        pretrained: by the network after it.
+
+    >>> png = bytes.fromhex("89504e470d0a1a0a")
+    >>> FeatureMaps(image=png, untrained=png, pretrained=png).image[1:4]
+    b'PNG'
+    """
+
+    image: bytes = _picture()
+    untrained: bytes = _picture()
+    pretrained: bytes = _picture()
+
+
+@frozen(kw_only=True)
+class Neighbour:
+    """An image and the name of its class.
+
+    >>> Neighbour(image=bytes.fromhex("89504e470d0a1a0a"), name="Bag").name
+    'Bag'
+    """
+
+    image: bytes = _picture()
+    name: str
+
+
+@frozen(kw_only=True)
+class Neighbours:
+    """An image and those nearest to it, the nearest first.
+
+    Args:
+        query: the image.
+        untrained: its neighbours in the features of the network before training.
+        pretrained: its neighbours after it.
+
+    >>> bag = Neighbour(image=bytes.fromhex("89504e470d0a1a0a"), name="Bag")
+    >>> len(Neighbours(query=bag, untrained=(bag,), pretrained=(bag, bag)).pretrained)
+    2
+    """
+
+    query: Neighbour
+    untrained: tuple[Neighbour, ...]
+    pretrained: tuple[Neighbour, ...]
+
+
+@frozen(kw_only=True)
+class Album:
+    """All pictures of a report. A section of the page whose pictures are missing is left out.
+
+    Args:
+        curves: learning curves, an inline SVG that is put into the page as it is.
+        views: images and their masks.
+        imagined: predictions at hidden places.
+        features: pictures of patch features.
+        neighbours: nearest neighbours before and after.
+
+    >>> Album().views
+    ()
+    """
+
+    curves: str = ""
+    views: tuple[View, ...] = ()
+    imagined: tuple[Imagined, ...] = ()
+    features: tuple[FeatureMaps, ...] = ()
+    neighbours: tuple[Neighbours, ...] = ()

@@ -23,7 +23,7 @@ THIRD_PARTY = {"attr", "attrs", "safetensors", "yaml"}
 # The same for all rooms of core together.
 THIRD_PARTY_ALL_ROOMS = {"attr", "attrs", "safetensors", "yaml"}
 
-EXTRAS = {"torchvision", "PIL", "torchaudio", "tokenizers", "transformers"}
+EXTRAS = {"torchvision", "PIL", "torchaudio", "tokenizers", "transformers", "matplotlib"}
 
 # What a room of core must not import. A new room gets its line here.
 ABOVE = {"recipes", "jobs", "cli"}
@@ -43,6 +43,7 @@ FORBIDDEN = {
     "task": {*BELOW, "files", "registry"},
     "train": ABOVE,
     "probes": BELOW,
+    "plots": {*PIECE, "files"},
     "recipes": {"jobs", "cli"},
     "jobs": {"cli"},
     "cli": set(),

@@ -6,7 +6,7 @@ Nothing here knows a modality: those are portions of the same namespace and regi
 __version__ = "0.1.0"
 
 from d2v.core.files import load, save
-from d2v.core.jobs import evaluate, extract, finetune, predict, pretrain, probe
+from d2v.core.jobs import evaluate, extract, finetune, plot, predict, pretrain, probe
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Mask, RandomMasker, SpanMasker
 from d2v.core.model import Backbone, Batch, Data2Vec, MaskedHead, ModalityAdapter, MultimaskBatcher, VisibleDecoder
@@ -45,6 +45,7 @@ __all__ = [
     "fit",
     "load",
     "modalities",
+    "plot",
     "predict",
     "pretrain",
     "probe",

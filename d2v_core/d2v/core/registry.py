@@ -14,10 +14,11 @@ from importlib.util import find_spec
 from typing import Generic, TypeVar
 
 from attrs import field, frozen
+from torch import Tensor
 
 from d2v.core.data import DataConfig
 from d2v.core.foreign import Converter
-from d2v.core.model import AdapterConfig
+from d2v.core.model import AdapterConfig, Batch
 from d2v.core.task import Task
 
 __all__ = ["MissingExtraError", "Modality", "PluginError", "Registry", "UnknownNameError", "Verb", "modalities"]
@@ -67,6 +68,8 @@ class Modality:
         converters: for other people's checkpoint files.
         tasks: by name, configuration classes of what can be trained on top of a pretrained model.
         verbs: by name, its commands below `d2v data`.
+        pictures: what the samples of a batch look like, `b c h w` with one or three channels from 0 to 1, for masks and
+            features drawn over them; None = they are no pictures.
 
     Raises:
         ValueError: if `requires` names packages and `extra` does not say how to get them.
@@ -87,6 +90,7 @@ class Modality:
     converters: tuple[Converter, ...] = ()
     tasks: Mapping[str, type[Task]] = field(factory=dict)
     verbs: Mapping[str, Verb] = field(factory=dict)
+    pictures: Callable[[Batch], Tensor] | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.requires and not self.extra:

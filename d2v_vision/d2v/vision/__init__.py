@@ -4,7 +4,7 @@ from d2v.core.registry import Modality
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.convert import converters
-from d2v.vision.data import ImageDataConfig
+from d2v.vision.data import ImageDataConfig, pictures
 from d2v.vision.patches import PatchEmbedding
 from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
 from d2v.vision.tasks.classification import ImageClassification, ImageClassifier
@@ -34,4 +34,5 @@ modality = Modality(
     converters=converters,
     tasks={"classification": ImageClassification},
     verbs={"check-images": check_images, "export-images": export_images},
+    pictures=pictures,
 )

@@ -270,6 +270,16 @@ def _numbers(path: str, source: ImageSource, classes: tuple[str, ...]) -> list[i
     return [known[name] for name in source.classes] or None
 
 
+def pictures(batch: Batch) -> Tensor:
+    """Images as they were before their preparation for the model, `b c h w` from 0 to 1.
+
+    >>> pictures(Batch(source=torch.tensor([[[[-0.449 / 0.226, 0.0, 0.551 / 0.226]]]])))
+    tensor([[[[0.0000, 0.4490, 1.0000]]]])
+    """
+    mean, std = (torch.tensor(values).to(batch.source) for values in _MEAN_STD[batch.source.shape[1]])
+    return (batch.source * std[:, None, None] + mean[:, None, None]).clamp(0, 1)
+
+
 def _require_extra() -> None:
     from d2v.vision import modality
 

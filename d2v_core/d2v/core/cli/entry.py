@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from d2v.core import __version__
-from d2v.core.cli import data, doctor, evaluate, extract, finetune, listing, predict, pretrain, probe, recipe
+from d2v.core.cli import data, doctor, evaluate, extract, finetune, listing, plot, predict, pretrain, probe, recipe
 from d2v.core.cli.command import Command
 from d2v.core.files import ConfigError
 from d2v.core.registry import UnknownNameError
@@ -24,6 +24,7 @@ COMMANDS: tuple[Command, ...] = (
     predict.COMMAND,
     probe.COMMAND,
     extract.COMMAND,
+    plot.COMMAND,
     data.COMMAND,
     doctor.COMMAND,
 )

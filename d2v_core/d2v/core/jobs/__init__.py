@@ -3,6 +3,7 @@
 from d2v.core.jobs.evaluation import evaluate, predict
 from d2v.core.jobs.extraction import extract
 from d2v.core.jobs.finetuning import finetune
+from d2v.core.jobs.plotting import plot
 from d2v.core.jobs.pretraining import pretrain
 from d2v.core.jobs.probing import probe
 from d2v.core.jobs.selfcheck import Checkup, CheckupError, checkup
@@ -14,6 +15,7 @@ __all__ = [
     "evaluate",
     "extract",
     "finetune",
+    "plot",
     "predict",
     "pretrain",
     "probe",

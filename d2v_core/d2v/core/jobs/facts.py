@@ -18,7 +18,7 @@ import torch
 from d2v.core.jobs.device import pick_device
 from d2v.core.registry import MissingExtraError, modalities
 
-_OPTIONAL = {"tensorboard": "d2v[tensorboard]"}
+_OPTIONAL = {"tensorboard": "d2v[tensorboard]", "matplotlib": "d2v[plot]"}
 _GIB = 2**30
 
 

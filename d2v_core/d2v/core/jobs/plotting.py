@@ -1,0 +1,217 @@
+"""`d2v plot` as one call: learning curves of runs, and masks and features of the first of them over real samples."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from d2v.core.data import DataConfig, DataError, Loader
+from d2v.core.files import Stored
+from d2v.core.files.atomic import write_bytes, write_text
+from d2v.core.jobs.models import encoder_of, settings_of
+from d2v.core.model import Backbone, Batch, Data2Vec
+from d2v.core.plots import learning_curves, mask_gallery, pca_gallery, require_plotting, svg
+from d2v.core.plots.output import pixels
+from d2v.core.probes import collect_features
+from d2v.core.recipes.recipe import Weights
+from d2v.core.recipes.yaml_text import read_yaml
+from d2v.core.registry import modalities
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_VIEWS = 4  # masked views of a sample that are shown
+Path_ = str | os.PathLike[str]
+
+
+@frozen(kw_only=True)
+class Plotted:
+    """What `plot` has drawn.
+
+    Args:
+        files: that were written.
+        notes: what was not drawn, and why, one line each.
+    """
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class _Settings:
+    model: str
+    data: DataConfig
+
+
+@frozen
+class _Picture:
+    figure: "Figure"
+    label: str
+
+
+def plot(
+    runs: Sequence[Path_], *, out: Path_ | None = None, data: str | None = None, images: int = 8, seed: int = 0
+) -> Plotted:
+    """Draw runs: `curves` of all, `masks` and `features` of the first, each as `.svg` and `.png`.
+
+    Curves are the lines of `metrics.jsonl`. Masks are those of the first update, by the run's own masker, over samples
+    of the part of the data that figures are of. Features are those of the patches, the mean of all blocks, by the
+    teacher where it reads raw input, else by the student; and by the same network untrained.
+
+    Args:
+        runs: folders of runs, of any recipes.
+        out: folder of the files, made if need be; None = `plots` in the first run.
+        data: where the samples come from; None = where those of the first run came from.
+        images: how many samples.
+        seed: which samples, and the weights of the untrained network.
+
+    Raises:
+        MissingExtraError: if the extra `plot`, or that of the modality, is not installed.
+        FileNotFoundError: if a folder is no run.
+        ValueError: if no run is given, a run has no metrics yet, or a number is out of its range.
+        DataError: if the data cannot be used.
+        OSError: if `out` cannot be written.
+
+    >>> plot(["run"]).files  # doctest: +SKIP
+    (PosixPath('run/plots/curves.svg'), ...)
+    >>> plot([])
+    Traceback (most recent call last):
+    ValueError: give at least one run
+    """
+    folders = list(dict.fromkeys(map(Path, runs)))
+    if not folders:
+        raise ValueError("give at least one run")
+    if images < 1 or seed < 0:
+        raise ValueError(f"images={images} must be at least 1 and seed={seed} at least 0")
+    require_plotting()
+    lines = dict(zip(_names(folders), map(_metrics, folders), strict=True))
+    target = folders[0] / "plots" if out is None else Path(out)
+    _make(target)
+    drawn = {"curves": _Picture(learning_curves(lines), f"Learning curves of {', '.join(lines)}.")}
+    galleries, notes = _galleries(folders[0], data, images, seed)
+    files = []
+    for name, picture in (drawn | galleries).items():
+        files += [target / f"{name}.svg", target / f"{name}.png"]
+        write_text(files[-2], svg(picture.figure, label=picture.label, standalone=True))
+        write_bytes(files[-1], pixels(picture.figure))
+    return Plotted(files=tuple(files), notes=tuple(notes))
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """What the runs are called: by their folders, or by their whole paths where two folders have one name."""
+    short = [folder.resolve().name for folder in folders]
+    return [name if short.count(name) == 1 else str(folder) for name, folder in zip(short, folders, strict=True)]
+
+
+def _metrics(run: Path) -> list[Mapping[str, float]]:
+    if not (run / "config.yaml").is_file():
+        why = "it has no config.yaml" if run.is_dir() else "there is no such folder"
+        raise FileNotFoundError(f"{run} is no run: {why}; give a folder that pretrain or finetune has written")
+    path = run / "metrics.jsonl"
+    lines: list[Mapping[str, float]] = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        try:
+            values = dict(json.loads(line))
+        except (json.JSONDecodeError, TypeError, ValueError):
+            break  # the run is just writing it
+        lines.append({name: value for name, value in values.items() if isinstance(value, int | float)})
+    if not lines:
+        raise ValueError(f"{run} has no metrics yet: the first come after train.log_every updates; wait for them")
+    return lines
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise FileExistsError(f"{folder} is a file; give a folder as out") from error
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written: {error.strerror}; give another out") from error
+
+
+def _galleries(run: Path, data: str | None, images: int, seed: int) -> tuple[dict[str, _Picture], list[str]]:
+    path = _data_path(run) if data is None else data
+    try:
+        settings, stored = settings_of(_Settings, {"model": str(run), "data.path": path})
+    except FileNotFoundError:
+        return {}, [f"{run} has no checkpoint yet, so there are no masks and features"]
+    modality = modalities.load(stored.description.modality)
+    if modality.pictures is None:
+        return {}, [f"samples of {modality.name} have no pictures, so there are no masks and features"]
+    try:
+        split = settings.data.splits()
+        loader = settings.data.build(split.test or split.train, batch_size=1)
+    except DataError as error:
+        raise DataError(f"{error}; if the data were moved, say where to with data (--data)") from error
+    batch = _drawn_samples(loader, images, seed)
+    pictures, notes = modality.pictures(batch), []
+    found = {}
+    if isinstance(stored.module, Data2Vec):
+        hidden = _hidden(stored.module, batch)
+        label = f"{batch.size} samples, and below each {hidden.shape[1]} views of it with hidden patches."
+        found["masks"] = _Picture(mask_gallery(pictures, hidden), label)
+    else:
+        notes.append(f"{run} is fine-tuned, so there are no masks")
+    label = (
+        f"{batch.size} samples, and below each its patch features as colours, by the trained and the untrained network."
+    )
+    found["features"] = _Picture(pca_gallery(pictures, _features(stored, settings.data, batch, seed)), label)
+    return found, notes
+
+
+def _data_path(run: Path) -> str:
+    file = run / "config.yaml"
+    values: Any = read_yaml(file.read_text(errors="replace"), name=str(file))
+    try:
+        return str(values["data"]["path"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file} names no data.path; give data (--data)") from error
+
+
+def _drawn_samples(loader: Loader[Any], n: int, seed: int) -> Batch:
+    """A batch of n samples from all over the data: files in order are often of one class."""
+    picked = torch.randperm(len(loader), generator=torch.Generator().manual_seed(seed))[:n]
+    batches: list[Batch] = []
+    for place in picked.sort().values.tolist():
+        loader.position = (0, place)
+        batches.extend(batch for batch, _ in zip(loader, range(1), strict=False))
+    ids = [batch.ids for batch in batches if batch.ids is not None]
+    return Batch(
+        source=torch.cat([batch.source for batch in batches]),
+        ids=torch.cat(ids) if len(ids) == len(batches) else None,
+        modality=batches[0].modality,
+    )
+
+
+@torch.no_grad()
+def _hidden(model: Data2Vec, batch: Batch) -> Tensor:
+    """Bool `b m gh gw`, of some views."""
+    assert isinstance(model.student, Backbone)  # a model that was read from a folder
+    local = model.student.adapter(batch.modality).front(batch)
+    mask = model.mask(batch, local, update=0)
+    return mask.hidden.view(batch.size, mask.num_masks, *_plane(tuple(local.grid)))[:, :_VIEWS]
+
+
+def _features(stored: Stored, data: DataConfig, batch: Batch, seed: int) -> dict[str, Tensor]:
+    """`b gh gw d` of the trained and of the untrained network, by what they are called."""
+    module, modality = stored.module, stored.description.modality
+    weights: Weights = "teacher" if isinstance(module, Data2Vec) and module.teacher_start(None) == "raw" else "student"
+    rows: dict[str, Weights] = {"trained": weights, "untrained": "random"}
+    features = {}
+    for name, chosen in rows.items():
+        encoder, _ = encoder_of(stored, chosen, seed=seed)
+        data.match(encoder.adapter(modality))
+        found = collect_features(encoder, [batch], readings=["patches"])
+        patches = found.values["all"]["patches"]
+        features[name] = patches.view(len(patches), *_plane(found.grid or ()), -1)
+    return features
+
+
+def _plane(grid: tuple[int, ...]) -> tuple[int, int]:
+    """A grid as (gh, gw): a sequence is one row."""
+    return (grid[0], grid[1]) if len(grid) == 2 else (1, grid[0])

@@ -1,0 +1,12 @@
+"""Pictures of runs: learning curves, masks and features; they take tensors and plain values and know no modality.
+
+Figures need the extra `d2v[plot]`; matplotlib is imported when the first one is drawn, and its settings stay untouched.
+"""
+
+from d2v.core.plots.arrays import hide, pca_colours, png
+from d2v.core.plots.curves import learning_curves
+from d2v.core.plots.galleries import mask_gallery, pca_gallery
+from d2v.core.plots.output import svg
+from d2v.core.plots.style import require_plotting
+
+__all__ = ["hide", "learning_curves", "mask_gallery", "pca_colours", "pca_gallery", "png", "require_plotting", "svg"]

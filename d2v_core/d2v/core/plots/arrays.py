@@ -1,0 +1,119 @@
+"""Pictures as arrays, for pages that lay them out themselves."""
+
+import io
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from d2v.core.plots.style import require_plotting
+
+_VEIL = (0.42, 0.53, 0.70)  # no grey: on a grey picture that could be part of it
+_GHOST = 0.15  # of the hidden content that shows through: enough to see what is missing, too little to mistake it
+_CUT = 0.02  # of the rows at either end: one odd patch would leave no colours for the others
+
+
+def hide(image: Tensor, hidden: Tensor) -> Tensor:
+    """A picture whose hidden patches lie under a blue veil, with a trace of what they hide.
+
+    Args:
+        image: `c h w` with one or three channels, 0 to 1.
+        hidden: Bool `gh gw`, True = hidden.
+
+    Returns:
+        `3 h w`, since a veil in grey could be part of a grey picture.
+
+    Raises:
+        ValueError: if a shape is another one, or `hidden` is not Bool.
+
+    >>> hide(torch.ones(1, 2, 4), torch.tensor([[True, False]]))[0]
+    tensor([[0.5070, 0.5070, 1.0000, 1.0000],
+            [0.5070, 0.5070, 1.0000, 1.0000]])
+    """
+    if image.dim() != 3 or image.shape[0] not in (1, 3) or hidden.dim() != 2 or hidden.dtype != torch.bool:
+        raise ValueError(
+            f"image must be 1 h w or 3 h w and hidden Bool gh gw, not {tuple(image.shape)} and {hidden.dtype} "
+            f"{tuple(hidden.shape)}"
+        )
+    _, h, w = image.shape
+    patches = stretched(hidden[None].to(image), (h, w)).bool()
+    veil = torch.tensor(_VEIL).to(image)[:, None, None]
+    return image.expand(3, h, w).where(~patches, veil + _GHOST * (image - veil))
+
+
+def pca_colours(features: Tensor) -> Tensor:
+    """Features as colours: red, green and blue are their first three principal components.
+
+    The components are fitted on all rows that are given, so colours can be compared within one call only. Each is
+    scaled so that all but 2 % of the rows at either end lie between 0 and 1; a component that there is none of is 0.5.
+    Its sign makes the largest loading positive.
+
+    Args:
+        features: `... d`.
+
+    Returns:
+        `... 3`, float32 between 0 and 1, on the CPU.
+
+    Raises:
+        ValueError: if there is no row, or a value is not finite.
+
+    >>> pca_colours(torch.tensor([[0.0, 7], [1, 7], [2, 7]]))
+    tensor([[0.0000, 0.5000, 0.5000],
+            [0.5000, 0.5000, 0.5000],
+            [1.0000, 0.5000, 0.5000]])
+    """
+    # Double precision: the components, and with them the signs, must not hang on the last bits.
+    rows = features.detach().cpu().double().flatten(0, -2)
+    if not rows.numel() or not rows.isfinite().all():
+        raise ValueError(f"features of shape {tuple(features.shape)} must be finite, and at least one row")
+    rows = rows - rows.mean(0)
+    values, vectors = torch.linalg.eigh(rows.T @ rows)
+    colours = torch.full((len(rows), 3), 0.5, dtype=torch.float64)
+    for place in range(min(3, vectors.shape[1])):
+        if values[-1 - place] <= 1e-10 * values[-1].clamp(min=1e-30):
+            break
+        axis = vectors[:, -1 - place]
+        scores = rows @ (axis * axis[axis.abs().argmax()].sign())
+        low, high = (scores.quantile(share) for share in (_CUT, 1 - _CUT))
+        colours[:, place] = ((scores - low) / (high - low).clamp(min=1e-30)).clamp(0, 1)
+    return colours.float().view(*features.shape[:-1], 3)
+
+
+def png(image: Tensor, scale: int = 1) -> bytes:
+    """A picture as a PNG file.
+
+    Args:
+        image: `h w 3` or, if its last axis is not 3, `c h w` with one or three channels; 0 to 1, what lies outside is
+            cut off.
+        scale: each pixel becomes so many by so many.
+
+    Raises:
+        ValueError: if the shape is another one, or `scale` is below 1.
+        MissingExtraError: if the extra `plot` is not installed.
+
+    >>> png(torch.zeros(1, 4, 4), scale=2)[:4]  # doctest: +SKIP
+    b'\\x89PNG'
+    >>> png(torch.zeros(4, 4))
+    Traceback (most recent call last):
+    ValueError: image must be h w 3, 1 h w or 3 h w, not (4, 4)
+    """
+    shape = tuple(image.shape)
+    if len(shape) != 3 or not (shape[2] == 3 or shape[0] in (1, 3)):
+        raise ValueError(f"image must be h w 3, 1 h w or 3 h w, not {shape}")
+    if scale < 1:
+        raise ValueError(f"scale={scale} must be at least 1")
+    require_plotting()
+    from PIL import Image
+
+    image = image.detach().cpu().float()
+    pixels = image if shape[2] == 3 else image.movedim(0, 2)
+    pixels = pixels.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+    values = (pixels.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8).squeeze(2).numpy()
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, "png", optimize=True)
+    return stream.getvalue()
+
+
+def stretched(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """A picture `c h w` at another size, without blending neighbours."""
+    return interpolate(image[None], size, mode="nearest-exact")[0]

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from site_model import CHOSEN, trained
+from site_model import chosen, trained
 from torch import Tensor, nn
 
 from d2v.core import (
@@ -209,6 +209,7 @@ def schedules() -> Drawn:
             at = [n for n in range(1, 300_002, 500) if schedule(n) < 1]
             axes.plot([n / 1000 for n in at], [1 / (1 - schedule(n)) for n in at], color=colour, linestyle=dash, label=name)
         axes.set(yscale="log", xlabel="thousand updates", ylabel="length of the average", xlim=(0, 300))
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         figure.legend(loc="outside upper left", ncols=2, columnspacing=1.2)
     return figure, "The length of the teacher's average in the published image recipes rises from 5,000 updates on."
 
@@ -322,7 +323,7 @@ def figures() -> Iterator[tuple[str, str]]:
 @cache
 def _pictures() -> Tensor:
     """Pictures `b 1 28 28`, 0 to 1."""
-    return fashion_mnist("report")[0][list(CHOSEN)] / 255
+    return fashion_mnist("report")[0][chosen()] / 255
 
 
 def _gallery(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str] = ()) -> "Figure":

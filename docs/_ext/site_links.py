@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from docutils import nodes
@@ -87,18 +88,18 @@ def resolve(app: Any, env: Any, node: Any, content: nodes.Node) -> nodes.Node | 
             env, node["refdoc"], app.builder, "obj", home, node, content
         )
         return found
-    return None if home or _promises_a_page(target) else content
+    return None if home or _is_a_mistake(target) else content
 
 
-def _promises_a_page(target: str) -> bool:
-    """Whether a name without a page is a mistake: ours, and public by its own spelling."""
-    return target.startswith("d2v.") and target.rpartition(".")[0] in _rooms()
-
-
-def _rooms() -> set[str]:
-    from site_api import rooms
-
-    return set(rooms())
+def _is_a_mistake(target: str) -> bool:
+    """Whether a dotted name of ours names nothing; what is there and not public has no page, and needs none."""
+    module, _, name = target.rpartition(".")
+    if not module.startswith("d2v."):
+        return False
+    try:
+        return not hasattr(import_module(module), name)
+    except ImportError:
+        return True
 
 
 def setup(app: Any) -> dict[str, Any]:

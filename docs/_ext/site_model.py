@@ -11,11 +11,18 @@ from d2v.core.masks import Mask
 from d2v.core.nn import LayerFeatures
 from d2v.core.plots import hide, pca_colours
 from d2v.core.recipes import PretrainRecipe, read_recipe
-from d2v.vision.builtin import fashion_mnist
+from d2v.vision.builtin import FASHION_MNIST_CLASSES, fashion_mnist
 
 STEPS = 300
-CHOSEN = (11, 3, 9, 0, 5, 6)
-"""Pictures of the part `report` that are easy to tell apart."""
+CLASSES = ("T-shirt/top", "Dress", "Coat", "Sandal", "Bag", "Ankle boot")
+"""Of the pictures that are shown: easy to tell apart."""
+
+
+@cache
+def chosen() -> list[int]:
+    """Where in the part `report` the first pictures of these classes are."""
+    labels = fashion_mnist("report")[1]
+    return [int((labels == FASHION_MNIST_CLASSES.index(name)).nonzero()[0]) for name in CLASSES]
 
 
 @frozen(kw_only=True, eq=False)
@@ -70,11 +77,11 @@ def _train_and_look() -> Look:
     fit(model, data, optimizer=optimizer, schedule=schedule, max_steps=STEPS, clip=recipe.optim.clip, seed=recipe.seed)
 
     model.eval()
-    first = next(iter(recipe.data.build("report", batch_size=max(CHOSEN) + 1)))
+    first = next(iter(recipe.data.build("report", batch_size=max(chosen()) + 1)))
     assert first.ids is not None
-    chosen, grid = list(CHOSEN), (4, 4)
-    mask = recipe.mask(len(chosen), grid, draw=Draw(seed=1, update=0, ids=torch.arange(len(chosen))))
-    batch = Batch(source=first.source[chosen], mask=mask, modality="vision")
+    places, grid = chosen(), (4, 4)
+    mask = recipe.mask(len(places), grid, draw=Draw(seed=1, update=0, ids=torch.arange(len(places))))
+    batch = Batch(source=first.source[places], mask=mask, modality="vision")
     sink = LayerFeatures(range(recipe.model.encoder.depth))
     with torch.no_grad():
         out = model(batch, update=0)
@@ -84,7 +91,7 @@ def _train_and_look() -> Look:
     assert out.predictions is not None
     predictions = torch.zeros_like(targets).flatten(0, 1).index_copy(0, mask.index, out.predictions).view_as(targets)
     return Look(
-        images=fashion_mnist("report")[0][first.ids[chosen]] / 255,
+        images=fashion_mnist("report")[0][first.ids[places]] / 255,
         mask=mask,
         layers=[result[:, 1:] for _, result in sorted(sink.results.items())],  # without the class token
         targets=targets,

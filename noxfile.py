@@ -113,6 +113,12 @@ def long_(session: nox.Session) -> None:
     run(session, "-m", "pytest", "-m", "long")
 
 
+@nox.session(venv_backend="none", requires=[SHARED])
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into docs/_build/html, strictly; it needs no network."""
+    run(session, "-m", "sphinx", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
+
+
 @nox.session(venv_backend="none", requires=[SHARED], default=False)
 def benchmarks(session: nox.Session) -> None:
     """Run the benchmarks that need no accelerator."""

@@ -67,7 +67,9 @@ def masks() -> Drawn:
     images = _pictures()[:5]
     draw = Draw(seed=3, update=0, ids=torch.arange(len(images)))
     rows = {
-        name: [hide(image, row.view(GRID)) for image, row in zip(images, masker(5, GRID, draw=draw).hidden, strict=True)]
+        name: [
+            hide(image, row.view(GRID)) for image, row in zip(images, masker(5, GRID, draw=draw).hidden, strict=True)
+        ]
         for name, masker in maskers.items()
     }
     return (
@@ -163,7 +165,10 @@ def tokens() -> Drawn:
         axes.set(xlabel="M, masks for each sample", ylabel="tokens for each view")
         axes.grid(visible=False, axis="x")
         axes.legend(loc="upper right")
-    return figure, "Bars of encoded tokens for each view: the student's 39 stay, the teacher's 196 fall to 12 at M = 16."
+    return (
+        figure,
+        "Bars of encoded tokens for each view: the student's 39 stay, the teacher's 196 fall to 12 at M = 16.",
+    )
 
 
 def teacher() -> Drawn:
@@ -207,7 +212,9 @@ def schedules() -> Drawn:
             values = recipe_values(name)[1]["model"]["teacher"]["schedule"]
             schedule = EMASchedule(values["start"], end=values["end"], anneal=values["anneal"])
             at = [n for n in range(1, 300_002, 500) if schedule(n) < 1]
-            axes.plot([n / 1000 for n in at], [1 / (1 - schedule(n)) for n in at], color=colour, linestyle=dash, label=name)
+            axes.plot(
+                [n / 1000 for n in at], [1 / (1 - schedule(n)) for n in at], color=colour, linestyle=dash, label=name
+            )
         axes.set(yscale="log", xlabel="thousand updates", ylabel="length of the average", xlim=(0, 300))
         axes.yaxis.set_major_formatter("{x:,.0f}")
         figure.legend(loc="outside upper left", ncols=2, columnspacing=1.2)
@@ -241,7 +248,9 @@ def target_colours() -> Drawn:
     """Targets as colours."""
     look = trained()
     rows = {"picture": list(look.images), "targets": look.colours(look.targets)}
-    return _gallery(rows), "Six pictures of clothes and the targets of their patches as colours: like parts, like colours."
+    return _gallery(
+        rows
+    ), "Six pictures of clothes and the targets of their patches as colours: like parts, like colours."
 
 
 def reach() -> Drawn:
@@ -271,7 +280,10 @@ def reach() -> Drawn:
             one.set(xticks=[], yticks=[])
             one.grid(visible=False)
             one.spines[:].set_visible(True)
-    return figure, "A position near a corner reaches one patch further with every layer, and the whole grid with thirteen."
+    return (
+        figure,
+        "A position near a corner reaches one patch further with every layer, and the whole grid with thirteen.",
+    )
 
 
 def reaches() -> Drawn:
@@ -294,7 +306,10 @@ def reaches() -> Drawn:
         axes.set(xlabel="positions")
         axes.grid(visible=False, axis="y")
         axes.legend(loc="lower right")
-    return figure, "The decoders of the published image recipes reach 6 positions of 13 or 15; that of vision/small all 3."
+    return (
+        figure,
+        "The decoders of the published image recipes reach 6 positions of 13 or 15; that of vision/small all 3.",
+    )
 
 
 FIGURES: Sequence[Callable[[], Drawn]] = (

@@ -28,7 +28,7 @@ _SIMPLE = {int: "whole number", float: "number", bool: "true or false", str: "te
 def keys_text() -> str:
     """The body of the page, MyST: the commands' own keys, then every class that a key may hold."""
     places: dict[Any, list[str]] = {}
-    for title, config in ROOTS.items():
+    for config in ROOTS.values():
         for place, kind in _below(config, ""):
             found = places.setdefault(kind, [])
             if (line := f"`{place}`") not in found:

@@ -8,12 +8,11 @@ import contextlib
 import html
 import io
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from site_api import api_pages
+from site_api import api_pages, homes, rooms
 from site_keys import keys_text
 
 from d2v.core.cli import main
@@ -21,6 +20,8 @@ from d2v.core.cli.entry import COMMANDS
 from d2v.core.files.atomic import write_text
 from d2v.core.recipes import recipe_names, recipe_text
 from d2v.core.registry import modalities
+
+__all__ = ["help_section", "homes", "pages", "printed", "rooms", "setup", "write"]
 
 _HELP_OF = {"commands/" + command.name: command.name for command in COMMANDS}
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from docutils import nodes
+from docutils import nodes  # type: ignore[import-untyped]  # docutils has stubs in a package of its own only
 from site_api import homes, short_names
 from sphinx import addnodes
 

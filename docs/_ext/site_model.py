@@ -4,6 +4,7 @@ from functools import cache
 
 import torch
 from attrs import frozen
+from site_drawing import chosen, pictures
 from torch import Tensor
 
 from d2v.core import Batch, Draw, fit
@@ -11,18 +12,8 @@ from d2v.core.masks import Mask
 from d2v.core.nn import LayerFeatures
 from d2v.core.plots import hide, pca_colours
 from d2v.core.recipes import PretrainRecipe, read_recipe
-from d2v.vision.builtin import FASHION_MNIST_CLASSES, fashion_mnist
 
 STEPS = 300
-CLASSES = ("T-shirt/top", "Dress", "Coat", "Sandal", "Bag", "Ankle boot")
-"""Of the pictures that are shown: easy to tell apart."""
-
-
-@cache
-def chosen() -> list[int]:
-    """Where in the part `report` the first pictures of these classes are."""
-    labels = fashion_mnist("report")[1]
-    return [int((labels == FASHION_MNIST_CLASSES.index(name)).nonzero()[0]) for name in CLASSES]
 
 
 @frozen(kw_only=True, eq=False)
@@ -77,9 +68,10 @@ def _train_and_look() -> Look:
     fit(model, data, optimizer=optimizer, schedule=schedule, max_steps=STEPS, clip=recipe.optim.clip, seed=recipe.seed)
 
     model.eval()
-    first = next(iter(recipe.data.build("report", batch_size=max(chosen()) + 1)))
-    assert first.ids is not None
     places, grid = chosen(), (4, 4)
+    first = next(iter(recipe.data.build("report", batch_size=max(places) + 1)))
+    assert first.ids is not None
+    assert first.ids[places].tolist() == places
     mask = recipe.mask(len(places), grid, draw=Draw(seed=1, update=0, ids=torch.arange(len(places))))
     batch = Batch(source=first.source[places], mask=mask, modality="vision")
     sink = LayerFeatures(range(recipe.model.encoder.depth))
@@ -91,7 +83,7 @@ def _train_and_look() -> Look:
     assert out.predictions is not None
     predictions = torch.zeros_like(targets).flatten(0, 1).index_copy(0, mask.index, out.predictions).view_as(targets)
     return Look(
-        images=fashion_mnist("report")[0][first.ids[places]] / 255,
+        images=pictures(),
         mask=mask,
         layers=[result[:, 1:] for _, result in sorted(sink.results.items())],  # without the class token
         targets=targets,

@@ -45,7 +45,7 @@ def printed(*words: str) -> str:
 
 def help_section(command: str) -> str:
     """The end of a command's page: its `--help`, and that of its verbs."""
-    calls = [(command,)]
+    calls: list[tuple[str, ...]] = [(command,)]
     if command == "data":
         calls += [("data", verb) for name in modalities.names() for verb in modalities.load(name).verbs]
     texts = [f"```text\n$ d2v {' '.join(call)} --help\n{printed(*call, '--help')}```\n" for call in calls]

@@ -79,7 +79,7 @@ def spans() -> Drawn:
 
 def multimask() -> Drawn:
     """One picture, its views, and what the student computes on."""
-    images = pictures()[1:2]
+    images = 0.15 + 0.85 * pictures()[1:2]  # black patches must be seen on a dark page
     side, views = 7, 4
     masker = InverseBlockMasker(mask_prob=0.6, mask_length=2, mask_prob_adjust=0.07)
     mask = masker(1, (4, 4), num_masks=views, draw=Draw(seed=2, update=0, ids=torch.arange(1)))

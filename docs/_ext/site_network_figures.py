@@ -127,7 +127,8 @@ def reach() -> Drawn:
         moved[0, 14 * 2 + 2] += 1  # not at the very border, so that the reach shows on both sides
         with torch.no_grad():
             change = (decoder(moved, GRID) - decoder(x, GRID))[0].norm(dim=-1).view(GRID)
-        cells.append((change / change.max()) ** 0.25)  # a root: the tail counts as well
+        strength = (change / change.max()) ** 0.25  # a root: the tail counts as well
+        cells.append((0.15 + 0.85 * strength).where(change > 0, 0))
     with drawing():
         from matplotlib.colors import to_rgb
         from matplotlib.figure import Figure
@@ -167,7 +168,7 @@ def reaches() -> Drawn:
         axes.invert_yaxis()
         axes.set(xlabel="positions")
         axes.grid(visible=False, axis="y")
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside upper left", ncols=2, columnspacing=1.2)
     return (
         figure,
         "The decoders of the published image recipes reach 6 positions of 13 or 15; that of vision/small all 3.",

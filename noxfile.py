@@ -87,8 +87,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=[SHARED])
 def typecheck(session: nox.Session) -> None:
-    """Check types, strictly."""
+    """Check types, strictly: the library, and what builds the site."""
     run(session, "-m", "mypy")
+    pages = sorted(str(path) for path in Path("docs/_ext").glob("*.py"))
+    session.run(shared_python(session), "-m", "mypy", *pages, env={"MYPYPATH": "docs/_ext"}, external=True)
 
 
 @nox.session(venv_backend="none", requires=[SHARED])

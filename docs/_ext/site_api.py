@@ -59,7 +59,10 @@ def api_pages() -> Iterator[tuple[str, str]]:
         here = [name for name in module.__all__ if homes()[f"{room}.{name}"] == f"{room}.{name}"]
         elsewhere = [name for name in module.__all__ if name not in here]
         if elsewhere:
-            lines = [f"| `{name}` | {_first_line(getattr(module, name))} |" for name in elsewhere]
+            lines = [
+                f"| {{py:obj}}`{name} <{homes()[f'{room}.{name}']}>` | {_first_line(getattr(module, name))} |"
+                for name in elsewhere
+            ]
             parts.append("| name | |\n|---|---|\n" + "\n".join(lines) + "\n")
         parts += [f"```{{eval-rst}}\n{_directive(room, name, getattr(module, name))}```\n" for name in here]
         yield f"api/{room}.md", "\n".join(parts)

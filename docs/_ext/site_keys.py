@@ -54,9 +54,9 @@ def _summary(config: type) -> str:
 
 def _table(config: type) -> str:
     comments = descriptions(config)
-    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    lines = ["```{rst-class} keys\n```\n", "| key | meaning | type | default |", "|---|---|---|---|"]
     for one in _fields(config):
-        cells = (f"`{one.name}`", _type(one.type), _default(one), comments.get(one.name, ""))
+        cells = (f"`{one.name}`", comments.get(one.name, ""), _type(one.type), _default(one))
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -97,6 +97,11 @@ def setup(app: Any) -> dict[str, Any]:
         if docname in _HELP_OF:
             source[0] = source[0].rstrip() + help_section(_HELP_OF[docname])
 
+    def outdated(app: Any, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+        # What `--help` says changes with the code, and Sphinx looks at the dates of pages only.
+        return [page for page in _HELP_OF if page in env.found_docs]
+
     app.connect("builder-inited", before)
+    app.connect("env-get-outdated", outdated)
     app.connect("source-read", reading)
     return {"parallel_read_safe": True}

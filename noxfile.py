@@ -87,8 +87,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=[SHARED])
 def typecheck(session: nox.Session) -> None:
-    """Check types, strictly."""
+    """Check types, strictly: the library, and what builds the site."""
     run(session, "-m", "mypy")
+    pages = sorted(str(path) for path in Path("docs/_ext").glob("*.py"))
+    session.run(shared_python(session), "-m", "mypy", *pages, env={"MYPYPATH": "docs/_ext"}, external=True)
 
 
 @nox.session(venv_backend="none", requires=[SHARED])
@@ -111,6 +113,12 @@ def compile_(session: nox.Session) -> None:
 def long_(session: nox.Session) -> None:
     """Run the tests that take minutes."""
     run(session, "-m", "pytest", "-m", "long")
+
+
+@nox.session(venv_backend="none", requires=[SHARED])
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into docs/_build/html, strictly; it needs no network."""
+    run(session, "-m", "sphinx", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
 
 
 @nox.session(venv_backend="none", requires=[SHARED], default=False)

@@ -1,8 +1,18 @@
-"""Commands in the docs: all of them name recipes and keys that exist; those of "your own images" are run, small."""
+"""What the docs show: code runs, commands name recipes and keys that exist, those of "your own images" are run, small.
 
+A block of Python that cannot run here has a line `<!-- not run: REASON -->` above it, which no reader sees.
+"""
+
+import html
+import importlib
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -11,11 +21,17 @@ from d2v.core.cli.entry import COMMANDS
 from d2v.core.jobs.evaluation import UseSettings
 from d2v.core.jobs.extraction import ExtractSettings
 from d2v.core.jobs.probing import ProbeSettings
-from d2v.core.recipes import parse_overrides, recipe_values
+from d2v.core.recipes import parse_overrides, recipe_names, recipe_values
 from d2v.core.recipes.schema import keys
+from d2v.core.registry import modalities
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = ROOT / "docs"
+WRITTEN = [
+    path for path in sorted(DOCS.rglob("*.md")) if path.relative_to(DOCS).parts[0] not in ("_build", "_generated")
+]
+PAGES = [ROOT / "README.md", *WRITTEN]
+BLOCK = re.compile(r"^(<!-- not run: .+ -->\n)?```python\n(.*?)^```", re.M | re.S)
 SETTINGS = {"probe": ProbeSettings, "extract": ExtractSettings, "evaluate": UseSettings, "predict": UseSettings}
 SHORTER = {
     r"--per-class \d+": "--per-class 6",
@@ -33,10 +49,15 @@ def commands(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_name_what_exists(page: Path) -> None:
     known = {command.name for command in COMMANDS}
+    printed: dict[str, str] = {}  # recipes by the files that earlier lines of the page wrote them to
     for line in commands(page):
         _, name, *words = shlex.split(line, comments=True)
         assert name in known, line
         if name in ("pretrain", "finetune", "recipe"):
+            words[0] = printed.get(words[0], words[0])
+            if ">" in words:
+                printed[words[-1]] = words[0]
+                words = words[: words.index(">")]
             kind, _ = recipe_values(words[0], parse_overrides(words[1:]))
             assert name in ("recipe", kind.command), line
         elif name in SETTINGS:
@@ -45,9 +66,94 @@ def test_commands_name_what_exists(page: Path) -> None:
             assert set(parse_overrides(words)) <= exist, line
 
 
-def test_every_command_with_a_page_is_shown_there() -> None:
-    for page in (ROOT / "docs/commands").glob("*.md"):
+def test_every_command_has_a_page_and_is_shown_there() -> None:
+    pages = {page.stem: page for page in (DOCS / "commands").glob("*.md") if page.stem != "index"}
+    assert sorted(pages) == sorted(command.name for command in COMMANDS)
+    for page in pages.values():
         assert any(line.split()[1] == page.stem for line in commands(page)), page.name
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in WRITTEN if BLOCK.search(page.read_text())], ids=lambda page: page.name
+)
+def test_code_runs(page: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page in their order, as a reader would paste them, in a folder with a run."""
+    text = page.read_text()
+    shutil.copytree(made / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {}
+    for block in BLOCK.finditer(text):
+        if not block[1]:
+            lines_above = text.count("\n", 0, block.start(2))
+            exec(compile("\n" * lines_above + block[2], str(page), "exec"), namespace)
+
+
+def test_the_front_page_shows_the_composition_of_the_readme() -> None:
+    front, readme = (DOCS / "index.md").read_text(), (ROOT / "README.md").read_text()
+    marks = re.search(r'^:start-after: "(.+)\\n"\n:end-before: "(.+)"$', front, re.M)
+    assert marks
+    shown = readme.partition(f"{marks[1]}\n")[2].partition(marks[2])[0]
+    assert shown.strip().startswith("```python")
+    assert shown.strip().endswith("```")
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """What writes the generated pages."""
+    monkeypatch.syspath_prepend(DOCS / "_ext")
+    return importlib.import_module("site_pages")
+
+
+def test_generated_pages_hold_every_recipe_key_and_name(site: ModuleType) -> None:
+    pages = dict(site.pages())
+    rows = set(re.findall(r"^\| `(\w+)` \|", pages["keys.txt"], re.M))
+    for name in recipe_names():
+        assert f"\n## {name}\n" in f"\n{pages['recipes.txt']}"
+        kind, values = recipe_values(name)
+        given = {key.name.rpartition(".")[2] for key in keys(kind, values)} - set(modalities.names()) - {"kind"}
+        assert given <= rows
+    for room in site.rooms():
+        for name in importlib.import_module(room).__all__:
+            home = site.homes()[f"{room}.{name}"]
+            assert f":: {home}" in pages[f"api/{home.rpartition('.')[0]}.md"]
+
+
+def test_help_is_the_commands_own(site: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    section = site.help_section("data")
+    assert "usage: d2v data [-h] VERB" in section
+    assert "usage: d2v data check-images" in section
+    assert capfd.readouterr().out == ""
+
+
+ELSEWHERE = re.compile(
+    r"""<(?:script|img|link|iframe|source)\b[^>]*\b(?:src|href)="(?:https?:)?//[^"]*"|url\(["']?https?:|@import"""
+)
+
+
+def test_the_check_for_addresses_sees() -> None:
+    assert ELSEWHERE.search('<script async src="https://example.org/x.js">')
+    assert ELSEWHERE.search("background: url('https://example.org/x.png')")
+    assert not ELSEWHERE.search('<a href="https://arxiv.org/abs/2212.07525"><img src="_static/x.png">')
+
+
+@pytest.mark.long
+def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("furo")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-E", "-b", "html"]
+    done = subprocess.run(
+        [*command, "-d", str(tmp_path / "trees"), str(DOCS), str(tmp_path / "site")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for page in tmp_path.glob("site/**/*.html"):
+        found = ELSEWHERE.search(page.read_text())
+        assert not found, f"{page.name}: {found and found[0]}"
+    for command_ in COMMANDS:
+        assert f"usage: d2v {command_.name}" in html.unescape(
+            re.sub("<[^>]+>", "", (tmp_path / f"site/commands/{command_.name}.html").read_text())
+        )
 
 
 def test_your_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

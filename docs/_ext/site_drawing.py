@@ -1,0 +1,62 @@
+"""What the figures of the site share: their width, galleries of pictures, and the pictures themselves."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from d2v.core.plots.style import drawing
+from d2v.vision.builtin import FASHION_MNIST_CLASSES, fashion_mnist
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH = 4.6  # inches; at the width of a phone the letters are still 8 points
+CLASSES = ("T-shirt/top", "Dress", "Coat", "Sandal", "Bag", "Ankle boot")  # easy to tell apart
+
+Drawn = tuple["Figure", str]  # and what it shows, for those who cannot see it
+
+
+@cache
+def chosen() -> list[int]:
+    """Where in the part `report` the first pictures of these classes are."""
+    labels = fashion_mnist("report")[1]
+    return [int((labels == FASHION_MNIST_CLASSES.index(name)).nonzero()[0]) for name in CLASSES]
+
+
+@cache
+def pictures() -> Tensor:
+    """Pictures `b 1 28 28`, 0 to 1."""
+    return fashion_mnist("report")[0][chosen()] / 255
+
+
+def gallery(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str] = ()) -> "Figure":
+    """Rows of pictures `c h w`, their names on the left; what is not a number stays empty."""
+    with drawing():
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+        count = max(map(len, rows.values()))
+        cell = (WIDTH - 0.75) / count
+        layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+        figure = Figure(figsize=(WIDTH, cell * len(rows) + 0.2 * bool(columns)), layout=layout)
+        cells = figure.subplots(len(rows), count, squeeze=False)
+        for line, (name, images) in zip(cells, rows.items(), strict=True):
+            for one, image in zip(line, images, strict=True):
+                show(one, image)
+            line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
+        for one, title in zip(cells[0], columns, strict=False):
+            one.set_title(title, fontsize=7, loc="center")
+    return figure
+
+
+def show(axes: Any, image: Tensor) -> None:
+    """A picture `c h w` in its place, without axes."""
+    colour = image.expand(3, -1, -1).movedim(0, 2)
+    there = ~colour.isnan().any(-1, keepdim=True)
+    axes.imshow(torch.cat([colour.nan_to_num(), there.float()], -1).numpy(), interpolation="none")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)

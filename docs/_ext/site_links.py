@@ -1,0 +1,111 @@
+"""How docstrings become pages: our plain style as reStructuredText, and names of public pieces as links."""
+
+import re
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from docutils import nodes  # type: ignore[import-untyped]  # docutils has stubs in a package of its own only
+from site_api import homes, short_names
+from sphinx import addnodes
+
+_CODE = re.compile(r"(`+[^`]*`+)")
+_SPECIAL = re.compile(r"([\\*|]|_(?=\W|$))")
+_NAME = re.compile(r"([\w.]+)(?:\(\))?")
+
+
+def as_rst(lines: list[str]) -> list[str]:
+    """A docstring in our style as reStructuredText in Google style.
+
+    Backticks hold code, as in Markdown; all other characters mean themselves. Examples stay as they are.
+    """
+    out: list[str] = []
+    example = False
+    returns: int | None = None
+    for line in lines:
+        bare = line.strip()
+        example = bare.startswith(">>>") or (example and bare != "")
+        if example:
+            out.append(line)
+            continue
+        indent = len(line) - len(line.lstrip())
+        if bare == "Returns:":
+            # Napoleon would take the words before a colon for a type.
+            returns = indent
+            out.append(f"{' ' * indent}:returns:")
+            continue
+        if returns is not None and bare and indent <= returns:
+            returns = None
+            out.append("")
+        out.append("".join(_plain(part) for part in _CODE.split(line)))
+    return out
+
+
+def _plain(part: str) -> str:
+    if part.startswith("`"):
+        return f"``{part.strip('`')}``"
+    return _SPECIAL.sub(r"\\\1", part)
+
+
+def docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Handler of autodoc's event, before Napoleon's."""
+    lines[:] = as_rst(lines)
+
+
+def link_names(app: Any, doctree: nodes.document) -> None:
+    """Code in running text that is the name of a public piece leads to its page."""
+    for literal in list(doctree.findall(nodes.literal)):
+        match = _NAME.fullmatch(literal.astext())
+        # Plain words in small letters are commands and values as often as functions.
+        plain = match and match[1].islower() and "." not in match[1]
+        home = match and not plain and (short_names().get(match[1]) or homes().get(match[1]))
+        if not home or _inside(literal, nodes.reference, nodes.title, addnodes.pending_xref, addnodes.desc_signature):
+            continue
+        link = addnodes.pending_xref(
+            "", refdomain="py", reftype="obj", reftarget=home, refdoc=app.env.docname, refexplicit=True
+        )
+        literal.replace_self(link)
+        link += literal
+
+
+def _inside(node: nodes.Node, *kinds: type) -> bool:
+    parent = node.parent
+    while parent is not None:
+        if isinstance(parent, kinds):
+            return True
+        parent = parent.parent
+    return False
+
+
+def resolve(app: Any, env: Any, node: Any, content: nodes.Node) -> nodes.Node | None:
+    """A name by which a public piece goes elsewhere than on its page; types that have no page stay plain text."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"]
+    home = homes().get(target) or short_names().get(target)
+    if home and home != target:
+        found: nodes.Node | None = env.get_domain("py").resolve_xref(
+            env, node["refdoc"], app.builder, "obj", home, node, content
+        )
+        return found
+    return None if home or _is_a_mistake(target) else content
+
+
+def _is_a_mistake(target: str) -> bool:
+    """Whether a dotted name of ours names nothing; what is there and not public has no page, and needs none."""
+    module, _, name = target.rpartition(".")
+    if not module.startswith("d2v."):
+        return False
+    try:
+        return not hasattr(import_module(module), name)
+    except ImportError:
+        return True
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Connect the handlers."""
+    connect: Callable[..., int] = app.connect
+    connect("autodoc-process-docstring", docstring, priority=400)
+    connect("doctree-read", link_names)
+    connect("missing-reference", resolve)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,91 @@
+"""A small model, trained for the figures that show features: `vision/small` for a few hundred updates."""
+
+from functools import cache
+
+import torch
+from attrs import frozen
+from site_drawing import chosen, pictures
+from torch import Tensor
+
+from d2v.core import Batch, Draw, fit
+from d2v.core.masks import Mask
+from d2v.core.nn import LayerFeatures
+from d2v.core.plots import hide, pca_colours
+from d2v.core.recipes import PretrainRecipe, read_recipe
+
+STEPS = 300
+
+
+@frozen(kw_only=True, eq=False)
+class Look:
+    """What a trained model makes of a few pictures.
+
+    Args:
+        images: `b c h w`, 0 to 1.
+        mask: one view of each, `b t`.
+        layers: the teacher's layer results, `b t d` each.
+        targets: `b t d`.
+        predictions: `b t d`, of the student from its view; zero where it sees.
+    """
+
+    images: Tensor
+    mask: Mask
+    layers: list[Tensor]
+    targets: Tensor
+    predictions: Tensor
+
+    def views(self) -> list[Tensor]:
+        """What the student sees, `c h w` each."""
+        return [hide(image, row.view(4, 4)) for image, row in zip(self.images, self.mask.hidden, strict=True)]
+
+    def colours(self, features: Tensor) -> list[Tensor]:
+        """Features `b t d` as pictures `3 h w`; colours mean the same for targets and predictions."""
+        hidden = self.mask.hidden.flatten()
+        known = self.targets.flatten(0, 1)
+        given = features.flatten(0, 1).where(hidden[:, None] | (features is self.targets), known)
+        colours = pca_colours(torch.cat([known, given]))[len(known) :]
+        return list(colours.view(-1, 4, 4, 3).movedim(-1, 1))
+
+
+@cache
+def trained() -> Look:
+    """Train, and look at pictures that were not trained on."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine, threads that wait for each other cost a multiple
+    try:
+        return _train_and_look()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train_and_look() -> Look:
+    settings = {"data.path": "fashion-mnist", "out": "unused", "train.max_steps": STEPS}
+    recipe = read_recipe("vision/small", settings, PretrainRecipe)
+    torch.manual_seed(recipe.seed)
+    model = recipe.model_config().build()
+    data = recipe.data.build("pretrain", batch_size=recipe.train.batch_size, seed=recipe.seed, training=True)
+    optimizer, schedule = recipe.optim.build(model), recipe.optim.build_schedule(STEPS)
+    fit(model, data, optimizer=optimizer, schedule=schedule, max_steps=STEPS, clip=recipe.optim.clip, seed=recipe.seed)
+
+    model.eval()
+    places, grid = chosen(), (4, 4)
+    first = next(iter(recipe.data.build("report", batch_size=max(places) + 1)))
+    assert first.ids is not None
+    assert first.ids[places].tolist() == places
+    mask = recipe.mask(len(places), grid, draw=Draw(seed=1, update=0, ids=torch.arange(len(places))))
+    batch = Batch(source=first.source[places], mask=mask, modality="vision")
+    sink = LayerFeatures(range(recipe.model.encoder.depth))
+    with torch.no_grad():
+        out = model(batch, update=0)
+        model.encode_teacher(batch, sink=model.targets)
+        targets = model.targets.finish()
+        model.encode_teacher(batch, sink=sink)
+    assert out.predictions is not None
+    predictions = torch.zeros_like(targets).flatten(0, 1).index_copy(0, mask.index, out.predictions).view_as(targets)
+    return Look(
+        images=pictures(),
+        mask=mask,
+        layers=[result[:, 1:] for _, result in sorted(sink.results.items())],  # without the class token
+        targets=targets,
+        predictions=predictions,
+    )

@@ -14,6 +14,7 @@ from d2v.core.monitor import CollapseMonitor
 from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
 from d2v.core.registry import Registry, modalities
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
+from d2v.core.tour import quickstart
 from d2v.core.train import fit
 
 __all__ = [
@@ -49,5 +50,6 @@ __all__ = [
     "predict",
     "pretrain",
     "probe",
+    "quickstart",
     "save",
 ]

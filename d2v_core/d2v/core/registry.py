@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import field, frozen
 from torch import Tensor
@@ -21,7 +21,16 @@ from d2v.core.foreign import Converter
 from d2v.core.model import AdapterConfig, Batch
 from d2v.core.task import Task
 
-__all__ = ["MissingExtraError", "Modality", "PluginError", "Registry", "UnknownNameError", "Verb", "modalities"]
+__all__ = [
+    "MissingExtraError",
+    "Modality",
+    "PluginError",
+    "Quickstart",
+    "Registry",
+    "UnknownNameError",
+    "Verb",
+    "modalities",
+]
 
 T = TypeVar("T")
 
@@ -54,6 +63,25 @@ class Verb:
 
 
 @frozen(kw_only=True)
+class Quickstart:
+    """What `d2v quickstart` shows of a modality.
+
+    Args:
+        recipe: of pretraining.
+        finetune: recipe of a task on top.
+        path: `data.path` of labelled samples that ship, with a part to learn from, one to choose by and one to report.
+        few_labels: keys that make fine-tuning see 100 labels only, drawn by the seed.
+        scratch: keys that suit fine-tuning from scratch better.
+    """
+
+    recipe: str
+    finetune: str
+    path: str
+    few_labels: Mapping[str, Any] = field(factory=dict)
+    scratch: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
 class Modality:
     """What a portion registers in the entry-point group `d2v.modalities`: a record, importable without its extra.
 
@@ -68,6 +96,7 @@ class Modality:
         converters: for other people's checkpoint files.
         tasks: by name, configuration classes of what can be trained on top of a pretrained model.
         verbs: by name, its commands below `d2v data`.
+        quickstart: what its quickstart runs; None = it has none.
         pictures: what the samples of a batch look like, `b c h w` with one or three channels from 0 to 1, for masks and
             features drawn over them; None = they are no pictures.
 
@@ -90,6 +119,7 @@ class Modality:
     converters: tuple[Converter, ...] = ()
     tasks: Mapping[str, type[Task]] = field(factory=dict)
     verbs: Mapping[str, Verb] = field(factory=dict)
+    quickstart: Quickstart | None = None
     pictures: Callable[[Batch], Tensor] | None = None
 
     def __attrs_post_init__(self) -> None:

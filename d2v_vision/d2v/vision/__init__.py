@@ -1,6 +1,6 @@
 """data2vec for images."""
 
-from d2v.core.registry import Modality
+from d2v.core.registry import Modality, Quickstart
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.convert import converters
@@ -34,5 +34,11 @@ modality = Modality(
     converters=converters,
     tasks={"classification": ImageClassification},
     verbs={"check-images": check_images, "export-images": export_images},
+    quickstart=Quickstart(
+        recipe="vision/small",
+        finetune="vision/small-finetune",
+        path="fashion-mnist",
+        few_labels={"data.per_class": 10, "train.max_steps": 200},
+    ),
     pictures=pictures,
 )

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from attrs import Attribute, evolve, field, frozen
 from torch import Tensor
@@ -199,20 +200,57 @@ class ImageDataConfig:
                 raise DataError(f"data.per_class={self.per_class}, but class {name!r} has {found} images only")
         return few_of_each(torch.tensor(labels), self.per_class, seed=seed)
 
-    def _transform(self, training: bool) -> Callable[[Any], Tensor]:
+    def _transform(self, training: bool) -> "_Transform":
         from torchvision.transforms import v2  # type: ignore[import-untyped, unused-ignore]
 
         bicubic = v2.InterpolationMode.BICUBIC
         steps: list[Any] = []
+        drawn = training and (self.crop_area is not None or self.flip > 0)
+        unchanged = None
         if training and self.crop_area is not None:
             steps += [v2.RandomResizedCrop(self.size, self.crop_area, self.crop_ratio, interpolation=bicubic)]
         else:
             shorter = round(self.size * 256 / 224) if self.resize is None else self.resize
             steps += [v2.Resize(shorter, interpolation=bicubic), v2.CenterCrop(self.size)]
-        if training:
+            if shorter == self.size and not drawn:
+                unchanged = (self.size, self.size)
+        if training and self.flip > 0:
             steps += [v2.RandomHorizontalFlip(self.flip)]
-        steps += [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*_MEAN_STD[self.channels])]
-        return v2.Compose(steps)  # type: ignore[no-any-return, unused-ignore]
+        return _Transform(v2.Compose(steps), drawn=drawn, unchanged=unchanged, mean_std=_MEAN_STD[self.channels])
+
+
+class _Transform:
+    """From a picture to what the model takes.
+
+    Args:
+        geometry: from a picture to one of the model's size.
+        drawn: whether anything of it is random.
+        unchanged: size in pixels of pictures that `geometry` leaves as they are; it costs as much as all else.
+        mean_std: by channel.
+    """
+
+    def __init__(
+        self,
+        geometry: Callable[[Any], Any],
+        *,
+        drawn: bool,
+        unchanged: tuple[int, int] | None,
+        mean_std: tuple[tuple[float, ...], tuple[float, ...]],
+    ) -> None:
+        self.geometry, self.drawn, self.unchanged = geometry, drawn, unchanged
+        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in mean_std)
+
+    def __call__(self, image: Any, seed: int | None) -> Tensor:
+        """Transform a picture; the seed decides what is drawn, if anything is."""
+        if seed is not None:
+            with torch.random.fork_rng(devices=[]):
+                # Not torch.manual_seed, which would seed the accelerators as well, and those are not put back.
+                torch.default_generator.manual_seed(seed)
+                image = self.geometry(image)
+        elif image.size != self.unchanged:
+            image = self.geometry(image)
+        pixels = torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)
+        return pixels.contiguous().float().mul_(1 / 255).sub_(self.mean).div_(self.std)
 
 
 class _Images:
@@ -221,7 +259,7 @@ class _Images:
     def __init__(
         self,
         source: ImageSource,
-        transform: Callable[[Any], Tensor],
+        transform: _Transform,
         *,
         kept: Tensor | None,
         numbers: list[int] | None,
@@ -242,10 +280,8 @@ class _Images:
         image, label = self.source[id]
         if label is not None and self.numbers is not None:
             label = self.numbers[label]
-        with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed, which would seed the accelerators as well, and those are not put back.
-            torch.default_generator.manual_seed(sample_seed(seed=seed, epoch=epoch, id=id))
-            return self.transform(image), label, id
+        drawn_by = sample_seed(seed=seed, epoch=epoch, id=id) if self.transform.drawn else None
+        return self.transform(image, drawn_by), label, id
 
 
 def _collate(samples: list[_Sample], ids: Tensor) -> Batch:

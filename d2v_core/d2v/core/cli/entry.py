@@ -9,13 +9,27 @@ import traceback
 from collections.abc import Sequence
 
 from d2v.core import __version__
-from d2v.core.cli import data, doctor, evaluate, extract, finetune, listing, plot, predict, pretrain, probe, recipe
+from d2v.core.cli import (
+    data,
+    doctor,
+    evaluate,
+    extract,
+    finetune,
+    listing,
+    plot,
+    predict,
+    pretrain,
+    probe,
+    quickstart,
+    recipe,
+)
 from d2v.core.cli.command import Command
 from d2v.core.files import ConfigError
 from d2v.core.registry import UnknownNameError
 from d2v.core.train import Interrupted
 
 COMMANDS: tuple[Command, ...] = (
+    quickstart.COMMAND,
     listing.COMMAND,
     recipe.COMMAND,
     pretrain.COMMAND,

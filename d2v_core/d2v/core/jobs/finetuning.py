@@ -1,20 +1,22 @@
 """`d2v finetune` as one call."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from d2v.core.data import DataError
 from d2v.core.files import ConfigError, Description, open_model
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.models import encoder_of
 from d2v.core.jobs.running import run_training, training_batches
+from d2v.core.model import Backbone, BackboneConfig, Batch
 from d2v.core.recipes import FinetuneRecipe, read_recipe, without_path
-from d2v.core.train import Fitted, Freeze, Validation
+from d2v.core.train import Fitted, Freeze, Validation, fit
 
 _logger = logging.getLogger(__name__)
 
@@ -54,24 +56,70 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         raise DataError(f"data.path={settings.data.path!r} has no labels: images of a class lie in a folder of its own")
     data = training_batches(settings, classes)
     encoder, config = encoder_of(stored, settings.weights, adapt=task.adapt, seed=settings.seed)
-    settings.data.match(encoder.adapter(task.modality))
     adapters = {**config.adapters, task.modality: settings.data.matching(config.adapters[task.modality])}
     config = attrs.evolve(config, adapters=adapters)
-    torch.manual_seed(settings.seed)
-    model = task.build(encoder, dim=config.encoder.block.dim, classes=classes).to(device)
+    model, optimizer = _put_together(settings, encoder, config, classes, device)
     freeze = settings.freeze
     return run_training(
         settings,
         description=Description(model=config, data=without_path(settings.data), task=task, classes=classes),
         model=model,
         data=data,
-        optimizer=settings.optim.build_for(model, encoder.blocks(task.modality)),
+        optimizer=optimizer,
         optim=settings.optim,
         train=settings.train,
         progress=progress,
         validation=_validation(settings, model, classes, device),
         freeze=Freeze(model, freeze.patterns, updates=freeze.updates) if freeze.updates else None,
     )
+
+
+def trial(
+    settings: FinetuneRecipe,
+    encoder: Backbone,
+    config: BackboneConfig,
+    test: Iterable[Batch],
+    *,
+    classes: tuple[str, ...],
+    device: torch.device,
+) -> float:
+    """The figure by which the task tells its best, after a fine-tuning that leaves nothing behind.
+
+    Args:
+        settings: of the fine-tuning; its model, run folder, validation and freezing are not looked at.
+        encoder: to start from; it is trained.
+        config: of the encoder.
+        test: labelled batches that are measured at the end.
+        classes: in the order of their numbers.
+        device: where to.
+    """
+    data = training_batches(settings, classes)
+    model, optimizer = _put_together(settings, encoder, config, classes, device)
+    fit(
+        model,
+        data,
+        optimizer=optimizer,
+        schedule=settings.optim.build_schedule(settings.train.max_steps),
+        max_steps=settings.train.max_steps,
+        accumulate=settings.train.accumulate,
+        clip=settings.optim.clip,
+        precision=settings.train.precision,
+        seed=settings.seed,
+    )
+    model.eval()
+    with torch.no_grad():
+        batches = (batch.to(device) for batch in test)
+        return settings.task.evaluate(model, batches, classes=classes).metrics()[settings.task.best]
+
+
+def _put_together(
+    settings: FinetuneRecipe, encoder: Backbone, config: BackboneConfig, classes: tuple[str, ...], device: torch.device
+) -> tuple[nn.Module, Optimizer]:
+    task = settings.task
+    settings.data.match(encoder.adapter(task.modality))
+    torch.manual_seed(settings.seed)
+    model = task.build(encoder, dim=config.encoder.block.dim, classes=classes).to(device)
+    return model, settings.optim.build_for(model, encoder.blocks(task.modality))
 
 
 def _validation(

@@ -36,6 +36,27 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
     return from_plain(settle(kind, {"data": data}, overrides), kind), stored
 
 
+def new_encoder(
+    model: BackboneConfig,
+    *,
+    adapt: Callable[[BackboneConfig], BackboneConfig] = lambda config: config,
+    seed: int = 0,
+) -> tuple[Backbone, BackboneConfig]:
+    """An untrained encoder, and its configuration.
+
+    Args:
+        model: what it is built by; may hold more, which is left out.
+        adapt: changes the configuration first.
+        seed: of the weights.
+    """
+    fields = {one.name: getattr(model, one.name) for one in attrs.fields(BackboneConfig)}
+    # Nothing is dropped where nothing is masked; with masks, fine-tuning keeps the sequence.
+    config = adapt(BackboneConfig(**fields | {"visible_only": False}))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return config.build_backbone(), config
+
+
 def encoder_of(
     stored: Stored,
     weights: Weights,
@@ -54,13 +75,7 @@ def encoder_of(
     Raises:
         ConfigError: if the model has no such weights.
     """
-    model = stored.description.model
-    fields = {one.name: getattr(model, one.name) for one in attrs.fields(BackboneConfig)}
-    # Nothing is dropped where nothing is masked; with masks, fine-tuning keeps the sequence.
-    config = adapt(BackboneConfig(**fields | {"visible_only": False}))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = config.build_backbone()
+    encoder, config = new_encoder(stored.description.model, adapt=adapt, seed=seed)
     if weights != "random":
         encoder.load_state_dict(_part(stored.module, weights).state_dict())
     return encoder, config

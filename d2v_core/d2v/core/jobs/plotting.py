@@ -17,6 +17,7 @@ from d2v.core.files.atomic import write_bytes, write_text
 from d2v.core.jobs.models import encoder_of, settings_of
 from d2v.core.model import Backbone, Batch, Data2Vec
 from d2v.core.plots import learning_curves, mask_gallery, pca_gallery, require_plotting, svg
+from d2v.core.plots.arrays import plane
 from d2v.core.plots.output import pixels
 from d2v.core.probes import collect_features
 from d2v.core.recipes.recipe import Weights
@@ -201,7 +202,7 @@ def _hidden(model: Data2Vec, batch: Batch) -> Tensor:
     assert isinstance(model.student, Backbone)  # a model that was read from a folder
     local = model.student.adapter(batch.modality).front(batch)
     mask = model.mask(batch, local, update=0)
-    return mask.hidden.view(batch.size, mask.num_masks, *_plane(tuple(local.grid)))[:, :_VIEWS]
+    return mask.hidden.view(batch.size, mask.num_masks, *plane(tuple(local.grid)))[:, :_VIEWS]
 
 
 def _features(stored: Stored, data: DataConfig, batch: Batch, seed: int) -> dict[str, Tensor]:
@@ -215,10 +216,5 @@ def _features(stored: Stored, data: DataConfig, batch: Batch, seed: int) -> dict
         data.match(encoder.adapter(modality))
         found = collect_features(encoder, [batch], readings=["patches"])
         patches = found.values["all"]["patches"]
-        features[name] = patches.view(len(patches), *_plane(found.grid or ()), -1)
+        features[name] = patches.view(len(patches), *plane(found.grid or ()), -1)
     return features
-
-
-def _plane(grid: tuple[int, ...]) -> tuple[int, int]:
-    """A grid as (gh, gw): a sequence is one row."""
-    return (grid[0], grid[1]) if len(grid) == 2 else (1, grid[0])

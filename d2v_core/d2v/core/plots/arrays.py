@@ -117,3 +117,12 @@ def png(image: Tensor, scale: int = 1) -> bytes:
 def stretched(image: Tensor, size: tuple[int, int]) -> Tensor:
     """A picture `c h w` at another size, without blending neighbours."""
     return interpolate(image[None], size, mode="nearest-exact")[0]
+
+
+def plane(grid: tuple[int, ...]) -> tuple[int, int]:
+    """A grid of positions as height and width: a sequence is one row.
+
+    >>> plane((4, 6)), plane((9,))
+    ((4, 6), (1, 9))
+    """
+    return (grid[0], grid[1]) if len(grid) == 2 else (1, grid[0])

@@ -5,7 +5,7 @@ from d2v.core.probes.features import Features, raw_features
 from d2v.core.probes.few_labels import FewLabelResult, draw_labels, few_label_probe
 from d2v.core.probes.labelled import Labelled, hold_out
 from d2v.core.probes.linear import STRENGTHS, LinearClassifier, LinearResult, fit_linear, linear_probe
-from d2v.core.probes.neighbours import knn_accuracy, knn_predictions
+from d2v.core.probes.neighbours import knn_accuracy, knn_predictions, nearest_samples
 from d2v.core.probes.readings import READINGS, read_layer
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "knn_accuracy",
     "knn_predictions",
     "linear_probe",
+    "nearest_samples",
     "raw_features",
     "read_layer",
 ]

@@ -215,8 +215,8 @@ def _minimum(
 
     def objective() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(F.linear(z, v, b), y) + strength * (v @ inverse).square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+        loss: Tensor = F.cross_entropy(F.linear(z, v, b), y) + strength * (v @ inverse).square().sum()
+        torch.autograd.backward(loss)
         return loss
 
     optimizer.step(objective)  # type: ignore[no-untyped-call]  # torch has no types here

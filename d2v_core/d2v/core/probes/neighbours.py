@@ -55,10 +55,35 @@ def knn_accuracy(train: Labelled, test: Labelled, *, k: int = 10) -> float:
     return accuracy(knn_predictions(train, test.features, k=k), test.labels)
 
 
-def _vote(known: Tensor, target: Tensor, asked: Tensor, k: int, num_classes: int) -> Tensor:
+def nearest_samples(known: Tensor, features: Tensor, *, k: int = 10) -> Tensor:
+    """The k nearest of known features, by the distance of `knn_predictions`.
+
+    Args:
+        known: float `n d`.
+        features: float `q d`.
+        k: 1 to n.
+
+    Returns:
+        Long `q k`, places among the known, the nearest first.
+
+    Raises:
+        ValueError: if the width is another.
+
+    >>> nearest_samples(torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([[0.9]]), k=2)
+    tensor([[1, 0]])
+    """
+    standardise = Standardisation.of(known)
+    return _nearest(standardise(known), standardise(features), k)
+
+
+def _nearest(known: Tensor, asked: Tensor, k: int) -> Tensor:
     # |a|^2 + |b|^2 - 2 a b, without |b|^2, which does not change the order.
     order = known.square().sum(1) - 2 * asked @ known.T
-    index = order.topk(k, largest=False).indices
+    return order.topk(k, largest=False).indices
+
+
+def _vote(known: Tensor, target: Tensor, asked: Tensor, k: int, num_classes: int) -> Tensor:
+    index = _nearest(known, asked, k)
     # Measured anew: small distances are lost in the difference above, and ties between classes hang on them.
     distance = torch.stack([(asked - known[one]).norm(dim=1) for one in index.T], 1).double()
     voted = target[index]

@@ -2,5 +2,6 @@
 
 from d2v.core.tour.album import Album, FeatureMaps, Imagined, Neighbour, Neighbours, View
 from d2v.core.tour.html import page
+from d2v.core.tour.running import quickstart
 
-__all__ = ["Album", "FeatureMaps", "Imagined", "Neighbour", "Neighbours", "View", "page"]
+__all__ = ["Album", "FeatureMaps", "Imagined", "Neighbour", "Neighbours", "View", "page", "quickstart"]

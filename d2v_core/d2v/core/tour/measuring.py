@@ -1,0 +1,134 @@
+"""The figures of a tour: what simple classifiers make of features, and what fine-tuning on few labels gives."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from attrs import field, frozen
+
+from d2v.core.data import DataConfig, DataError
+from d2v.core.jobs.finetuning import trial
+from d2v.core.model import Backbone, BackboneConfig, Batch
+from d2v.core.probes import Features, FewLabelResult, collect_features, few_label_probe, knn_accuracy, linear_probe
+from d2v.core.recipes import FinetuneRecipe
+
+READINGS = ("mean", "grid")
+LABELS, DRAWS = 100, 5
+_BATCH = 500
+
+
+@frozen(kw_only=True)
+class Parts:
+    """A labelled data set in memory.
+
+    Args:
+        batches: of the parts "train", "choose" and "test".
+        classes: their names in the order of their numbers.
+    """
+
+    batches: Mapping[str, Sequence[Batch]]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, data: DataConfig) -> "Parts":
+        """Read the three parts of a data set.
+
+        Raises:
+            DataError: if a part or the labels are not there.
+        """
+        known, classes = data.splits(), data.classes()
+        names = {"train": known.train, "choose": known.choose, "test": known.test}
+        batches = {
+            part: list(data.build(split, batch_size=_BATCH, classes=classes)) for part, split in names.items() if split
+        }
+        if not classes or len(batches) < len(names):
+            raise DataError(
+                f"data.path={data.path!r} needs labels, and parts to learn from, to choose by and to report"
+            )
+        return cls(batches=batches, classes=classes)
+
+    def whole(self, part: str) -> Batch:
+        """All samples of a part, with ids and labels."""
+        batches = self.batches[part]
+        return Batch(
+            source=torch.cat([batch.source for batch in batches]),
+            ids=torch.cat([batch.ids for batch in batches if batch.ids is not None]),
+            labels=torch.cat([batch.labels for batch in batches if batch.labels is not None]),
+            modality=batches[0].modality,
+        )
+
+    def features(self, encoder: Backbone) -> dict[str, Features]:
+        """Features of all parts, the mean of all blocks."""
+        return {part: collect_features(encoder, some, readings=READINGS) for part, some in self.batches.items()}
+
+
+@frozen(kw_only=True)
+class Score:
+    """An accuracy in percent, and its standard deviation over draws of labels where there were several."""
+
+    accuracy: float
+    spread: float | None = None
+
+
+def probed(features: Mapping[str, Features], *, layers: str, reading: str, seed: int) -> dict[str, Score]:
+    """Accuracies on "test" by probe, all settings chosen on "choose"."""
+    train, choose, test = (features[part].labelled(reading, layers) for part in ("train", "choose", "test"))
+    few = few_label_probe(train, test, labels=LABELS, draws=DRAWS, choice=choose, seed=seed)
+    return {
+        "knn": Score(accuracy=knn_accuracy(train, test)),
+        "linear": Score(accuracy=linear_probe(train, test, choice=choose, seed=seed).accuracy),
+        f"linear_{LABELS}": Score(accuracy=few.mean, spread=few.spread),
+    }
+
+
+def fine_tuned(
+    recipes: Sequence[FinetuneRecipe],
+    encoders: Sequence[tuple[Backbone, BackboneConfig]],
+    parts: Parts,
+    device: torch.device,
+) -> Score:
+    """Accuracy on "test" after fine-tuning, over draws of the labels: a recipe and an encoder for each."""
+    found = [
+        trial(recipe, encoder, config, parts.batches["test"], classes=parts.classes, device=device)
+        for recipe, (encoder, config) in zip(recipes, encoders, strict=True)
+    ]
+    result = FewLabelResult(accuracies=tuple(found), strengths=())
+    return Score(accuracy=result.mean, spread=result.spread)
+
+
+@frozen
+class Figures:
+    """Scores as they come, and the tree that the report holds.
+
+    >>> figures = Figures()
+    >>> figures.probe("mean", "pretrained", {"knn": Score(accuracy=83.94, spread=None)})
+    >>> figures.to_plain()["probe"]
+    {'mean': {'knn': {'pretrained': 83.94}}}
+    """
+
+    _found: dict[tuple[str, ...], Score] = field(factory=dict)
+
+    def probe(self, reading: str, features: str, scores: Mapping[str, Score]) -> None:
+        """Take the scores of features under a reading, by probe."""
+        for name, score in scores.items():
+            self._found["probe", reading, name, features] = score
+
+    def finetune(self, start: str, score: Score) -> None:
+        """Take the score of fine-tuning from a start."""
+        self._found[f"finetune_{LABELS}", start] = score
+
+    def to_plain(self) -> dict[str, Any]:
+        """Accuracies under "probe" and "finetune_100"; their spreads, as far as there are any, under "spread"."""
+        plain: dict[str, Any] = {}
+        for keys, score in self._found.items():
+            _put(plain, keys, round(score.accuracy, 2))
+            if score.spread is not None:
+                _put(plain, ("spread", *keys), round(score.spread, 2))
+        return plain
+
+
+def _put(tree: dict[str, Any], keys: tuple[str, ...], value: float) -> None:
+    *path, last = keys
+    for key in path:
+        tree = tree.setdefault(key, {})
+    tree[last] = value

@@ -93,7 +93,7 @@ def test_short_rows_are_those_of_the_fused_kernel(monkeypatch, length, mask, dty
         torch.testing.assert_close(ours, fused, **({"atol": 1e-4, "rtol": 1e-5} if dtype == torch.float32 else {}))
 
 
-def test_short_rows_in_half_precision_are_as_exact_as_the_fused_kernel(monkeypatch):
+def test_short_rows_in_half_precision_are_about_as_exact_as_the_fused_kernel(monkeypatch):
     attention = randomise(Attention(DIM, num_heads=HEADS), std=0.5)
     x = torch.randn(ROWS, 100, DIM, requires_grad=True)
     mask = attention_mask(x, torch.randn(1, HEADS, 100, 100), padding_of([100, 7, 33], 100))
@@ -101,7 +101,8 @@ def test_short_rows_in_half_precision_are_as_exact_as_the_fused_kernel(monkeypat
     half = both_forms(attention, monkeypatch, x, mask, [x], precision=torch.bfloat16)
     for (_, exact), (ours, fused) in zip(full, half, strict=True):
         assert ours.dtype == fused.dtype
-        assert (ours - exact).norm() < 1.25 * (fused - exact).norm() < 0.05 * exact.norm()
+        # The products round their scores once more.
+        assert (ours - exact).norm() < 1.5 * (fused - exact).norm() < 0.05 * exact.norm()
 
 
 def test_gradients_of_short_rows_are_right():

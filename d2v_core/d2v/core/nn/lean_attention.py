@@ -42,7 +42,8 @@ class _DroppedAttention(torch.autograd.Function):
         elif mask is not None:
             scores = scores.add_(mask)
         # "Safe": zeros, not NaN, where everything is masked, as the fused kernels do it.
-        weights = torch.ops.aten._safe_softmax(scores, -1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype)
+        exact = torch.promote_types(scores.dtype, torch.float32)
+        weights = torch.ops.aten._safe_softmax(scores, -1, dtype=exact).to(v.dtype)
         ctx.save_for_backward(q, k, v, weights, kept)
         ctx.share = share
         ctx.bias = None if mask is None or mask.dtype == torch.bool else mask.shape

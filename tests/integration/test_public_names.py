@@ -212,6 +212,7 @@ PUBLIC: dict[str, list[str]] = {
         "TriStageSchedule",
         "Validation",
         "fit",
+        "native_precision",
         "parameter_groups",
         "set_rates",
     ],

@@ -98,8 +98,10 @@ class Attention(nn.Module):
 
 
 def _products_are_faster(q: Tensor) -> bool:
-    # The backward pass of the fused kernel is slow on a processor: in half precision at once, in full precision where
-    # rows are so short that what a head costs beside its products counts. Limits as measured (benchmarks/attention.py).
+    # The backward pass of the fused kernel is slow on a processor: in half precision 2 to 19 times slower than products
+    # up to 128 tokens and more; in full precision up to twice in rows of at most 32 with several threads, and equal with
+    # one. Products keep a square matrix, so long rows are left to the kernel, and so is all that has no backward pass
+    # (benchmarks/attention.py).
     longest = 128 if q.dtype in (torch.bfloat16, torch.float16) else 32
     return q.device.type == "cpu" and q.requires_grad and torch.is_grad_enabled() and q.shape[2] <= longest
 

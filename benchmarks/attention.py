@@ -1,5 +1,11 @@
-"""Attention with dropout, forward and backward: torch's kernel and ours in turn, on a processor."""
+"""Attention on a processor, forward and backward: torch's kernel and the library's forms in turn.
 
+With dropout, and without it over short rows. The ratio of the medians is what counts; on a busy machine, where threads
+wait for each other, that of the fastest calls tells more. Example:
+`python benchmarks/attention.py --threads 2`.
+"""
+
+import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -8,38 +14,81 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d2v.core.nn.attention import _products
 from d2v.core.nn.dropout import keep_mask
 from d2v.core.nn.lean_attention import dropped_attention
 
-SHAPE, DROPOUT, ROUNDS = (16, 12, 266, 64), 0.1, 9
+Attend = Callable[[Tensor], Tensor]
+Shape = tuple[int, int, int, int]
+DROPPED: Shape = (16, 12, 266, 64)
+DROPOUT, BUDGET = 0.1, 1.0
+# Rows x heads x tokens x width: what vision/small runs (its views, its whole images), then longer, then wider.
+SHORT: list[Shape] = [
+    *((64, 4, 8, 24), (8, 4, 17, 24), (64, 4, 17, 24), (512, 4, 17, 24), (64, 4, 32, 24), (16, 4, 64, 24)),
+    *((8, 4, 128, 24), (8, 4, 256, 24), (32, 12, 8, 64), (32, 12, 32, 64), (8, 12, 128, 64), (2, 12, 256, 64)),
+]
 
 
-def theirs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def fused(qkv: Tensor) -> Tensor:
     """What torch offers."""
+    return F.scaled_dot_product_attention(*qkv)
+
+
+def products(qkv: Tensor) -> Tensor:
+    """What the library does with short rows."""
+    return _products(qkv, None)
+
+
+def fused_with_dropout(qkv: Tensor) -> Tensor:
+    """What torch offers."""
+    q, k, v = qkv
     return F.scaled_dot_product_attention(q, k, v, dropout_p=DROPOUT)
 
 
-def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """What the library does."""
-    rows, heads, length, _ = SHAPE
-    kept, share = keep_mask((rows, heads, length, length), DROPOUT, device=q.device)
+def lean_with_dropout(qkv: Tensor) -> Tensor:
+    """What the library does with dropout."""
+    q, k, v = qkv
+    kept, share = keep_mask((*q.shape[:3], q.shape[2]), DROPOUT, device=q.device)
     return dropped_attention(q, k, v, None, kept, share)
 
 
-def seconds(attend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> float:
-    """One forward and backward pass."""
-    rows, heads, length, width = SHAPE
-    packed = torch.randn(rows, length, 3, heads, width, requires_grad=True)
+def seconds(attend: Attend, shape: Shape, dtype: torch.dtype, grad: bool) -> float:
+    """One forward pass, and one backward if wanted, out of packed projections as in a block."""
+    rows, heads, length, width = shape
+    packed = torch.randn(rows, length, 3, heads, width, dtype=dtype, requires_grad=grad)
     start = time.perf_counter()
-    attend(*packed.permute(2, 0, 3, 1, 4)).sum().backward()
+    y = attend(packed.permute(2, 0, 3, 1, 4)).transpose(1, 2).flatten(2)
+    if grad:
+        y.backward(y.detach())
     return time.perf_counter() - start
 
 
-def main() -> None:
+def compare(theirs: Attend, ours: Attend, shape: Shape, dtype: torch.dtype = torch.float32, grad: bool = True) -> None:
     """Measure in turn and print."""
-    times = [(seconds(theirs), seconds(ours)) for _ in range(ROUNDS)][1:]
-    torch_, library = (statistics.median(column) for column in zip(*times, strict=True))
-    print(f"{' x '.join(map(str, SHAPE))}: torch {torch_:.3f} s, library {library:.3f} s, ratio {torch_ / library:.2f}")
+    times: list[tuple[float, float]] = []
+    end = time.perf_counter() + BUDGET
+    while len(times) < 10 or time.perf_counter() < end:
+        times.append((seconds(theirs, shape, dtype, grad), seconds(ours, shape, dtype, grad)))
+    columns = [sorted(column[1:]) for column in zip(*times, strict=True)]
+    first, second = map(statistics.median, columns)
+    quick = columns[0][len(times) // 20] / columns[1][len(times) // 20]
+    name = f"{' x '.join(map(str, shape))} {str(dtype)[6:]}{'' if grad else ', forward only'}"
+    ratios = f"ratio {first / second:.2f}, of the fastest twentieths {quick:.2f}"
+    print(f"{name}: torch {1e3 * first:.3f} ms, library {1e3 * second:.3f} ms, {ratios}", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    torch.set_num_threads(parser.parse_args().threads)
+    print(f"{torch.get_num_threads()} threads; with dropout {DROPOUT}:")
+    compare(fused_with_dropout, lean_with_dropout, DROPPED)
+    print("without dropout, by plain products:")
+    for dtype in (torch.float32, torch.bfloat16):
+        for shape in SHORT:
+            for grad in (True, False):
+                compare(fused, products, shape, dtype, grad)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ import torch
 from d2v.core import Data2Vec, fit
 from d2v.core.data import Loader
 from d2v.core.recipes import PretrainRecipe, read_recipe
+from d2v.core.train.precision import Precision
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -61,9 +62,8 @@ def test_the_example_learns() -> None:
     assert after >= before + 10
 
 
-@pytest.fixture
-def bare_loop() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bare_loop", ROOT / "examples/bare_loop.py")
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"examples/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -81,29 +81,59 @@ class Losses:
         self.seen.append(metrics["loss"])
 
 
+class Setting:
+    """The small model on the shipped digits: the same parts as often as they are asked for."""
+
+    steps, seed = 6, 3
+    shared: ClassVar[dict[str, Any]] = {"accumulate": 2, "clip": 0.5, "seed": seed}  # a norm that is reached
+
+    def __init__(self) -> None:
+        settings = {"data.path": "digits", "out": "unused", "train.max_steps": self.steps, "seed": self.seed}
+        self.recipe = read_recipe("vision/small", settings, PretrainRecipe)
+        self.schedule = self.recipe.optim.build_schedule(self.steps)
+
+    def parts(self) -> tuple[Data2Vec, Loader[Any], torch.optim.Optimizer]:
+        torch.manual_seed(self.seed)
+        model = self.recipe.model_config().build()
+        data = self.recipe.data.build("train", batch_size=8, seed=self.seed, training=True)
+        return model, data, self.recipe.optim.build(model)
+
+    def fitted(self, precision: Precision = "fp32") -> tuple[list[float], Data2Vec]:
+        hook = Losses()
+        model, data, optimizer = self.parts()
+        options: dict[str, Any] = {"max_steps": self.steps, "log_every": 1, "hooks": [hook], **self.shared}
+        fit(model, data, optimizer=optimizer, schedule=self.schedule, precision=precision, **options)
+        return hook.seen, model
+
+
 def test_the_bare_loop_runs() -> None:
     output = output_of("bare_loop", "--steps", "12")
     assert re.search(r"step 10/12  loss [\d.]+\nstep 12/12  loss [\d.]+\n$", output), output
 
 
-def test_the_bare_loop_does_as_fit(bare_loop: ModuleType) -> None:
+def test_the_bare_loop_does_as_fit() -> None:
+    bare_loop, setting = example("bare_loop"), Setting()
     assert len(inspect.getsource(bare_loop.train).splitlines()) <= 40
-    steps, seed, hook = 6, 3, Losses()
-    settings = {"data.path": "digits", "out": "unused", "train.max_steps": steps, "seed": seed}
-    recipe = read_recipe("vision/small", settings, PretrainRecipe)
-    schedule = recipe.optim.build_schedule(steps)
-    shared: dict[str, Any] = {"accumulate": 2, "clip": 0.5, "seed": seed}  # a norm that is reached
-
-    def parts() -> tuple[Data2Vec, Loader[Any], torch.optim.Optimizer]:
-        torch.manual_seed(seed)
-        model = recipe.model_config().build()
-        data = recipe.data.build("train", batch_size=8, seed=seed, training=True)
-        return model, data, recipe.optim.build(model)
-
-    bare, data, optimizer = parts()
-    losses = list(bare_loop.train(bare, data, optimizer, schedule, steps=steps, **shared))
-    fitted, data, optimizer = parts()
-    fit(fitted, data, optimizer=optimizer, schedule=schedule, max_steps=steps, log_every=1, hooks=[hook], **shared)
-    assert losses == hook.seen
+    bare, data, optimizer = setting.parts()
+    losses = list(bare_loop.train(bare, data, optimizer, setting.schedule, steps=setting.steps, **setting.shared))
+    expected, fitted = setting.fitted()
+    assert losses == expected
     for name, tensor in fitted.state_dict().items():
         assert torch.equal(tensor, bare.state_dict()[name]), name
+
+
+def test_the_fabric_loop_runs() -> None:
+    output = output_of("fabric_loop", "--steps", "12", "--accelerator", "cpu")
+    assert re.search(r"step 10/12  loss [\d.]+\nstep 12/12  loss [\d.]+\n$", output), output
+
+
+@pytest.mark.parametrize(("precision", "theirs"), [("fp32", "32-true"), ("bf16", "bf16-mixed")])
+def test_the_fabric_loop_gives_the_losses_of_fit(precision: Precision, theirs: Any) -> None:
+    fabric_loop, setting = example("fabric_loop"), Setting()
+    assert len(inspect.getsource(fabric_loop.train).splitlines()) <= 50
+    model, data, optimizer = setting.parts()
+    fabric = fabric_loop.Fabric(accelerator="cpu", devices=1, precision=theirs)
+    losses = fabric_loop.train(fabric, model, data, optimizer, setting.schedule, steps=setting.steps, **setting.shared)
+    expected, fitted = setting.fitted(precision)
+    assert list(losses) == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(model.state_dict(), fitted.state_dict(), rtol=1e-4, atol=1e-5)

@@ -225,6 +225,7 @@ PUBLIC: dict[str, list[str]] = {
         "TriStageSchedule",
         "Validation",
         "fit",
+        "native_precision",
         "parameter_groups",
         "set_rates",
     ],

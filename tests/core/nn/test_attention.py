@@ -7,6 +7,8 @@ import torch
 from building import padding_of, randomise
 
 from d2v.core.nn import Attention
+from d2v.core.nn import attention as attention_module
+from d2v.core.nn.attention import _products as products
 from d2v.core.nn.attention import attention_mask
 
 ROWS, LENGTH, DIM, HEADS = 3, 6, 8, 2
@@ -58,6 +60,90 @@ def test_padded_keys_change_nothing(with_bias):
     other = torch.where(padding[..., None], 100 * torch.randn_like(x), x)
     outs = [attention(y, attention_mask(y, bias, padding))[~padding] for y in (x, other)]
     assert torch.equal(*outs)
+
+
+def both_forms(attention, monkeypatch, x, mask, leaves, *, precision=None):
+    """Results and gradients of the products and of the fused kernel."""
+    found = []
+    for form in (True, False):
+        monkeypatch.setattr(attention_module, "_products_are_faster", lambda _, form=form: form)
+        with torch.autocast("cpu", dtype=precision, enabled=precision is not None):
+            y = attention(x, mask)
+        weight = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+        found.append([y, *torch.autograd.grad((y * weight).sum(), leaves, retain_graph=True)])
+    return zip(*found, strict=True)
+
+
+@pytest.mark.parametrize("length", [1, 8, 32])
+@pytest.mark.parametrize("mask", [None, "padding", "all padding", (1, HEADS, 1), (ROWS, 1, 1), (ROWS, HEADS, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_short_rows_are_those_of_the_fused_kernel(monkeypatch, length, mask, dtype):
+    attention = randomise(Attention(DIM, num_heads=HEADS), std=0.5).to(dtype)
+    x = torch.randn(ROWS, length, DIM, dtype=dtype, requires_grad=True)
+    leaves, padding, bias = [x, *attention.parameters()], None, None
+    if isinstance(mask, tuple):
+        rows, heads, queries = mask
+        bias = torch.randn(rows, heads, 1 if queries == 1 else length, length, dtype=dtype, requires_grad=True)
+        padding = padding_of([length, 1, length], length)
+        leaves.append(bias)
+    elif mask is not None:
+        padding = padding_of([length, 1, 0 if mask == "all padding" else length], length)
+    for ours, fused in both_forms(attention, monkeypatch, x, attention_mask(x, bias, padding), leaves):
+        assert ours.dtype == dtype
+        torch.testing.assert_close(ours, fused, **({"atol": 1e-4, "rtol": 1e-5} if dtype == torch.float32 else {}))
+
+
+def test_short_rows_in_half_precision_are_about_as_exact_as_the_fused_kernel(monkeypatch):
+    attention = randomise(Attention(DIM, num_heads=HEADS), std=0.5)
+    x = torch.randn(ROWS, 100, DIM, requires_grad=True)
+    mask = attention_mask(x, torch.randn(1, HEADS, 100, 100), padding_of([100, 7, 33], 100))
+    full = both_forms(attention, monkeypatch, x, mask, [x])
+    half = both_forms(attention, monkeypatch, x, mask, [x], precision=torch.bfloat16)
+    for (_, exact), (ours, fused) in zip(full, half, strict=True):
+        assert ours.dtype == fused.dtype
+        # The products round their scores once more.
+        assert (ours - exact).norm() < 1.5 * (fused - exact).norm() < 0.05 * exact.norm()
+
+
+def test_gradients_of_short_rows_are_right():
+    attention = randomise(Attention(DIM, num_heads=HEADS), std=0.5).double()
+    x = torch.randn(2, 4, DIM, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(1, HEADS, 4, 4, dtype=torch.float64, requires_grad=True)
+    padding = padding_of([4, 2], 4)
+    assert torch.autograd.gradcheck(lambda x, bias: attention(x, attention_mask(x, bias, padding)), (x, bias))
+
+
+@pytest.mark.parametrize(
+    ("length", "dtype", "grad", "expected"),
+    [
+        (32, torch.float32, True, True),
+        (33, torch.float32, True, False),
+        (128, torch.bfloat16, True, True),
+        (129, torch.bfloat16, True, False),
+        (8, torch.float32, False, False),
+        (8, torch.bfloat16, False, False),
+    ],
+)
+def test_which_form_is_taken(monkeypatch, length, dtype, grad, expected):
+    taken = []
+
+    def recorded(*arguments):
+        taken.append(True)
+        return products(*arguments)
+
+    monkeypatch.setattr(attention_module, "_products", recorded)
+    with torch.set_grad_enabled(grad):
+        Attention(DIM, num_heads=HEADS).to(dtype)(torch.randn(2, length, DIM, dtype=dtype))
+    assert bool(taken) == expected
+
+
+def test_a_row_of_padding_alone_under_dropout():
+    attention = Attention(DIM, num_heads=HEADS, dropout=0.1)
+    x = torch.randn(ROWS, LENGTH, DIM, requires_grad=True)
+    y = attention(x, attention_mask(x, None, padding_of([6, 4, 0], LENGTH)))
+    y.sum().backward()
+    assert y.isfinite().all()
+    assert x.grad.isfinite().all()
 
 
 def test_keys_have_no_bias_in_the_qv_form():

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from d2v.core.jobs.models import settings_of
 from d2v.core.jobs.running import shown
 from d2v.core.model import Backbone
 from d2v.core.task import Evaluation, Task
-from d2v.core.train.precision import autocast
+from d2v.core.train.precision import autocast, native_precision
 
 
 @frozen(kw_only=True)
@@ -30,7 +31,7 @@ class UseSettings:
         data: samples; what is not given is as in training.
         split: part of the data; None = the one for figures, and all files of a folder for predictions.
         batch_size: samples in a batch.
-        precision: of the forward pass: fp32, bf16 or fp16.
+        precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
         out: file to write: .json for an evaluation, .csv or .jsonl for predictions; null = none.
     """
@@ -39,7 +40,7 @@ class UseSettings:
     data: DataConfig
     split: str | None = None
     batch_size: int = field(default=64, validator=validators.ge(1))
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     device: str = "auto"
     out: str | None = None
 
@@ -72,7 +73,7 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluati
     loader = settings.data.build(split, batch_size=settings.batch_size, classes=stored.description.classes)
     device = _prepare(settings, stored)
     batches = (batch.to(device) for batch in shown(loader, progress))
-    with autocast(settings.precision, device):
+    with _autocast(settings, device):
         result = task.evaluate(stored.module, batches, classes=stored.description.classes)
     if settings.out is not None:
         content = {"model": settings.model, "data": settings.data.path, "split": split, **result.metrics()}
@@ -105,7 +106,7 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
     loader = settings.data.build(settings.split, batch_size=settings.batch_size)
     device = _prepare(settings, stored)
     rows = []
-    with autocast(settings.precision, device):
+    with _autocast(settings, device):
         for batch in shown(loader, progress):
             assert batch.ids is not None  # the loader gives them
             names = [loader.name(id) for id in batch.ids.tolist()]
@@ -139,6 +140,10 @@ def _task(stored: Stored) -> Task:
     if stored.description.task is None:
         raise ConfigError(f"{stored.folder} is pretrained, not fine-tuned: `d2v finetune` it first, or use `d2v probe`")
     return stored.description.task
+
+
+def _autocast(settings: UseSettings, device: torch.device) -> AbstractContextManager[object]:
+    return autocast(native_precision(device) if settings.precision == "auto" else settings.precision, device)
 
 
 def _prepare(settings: UseSettings, stored: Stored) -> torch.device:

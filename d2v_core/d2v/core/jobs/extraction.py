@@ -18,6 +18,7 @@ from d2v.core.jobs.models import encoder_of, settings_of
 from d2v.core.jobs.running import shown
 from d2v.core.probes import collect_features
 from d2v.core.recipes.recipe import Weights
+from d2v.core.train import native_precision
 
 
 @frozen(kw_only=True)
@@ -32,7 +33,7 @@ class ExtractSettings:
         layers: blocks (from 0, or negative from the end) whose mean output is read; [] = all.
         reading: mean of the tokens, grid = means of its quarters, class = class token, patches = every token.
         batch_size: samples in a batch.
-        precision: of the encoder: fp32 or bf16.
+        precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
         out: file to write, .safetensors or .npy; the names of the samples go to a .txt of the same name.
     """
@@ -44,7 +45,7 @@ class ExtractSettings:
     layers: tuple[int, ...] = ()
     reading: Literal["mean", "grid", "class", "patches"] = "mean"
     batch_size: int = field(default=64, validator=validators.ge(1))
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     device: str = "auto"
     out: str
 
@@ -91,14 +92,15 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
     check_ending(settings.out, ".safetensors", ".npy")
     encoder, _ = encoder_of(stored, settings.weights)
     settings.data.match(encoder.adapter(stored.description.modality))
-    encoder.to(pick_device(settings.device))
+    device = pick_device(settings.device)
+    encoder.to(device)
     loader = settings.data.build(settings.split, batch_size=settings.batch_size)
     found = collect_features(
         encoder,
         shown(loader, progress),
         readings=[settings.reading],
         layers={"chosen": settings.layers or None},
-        precision=settings.precision,
+        precision=native_precision(device) if settings.precision == "auto" else settings.precision,
     )
     features = found.values["chosen"][settings.reading]
     out = Path(settings.out)

@@ -19,6 +19,7 @@ from d2v.core.model import Backbone
 from d2v.core.probes import Features, Labelled, collect_features, few_label_probe, hold_out, knn_accuracy, linear_probe
 from d2v.core.probes import raw_features as raw_features_of
 from d2v.core.recipes.recipe import Weights
+from d2v.core.train import native_precision
 
 Probe = Literal["knn", "linear", "few"]
 
@@ -44,7 +45,7 @@ class ProbeSettings:
         baselines: whether the raw input and the untrained network are measured too.
         seed: of the untrained network, of draws and of what is held out.
         batch_size: samples in a batch.
-        precision: of the encoder: fp32 or bf16.
+        precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
         out: .json file to write; null = none.
     """
@@ -67,7 +68,7 @@ class ProbeSettings:
     baselines: bool = True
     seed: int = field(default=0, validator=validators.ge(0))
     batch_size: int = field(default=256, validator=validators.ge(1))
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     device: str = "auto"
     out: str | None = None
 
@@ -191,13 +192,15 @@ def _features(settings: ProbeSettings, encoder: Backbone, parts: _Parts, progres
         chosen["all"] = None
     else:
         chosen[",".join(map(str, settings.layers))] = settings.layers
+    device = next(encoder.parameters()).device
+    precision = native_precision(device) if settings.precision == "auto" else settings.precision
     return {
         name: collect_features(
             encoder,
             shown(loader, progress),
             readings=settings.readings,
             layers=chosen,
-            precision=settings.precision,
+            precision=precision,
         )
         for name, loader in parts.loaders.items()
     }

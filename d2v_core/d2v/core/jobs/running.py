@@ -1,8 +1,11 @@
 """What pretraining and fine-tuning share: from settings and a model to a finished run folder."""
 
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, get_args
 
+import attrs
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -12,6 +15,7 @@ from d2v.core.model import Batch
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.recipes import FinetuneRecipe, OptimConfig, PretrainRecipe, TrainConfig, resolved_text
 from d2v.core.recipes.recipe import Run
+from d2v.core.recipes.yaml_text import read_yaml
 from d2v.core.train import (
     Fitted,
     Freeze,
@@ -22,8 +26,10 @@ from d2v.core.train import (
     TensorBoard,
     Validation,
     fit,
+    native_precision,
 )
 from d2v.core.train.gradients import world
+from d2v.core.train.precision import Precision
 
 
 def training_batches(recipe: PretrainRecipe | FinetuneRecipe, classes: tuple[str, ...] | None = None) -> Loader[Any]:
@@ -41,7 +47,7 @@ def training_batches(recipe: PretrainRecipe | FinetuneRecipe, classes: tuple[str
 
 
 def run_training(
-    recipe: Run,
+    recipe: PretrainRecipe | FinetuneRecipe,
     *,
     description: Description,
     model: nn.Module,
@@ -55,9 +61,10 @@ def run_training(
     freeze: Freeze | None = None,
 ) -> Fitted:
     """Open the run folder and train; what could not be read is the loader's to tell."""
+    precision = decided_precision(train.precision, recipe, next(model.parameters()).device)
     run = RunFolder(
         recipe.out,
-        config=resolved_text(recipe),
+        config=resolved_text(attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))),
         description=description.to_plain(),
         resume=recipe.resume,
         keep=train.keep,
@@ -74,7 +81,7 @@ def run_training(
             max_steps=train.max_steps,
             accumulate=train.accumulate,
             clip=optim.clip,
-            precision=train.precision,
+            precision=precision,
             seed=recipe.seed,
             run=run,
             checkpoint_every=train.checkpoint_every,
@@ -87,6 +94,24 @@ def run_training(
         )
     finally:
         run.close()
+
+
+def decided_precision(wanted: Precision | Literal["auto"], recipe: Run, device: torch.device) -> Precision:
+    """What `auto` means: the precision of the run that is gone on with, else the device's own.
+
+    A run stays with what it was begun in, so that it can go on elsewhere.
+    """
+    if wanted != "auto":
+        return wanted
+    begun = Path(recipe.out) / "config.yaml"
+    if recipe.resume and begun.is_file():
+        values = read_yaml(begun.read_text(), name=str(begun))
+        train = values.get("train") if isinstance(values, dict) else None
+        found = train.get("precision") if isinstance(train, dict) else None
+        known: tuple[Precision, ...] = get_args(Precision)
+        if found in known:
+            return known[known.index(found)]
+    return native_precision(device)
 
 
 def shown(loader: Loader[Any], progress: bool) -> Iterator[Batch]:

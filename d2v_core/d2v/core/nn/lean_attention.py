@@ -41,7 +41,9 @@ class _DroppedAttention(torch.autograd.Function):
             scores = scores.masked_fill_(~mask, -torch.inf)
         elif mask is not None:
             scores = scores.add_(mask)
-        weights = torch.softmax(scores, -1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype)
+        # "Safe": zeros, not NaN, where everything is masked, as the fused kernels do it.
+        exact = torch.promote_types(scores.dtype, torch.float32)
+        weights = torch.ops.aten._safe_softmax(scores, -1, dtype=exact).to(v.dtype)
         ctx.save_for_backward(q, k, v, weights, kept)
         ctx.share = share
         ctx.bias = None if mask is None or mask.dtype == torch.bool else mask.shape

@@ -158,7 +158,8 @@ class TrainConfig:
         max_steps: updates of the run.
         batch_size: samples in a batch of one process.
         accumulate: batches in an update of one process.
-        precision: of the forward pass: fp32, bf16 or fp16 (with the published loss scaling).
+        precision: of the forward pass: fp32, bf16, fp16 (with the published loss scaling), or auto = bf16 where the
+            device computes in it by itself, else fp32.
         checkpoint_every: updates between checkpoints.
         keep: newest checkpoints that are kept.
         log_every: updates between lines of metrics.
@@ -167,7 +168,7 @@ class TrainConfig:
     max_steps: int = field(validator=validators.ge(1))
     batch_size: int = field(validator=validators.ge(1))
     accumulate: int = field(default=1, validator=validators.ge(1))
-    precision: Precision = "fp32"
+    precision: Precision | Literal["auto"] = "fp32"
     checkpoint_every: int = field(default=1000, validator=validators.ge(1))
     keep: int = field(default=2, validator=validators.ge(1))
     log_every: int = field(default=50, validator=validators.ge(1))

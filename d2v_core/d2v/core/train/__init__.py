@@ -3,7 +3,7 @@
 from d2v.core.train.freezing import Freeze
 from d2v.core.train.loop import Fitted, fit
 from d2v.core.train.optimizer import LayerDecay, PublishedAdamW, parameter_groups, set_rates
-from d2v.core.train.precision import LossScale, NonFiniteError
+from d2v.core.train.precision import LossScale, NonFiniteError, native_precision
 from d2v.core.train.progress import Progress
 from d2v.core.train.run_folder import RunFolder, RunFolderError
 from d2v.core.train.schedules import (
@@ -43,6 +43,7 @@ __all__ = [
     "TriStageSchedule",
     "Validation",
     "fit",
+    "native_precision",
     "parameter_groups",
     "set_rates",
 ]

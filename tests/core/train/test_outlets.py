@@ -106,16 +106,30 @@ def test_events_that_cannot_be_written(tmp_path, monkeypatch):
         sink.close()
 
 
-def test_progress_on_a_terminal():
+METRICS = {"loss": 0.5, "target_var": 0.25, "pred_var": 0.125, "decay": 0.999, "data_wait": 0.01}
+
+
+@pytest.mark.parametrize("columns", [12, 40, 80, 200])
+def test_progress_on_a_terminal(columns, monkeypatch):
     stream = io.StringIO()
-    stream.isatty = lambda: True
+    stream.isatty, stream.fileno = lambda: True, lambda: 1
+    monkeypatch.setattr("os.get_terminal_size", lambda descriptor: os.terminal_size((columns, 24)))
     progress = Progress(10, stream=stream)
     progress.start(0)
-    progress.log(1, {"loss": 0.5, "target_var": 0.25, "pred_var": 0.125, "decay": 0.999, "data_wait": 0.01})
+    progress.log(1, METRICS)
     progress.advance(2)
-    text = stream.getvalue()
-    for part in ("step 2/10", "loss 0.5", "target var 0.25", "pred var 0.125", "decay 0.999", "waiting for data 1%"):
-        assert part in text
+    progress.advance(10)
+    progress.close()
+    drawn = stream.getvalue().split("\r\x1b[K")[1:]
+    assert len(drawn) == 2, "too often to be read, but for the last one"
+    for line in drawn:
+        assert len(line.rstrip("\n")) < columns, "a line that wraps would not be erased"
+    assert drawn[-1].endswith("\n")
+    if columns == 200:
+        assert drawn[0].startswith("###-------------  step 2/10  ")
+        for part in ("loss 0.5", "target var 0.25", "pred var 0.125", "decay 0.999", "waiting for data 1%"):
+            assert part in drawn[0]
+        assert drawn[1].startswith(f"{'#' * 16}  step 10/10")
 
 
 def test_loss_scale_of_the_published_runs():

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TextIO
 
 from d2v.core import __version__
 from d2v.core.cli import (
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     # On our own logger: whoever calls this from Python keeps his settings of the others.
-    logger, handler = logging.getLogger("d2v"), logging.StreamHandler()
+    logger, handler = logging.getLogger("d2v"), _Messages()
     logger.addHandler(handler)
     try:
         # Unknown arguments are looked at here: argparse would say that they are unrecognised, and not what is missing.
@@ -81,6 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         logger.removeHandler(handler)
     return 0
+
+
+class _Messages(logging.StreamHandler[TextIO]):
+    """Lines on standard error; on a terminal each takes the place of a progress line that may stand there."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return ("\r\x1b[K" if self.stream.isatty() else "") + super().format(record)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from d2v.core.train import fit
 
 _MEASURED, _WARM_UP = 10, 5
 _REST = 2200
-"""Updates of `vision/small` that take as long as all else: probes, fine-tuning and the report. Only to refuse in time."""
+"""Updates that take as long as all else does, probes, fine-tuning and report; only for refusing in time."""
 _MARGIN = 0.97  # metrics and checkpoints, and a processor that slows down when it gets warm
 
 

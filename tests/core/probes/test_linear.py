@@ -129,11 +129,11 @@ def spied(monkeypatch):
 
     fits, made = [], []
 
-    def fit(train, *, strength, start=None, tolerance):
+    def fit(train, *, strength, start=None, **ending):
         first = not fits or fits[-1][0] is not train
         assert start is (None if first else made[-1]), "each strength starts where the one before ended"
         fits.append((train, strength))
-        made.append(fit_linear(train, strength=strength, start=start, tolerance=tolerance))
+        made.append(fit_linear(train, strength=strength, start=start, **ending))
         return made[-1]
 
     monkeypatch.setattr(linear, "fit_linear", fit)

@@ -13,7 +13,7 @@ from d2v.core.data import DataError
 from d2v.core.files import ConfigError, Description, open_model
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.models import encoder_of
-from d2v.core.jobs.running import run_training, training_batches
+from d2v.core.jobs.running import decided_precision, run_training, training_batches
 from d2v.core.model import Backbone, BackboneConfig, Batch
 from d2v.core.recipes import FinetuneRecipe, read_recipe, without_path
 from d2v.core.train import Fitted, Freeze, Validation, fit
@@ -103,7 +103,7 @@ def trial(
         max_steps=settings.train.max_steps,
         accumulate=settings.train.accumulate,
         clip=settings.optim.clip,
-        precision=settings.train.precision,
+        precision=decided_precision(settings.train.precision, settings, device),
         seed=settings.seed,
     )
     model.eval()

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from d2v.core.jobs.running import training_batches
+from d2v.core.jobs.running import decided_precision, training_batches
 from d2v.core.recipes import PretrainRecipe
 from d2v.core.train import fit
 
@@ -35,7 +35,7 @@ def seconds_per_update(recipe: PretrainRecipe, device: torch.device) -> float:
         schedule=recipe.optim.build_schedule(recipe.train.max_steps),
         max_steps=steps,
         clip=recipe.optim.clip,
-        precision=recipe.train.precision,
+        precision=decided_precision(recipe.train.precision, recipe, device),
         seed=recipe.seed,
         hooks=[Ticks()],
     )

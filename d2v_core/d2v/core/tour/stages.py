@@ -16,6 +16,7 @@ from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.models import encoder_of, new_encoder
 from d2v.core.jobs.pretraining import pretrain
+from d2v.core.jobs.running import decided_precision
 from d2v.core.model import Backbone, Data2Vec
 from d2v.core.plots import learning_curves, svg
 from d2v.core.probes import Features, raw_features
@@ -149,7 +150,7 @@ class Stages:
             "steps": self.steps,
             "images_seen": self.steps * recipe.train.batch_size * recipe.train.accumulate,
             "device": str(self.device),
-            "precision": recipe.train.precision,
+            "precision": decided_precision(recipe.train.precision, recipe, self.device),
             "threads": torch.get_num_threads(),
             "seed": self.seed,
             "recipe": self.plan.recipe,

@@ -38,7 +38,8 @@ modality = Modality(
         recipe="vision/small",
         finetune="vision/small-finetune",
         path="fashion-mnist",
-        few_labels={"data.per_class": 10, "train.max_steps": 200},
+        few_labels={"data.per_class": 10, "train.max_steps": 100},
+        scratch={"optim.layer_decay": 1.0, "optim.lr": 2e-3},
     ),
     pictures=pictures,
 )

@@ -11,7 +11,7 @@ from d2v.core.recipes import PretrainRecipe
 from d2v.core.train import fit
 
 _MEASURED, _WARM_UP = 10, 5
-_REST = 2200
+_REST = 2400
 """Updates that take as long as all else does, probes, fine-tuning and report; only for refusing in time."""
 _MARGIN = 0.97  # metrics and checkpoints, and a processor that slows down when it gets warm
 
@@ -69,7 +69,7 @@ def require_time(minutes: float, update: float) -> None:
 
     >>> require_time(0.1, 0.1)
     Traceback (most recent call last):
-    ValueError: 0.1 minutes are too few for a single update: all else takes about 3.7 minutes here; give at least 3.9
+    ValueError: 0.1 minutes are too few for a single update: all else takes about 4.0 minutes here; give at least 4.2
     """
     rest = _REST * update / 60
     if updates_within(60 * (minutes - rest), update) < 1:

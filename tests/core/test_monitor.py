@@ -139,11 +139,12 @@ def test_collapse_onto_the_position_keeps_its_variance(caplog):
     assert report["target_var"] > 0.5
     assert report["position_share"] > 0.99
     assert report["explained"] > 0.99
-    assert ["position alone" in record.message for record in caplog.records] == [True, False]
-    assert "trivial" in caplog.records[1].message
     monitor.check(199)
+    assert not caplog.records, "in the warm-up targets may be narrow for a while"
     with pytest.raises(CollapseError, match=r"update 200 the position alone explains 100% .*; try .*stop=False"):
         monitor.check(200)
+    assert ["position alone" in record.message for record in caplog.records] == [True, False]
+    assert "trivial" in caplog.records[1].message
     monitor.stop = False
     monitor.check(200)
 
@@ -155,13 +156,14 @@ def test_the_position_share_is_judged_by_its_rise(caplog):
         mask, _, targets, predictions = batch(4, 30, 32, position=position)
         monitor.update(predictions, targets, mask)
         shares.append(monitor.report()["position_share"])
-        assert len(caplog.records) == warnings
         if position < 0.8:
             monitor.check(0)
+        else:
+            with pytest.raises(CollapseError, match="position alone explains 9"):
+                monitor.check(0)
+        assert len(caplog.records) == warnings
     assert shares[0] == pytest.approx(0.5, abs=0.05)  # as it is for centred pictures, where nothing is wrong
     assert 0.6 < shares[2] < 0.75 < shares[3]
-    with pytest.raises(CollapseError, match="position alone explains 9"):
-        monitor.check(0)
     resumed = CollapseMonitor()
     resumed.load_state_dict(monitor.state_dict())
     resumed.update(predictions, targets, mask)
@@ -178,12 +180,12 @@ def test_rank_collapse(caplog, directions, stops):
         monitor.update(torch.randn(400, 16, generator=generator(1)), x, everything(400))
         report = monitor.report()
     assert report["target_rank"] == pytest.approx(plain_rank(x), rel=1e-5)
-    assert bool(caplog.records) == (directions < 16)
     if stops:
         with pytest.raises(CollapseError, match="effective rank of the targets is 1"):
             monitor.check(0)
     else:
         monitor.check(0)
+    assert bool(caplog.records) == (directions < 16)
 
 
 def test_few_rows_are_no_collapse(caplog):
@@ -202,6 +204,7 @@ def test_one_warning_until_it_recovers(caplog):
         x = rank(80, 16)
         monitor.update(x + scale * torch.randn(x.shape, generator=generator(5)), x, everything(80))
         monitor.report()
+        monitor.check(0)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
     assert all("trivial" in record.message for record in caplog.records)
 

@@ -69,7 +69,7 @@ class CollapseMonitor:
     """Watches predictions and targets at hidden positions, at logging intervals.
 
     `update` takes a batch and waits for nothing; `report` turns what came since the last report into numbers, over all
-    workers, and warns; `check` raises. With N distinct (sample, position) pairs (clones share their targets):
+    workers; `check` warns and raises. With N distinct (sample, position) pairs (clones share their targets):
 
     - target_var, pred_var: `standard_deviation`.
     - explained: 1 - mean squared error / variance of the targets.
@@ -85,7 +85,8 @@ class CollapseMonitor:
     Args:
         min_target_var: stop after 5,000 updates if target_var is below (the published rule); 0 = off.
         min_pred_var: the same for pred_var.
-        warmup: updates before the next rule holds, usually the learning rate's warm-up.
+        warmup: updates before warnings are given and the next rule holds, usually the learning rate's warm-up: in it
+            the targets of a healthy run may narrow for a while.
         stop: whether to stop when the target rank falls below a quarter of that of the first report, or the position
             share rises by half of the way from f to 1; False leaves it at warnings.
 
@@ -149,11 +150,10 @@ class CollapseMonitor:
         report |= {"target_rank": target_rank, "prediction_rank": prediction_rank}
         self._moments, self._rows = Moments(), None
         self._seen = {**report, "rank_kept": kept, "share_risen": self._share_risen(report.get("position_share"))}
-        self._warn()
         return {name: value for name, value in report.items() if math.isfinite(value)}
 
     def check(self, update: int) -> None:
-        """Stop a collapsed run, judging by the last report.
+        """Warn of a run that may be collapsing and stop one that has, judging by the last report.
 
         Args:
             update: finished updates.
@@ -170,7 +170,10 @@ class CollapseMonitor:
                     raise CollapseError(
                         f"at update {update} {name}={seen[name]:.4g} is below min_{name}={low}; {_ADVICE}"
                     )
-        if not self.stop or update < self.warmup:
+        if update < self.warmup:
+            return
+        self._warn()
+        if not self.stop:
             return
         advice = f"{_ADVICE}, or stop=False to go on all the same"
         if seen["rank_kept"] < 0.25:

@@ -1,0 +1,163 @@
+"""`d2v quickstart`, short: what it writes, that its figures are those of the commands, and bad input."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Run
+
+from d2v.core import probe, quickstart
+from d2v.core.cli import main
+from d2v.core.plots import style
+from d2v.core.registry import MissingExtraError
+from d2v.core.tour import budget, running
+from d2v.core.tour.stages import Stages
+
+pytest.importorskip("matplotlib")
+STEPS, SEED = 20, 3
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a quickstart of twenty updates has made."""
+    folder = tmp_path_factory.mktemp("quickstart") / "deep" / "out"
+    assert main(["quickstart", "--out", str(folder), "--steps", str(STEPS), "--seed", str(SEED)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(out: Path) -> dict[str, Any]:
+    """Its figures."""
+    content: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return content
+
+
+def leaves(tree: Any) -> Iterator[float]:
+    if isinstance(tree, dict):
+        for value in tree.values():
+            yield from leaves(value)
+    else:
+        yield tree
+
+
+def test_the_report_holds_every_figure(report: dict[str, Any]) -> None:
+    assert set(report["probe"]) == {"mean", "grid"}
+    for by_probe in report["probe"].values():
+        assert set(by_probe) == {"knn", "linear", "linear_100"}
+        for figures in by_probe.values():
+            assert set(figures) == {"pixels", "random_init", "pretrained"}
+    assert set(report["finetune_100"]) == {"scratch", "pretrained"}
+    assert all(10 < figure < 100 for figure in [*leaves(report["probe"]), *leaves(report["finetune_100"])])
+    assert (report["steps"], report["images_seen"], report["seed"]) == (STEPS, STEPS * 8, SEED)
+    assert report["recipe"] == "vision/small"
+    assert report["device"] in ("cpu", "cuda", "mps")
+    assert report["seconds"] > sum(report["seconds_of"].values()) > 0
+    assert report["samples"] == {"train": 10_000, "test": 2_000}
+
+
+def test_its_figures_are_those_of_the_probe_command(out: Path, report: dict[str, Any]) -> None:
+    settings = {"model": str(out / "run"), "data.path": "fashion-mnist", "weights": "teacher", "seed": SEED}
+    found = probe(settings | {"probes": ["knn", "few"], "device": report["device"]}, progress=False)
+    columns = {"input": "pixels", "random_init": "random_init", "pretrained": "pretrained"}
+    names = {"knn": "knn", "few": "linear_100"}
+    for figure in found.figures:
+        readings = ["mean", "grid"] if figure.reading == "raw" else [figure.reading]
+        for reading in readings:
+            told = report["probe"][reading][names[figure.probe]][columns[figure.features]]
+            assert told == pytest.approx(figure.accuracy, abs=0.3), "a sample at a border may change sides"
+    assert len(found.figures) == 10
+
+
+def test_the_run_is_one_to_go_on_with(out: Path, report: dict[str, Any], d2v: Run) -> None:
+    config = (out / "run" / "config.yaml").read_text()
+    assert f"seed: {SEED}" in config
+    assert f"max_steps: {STEPS}" in config
+    code, _, errors = d2v("extract", f"model={out / 'run'}", "data.path=fashion-mnist", f"out={out / 'f.safetensors'}")
+    assert code == 0, errors
+    assert report["precision"] in config
+
+
+def test_the_page_shows_what_the_report_holds(out: Path, report: dict[str, Any]) -> None:
+    page = (out / "report.html").read_text()
+    for figure in [*leaves(report["probe"]), *leaves(report["finetune_100"])]:
+        assert f"{figure:.1f}" in page
+    assert f"--steps {STEPS} --seed {SEED}" in page
+    # six images of each section: masks (with eight views), predictions, features, neighbours (five before, five after)
+    assert page.count("data:image/png;base64,") == 6 * (1 + 8) + 6 * 4 + 6 * 3 + 6 * (1 + 5 + 5)
+    assert page.count("<svg") >= 1
+
+
+def test_the_same_steps_and_seed_give_the_same_run(out: Path, report: dict[str, Any], tmp_path: Path) -> None:
+    """The run is the part that is drawn; probes of the same features are compared above."""
+    stages = Stages(tmp_path, running._record(None), seed=SEED, device="auto", progress=False)
+    stages.pretrain(STEPS)
+    first, second = (folder / "run" / "model" / "model.safetensors" for folder in (out, tmp_path))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--minutes", "0.001"], "0.001 minutes are too few for a single update"),
+        (["--minutes", "0"], "minutes=0 must be above 0"),
+        (["--minutes", "nan"], "minutes=nan must be above 0"),
+        (["--steps", "0"], "steps=0 must be at least 1"),
+        (["--seed", "-1"], "seed=-1 must be at least 0"),
+        (["--device", "toaster"], "device='toaster' cannot be used"),
+        (["--modality", "audio"], "audio has no quickstart"),
+        (["--modality", "visoin"], "did you mean 'vision'?"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(arguments: list[str], told: str, tmp_path: Path, d2v: Run) -> None:
+    code, shown, errors = d2v("quickstart", "--out", tmp_path / "out", *arguments)
+    assert code in (1, 2)
+    assert shown == ""
+    assert told in errors
+    lines = [line for line in errors.splitlines() if not line.startswith("[")]
+    assert len(lines) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_there_is_not_overwritten(tmp_path: Path, d2v: Run) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "file").write_text("mine")
+    for name in ("out", "file"):
+        code, _, errors = d2v("quickstart", "--out", tmp_path / name, "--steps", 5)
+        assert (code, errors.count("\n")) == (1, 1)
+        assert f"{tmp_path / name} is there already; give another folder" in errors
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, d2v: Run) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, errors = d2v("quickstart", "--out", tmp_path / "file" / "out", "--steps", 5)
+    assert code == 1
+    assert errors == f"d2v: {tmp_path / 'file' / 'out'} cannot be made: Not a directory; give another folder as out\n"
+
+
+def test_a_missing_extra_is_told_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'd2v\[plot\]'"):
+        quickstart(tmp_path / "out", steps=5)
+    assert not (tmp_path / "out").exists()
+
+
+def test_minutes_and_steps_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="minutes or steps, not both"):
+        quickstart(tmp_path / "out", minutes=5, steps=5)
+
+
+def test_the_time_decides_the_number_of_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten updates of 0.1 s, 30 s gone and 50 s to come: what is left of five minutes is 220 s."""
+    chosen: list[int] = []
+    monkeypatch.setattr(running, "seconds_per_update", lambda recipe, device: 0.1)
+    monkeypatch.setattr(Stages, "baselines", lambda self: None)
+    monkeypatch.setattr(Stages, "spent", lambda self: 30.0)
+    monkeypatch.setattr(Stages, "to_come", lambda self: 50.0)
+    monkeypatch.setattr(Stages, "pretrain", lambda self, steps: chosen.append(steps))
+    monkeypatch.setattr(Stages, "report", lambda self: {})
+    quickstart(tmp_path / "out", progress=False)
+    assert chosen == [budget.updates_within(220.0, 0.1)]
+    assert chosen[0] == pytest.approx(2200, rel=0.05)

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         description="data2vec 2.0 and 1.0 for images, speech and text.",
         epilog="`d2v COMMAND --help` tells more of each. What a command does is also one call: d2v.core.pretrain(...).",
     )
-    parser.add_argument("--version", action="version", version=f"d2v {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"d2v {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_to(commands)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from d2v.core.data import DataError, Loader
 from d2v.core.registry import MissingExtraError, Modality
@@ -33,6 +34,26 @@ def config(path: Path | str, **options: object) -> ImageDataConfig:
 
 def take(loader: Loader[object], count: int) -> list[torch.Tensor]:
     return [batch.source for batch, _ in zip(loader, range(count), strict=False)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("size", "resize"), [(24, 24), (16, 16), (16, 24), (16, None)])
+def test_the_short_way_gives_the_bits_of_torchvision(
+    tmp_path: Path, channels: int, size: int, resize: int | None
+) -> None:
+    """Pictures of 24 pixels; those that need no resizing do not pass through torchvision."""
+    save(tmp_path / "one.png")
+    (found,) = take(config(tmp_path, size=size, resize=resize, channels=channels).build(None, batch_size=1), 1)
+    mean, std = {1: ([0.449], [0.226]), 3: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])}[channels]
+    steps = [
+        v2.Resize(round(size * 256 / 224) if resize is None else resize, interpolation=v2.InterpolationMode.BICUBIC),
+        v2.CenterCrop(size),
+        v2.PILToTensor(),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(mean, std),
+    ]
+    whole = Image.open(tmp_path / "one.png").convert("L" if channels == 1 else "RGB")
+    assert torch.equal(found[0], v2.Compose(steps)(whole))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

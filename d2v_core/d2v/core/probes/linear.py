@@ -16,7 +16,9 @@ STRENGTHS = tuple(10.0**-power for power in range(7))
 """The strengths that are tried: 1 down to 1e-6."""
 FIXED_STRENGTH = 1e-2
 """The strength where there are too few samples to choose one."""
-_MAX_ITER, _FEW_ITER = 1000, 200  # for a classifier, and for a figure: after 200 none moved by more than 0.1 points
+# For a classifier, and for a figure. With the second, and `_enough`, figures of pixels and of features of Fashion-MNIST
+# were within 0.2 points of the exact ones at the strengths that are chosen, in a fifth of the time.
+_MAX_ITER, _FEW_ITER = 1000, 200
 _EXACT = 1e-6  # largest entry of the gradient at the minimum
 _DOUBLE = 1e-5  # below it float32 does not tell the gradient from its rounding
 _WORSE = 1.0, 10  # percent points, and samples, below the best at which the search ends
@@ -165,7 +167,7 @@ def fit_linear(
 
 def _enough(strength: float) -> float:
     """The tolerance that a figure needs: under a weak penalty a small gradient is still far from the minimum."""
-    return min(2e-4, max(strength / 5, _DOUBLE))
+    return min(5e-5, max(strength / 5, _DOUBLE))
 
 
 def _result(

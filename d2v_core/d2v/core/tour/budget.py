@@ -3,6 +3,7 @@
 import math
 import statistics
 import time
+from itertools import pairwise
 
 import torch
 
@@ -27,21 +28,19 @@ def seconds_per_update(recipe: PretrainRecipe, device: torch.device) -> float:
 
     torch.manual_seed(recipe.seed)
     model = recipe.model_config().build().to(device)
-    steps = _WARM_UP + _MEASURED
     fit(
         model,
         training_batches(recipe),
         optimizer=recipe.optim.build(model),
         schedule=recipe.optim.build_schedule(recipe.train.max_steps),
-        max_steps=steps,
+        max_steps=_WARM_UP + _MEASURED,
+        accumulate=recipe.train.accumulate,
         clip=recipe.optim.clip,
         precision=decided_precision(recipe.train.precision, recipe, device),
         seed=recipe.seed,
         hooks=[Ticks()],
     )
-    return statistics.median(
-        after - before for before, after in zip(ticks[_WARM_UP - 1 :], ticks[_WARM_UP:], strict=False)
-    )
+    return statistics.median(after - before for before, after in pairwise(ticks[_WARM_UP - 1 :]))
 
 
 def updates_within(seconds: float, update: float) -> int:

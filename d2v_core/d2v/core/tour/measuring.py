@@ -1,5 +1,6 @@
 """The figures of a tour: what simple classifiers make of features, and what fine-tuning on few labels gives."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from attrs import field, frozen
 from d2v.core.data import DataConfig, DataError
 from d2v.core.jobs.finetuning import trial
 from d2v.core.model import Backbone, BackboneConfig, Batch
-from d2v.core.probes import Features, FewLabelResult, collect_features, few_label_probe, knn_accuracy, linear_probe
+from d2v.core.probes import Features, collect_features, few_label_probe, knn_accuracy, linear_probe
 from d2v.core.recipes import FinetuneRecipe
 
 READINGS = ("mean", "grid")
@@ -64,7 +65,12 @@ class Parts:
 
 @frozen(kw_only=True)
 class Score:
-    """An accuracy in percent, and its standard deviation over draws of labels where there were several."""
+    """An accuracy.
+
+    Args:
+        accuracy: percent.
+        spread: standard deviation over draws of labels; None where nothing was drawn.
+    """
 
     accuracy: float
     spread: float | None = None
@@ -92,8 +98,7 @@ def fine_tuned(
         trial(recipe, encoder, config, parts.batches["test"], classes=parts.classes, device=device)
         for recipe, (encoder, config) in zip(recipes, encoders, strict=True)
     ]
-    result = FewLabelResult(accuracies=tuple(found), strengths=())
-    return Score(accuracy=result.mean, spread=result.spread)
+    return Score(accuracy=statistics.fmean(found), spread=statistics.stdev(found))
 
 
 @frozen

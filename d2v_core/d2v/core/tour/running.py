@@ -1,5 +1,6 @@
 """The quickstart from the first sample to the page: what is done in which order, and what is said meanwhile."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,8 @@ def quickstart(
 def _check(minutes: float | None, steps: int | None, seed: int) -> None:
     if minutes is not None and steps is not None:
         raise ValueError("give minutes or steps, not both")
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f"minutes={minutes:g} must be above 0")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ValueError(f"minutes={minutes:g} must be above 0, and not endless")
     if steps is not None and steps < 1:
         raise ValueError(f"steps={steps} must be at least 1")
     if seed < 0:
@@ -91,7 +92,8 @@ def _check(minutes: float | None, steps: int | None, seed: int) -> None:
 def _record(name: str | None) -> Modality:
     for one in modalities.names() if name is None else [name]:
         record = modalities.load(one)
-        if record.quickstart is not None:
+        # The report shows samples.
+        if record.quickstart is not None and record.pictures is not None:
             return record
     raise ValueError("no modality that is installed has a quickstart" if name is None else f"{name} has no quickstart")
 

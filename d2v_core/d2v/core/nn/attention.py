@@ -99,8 +99,8 @@ class Attention(nn.Module):
 
 def _products_are_faster(q: Tensor) -> bool:
     # The backward pass of the fused kernel is slow on a processor: in half precision products take 1/2 to 1/8 of its
-    # time up to 128 tokens; in full precision 4 to 9 tenths up to 32 with two threads, about the same with one. They keep
-    # a square matrix, so long rows are left to the kernel, and so is what has no backward: benchmarks/attention.py.
+    # time up to 128 tokens; in full precision 4 to 9 tenths up to 32 with two threads, about the same with one. They
+    # keep a square matrix, so long rows are left to the kernel, as is what has no backward: benchmarks/attention.py.
     longest = 128 if q.dtype in (torch.bfloat16, torch.float16) else 32
     return q.device.type == "cpu" and q.requires_grad and torch.is_grad_enabled() and q.shape[2] <= longest
 

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from attrs import Attribute, evolve, field, frozen
 from torch import Tensor
@@ -19,12 +18,11 @@ from d2v.core.suggestions import nearest
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
+from d2v.vision.preparation import MEAN_STD, Preparation
 from d2v.vision.sources import ImageSource, class_names, open_source, same_classes, splits_of
 
 __all__ = ["ImageDataConfig", "ImageFolder"]
 
-# ImageNet's, and for grey pictures the mean over its channels.
-_MEAN_STD = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
 _Sample = tuple[Tensor, int | None, int]
 
 
@@ -200,7 +198,7 @@ class ImageDataConfig:
                 raise DataError(f"data.per_class={self.per_class}, but class {name!r} has {found} images only")
         return few_of_each(torch.tensor(labels), self.per_class, seed=seed)
 
-    def _transform(self, training: bool) -> "_Transform":
+    def _transform(self, training: bool) -> Preparation:
         from torchvision.transforms import v2  # type: ignore[import-untyped, unused-ignore]
 
         bicubic = v2.InterpolationMode.BICUBIC
@@ -216,41 +214,7 @@ class ImageDataConfig:
                 unchanged = (self.size, self.size)
         if training and self.flip > 0:
             steps += [v2.RandomHorizontalFlip(self.flip)]
-        return _Transform(v2.Compose(steps), drawn=drawn, unchanged=unchanged, mean_std=_MEAN_STD[self.channels])
-
-
-class _Transform:
-    """From a picture to what the model takes.
-
-    Args:
-        geometry: from a picture to one of the model's size.
-        drawn: whether anything of it is random.
-        unchanged: size in pixels of pictures that `geometry` leaves as they are; it costs as much as all else.
-        mean_std: by channel.
-    """
-
-    def __init__(
-        self,
-        geometry: Callable[[Any], Any],
-        *,
-        drawn: bool,
-        unchanged: tuple[int, int] | None,
-        mean_std: tuple[tuple[float, ...], tuple[float, ...]],
-    ) -> None:
-        self.geometry, self.drawn, self.unchanged = geometry, drawn, unchanged
-        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in mean_std)
-
-    def __call__(self, image: Any, seed: int | None) -> Tensor:
-        """Transform a picture; the seed decides what is drawn, if anything is."""
-        if seed is not None:
-            with torch.random.fork_rng(devices=[]):
-                # Not torch.manual_seed, which would seed the accelerators as well, and those are not put back.
-                torch.default_generator.manual_seed(seed)
-                image = self.geometry(image)
-        elif image.size != self.unchanged:
-            image = self.geometry(image)
-        pixels = torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)
-        return pixels.contiguous().float().mul_(1 / 255).sub_(self.mean).div_(self.std)
+        return Preparation(v2.Compose(steps), drawn=drawn, unchanged=unchanged, mean_std=MEAN_STD[self.channels])
 
 
 class _Images:
@@ -259,7 +223,7 @@ class _Images:
     def __init__(
         self,
         source: ImageSource,
-        transform: _Transform,
+        transform: Preparation,
         *,
         kept: Tensor | None,
         numbers: list[int] | None,
@@ -304,16 +268,6 @@ def _numbers(path: str, source: ImageSource, classes: tuple[str, ...]) -> list[i
                 f"{nearest(name, classes)}"
             )
     return [known[name] for name in source.classes] or None
-
-
-def pictures(batch: Batch) -> Tensor:
-    """Images as they were before their preparation for the model, `b c h w` from 0 to 1.
-
-    >>> pictures(Batch(source=torch.tensor([[[[-0.449 / 0.226, 0.0, 0.551 / 0.226]]]])))
-    tensor([[[[0.0000, 0.4490, 1.0000]]]])
-    """
-    mean, std = (torch.tensor(values).to(batch.source) for values in _MEAN_STD[batch.source.shape[1]])
-    return (batch.source * std[:, None, None] + mean[:, None, None]).clamp(0, 1)
 
 
 def _require_extra() -> None:

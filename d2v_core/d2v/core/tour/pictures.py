@@ -6,13 +6,12 @@ Everything is shown by real samples as pictures; what a picture is, the modality
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
 from d2v.core.model import Backbone, Batch, Data2Vec, StepOutput
 from d2v.core.plots import hide, pca_colours, png
-from d2v.core.plots.arrays import plane
+from d2v.core.plots.arrays import plane, stretched
 from d2v.core.probes import Features, collect_features, nearest_samples
 from d2v.core.tour.album import Album, FeatureMaps, Imagined, Neighbour, Neighbours, View
 
@@ -138,11 +137,12 @@ def _with_patches(picture: Tensor, hidden: Tensor, patches: Tensor) -> Tensor:
 
 def _feature_maps(material: Material, shown: Batch, cells: tuple[int, int]) -> tuple[FeatureMaps, ...]:
     pictures, maps = material.pictures(shown), {}
+    size = (pictures.shape[2], pictures.shape[3])
     for name, encoder in (("untrained", material.untrained), ("pretrained", material.pretrained)):
         found = collect_features(encoder, [shown], readings=["patches"])
         # All pictures of a network at once, so that like colours mean like features.
         colours = pca_colours(found.values["all"]["patches"].view(shown.size, *cells, -1))
-        maps[name] = [png(F.interpolate(one.permute(2, 0, 1)[None], pictures.shape[-2:])[0]) for one in colours]
+        maps[name] = [png(stretched(one.movedim(2, 0), size)) for one in colours]
     return tuple(
         FeatureMaps(image=png(picture), untrained=before, pretrained=after)
         for picture, before, after in zip(pictures, maps["untrained"], maps["pretrained"], strict=True)

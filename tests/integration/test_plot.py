@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -169,14 +170,15 @@ def test_data_that_were_moved_are_found_again(run: Path, made: Path, tmp_path: P
     assert len(plot([run], data=str(made / "photos"), images=1).files) == 6
 
 
-def test_pictures_undo_the_preparation(made: Path) -> None:
+@pytest.mark.parametrize("own", [{}, {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}])
+def test_pictures_undo_the_preparation(made: Path, own: dict[str, Any]) -> None:
     from PIL import Image
 
-    config = ImageDataConfig(path=str(made / "photos"), size=28, resize=28, channels=3, num_workers=0)
+    config = ImageDataConfig(path=str(made / "photos"), size=28, resize=28, channels=3, num_workers=0, **own)
     loader = config.build("test", batch_size=4)
     record = modalities.load("vision")
     assert record.pictures is not None
-    shown = record.pictures(next(iter(loader)))
+    shown = record.pictures(next(iter(loader)), config)
     for place in range(4):
         with Image.open(made / "photos" / loader.name(place)) as image:
             expected = torch.tensor(list(image.convert("L").tobytes())).view(28, 28) / 255

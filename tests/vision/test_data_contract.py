@@ -167,6 +167,20 @@ def test_a_picture_among_few_is_augmented_as_among_all(tmp_path: Path) -> None:
         assert torch.equal(whole[id], image)
 
 
+def test_mean_and_deviation_of_the_data_themselves(tmp_path: Path) -> None:
+    save(tmp_path / "train/cat/0.png")
+
+    def seen(**own: object) -> torch.Tensor:
+        return next(iter(config(tmp_path, **own).build("train", batch_size=1))).source
+
+    imagenet = torch.tensor([0.229, 0.224, 0.225])[:, None, None], torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    pixels = seen() * imagenet[0] + imagenet[1]
+    own = seen(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    expected = (pixels - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.4, 0.5, 0.6])[:, None, None]
+    torch.testing.assert_close(own, expected)
+    torch.testing.assert_close(seen(mean=(0.5,), std=(0.25,)), (pixels - 0.5) / 0.25)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -177,6 +191,10 @@ def test_a_picture_among_few_is_augmented_as_among_all(tmp_path: Path) -> None:
         ({"crop_area": (0.5, 0.2)}, "crop_area="),
         ({"crop_area": (0.5, 1.2)}, "crop_area="),
         ({"crop_ratio": (2.0, 1.0)}, "crop_ratio=.* must be two rising numbers above 0"),
+        ({"mean": ()}, r"mean=\(\) must be one number, or 3, one a channel"),
+        ({"std": (0.5, 0.5)}, "std=.* must be one number, or 3, one a channel"),
+        ({"std": (0.5, float("nan"), 0.5)}, "std=.* must be one number, or 3, one a channel"),
+        ({"channels": 1, "std": (0.0,)}, r"std=\(0.0,\) must be above 0"),
         ({"flip": 1.5}, "flip=1.5 must be from 0 to 1"),
         ({"flip": float("nan")}, "flip=nan must be from 0 to 1"),
         ({"resize": 7}, "resize=7 must be at least size=8, which is cut out of it"),

@@ -97,8 +97,8 @@ class Modality:
         tasks: by name, configuration classes of what can be trained on top of a pretrained model.
         verbs: by name, its commands below `d2v data`.
         quickstart: what its quickstart runs; None = it has none.
-        pictures: what the samples of a batch look like, `b c h w` with one or three channels from 0 to 1, for masks and
-            features drawn over them; None = they are no pictures.
+        pictures: from a batch and the data that it is of, what the samples look like, `b c h w` with one or three
+            channels from 0 to 1, for masks and features drawn over them; None = they are no pictures.
 
     Raises:
         ValueError: if `requires` names packages and `extra` does not say how to get them.
@@ -120,7 +120,7 @@ class Modality:
     tasks: Mapping[str, type[Task]] = field(factory=dict)
     verbs: Mapping[str, Verb] = field(factory=dict)
     quickstart: Quickstart | None = None
-    pictures: Callable[[Batch], Tensor] | None = None
+    pictures: Callable[[Batch, DataConfig], Tensor] | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.requires and not self.extra:

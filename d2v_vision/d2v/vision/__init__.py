@@ -4,10 +4,9 @@ from d2v.core.registry import Modality, Quickstart
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.convert import converters
-from d2v.vision.data import ImageDataConfig
+from d2v.vision.data import ImageDataConfig, pictures
 from d2v.vision.patches import PatchEmbedding
 from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
-from d2v.vision.preparation import pictures
 from d2v.vision.tasks.classification import ImageClassification, ImageClassifier
 from d2v.vision.verbs import check_images, export_images
 

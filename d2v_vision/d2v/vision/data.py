@@ -4,6 +4,7 @@ What is read is `sources`'; order, sharing out and broken files are `d2v.core.da
 imported when they are needed, so that this module can be imported without the extra.
 """
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any, Literal
@@ -12,13 +13,13 @@ import torch
 from attrs import Attribute, evolve, field, frozen
 from torch import Tensor
 
-from d2v.core.data import DataError, Loader, Splits, few_of_each, sample_seed
+from d2v.core.data import DataConfig, DataError, Loader, Splits, few_of_each, sample_seed
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 from d2v.core.suggestions import nearest
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
-from d2v.vision.preparation import MEAN_STD, Preparation
+from d2v.vision.preparation import MEAN, STD, Preparation, unprepared
 from d2v.vision.sources import ImageSource, class_names, open_source, same_classes, splits_of
 
 __all__ = ["ImageDataConfig", "ImageFolder"]
@@ -53,6 +54,9 @@ class ImageDataConfig:
         crop_area: share of the picture's area that a random crop covers; None = no random crop, as in evaluation.
         crop_ratio: range of width by height of a crop.
         flip: probability of a horizontal flip.
+        mean: subtracted from values from 0 to 1, one number or one a channel; None = ImageNet's. A model takes what it
+            was pretrained with: fine-tune with the same.
+        std: what is divided by afterwards, likewise.
         resize: shorter side before the central crop of evaluation; None = size * 256 / 224.
         per_class: train on so many pictures of each class, drawn by seed; None = on all. Their ids stay those of the
             whole split.
@@ -81,6 +85,8 @@ class ImageDataConfig:
         default=(3 / 4, 4 / 3), validator=_must(_is_rising, "two rising numbers above 0")
     )
     flip: float = field(default=0.5, validator=_must(lambda flip: 0 <= flip <= 1, "from 0 to 1"))
+    mean: tuple[float, ...] | None = field(default=None)
+    std: tuple[float, ...] | None = field(default=None)
     resize: int | None = field(default=None)
     per_class: int | None = field(default=None, validator=_must(lambda n: n is None or n >= 1, "at least 1"))
     num_workers: int = field(default=4, validator=_must(lambda n: n >= 0, "at least 0"))
@@ -89,6 +95,14 @@ class ImageDataConfig:
     def _check_resize(self, _: object, resize: int | None) -> None:
         if resize is not None and resize < self.size:
             raise ValueError(f"resize={resize} must be at least size={self.size}, which is cut out of it")
+
+    @mean.validator
+    @std.validator
+    def _check_channel_values(self, attribute: "Attribute[Any]", values: tuple[float, ...] | None) -> None:
+        if values is not None and (len(values) not in (1, self.channels) or not all(map(math.isfinite, values))):
+            raise ValueError(f"{attribute.name}={values!r} must be one number, or {self.channels}, one a channel")
+        if values is not None and attribute.name == "std" and min(values) <= 0:
+            raise ValueError(f"std={values!r} must be above 0")
 
     def build(
         self,
@@ -214,7 +228,23 @@ class ImageDataConfig:
                 unchanged = (self.size, self.size)
         if training and self.flip > 0:
             steps += [v2.RandomHorizontalFlip(self.flip)]
-        return Preparation(v2.Compose(steps), drawn=drawn, unchanged=unchanged, mean_std=MEAN_STD[self.channels])
+        mean, std = self._mean_std()
+        return Preparation(v2.Compose(steps), drawn=drawn, unchanged=unchanged, mean=mean, std=std)
+
+    def _mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self.mean or MEAN[self.channels], self.std or STD[self.channels]
+
+
+def pictures(batch: Batch, data: DataConfig) -> Tensor:
+    """Images as they were before their values were prepared for the model, `b c h w` from 0 to 1.
+
+    >>> data = ImageDataConfig(path="digits", channels=1, mean=(0.5,), std=(0.5,))
+    >>> pictures(Batch(source=torch.tensor([[[[-1.0, 0.0, 1.0]]]])), data)
+    tensor([[[[0.0000, 0.5000, 1.0000]]]])
+    """
+    assert isinstance(data, ImageDataConfig)
+    mean, std = data._mean_std()
+    return unprepared(batch.source, mean=mean, std=std)
 
 
 class _Images:

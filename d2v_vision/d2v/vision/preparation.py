@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d2v.core.model import Batch
-
-# ImageNet's, and for grey pictures the mean over its channels.
-MEAN_STD = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
+# By the number of channels: ImageNet's, and for grey pictures the mean over its channels.
+MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
+STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
 
 
 class Preparation:
@@ -23,7 +22,8 @@ class Preparation:
         geometry: from a picture to one of the model's size.
         drawn: whether anything of it is random.
         unchanged: size in pixels of pictures that `geometry` leaves as they are; it costs as much as all else.
-        mean_std: by channel.
+        mean: by channel or of all, subtracted from values from 0 to 1.
+        std: by channel or of all, what the rest is divided by.
     """
 
     def __init__(
@@ -32,10 +32,11 @@ class Preparation:
         *,
         drawn: bool,
         unchanged: tuple[int, int] | None,
-        mean_std: tuple[tuple[float, ...], tuple[float, ...]],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
     ) -> None:
         self.geometry, self.drawn, self.unchanged = geometry, drawn, unchanged
-        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in mean_std)
+        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
 
     def __call__(self, image: Any, seed: int | None) -> Tensor:
         """Transform a picture; the seed decides what is drawn, if anything is."""
@@ -50,11 +51,11 @@ class Preparation:
         return pixels.contiguous().float().mul_(1 / 255).sub_(self.mean).div_(self.std)
 
 
-def pictures(batch: Batch) -> Tensor:
-    """Images as they were before their preparation for the model, `b c h w` from 0 to 1.
+def unprepared(source: Tensor, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Pixels as they were before mean and deviation were taken out, `b c h w` from 0 to 1.
 
-    >>> pictures(Batch(source=torch.tensor([[[[-0.449 / 0.226, 0.0, 0.551 / 0.226]]]])))
-    tensor([[[[0.0000, 0.4490, 1.0000]]]])
+    >>> unprepared(torch.tensor([[[[-0.5, 0.0, 0.5]]]]), mean=(0.5,), std=(0.5,))
+    tensor([[[[0.2500, 0.5000, 0.7500]]]])
     """
-    mean, std = (torch.tensor(values).to(batch.source) for values in MEAN_STD[batch.source.shape[1]])
-    return (batch.source * std[:, None, None] + mean[:, None, None]).clamp(0, 1)
+    shift, scale = (torch.tensor(values).to(source)[:, None, None] for values in (mean, std))
+    return (source * scale + shift).clamp(0, 1)

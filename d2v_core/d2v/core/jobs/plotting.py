@@ -151,7 +151,7 @@ def _galleries(run: Path, data: str | None, images: int, seed: int) -> tuple[dic
     except DataError as error:
         raise DataError(f"{error}; if the data were moved, say where to with data (--data)") from error
     batch = _drawn_samples(loader, images, seed)
-    pictures, notes = modality.pictures(batch), []
+    pictures, notes = modality.pictures(batch, settings.data), []
     found = {}
     if isinstance(stored.module, Data2Vec):
         hidden = _hidden(stored.module, batch)

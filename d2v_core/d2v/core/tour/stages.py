@@ -125,7 +125,8 @@ class Stages:
             self.figures.probe(reading, column, scores)
 
     def _material(self, model: Data2Vec, encoder: Backbone) -> Material:
-        assert self.record.pictures is not None
+        look, data = self.record.pictures, self.recipe(steps=1).data
+        assert look is not None
         return Material(
             model=model,
             untrained=new_encoder(self.recipe(steps=1).model_config(), seed=self.seed)[0].to(self.device),
@@ -134,7 +135,7 @@ class Stages:
             test=self.parts.whole("test").to(self.device),
             features=self.features,
             classes=self.parts.classes,
-            pictures=self.record.pictures,
+            pictures=lambda batch: look(batch, data),
         )
 
     def _curves(self) -> str:

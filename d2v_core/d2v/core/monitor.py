@@ -80,7 +80,7 @@ class CollapseMonitor:
 
     A warning is given once, until its cause is over: if the target rank falls below half of that of the first report,
     the position share rises by a fifth of the way from its first value f to 1, or the explained share passes .98.
-    Speech starts at f = .05; Fashion-MNIST, whose objects are centred, at .53. f counts as .75 at most.
+    Speech starts at f = .05; Fashion-MNIST, whose objects are centred, at .39. f counts as .75 at most.
 
     Args:
         min_target_var: stop after 5,000 updates if target_var is below (the published rule); 0 = off.

@@ -6,6 +6,7 @@ the model numbers them. Nothing here knows a task, a modality or where labels co
 
 import math
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -206,14 +207,16 @@ class Symbols:
         found = []
         for unit in units:
             if unit not in known and self.unknown is None:
-                raise ValueError(f"{unit!r} is none of the {len(self.symbols)} symbols, and no symbol is for unknown ones")
+                raise ValueError(
+                    f"{unit!r} is none of the {len(self.symbols)} symbols, and no symbol is for unknown ones"
+                )
             found.append(known[unit] if unit in known else known[self.unknown])  # type: ignore[index]  # asked above
         return found
 
     def collapse(self, path: Tensor) -> list[int]:
         """The sequence that an alignment `t` of CTC stands for: repeats merged, then blanks left out."""
-        numbers: list[int] = path.unique_consecutive().tolist()
-        return [number for number in numbers if number != self.blank_number]
+        blank = self.blank_number
+        return [number for number, _ in groupby(path.tolist()) if number != blank]
 
     def text(self, numbers: Iterable[int]) -> str:
         """The words of a sequence, without blank and specials, with one space between two."""

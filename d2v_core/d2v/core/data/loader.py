@@ -30,8 +30,7 @@ Position = tuple[int, int]
 class Samples(Protocol[S_co]):
     """A data set: samples by their ids 0 to n-1, which must not change between runs; workers get a copy of it.
 
-    It may also have a method `name(id)`, what the user knows a sample by, with the id that stands in `Batch.ids`, and
-    `classes`, the names of its classes in the order of their numbers.
+    It may also have a method `name(id)`, what the user knows a sample by, with the id that stands in `Batch.ids`.
     """
 
     def __len__(self) -> int:
@@ -164,11 +163,6 @@ class Loader(Generic[S]):
                 self._position = (epoch, 0)
             if len(self.broken) > known:
                 _logger.warning("%s", self.report())
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of their numbers; empty if the data set names none."""
-        return tuple(getattr(self.samples, "classes", ()))
 
     def name(self, id: int) -> str:
         """What the user knows a sample by, for its id in `Batch.ids`."""

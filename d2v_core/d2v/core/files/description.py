@@ -6,13 +6,15 @@ from typing import Any
 from attrs import frozen
 from torch import nn
 
-from d2v.core.files.structure import ConfigError, from_plain, to_plain
+from d2v.core.files.structure import ConfigError, add_role, from_plain, to_plain
+from d2v.core.labels import LABELS, Labels
 from d2v.core.model import BackboneConfig, Data2VecConfig
 from d2v.core.suggestions import nearest
 from d2v.core.task import Task
 
 FORMAT = 1
-_KEYS = ("model", "data", "task", "classes")
+_KEYS = ("model", "data", "task", "labels")
+add_role(Labels, LABELS)
 
 
 @frozen(kw_only=True)
@@ -23,10 +25,10 @@ class Description:
         model: a whole model (`Data2VecConfig`), or the encoder that a task was trained on.
         data: how its input was prepared: plain values of the modality's data configuration, without the path.
         task: what it was fine-tuned for; None = it is pretrained.
-        classes: what the task tells apart.
+        labels: what it was fine-tuned to tell.
 
     Raises:
-        ValueError: if there is neither a whole model nor a task.
+        ValueError: if there is neither a whole model nor a task, or a task without labels.
 
     >>> from d2v.core.model import BlockConfig, EncoderConfig
     >>> encoder = EncoderConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1)
@@ -38,11 +40,13 @@ class Description:
     model: BackboneConfig
     data: Mapping[str, Any] | None = None
     task: Task | None = None
-    classes: tuple[str, ...] = ()
+    labels: Labels | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.task is None and not isinstance(self.model, Data2VecConfig):
             raise ValueError("an encoder alone is no model that can be used: give the task that it was trained for")
+        if self.task is not None and self.labels is None:
+            raise ValueError("a task without labels gives answers that nobody can read: give its labels")
 
     @property
     def modality(self) -> str:
@@ -52,15 +56,16 @@ class Description:
     def build(self) -> nn.Module:
         """The module with initial weights."""
         if self.task is not None:
+            assert self.labels is not None  # asked when it was made
             encoder = self.model.build_backbone()
-            return self.task.build(encoder, embed_dim=self.model.encoder.block.embed_dim, classes=self.classes)
+            return self.task.build(encoder, embed_dim=self.model.encoder.block.embed_dim, labels=self.labels)
         assert isinstance(self.model, Data2VecConfig)
         return self.model.build()
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values, for JSON; what is None or empty is left out."""
         values = {"model": to_plain(self.model), "data": self.data and dict(self.data)}
-        values |= {"task": self.task and to_plain(self.task), "classes": list(self.classes)}
+        values |= {"task": self.task and to_plain(self.task), "labels": self.labels and to_plain(self.labels)}
         return {key: value for key, value in values.items() if value}
 
     @classmethod
@@ -73,10 +78,10 @@ class Description:
         for key in values:
             if key not in _KEYS:
                 raise ConfigError(f"unknown key {key!r}{nearest(key, _KEYS)}")
-        task = values.get("task")
+        task, labels = values.get("task"), values.get("labels")
         return cls(
             model=from_plain(values["model"], Data2VecConfig if task is None else BackboneConfig),
             data=values.get("data"),
             task=None if task is None else from_plain(task, Task),  # type: ignore[type-abstract]  # one of its forms is made
-            classes=tuple(values.get("classes", ())),
+            labels=None if labels is None else from_plain(labels, Labels),  # type: ignore[type-abstract]  # as above
         )

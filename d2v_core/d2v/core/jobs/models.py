@@ -7,7 +7,7 @@ import attrs
 import torch
 from torch import nn
 
-from d2v.core.files import ConfigError, Stored, from_plain, open_model
+from d2v.core.files import ConfigError, Stored, from_plain, open_model, to_plain
 from d2v.core.model import Backbone, BackboneConfig, Data2Vec
 from d2v.core.recipes import settle
 from d2v.core.recipes.recipe import Weights
@@ -16,14 +16,14 @@ _Settings = TypeVar("_Settings")
 
 
 def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_Settings, Stored]:
-    """Settings of a job on a model, and the model; what is not said of the data is as the model was trained.
+    """Settings of a job on a model, and the model; what is not said of data and task is as the model was trained.
 
     Args:
-        kind: class of the settings, with the fields `model` and `data`.
+        kind: class of the settings, with the fields `model` and `data`, and `task` if it needs a fine-tuned model.
         overrides: by dotted key.
 
     Raises:
-        ConfigError: naming every key that is unknown, missing or of a wrong type.
+        ConfigError: naming every key that is unknown, missing or of a wrong type, or if a task is needed.
         FileNotFoundError: if there is no such model.
         ValueError: if the model cannot be read.
     """
@@ -32,8 +32,14 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
         raise ConfigError("missing key 'model': give a run or a model folder")
     stored = open_model(source)
     described = stored.description
-    data = {"kind": described.modality} if described.data is None else dict(described.data)
-    return from_plain(settle(kind, {"data": data}, overrides), kind), stored
+    given = {"data": {"kind": described.modality} if described.data is None else dict(described.data)}
+    if "task" in (one.name for one in attrs.fields(kind)):  # type: ignore[arg-type]  # settings are attrs classes
+        if described.task is None:
+            raise ConfigError(
+                f"{stored.folder} is pretrained, not fine-tuned: `d2v finetune` it first, or use `d2v probe`"
+            )
+        given["task"] = to_plain(described.task)
+    return from_plain(settle(kind, given, overrides), kind), stored
 
 
 def new_encoder(

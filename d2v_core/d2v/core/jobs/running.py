@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from d2v.core.data import Loader
 from d2v.core.files import Description
+from d2v.core.labels import Labels
 from d2v.core.model import Batch
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.recipes import FinetuneRecipe, OptimConfig, PretrainRecipe, TrainConfig, resolved_text
@@ -32,7 +33,7 @@ from d2v.core.train.gradients import world
 from d2v.core.train.precision import Precision
 
 
-def training_batches(recipe: PretrainRecipe | FinetuneRecipe, classes: tuple[str, ...] | None = None) -> Loader[Any]:
+def training_batches(recipe: PretrainRecipe | FinetuneRecipe, labels: Labels | None = None) -> Loader[Any]:
     """The endless batches of this rank, of the part that is for training."""
     rank, world_size = world()
     return recipe.data.build(
@@ -42,7 +43,7 @@ def training_batches(recipe: PretrainRecipe | FinetuneRecipe, classes: tuple[str
         rank=rank,
         world_size=world_size,
         training=True,
-        classes=classes,
+        labels=labels,
     )
 
 

@@ -67,7 +67,7 @@ class ClassScores:
         return int(self.confusion.sum())
 
     def metrics(self) -> dict[str, float]:
-        """Mean `loss`, and in percent `accuracy`, `top5_accuracy` (named for k where there are fewer classes) and more."""
+        """Mean `loss`; in percent `accuracy`, `top5_accuracy` (named for k where there are fewer classes) and more."""
         n = self.count
         return {
             "loss": self.loss_sum / n,

@@ -75,7 +75,9 @@ class MultiLabelScorer:
         if not sum(map(len, self.truths)):
             raise nothing_scored()
         outputs, truth = torch.cat(self.outputs), torch.cat(self.truths)
-        values = {"loss": F.binary_cross_entropy_with_logits(outputs, truth.float(), reduction="sum").item() / len(truth)}
+        values = {
+            "loss": F.binary_cross_entropy_with_logits(outputs, truth.float(), reduction="sum").item() / len(truth)
+        }
         precisions, reasons = self._precisions(outputs, truth), {}
         if precisions:
             values["map"] = 100 * sum(precisions.values()) / len(precisions)

@@ -22,7 +22,8 @@ class NumberScorer:
         labels: what the numbers are.
 
     >>> scorer = NumberScorer(Number())
-    >>> scorer.update(torch.tensor([0.5, 1.0, 4.0]), Batch(source=torch.zeros(3, 1), labels=torch.tensor([0.0, 1.0, 2.0])))
+    >>> batch = Batch(source=torch.zeros(3, 1), labels=torch.tensor([0.0, 1.0, 2.0]))
+    >>> scorer.update(torch.tensor([0.5, 1.0, 4.0]), batch)
     >>> {name: round(value, 2) for name, value in scorer.compute().metrics().items()}
     {'mse': 1.42, 'pearson': 92.45, 'spearman': 100.0, 'pearson_and_spearman': 96.22}
     """

@@ -90,8 +90,9 @@ class Modality:
         description: one line for listings.
         extra: the requirement that brings the packages of `requires`, as pip takes it; needed only with `requires`.
         requires: import names of the packages that the modality uses beyond those of core.
-        adapter: configuration class of its adapter; `build(encoder)` makes a `ModalityAdapter`.
-        data: configuration class of its data; `build(split, ...)` makes batches.
+        adapters: configuration classes of its adapters by kind, the usual one first; `build(encoder)` makes a
+            `ModalityAdapter`. Files write the kind below the name, `audio/waveform`.
+        data: configuration classes of its data by kind, likewise; `build(split, ...)` makes batches.
         recipes: package that holds its recipes, `NAME.yaml` each.
         converters: for other people's checkpoint files.
         tasks: by name, configuration classes of what can be trained on top of a pretrained model.
@@ -113,8 +114,8 @@ class Modality:
     description: str
     extra: str | None = None
     requires: tuple[str, ...] = ()
-    adapter: type[AdapterConfig] | None = None
-    data: type[DataConfig] | None = None
+    adapters: Mapping[str, type[AdapterConfig]] = field(factory=dict)
+    data: Mapping[str, type[DataConfig]] = field(factory=dict)
     recipes: str | None = None
     converters: tuple[Converter, ...] = ()
     tasks: Mapping[str, type[Task]] = field(factory=dict)
@@ -146,7 +147,8 @@ class Registry(Generic[T]):
 
     Args:
         group: the entry-point group.
-        kind: the class that every plug-in of the group must be an instance of.
+        kind: the class that every plug-in of the group must be an instance of; `type` where plug-ins are classes.
+        word: what messages call a plug-in; None = the name of the class.
 
     >>> modalities.names()
     ['audio', 'text', 'vision']
@@ -157,9 +159,10 @@ class Registry(Generic[T]):
     d2v.core.registry.UnknownNameError: unknown modality 'visoin' (known: audio, text, vision), did you mean 'vision'?
     """
 
-    def __init__(self, group: str, *, kind: type[T]) -> None:
+    def __init__(self, group: str, *, kind: type[T], word: str | None = None) -> None:
         self.group = group
         self.kind = kind
+        self.word = word or kind.__name__.lower()
         self._loaded: dict[str, T] = {}
 
     @cached_property
@@ -197,24 +200,20 @@ class Registry(Generic[T]):
                 errors[name] = error
         return errors
 
-    @property
-    def _word(self) -> str:
-        return self.kind.__name__.lower()
-
     def _find(self, name: str) -> EntryPoint:
         entries = self._declared.get(name, [])
         if not entries:
             known = ", ".join(self.names()) or f"none: no installed distribution declares {self.group!r}"
             near = get_close_matches(name, self.names(), n=1)
             hint = f", did you mean {near[0]!r}?" if near else ""
-            raise UnknownNameError(f"unknown {self._word} {name!r} (known: {known}){hint}")
+            raise UnknownNameError(f"unknown {self.word} {name!r} (known: {known}){hint}")
         if len(entries) > 1:
             owners = " and ".join(f"{_distribution(entry)} ({entry.value})" for entry in entries)
-            raise PluginError(f"{self._word} {name!r} is declared by {owners}: uninstall all but one")
+            raise PluginError(f"{self.word} {name!r} is declared by {owners}: uninstall all but one")
         return entries[0]
 
     def _import(self, entry: EntryPoint) -> T:
-        what = f"{self._word} {entry.name!r} of {_distribution(entry)}"
+        what = f"{self.word} {entry.name!r} of {_distribution(entry)}"
         try:
             plugin = entry.load()
         # A stranger's import may raise anything, SystemExit included; none of it may take the others down.

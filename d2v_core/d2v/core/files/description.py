@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from torch import nn
 
-from d2v.core.files.structure import ConfigError, from_plain, to_plain
-from d2v.core.model import BackboneConfig, Data2VecConfig
+from d2v.core.files.kinds import ConfigError
+from d2v.core.files.structure import from_plain, to_plain
+from d2v.core.model import Data2VecConfig, StudentConfig
 from d2v.core.suggestions import nearest
 from d2v.core.task import Task
 
@@ -21,22 +22,22 @@ class Description:
 
     Args:
         model: a whole model (`Data2VecConfig`), or the encoder that a task was trained on.
-        data: how its input was prepared: plain values of the modality's data configuration, without the path.
+        data: by modality, how its input was prepared: plain values of a data configuration, without the path.
         task: what it was fine-tuned for; None = it is pretrained.
         classes: what the task tells apart.
 
     Raises:
         ValueError: if there is neither a whole model nor a task.
 
-    >>> from d2v.core.model import BlockConfig, EncoderConfig
-    >>> encoder = EncoderConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1)
+    >>> from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
+    >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1)
     >>> Description(model=BackboneConfig(encoder=encoder, adapters={}))
     Traceback (most recent call last):
     ValueError: an encoder alone is no model that can be used: give the task that it was trained for
     """
 
-    model: BackboneConfig
-    data: Mapping[str, Any] | None = None
+    model: Data2VecConfig | StudentConfig
+    data: Mapping[str, Mapping[str, Any]] = field(factory=dict)
     task: Task | None = None
     classes: tuple[str, ...] = ()
 
@@ -47,19 +48,23 @@ class Description:
     @property
     def modality(self) -> str:
         """Name of the adapter that its data goes through."""
-        return self.task.modality if self.task is not None else next(iter(self.model.adapters))
+        return self.task.modality if self.task is not None else self.student.modalities[0]
+
+    @property
+    def student(self) -> StudentConfig:
+        """The encoder and what belongs to it, without teacher and predictors."""
+        return self.model.student if isinstance(self.model, Data2VecConfig) else self.model
 
     def build(self) -> nn.Module:
         """The module with initial weights."""
         if self.task is not None:
-            encoder = self.model.build_backbone()
-            return self.task.build(encoder, embed_dim=self.model.encoder.block.embed_dim, classes=self.classes)
+            return self.task.build(self.student.build(), embed_dim=self.student.embed_dim, classes=self.classes)
         assert isinstance(self.model, Data2VecConfig)
         return self.model.build()
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values, for JSON; what is None or empty is left out."""
-        values = {"model": to_plain(self.model), "data": self.data and dict(self.data)}
+        values = {"model": to_plain(self.model), "data": {name: dict(one) for name, one in self.data.items()}}
         values |= {"task": self.task and to_plain(self.task), "classes": list(self.classes)}
         return {key: value for key, value in values.items() if value}
 
@@ -75,8 +80,13 @@ class Description:
                 raise ConfigError(f"unknown key {key!r}{nearest(key, _KEYS)}")
         task = values.get("task")
         return cls(
-            model=from_plain(values["model"], Data2VecConfig if task is None else BackboneConfig),
-            data=values.get("data"),
+            model=from_plain(values["model"], Data2VecConfig) if task is None else _student(values["model"]),
+            data=values.get("data", {}),
             task=None if task is None else from_plain(task, Task),  # type: ignore[type-abstract]  # one of its forms is made
             classes=tuple(values.get("classes", ())),
         )
+
+
+def _student(values: Any) -> StudentConfig:
+    made: StudentConfig = from_plain(values, StudentConfig)  # type: ignore[type-abstract]  # one of its forms is made
+    return made

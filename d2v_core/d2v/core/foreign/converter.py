@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from d2v.core.foreign.tables import KeyTable, Tensors
-from d2v.core.model import Data2Vec, Data2VecConfig
+from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig, TransformerConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -148,6 +148,14 @@ def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors
         own, module = converted.model.student.state_dict(), converted.model.teacher.module
         module.load_state_dict({name: own[name] for name in module.state_dict()})
     return converted
+
+
+def own_parts(config: Data2VecConfig) -> tuple[BackboneConfig, TransformerConfig]:
+    """Backbone and encoder of a configuration that a converter has made: always of our own classes."""
+    student = config.student
+    assert isinstance(student, BackboneConfig)
+    assert isinstance(student.encoder, TransformerConfig)
+    return student, student.encoder
 
 
 def load_state(module: nn.Module, state: Tensors, below: tuple[str, ...] = ("",)) -> None:

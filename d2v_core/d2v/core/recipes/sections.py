@@ -10,7 +10,7 @@ from attrs import field, frozen, validators
 from torch import nn
 from torch.optim import Optimizer
 
-from d2v.core.files.structure import add_role
+from d2v.core.files.kinds import add_role
 from d2v.core.train import (
     CosineSchedule,
     LayerDecay,
@@ -86,7 +86,10 @@ class PolynomialConfig:
         return PolynomialSchedule(lr, total=total, warmup=self.warmup, end_lr=self.end_lr, power=self.power)
 
 
-add_role(ScheduleConfig, {"cosine": CosineConfig, "tri-stage": TriStageConfig, "polynomial": PolynomialConfig})
+add_role(
+    ScheduleConfig,
+    {"cosine": CosineConfig, "tri-stage": TriStageConfig, "polynomial": PolynomialConfig},
+)
 
 
 @frozen(kw_only=True)

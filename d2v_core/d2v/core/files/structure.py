@@ -12,8 +12,8 @@ import attrs
 
 from d2v.core.data import DataConfig
 from d2v.core.masks import BlockMasker, ChannelMasker, InverseBlockMasker, Masker, RandomMasker, SpanMasker
+from d2v.core.modality import modalities
 from d2v.core.model import AdapterConfig, ConvDecoderConfig, MaskedHeadConfig, PredictorConfig
-from d2v.core.registry import modalities
 from d2v.core.suggestions import nearest
 from d2v.core.task import Task
 

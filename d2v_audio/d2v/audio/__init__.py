@@ -4,7 +4,7 @@ from d2v.audio.config import WaveformAdapterConfig
 from d2v.audio.convert import converters
 from d2v.audio.positions import ConvPositions
 from d2v.audio.waveform import WaveformExtractor, WaveformFront
-from d2v.core.registry import Modality
+from d2v.core.modality import Modality
 
 __all__ = ["ConvPositions", "WaveformAdapterConfig", "WaveformExtractor", "WaveformFront", "modality"]
 

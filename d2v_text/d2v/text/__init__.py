@@ -1,6 +1,6 @@
 """data2vec for text."""
 
-from d2v.core.registry import Modality
+from d2v.core.modality import Modality
 from d2v.text.adapter import MaskedTextAdapter
 from d2v.text.config import TextAdapterConfig
 from d2v.text.convert import converters

@@ -1,6 +1,6 @@
 """data2vec for images."""
 
-from d2v.core.registry import Modality, Quickstart
+from d2v.core.modality import Modality, Quickstart
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.convert import converters

@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 from d2v.core.data import DataConfig
 from d2v.core.masks import BlockMasker, ChannelMasker, InverseBlockMasker, Masker, RandomMasker, SpanMasker
+from d2v.core.modality import modalities
 from d2v.core.model import (
     AdapterConfig,
     BackboneConfig,
@@ -22,7 +23,7 @@ from d2v.core.model import (
     StudentConfig,
     TransformerConfig,
 )
-from d2v.core.registry import PluginError, Registry, modalities
+from d2v.core.registry import PluginError, Registry
 from d2v.core.suggestions import nearest
 from d2v.core.task import Task
 

@@ -9,7 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from d2v.core.data import DataError
-from d2v.core.files import ConfigError, Description, open_model
+from d2v.core.description import Description
+from d2v.core.files import ConfigError, open_model
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.models import encoder_of, match_input, matched
 from d2v.core.jobs.running import decided_precision, run_training, training_batches

@@ -10,7 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from d2v.core.data import Loader
-from d2v.core.files import Description
+from d2v.core.description import Description
+from d2v.core.files import description_to_plain
 from d2v.core.model import Batch
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.recipes import FinetuneRecipe, OptimConfig, PretrainRecipe, TrainConfig, resolved_text
@@ -72,7 +73,7 @@ def run_training(
     run = RunFolder(
         recipe.out,
         config=resolved_text(attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))),
-        description=description.to_plain(),
+        description=description_to_plain(description),
         resume=recipe.resume,
         keep=train.keep,
     )

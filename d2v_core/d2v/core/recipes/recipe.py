@@ -8,7 +8,8 @@ import attrs
 from attrs import field, frozen, validators
 
 from d2v.core.data import DataConfig
-from d2v.core.files import Description, to_plain
+from d2v.core.description import Description
+from d2v.core.files import to_plain
 from d2v.core.masks import Masker
 from d2v.core.model import Data2VecConfig, ModelConfig
 from d2v.core.recipes.sections import (

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from d2v.core.files import ConfigError, from_plain, to_plain
+from d2v.core.modality import modalities
 from d2v.core.recipes.overrides import merged, plain_keys
 from d2v.core.recipes.printing import as_yaml
 from d2v.core.recipes.recipe import FinetuneRecipe, PretrainRecipe, Run
 from d2v.core.recipes.yaml_text import read_yaml
-from d2v.core.registry import UnknownNameError, modalities
+from d2v.core.registry import UnknownNameError
 from d2v.core.suggestions import nearest
 
 _logger = logging.getLogger(__name__)

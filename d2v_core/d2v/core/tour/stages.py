@@ -18,11 +18,11 @@ from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.models import encoder_of, new_encoder
 from d2v.core.jobs.pretraining import pretrain
 from d2v.core.jobs.running import decided_precision
+from d2v.core.modality import Modality
 from d2v.core.model import Data2Vec, Student
 from d2v.core.plots import learning_curves, svg
 from d2v.core.probes import Features, raw_features
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, read_recipe
-from d2v.core.registry import Modality
 from d2v.core.tour.html import page
 from d2v.core.tour.measuring import DRAWS, POOLINGS, Figures, Parts, fine_tuned, probed
 from d2v.core.tour.pictures import Material, draw

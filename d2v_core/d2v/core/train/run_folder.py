@@ -40,7 +40,7 @@ class RunFolder:
     Args:
         path: made if need be.
         config: text of `config.yaml`; to go on, a run must have been started with the same.
-        description: plain values of what the model is, for the checkpoints' `config.json`; see `Description.to_plain`.
+        description: plain values of what the model is, for the checkpoints' `config.json`; see `description_to_plain`.
         resume: whether to go on with the run that is there, if one is.
         keep: how many of the newest checkpoints to keep; the best is kept beside them.
 

@@ -10,12 +10,12 @@ from torch.optim import Optimizer
 
 from d2v.core.data import DataError
 from d2v.core.description import Description
-from d2v.core.files import ConfigError, open_model
+from d2v.core.files import ConfigError, Stored, open_model
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.models import encoder_of, match_input, matched
+from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
 from d2v.core.jobs.running import decided_precision, run_training, training_batches
 from d2v.core.model import Backbone, Batch, Student, StudentConfig
-from d2v.core.recipes import FinetuneRecipe, read_recipe, without_path
+from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without_path
 from d2v.core.train import Fitted, Freeze, Validation, fit
 
 _logger = logging.getLogger(__name__)
@@ -44,9 +44,8 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
-    settings = read_recipe(recipe, overrides, FinetuneRecipe)
+    settings, stored = _settings(recipe, overrides or {})
     device = pick_device(settings.device)
-    stored = open_model(settings.model)
     task = settings.task
     known = stored.description.student.modalities
     if task.modality not in known:
@@ -64,7 +63,11 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     return run_training(
         settings,
         description=Description(
-            model=config, data={task.modality: without_path(settings.data)}, task=task, classes=classes
+            model=config,
+            data={task.modality: without_path(settings.data)},
+            task=task,
+            classes=classes,
+            files={**stored.description.files, **settings.data.files()},
         ),
         model=model,
         data=data,
@@ -75,6 +78,33 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         validation=_validation(settings, model, classes, device),
         freeze=Freeze(model, freeze.patterns, updates=freeze.updates) if freeze.updates else None,
     )
+
+
+def recipe_for(recipe: str, overrides: Mapping[str, Any], description: Description) -> FinetuneRecipe:
+    """A recipe of fine-tuning for a model: it prepares its input as the model was pretrained, where nothing is said.
+
+    Raises:
+        UnknownNameError: if there is no such recipe.
+        ConfigError: if it is for another command, a key is wrong, or `data` contradicts the model.
+    """
+    settings = read_recipe(recipe, overrides, FinetuneRecipe, complete=lambda values: _inherit(values, description))
+    if settings.preparation == "model":
+        check_preparation(settings.data, description)
+    return settings
+
+
+def _inherit(values: dict[str, Any], description: Description) -> None:
+    if isinstance(values.get("data"), dict):
+        values["data"] = inherited(description, values["data"])
+
+
+def _settings(recipe: str, overrides: Mapping[str, Any]) -> tuple[FinetuneRecipe, Stored]:
+    _, values = recipe_values(recipe, overrides)
+    if not isinstance(values.get("model"), str):
+        read_recipe(recipe, overrides, FinetuneRecipe)  # says what is missing
+        raise ConfigError("missing key 'model': give a run or a model folder")
+    stored = open_model(values["model"])
+    return recipe_for(recipe, overrides, stored.description), stored
 
 
 def trial(

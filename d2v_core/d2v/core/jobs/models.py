@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from d2v.core.data import DataConfig
+from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, from_plain, open_model
+from d2v.core.files.kinds import role_of
 from d2v.core.model import BackboneConfig, Data2Vec, ModalityAdapter, Student, StudentConfig
 from d2v.core.recipes import settle
 from d2v.core.recipes.recipe import Weights
@@ -34,7 +36,44 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
     stored = open_model(source)
     described = stored.description
     data = described.data.get(described.modality, {"kind": described.modality})
-    return from_plain(settle(kind, {"data": dict(data)}, overrides), kind), stored
+    settings: Any = from_plain(settle(kind, {"data": dict(data)}, overrides), kind)
+    check_preparation(settings.data, described)
+    return settings, stored
+
+
+def inherited(description: Description, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values of a data configuration, with what a model hands on where nothing else is said.
+
+    Args:
+        description: of the model.
+        data: plain values, of the modality that the model takes first if they name no kind.
+    """
+    values = dict(data)
+    kind = values.setdefault("kind", description.modality)
+    role = role_of(DataConfig)
+    assert role is not None
+    known: DataConfig = role.find(kind)  # type: ignore[assignment]  # its class
+    stored = description.data.get(description.modality, {})
+    return {name: stored[name] for name in known.inherited if name in stored} | values
+
+
+def check_preparation(data: DataConfig, description: Description) -> None:
+    """Refuse input that is prepared in another way than that of the model's training.
+
+    Raises:
+        ConfigError: naming each key that differs.
+    """
+    stored = description.data.get(description.modality)
+    if stored is None:
+        return
+    trained: DataConfig = from_plain({**stored, "path": data.path}, DataConfig)  # type: ignore[type-abstract]  # one of its forms is made
+    wanted, given = trained.preparation(), data.preparation()
+    other = [key for key, value in wanted.items() if given.get(key, value) != value]
+    if other:
+        differing = [f"data.{key}={given[key]} ({wanted[key]})" for key in other]
+        raise ConfigError(
+            f"{', '.join(differing)}: the model was trained on input prepared as in brackets; leave the key out"
+        )
 
 
 def new_encoder(

@@ -74,6 +74,7 @@ def run_training(
         recipe.out,
         config=resolved_text(attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))),
         description=description_to_plain(description),
+        files=description.files,
         resume=recipe.resume,
         keep=train.keep,
     )

@@ -117,7 +117,8 @@ class PretrainRecipe(Run):
     def description(self) -> Description:
         """What its model folder tells."""
         data = {name: without_path(one) for name, one in self.sources.items()}
-        return Description(model=self.model_config(), data=data)
+        files = {name: content for one in self.sources.values() for name, content in one.files().items()}
+        return Description(model=self.model_config(), data=data, files=files)
 
 
 @frozen(kw_only=True)
@@ -128,7 +129,9 @@ class FinetuneRecipe(Run):
         model: a run or a model folder.
         weights: which of its weights to start from: student, teacher, or random = from scratch.
         task: what to learn.
-        data: labelled samples.
+        data: labelled samples; what is not given of their preparation is as the model was pretrained.
+        preparation: model = a contradiction to the model's preparation is refused; data = the input is prepared as
+            `data` says all the same, as some published runs did.
         optim: optimiser and learning rate.
         train: length of the run.
         validation: looking at held-out data.
@@ -141,6 +144,7 @@ class FinetuneRecipe(Run):
     weights: Weights = "student"
     task: Task
     data: DataConfig
+    preparation: Literal["model", "data"] = "model"
     optim: FinetuneOptimConfig
     train: TrainConfig
     validation: ValidationConfig = field(factory=ValidationConfig)

@@ -3,7 +3,7 @@
 They hold plain values and turn them into the pieces of `d2v.core.train`; neither side knows the other's files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Protocol
 
 from attrs import field, frozen, validators
@@ -166,6 +166,7 @@ class TrainConfig:
         checkpoint_every: updates between checkpoints.
         keep: newest checkpoints that are kept.
         log_every: updates between lines of metrics.
+        kernels: by operation, the form that was chosen for the machine on which the run began; {} = the plain ones.
     """
 
     max_steps: int = field(validator=validators.ge(1))
@@ -175,6 +176,7 @@ class TrainConfig:
     checkpoint_every: int = field(default=1000, validator=validators.ge(1))
     keep: int = field(default=2, validator=validators.ge(1))
     log_every: int = field(default=50, validator=validators.ge(1))
+    kernels: Mapping[str, str] = field(factory=dict)
 
 
 @frozen(kw_only=True)

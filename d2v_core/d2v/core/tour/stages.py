@@ -15,6 +15,7 @@ from d2v.core.data import DataConfig
 from d2v.core.files import open_model
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.finetuning import recipe_for
 from d2v.core.jobs.models import encoder_of, new_encoder
 from d2v.core.jobs.pretraining import pretrain
 from d2v.core.jobs.running import decided_precision
@@ -121,7 +122,8 @@ class Stages:
         if weights == "random":
             given |= self.plan.scratch
         seeds = range(self.seed * DRAWS, (self.seed + 1) * DRAWS)
-        return [read_recipe(self.plan.finetune, given | {"seed": seed}, FinetuneRecipe) for seed in seeds]
+        description = self.recipe(steps=1).description()
+        return [recipe_for(self.plan.finetune, given | {"seed": seed}, description) for seed in seeds]
 
     def _measure(self, name: str, column: str, encoder: Student) -> None:
         self.features[name] = self.parts.features(encoder.to(self.device))

@@ -5,11 +5,11 @@ It knows nothing of data2vec: any `nn.Module` has parameters, and either piece w
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from attrs import field, frozen
+from attrs import define, field, frozen
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -20,6 +20,7 @@ from d2v.core.patterns import matching
 _bare_step: Callable[..., Any] = inspect.unwrap(AdamW.step)
 
 _FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def parameter_groups(
@@ -163,8 +164,8 @@ class PublishedAdamW(AdamW):
     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p = p (1 - lr weight_decay);
     p = p - lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps).
     That is `torch.optim.AdamW` with eps / sqrt(1 - b2^t) in place of eps, so the step is AdamW's own, fused where the
-    device offers it. t is AdamW's own count too, so the state of either loads into the other. Parameters of one group
-    that have missed updates (no gradient: dropped layers) share the eps of those that have missed none.
+    device offers it. t is AdamW's own count too, so the state of either loads into the other. Each parameter has its
+    own t: updates in which it has no gradient (it was frozen, or its layer dropped) do not count.
 
     Args:
         params: parameters or groups, as any optimiser takes them (see `parameter_groups`).
@@ -172,7 +173,7 @@ class PublishedAdamW(AdamW):
         betas: b1 and b2.
         eps: as published, on the uncorrected sqrt(v).
         weight_decay: of groups that do not bring their own.
-        fused: one kernel for all parameters; None = where every parameter's device offers it.
+        fused: one kernel for all parameters whose device offers it and that have no gaps in memory; False = never.
 
     Raises:
         ValueError: if a value is out of its range (from torch).
@@ -193,21 +194,16 @@ class PublishedAdamW(AdamW):
         betas: tuple[float, float] = (0.9, 0.98),
         eps: float = 1e-6,
         weight_decay: float = 0.01,
-        fused: bool | None = None,
+        fused: bool = True,
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused)
-        if fused is None and all(_offers_fused(p) for group in self.param_groups for p in group["params"]):
-            for options in (self.defaults, *self.param_groups):
-                options["fused"] = True
-        self._finished: dict[int, int] = {}
-        # Left to itself, a fused step decides on the device whether an overflow skips it, and the count here would go
-        # on. A GradScaler that sees False does not call `step` at all then.
-        self._step_supports_amp_scaling = False
+        # None: `step` decides. Parameters may be added, loaded or laid out anew at any time.
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=None if fused else False)
+        self._seen: dict[Tensor, _Seen] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Forget the counts: `load_state_dict` and unpickling come here."""
+        """Forget what was known: `load_state_dict` and unpickling come here."""
         super().__setstate__(state)
-        self._finished = {}
+        self._seen = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch declares overloads
@@ -218,33 +214,94 @@ class PublishedAdamW(AdamW):
         """
         loss = None
         if closure is not None:
-            # The count below asks for the gradients, so the closure cannot be left to AdamW.
+            # The counts ask for the gradients, so the closure cannot be left to AdamW.
             with torch.enable_grad():
                 loss = closure()
-        published = [group["eps"] for group in self.param_groups]
-        try:
-            for index, group in enumerate(self.param_groups):
-                t = self._count(index, group)
-                if t:
-                    group["eps"] = group["eps"] / math.sqrt(1 - group["betas"][1] ** t)
-            _bare_step(self)
-        finally:
-            # Groups are saved with the state: what is saved is the published eps.
-            for group, eps in zip(self.param_groups, published, strict=True):
-                group["eps"] = eps
+        groups = self.param_groups
+        portions = [portion for group in groups for portion in self._portions(group)]
+        if portions:
+            self.param_groups = portions
+            try:
+                _bare_step(self)
+            finally:
+                self.param_groups = groups
         return loss
 
-    def _count(self, index: int, group: dict[str, Any]) -> int:
-        """Number of the group's update about to be made, 0 if it has no gradient."""
-        if all(parameter.grad is None for parameter in group["params"]):
-            return 0
-        if index not in self._finished:
-            # AdamW counts on the device: read it once (after loading), then count along, without waiting for it.
-            steps = [self.state[parameter]["step"] for parameter in group["params"] if self.state.get(parameter)]
-            self._finished[index] = max((int(step) for step in steps), default=0)
-        self._finished[index] += 1
-        return self._finished[index]
+    def _portions(self, group: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The group's parameters with a gradient as groups of one count and one kind of kernel; usually one."""
+        found: dict[tuple[int, bool | None], list[Tensor]] = {}
+        for parameter in group["params"]:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            seen = self._seen.get(parameter) or self._look_at(parameter)
+            seen.updates += 1
+            fused: bool | None = group["fused"]
+            if fused is not False:
+                plain = seen.contiguous and parameter.is_contiguous() and gradient.is_contiguous()
+                # None leaves the kernel to torch.
+                fused = True if plain or self._made_ready(parameter, gradient, seen) else None
+            found.setdefault((seen.updates, fused), []).append(parameter)
+        for (t, fused), parameters in found.items():
+            eps = group["eps"] / math.sqrt(1 - group["betas"][1] ** t)
+            yield {**group, "params": parameters, "eps": eps, "fused": fused}
+
+    def _look_at(self, parameter: Tensor) -> "_Seen":
+        """What is known of a parameter that was made or loaded since the last step."""
+        state = self.state.get(parameter)
+        # AdamW counts on the device: read it once, then count along, without waiting for it.
+        self._seen[parameter] = seen = _Seen(int(state["step"]) if state else 0)
+        return seen
+
+    def _made_ready(self, parameter: Tensor, gradient: Tensor, seen: "_Seen") -> bool:
+        """Whether the fused kernel may update a parameter; brings gradient and state to where it needs them.
+
+        The kernel walks a parameter, its gradient and its moments as one run of memory each. On a CPU it does so
+        whatever their strides are, and overwrites the neighbours of a slice; CUDA and MPS refuse strides that differ.
+        """
+        seen.contiguous = False
+        if parameter.device.type not in _FUSED_DEVICES or not parameter.is_floating_point():
+            return False
+        if gradient.layout != torch.strided or not _dense(parameter):
+            return False
+        if not _alike(gradient, parameter):
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
+        state = self.state.get(parameter)
+        if state:
+            for name in _MOMENTS:
+                if not _alike(state[name], parameter):  # loaded, or the parameter was laid out anew
+                    state[name] = torch.empty_like(parameter).copy_(state[name])
+            # AdamW counts on the CPU where it is not fused.
+            state["step"] = state["step"].to(parameter.device, torch.float32)
+        seen.contiguous = parameter.is_contiguous()
+        return True
 
 
-def _offers_fused(parameter: Tensor) -> bool:
-    return parameter.is_floating_point() and parameter.device.type in _FUSED_DEVICES
+@define(eq=False)
+class _Seen:
+    """What the optimiser knows of a parameter without asking the device."""
+
+    updates: int
+    contiguous: bool = False  # whether its moments are
+
+
+def _dense(tensor: Tensor) -> bool:
+    """Whether the elements fill one run of memory, in any order of the axes, and none lies twice."""
+    if tensor.is_contiguous():
+        return True
+    run = 1
+    for stride, size in sorted(_axes(tensor)):
+        if stride != run:
+            return False
+        run *= size
+    return True
+
+
+def _alike(tensor: Tensor, dense: Tensor) -> bool:
+    """Whether the elements lie in the order of those of a dense tensor."""
+    return (tensor.is_contiguous() and dense.is_contiguous()) or _axes(tensor) == _axes(dense)
+
+
+def _axes(tensor: Tensor) -> list[tuple[int, int]]:
+    """Stride and size of each axis that has more than one element: the stride of others means nothing."""
+    return [(stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size != 1]

@@ -31,7 +31,7 @@ def config_of(name: str) -> Data2VecConfig:
 def audio_base() -> Data2VecConfig:
     """The speech model."""
     block = BlockConfig(
-        dim=768, num_heads=12, norm_eps=1e-5, attention_dropout=0.1, projection_dropout=0.1, dropout=0.1
+        embed_dim=768, num_heads=12, norm_eps=1e-5, attention_dropout=0.1, projection_dropout=0.1, dropout=0.1
     )
     decoder = ConvDecoderConfig(decoder_dim=384, num_layers=4, kernel_size=7, groups=16, dropout=0.1)
     return Data2VecConfig(
@@ -48,7 +48,7 @@ def audio_base() -> Data2VecConfig:
 def text_base() -> Data2VecConfig:
     """The text model."""
     block = BlockConfig(
-        dim=768, num_heads=12, norm_eps=1e-5, attention_dropout=0.1, projection_dropout=0.1, dropout=0.1
+        embed_dim=768, num_heads=12, norm_eps=1e-5, attention_dropout=0.1, projection_dropout=0.1, dropout=0.1
     )
     decoder = ConvDecoderConfig(
         decoder_dim=768, num_layers=5, kernel_size=9, groups=1, residual=False, projection_layers=2, dropout=0.1

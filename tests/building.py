@@ -40,9 +40,9 @@ DIM = 16
 class ToyFront(nn.Module):
     """Raw input `b t c` to features by one linear map; padding and positions are those of the raw input."""
 
-    def __init__(self, width: int, dim: int) -> None:
+    def __init__(self, width: int, embed_dim: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(width, dim)
+        self.proj = nn.Linear(width, embed_dim)
 
     def forward(self, batch: Batch) -> Local:
         return Local(x=self.proj(batch.source), padding=batch.padding, grid=(batch.source.shape[1],))
@@ -51,9 +51,9 @@ class ToyFront(nn.Module):
 class ToyPositions(nn.Module):
     """Learned positions `1 t d`, for up to 32 positions."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, embed_dim: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.randn(1, 32, dim))
+        self.table = nn.Parameter(torch.randn(1, 32, embed_dim))
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         return self.table[:, : x.shape[1]]
@@ -85,14 +85,14 @@ class ToyAdapterConfig:
         return self.width
 
     def build(self, encoder: EncoderConfig) -> ModalityAdapter:
-        dim, heads = encoder.block.dim, encoder.block.num_heads
+        embed_dim, heads = encoder.block.embed_dim, encoder.block.num_heads
         layers = encoder.depth + (0 if self.context is None else self.context.depth)
         return ToyAdapter(
-            ToyFront(self.width, dim),
-            positions=ToyPositions(dim) if self.positions else None,
+            ToyFront(self.width, embed_dim),
+            positions=ToyPositions(embed_dim) if self.positions else None,
             bias=None if self.alibi is None else self.alibi.build(num_heads=heads, num_layers=layers),
-            extra_tokens=ExtraTokens(self.extra_tokens, dim) if self.extra_tokens else None,
-            mask_token=MaskToken(dim) if self.mask_token else None,
+            extra_tokens=ExtraTokens(self.extra_tokens, embed_dim) if self.extra_tokens else None,
+            mask_token=MaskToken(embed_dim) if self.mask_token else None,
             context=None if self.context is None else self.context.build(encoder),
             **self.options,
         )
@@ -100,7 +100,7 @@ class ToyAdapterConfig:
 
 DECODER = ConvDecoderConfig(decoder_dim=DIM, num_layers=2, kernel_size=3, groups=4, noise_std=0.0)
 NEW = Data2VecConfig(  # the composition of data2vec 2.0
-    encoder=EncoderConfig(block=BlockConfig(dim=DIM, num_heads=2), depth=3),
+    encoder=EncoderConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=3),
     adapters={"toy": ToyAdapterConfig()},
     predictors={"toy": DECODER},
     maskers={"toy": RandomMasker(mask_prob=0.5)},

@@ -30,7 +30,7 @@ from d2v.core.train import (
 )
 
 STEPS = 8
-NOISY = attrs.evolve(NEW, encoder=attrs.evolve(NEW.encoder, block=BlockConfig(dim=16, num_heads=2, dropout=0.1)))
+NOISY = attrs.evolve(NEW, encoder=attrs.evolve(NEW.encoder, block=BlockConfig(embed_dim=16, num_heads=2, dropout=0.1)))
 
 
 class Boom(Exception):

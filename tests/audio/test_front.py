@@ -14,7 +14,7 @@ modes = pytest.mark.parametrize("norm", ["layer", "group"])
 
 
 def make(norm="layer", **options):
-    return randomise(WaveformFront(WaveformExtractor(SPEC, norm=norm), dim=8, **options), std=0.1)
+    return randomise(WaveformFront(WaveformExtractor(SPEC, norm=norm), embed_dim=8, **options), std=0.1)
 
 
 @modes
@@ -96,7 +96,7 @@ def test_refusals():
 
 
 def test_waveforms_have_no_raw_content_to_reconstruct():
-    encoder = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=1)
+    encoder = EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     config = Data2VecConfig(
         encoder=encoder,
         adapters={"audio": WaveformAdapterConfig()},

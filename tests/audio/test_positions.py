@@ -11,7 +11,7 @@ from d2v.core.masks import Mask
 from d2v.core.model import Backbone, Batch, BlockConfig, EncoderConfig
 
 DIM = 8
-ENCODER = EncoderConfig(block=BlockConfig(dim=DIM, num_heads=2), depth=1)
+ENCODER = EncoderConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=1)
 ADAPTER = WaveformAdapterConfig(
     conv_layers=((6, 10, 5), (6, 3, 2)),
     positions_width=9,
@@ -91,5 +91,5 @@ def test_masks_together_equal_masks_one_by_one():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="groups=3 of the convolutional positions must divide dim=8"):
+    with pytest.raises(ValueError, match="groups=3 of the convolutional positions must divide embed_dim=8"):
         ConvPositions(DIM, groups=3)

@@ -26,7 +26,7 @@ def main() -> None:
         except MissingExtraError as error:
             print(error)
 
-    images, labels = fashion_mnist("report")
+    images, labels = fashion_mnist("test")
     assert len(images) == len(labels) == 2000
     bits = Draw(seed=0, update=0, ids=torch.arange(2)).bits(2, 49, stream=0)
     assert bits.shape == (4, 49)

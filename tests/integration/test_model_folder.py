@@ -31,10 +31,10 @@ from d2v.vision import ImageAdapterConfig
 SPEECH_MASKS = ChannelMasker(
     positions=SpanMasker(mask_prob=0.5, mask_length=3),
     channels=SpanMasker(mask_prob=0.2, mask_length=2, min_masks=0),
-    dim=16,
+    embed_dim=16,
 )
 CONFIG = Data2VecConfig(
-    encoder=EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=2, drop_path=(0.0, 0.1)),
+    encoder=EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=2, drop_path_rate=(0.0, 0.1)),
     adapters={
         "vision": ImageAdapterConfig(image_size=(8, 16), patch_size=4, context=ContextConfig(depth=1)),
         "audio": WaveformAdapterConfig(
@@ -172,7 +172,7 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
 
 
 def test_weights_of_another_model(folder: Path) -> None:
-    other = attrs.evolve(CONFIG, encoder=EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=3))
+    other = attrs.evolve(CONFIG, encoder=EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=3))
     (folder / "config.json").write_text(json.dumps({"format": 1, "model": to_plain(other)}))
     with pytest.raises(ValueError, match=r"do not fit the model; missing: student\.encoder\.blocks\.2"):
         load(folder)

@@ -155,7 +155,7 @@ PUBLIC: dict[str, list[str]] = {
         "Labelled",
         "LinearClassifier",
         "LinearResult",
-        "READINGS",
+        "POOLINGS",
         "STRENGTHS",
         "collect_features",
         "draw_labels",
@@ -168,7 +168,7 @@ PUBLIC: dict[str, list[str]] = {
         "linear_probe",
         "nearest_samples",
         "raw_features",
-        "read_layer",
+        "pool_layer",
     ],
     "d2v.core.recipes": [
         "FinetuneOptimConfig",

@@ -38,7 +38,7 @@ def trainable_gradients(one: Converted) -> Tensors:
 def padding_of(encoded: Encoded) -> Tensor:
     """Padding without extra tokens; the library says None where nothing is padded."""
     padding = torch.zeros_like(encoded.x[..., 0], dtype=torch.bool) if encoded.padding is None else encoded.padding
-    return padding[:, encoded.num_extra :]
+    return padding[:, encoded.num_prefix_tokens :]
 
 
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:

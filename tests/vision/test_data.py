@@ -145,7 +145,7 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         config("digits").build("train", batch_size=1)
 
 
-@pytest.mark.parametrize(("name", "split"), [("fashion-mnist", "report"), ("digits", "test")])
+@pytest.mark.parametrize(("name", "split"), [("fashion-mnist", "test"), ("digits", "test")])
 def test_built_in_sets(name: str, split: str) -> None:
     loader = config(name, size=28, resize=28, channels=1, crop_area=None).build(split, batch_size=8)
     batch = next(iter(loader))
@@ -154,8 +154,8 @@ def test_built_in_sets(name: str, split: str) -> None:
     assert loader.name(17) == f"{name}/{split}/17"
     assert len(loader.classes) == 10
     assert loader.classes == config(name).classes()
-    with pytest.raises(DataError, match=r"has no split 'val'; it has (pretrain, choose, report|train, test)"):
-        config(name).build("val", batch_size=1)
+    with pytest.raises(DataError, match=r"has no split 'valid'; it has train, (val, )?test"):
+        config(name).build("valid", batch_size=1)
 
 
 def test_the_name_of_a_split_decides_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ GIVEN = {"data.path": "digits", "out": "run"}
 # As published (Baevski et al. 2022, arXiv:2212.07525, and the configurations released with it), one column a model.
 COLUMNS = ("base", "large", "huge14", "huge16")
 TABLE: dict[str, tuple[Any, ...]] = {
-    "dim": (768, 1024, 1280, 1280),
+    "embed_dim": (768, 1024, 1280, 1280),
     "num_heads": (12, 16, 16, 16),
     "depth": (10, 24, 32, 32),
     "prenet depth": (2, 0, 0, 0),
@@ -66,13 +66,12 @@ def numbers(recipe: PretrainRecipe) -> dict[str, Any]:
     schedule = optim.build_schedule(train.max_steps)
     assert isinstance(schedule, CosineSchedule)
     encoder, context = model.encoder, adapter.context
-    hidden = block.dim * 4 if block.hidden_dim is None else block.hidden_dim
     return {
-        "dim": block.dim,
+        "embed_dim": block.embed_dim,
         "num_heads": block.num_heads,
         "depth": encoder.depth,
         "prenet depth": context.depth,
-        "mlp ratio": hidden / block.dim,
+        "mlp ratio": block.mlp_ratio,
         "norm eps": block.norm_eps,
         "norm": block.norm,
         "targets": model.targets.layers,
@@ -94,7 +93,7 @@ def numbers(recipe: PretrainRecipe) -> dict[str, Any]:
             encoder.layer_drop,
             context.layer_drop,
             context.dropout,
-            max(*encoder.drop_path, *context.drop_path),
+            max(*encoder.drop_path_rate, *context.drop_path_rate),
         ),
         "input": (adapter.image_size[0], adapter.patch_size[0]),
         "extra tokens": (adapter.extra_tokens, adapter.extra_tokens_std, adapter.first_token_zero),
@@ -134,7 +133,7 @@ def test_published_models_build(name: str) -> None:
     recipe = read_recipe(f"vision/{name}", GIVEN, PretrainRecipe)
     with torch.device("meta"):
         backbone = recipe.model.build_backbone()
-    blocks = 12 * recipe.model.encoder.block.dim**2 * len(backbone.blocks())
+    blocks = 12 * recipe.model.encoder.block.embed_dim**2 * len(backbone.blocks())
     assert blocks < sum(parameter.numel() for parameter in backbone.parameters()) < 1.1 * blocks
 
 

@@ -146,7 +146,7 @@ class FormerAudioFormat:
             encoder=encoder,
             adapters={"audio": _former_adapter(model)},
             predictors={"audio": MaskedHeadConfig(num_layers=1)},
-            maskers={"audio": _former_masker(model, encoder.block.dim)},
+            maskers={"audio": _former_masker(model, encoder.block.embed_dim)},
             # The original averages every layer where its teacher is the complete model.
             targets=TargetsConfig(layers=encoder.depth if complete else layers, each=each, after=after),
             teacher=TeacherConfig(schedule=read_schedule(model), leave_out=leave_out, copy=copied),
@@ -162,13 +162,13 @@ class FormerAudioFormat:
         del shapes
         adapter = config.adapters["audio"]
         assert isinstance(adapter, WaveformAdapterConfig)
-        ours, dim = "student.adapters.audio", config.encoder.block.dim
+        ours, embed_dim = "student.adapters.audio", config.encoder.block.embed_dim
         norm = "norm_out" if config.encoder.norm_out else "norm_in"
         rules = [
             *_extractor_rules(adapter, "feature_extractor", f"{ours}.front.extractor"),
             *both("layer_norm", f"{ours}.front.norm"),
             *both("post_extract_proj", f"{ours}.front.proj"),
-            Reshape("mask_emb", f"{ours}.mask_token.token", (dim,), (1, 1, dim)),
+            Reshape("mask_emb", f"{ours}.mask_token.token", (embed_dim,), (1, 1, embed_dim)),
             *both("encoder.layer_norm", f"student.encoder.{norm}"),
             *both("final_proj", "predictors.audio.layers.0"),
         ]
@@ -195,9 +195,9 @@ def _extractor_rules(adapter: WaveformAdapterConfig, theirs: str, ours: str) -> 
 def _former_encoder(model: ForeignConfig) -> EncoderConfig:
     pre = model.get("layer_norm_first")
     block = BlockConfig(
-        dim=model.get("encoder_embed_dim"),
+        embed_dim=model.get("encoder_embed_dim"),
         num_heads=model.get("encoder_attention_heads"),
-        hidden_dim=model.get("encoder_ffn_embed_dim"),
+        mlp_ratio=model.get("encoder_ffn_embed_dim") / model.get("encoder_embed_dim"),
         norm="pre" if pre else "post",
         norm_eps=1e-5,
         attention_dropout=model.get("attention_dropout"),
@@ -236,7 +236,7 @@ def _former_adapter(model: ForeignConfig) -> WaveformAdapterConfig:
     )
 
 
-def _former_masker(model: ForeignConfig, dim: int) -> Masker:
+def _former_masker(model: ForeignConfig, embed_dim: int) -> Masker:
     spans = SpanMasker(
         mask_prob=model.get("mask_prob"),
         mask_length=model.get("mask_length"),
@@ -257,7 +257,9 @@ def _former_masker(model: ForeignConfig, dim: int) -> Masker:
     }
     if prob == 0:
         return spans
-    return ChannelMasker(positions=spans, channels=SpanMasker(mask_prob=prob, min_masks=0, **channels), dim=dim)
+    return ChannelMasker(
+        positions=spans, channels=SpanMasker(mask_prob=prob, min_masks=0, **channels), embed_dim=embed_dim
+    )
 
 
 def _refuse(model: ForeignConfig) -> None:

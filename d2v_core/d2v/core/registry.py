@@ -69,7 +69,7 @@ class Quickstart:
     Args:
         recipe: of pretraining.
         finetune: recipe of a task on top.
-        path: `data.path` of labelled samples that ship, with a part to learn from, one to choose by and one to report.
+        path: `data.path` of labelled samples that ship, with the splits train, val and test.
         few_labels: keys that make fine-tuning see 100 labels only, drawn by the seed.
         scratch: keys that suit fine-tuning from scratch better.
     """

@@ -43,12 +43,12 @@ class Task(Protocol):
         """The encoder's configuration with the task's regularisation (drop path, dropout) written over its own."""
         ...
 
-    def build(self, encoder: Backbone, *, dim: int, classes: tuple[str, ...]) -> nn.Module:
+    def build(self, encoder: Backbone, *, embed_dim: int, classes: tuple[str, ...]) -> nn.Module:
         """A module around the encoder whose `forward(batch, update=n)` gives a `StepOutput`.
 
         Args:
             encoder: kept as `module.encoder`.
-            dim: d, its width.
+            embed_dim: d, its width.
             classes: what the data can be told to be.
 
         Raises:

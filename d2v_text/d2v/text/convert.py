@@ -167,9 +167,9 @@ def _embedding_rules(adapter: TextAdapterConfig, theirs: str, ours: str) -> list
 def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> EncoderConfig:
     pre = section.get("normalize_before")
     block = BlockConfig(
-        dim=section.get("embed_dim"),
+        embed_dim=section.get("embed_dim"),
         num_heads=section.get("attention_heads"),
-        hidden_dim=section.get("ffn_embed_dim"),
+        mlp_ratio=section.get("ffn_embed_dim") / section.get("embed_dim"),
         norm="pre" if pre else "post",
         norm_eps=1e-5,
         attention_dropout=transformer.get("attention_dropout"),

@@ -41,7 +41,7 @@ class ImageAdapter(ModalityAdapter):
 
         >>> from d2v.core.model import BlockConfig, EncoderConfig
         >>> from d2v.vision import ImageAdapterConfig
-        >>> encoder = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=1)
+        >>> encoder = EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
         >>> adapter = ImageAdapterConfig(image_size=8, patch_size=4).build(encoder)
         >>> adapter.resize((16, 8))
         >>> adapter.positions(None, None).shape

@@ -33,7 +33,7 @@ class _ImageReader:
             image_size=own.get("input_size"),
             patch_size=own.get("patch_size"),
             channels=own.get("in_chans"),
-            width=None if width == encoder.block.dim else width,
+            width=None if width == encoder.block.embed_dim else width,
             positions="sincos" if own.get("fixed_positions") else None,
             alibi=read_alibi(own, axes=2),
             extra_tokens=own.get("num_extra_tokens"),
@@ -83,13 +83,13 @@ class FormerImageFormat:
         leave_out = ("adapters.*.front", "adapters.*.extra_tokens", "adapters.*.mask_token")
         config = Data2VecConfig(
             encoder=_encoder(
-                dim=model.get("embed_dim"),
+                embed_dim=model.get("embed_dim"),
                 depth=model.get("depth"),
                 num_heads=model.get("num_heads"),
-                ratio=4,
+                mlp_ratio=4,
                 eps=1e-5,
                 layer_scale=model.get("layer_scale_init_value"),
-                drop_path=model.get("drop_path"),
+                drop_path_rate=model.get("drop_path"),
                 attention_dropout=model.get("attention_dropout"),
             ),
             adapters={
@@ -172,13 +172,13 @@ class BeitFormat:
         scale, beta = model.get("loss_scale", -1), model.get("l1_beta")
         config = Data2VecConfig(
             encoder=_encoder(
-                dim=model.get("embed_dim"),
+                embed_dim=model.get("embed_dim"),
                 depth=model.get("depth"),
                 num_heads=model.get("num_heads"),
-                ratio=model.get("mlp_ratio"),
+                mlp_ratio=model.get("mlp_ratio"),
                 eps=model.get("layer_norm_eps", 1e-6),
                 layer_scale=model.get("init_values"),
-                drop_path=model.get("drop_path", 0.0),
+                drop_path_rate=model.get("drop_path", 0.0),
                 attention_dropout=model.get("attn_drop_rate", 0.0),
             ),
             adapters={
@@ -263,26 +263,26 @@ def _norms(model: ForeignConfig, norms: tuple[TargetNorm, ...], *fields: str) ->
 
 def _encoder(
     *,
-    dim: int,
+    embed_dim: int,
     depth: int,
     num_heads: int,
-    ratio: float,
+    mlp_ratio: float,
     eps: float,
     layer_scale: float,
-    drop_path: float,
+    drop_path_rate: float,
     attention_dropout: float,
 ) -> EncoderConfig:
     block = BlockConfig(
-        dim=dim,
+        embed_dim=embed_dim,
         num_heads=num_heads,
-        hidden_dim=int(dim * ratio),
+        mlp_ratio=mlp_ratio,
         norm="pre",
         norm_eps=eps,
         qkv_bias="qv",
         layer_scale=layer_scale if layer_scale else None,
         attention_dropout=attention_dropout,
     )
-    return EncoderConfig(block=block, depth=depth, drop_path=(0.0, drop_path), norm_out=True, init="scaled")
+    return EncoderConfig(block=block, depth=depth, drop_path_rate=(0.0, drop_path_rate), norm_out=True, init="scaled")
 
 
 def _token_rules(*, cls_name: str, mask_name: str, patch_name: str) -> list[Rule]:

@@ -47,11 +47,11 @@ class ImageDataConfig:
         path: one of
             a folder with a subfolder for each split: `train`, and `val` or `test` or both;
             a folder without: all of it is the split `train`;
-            the name of a built-in set: `fashion-mnist` (splits pretrain, choose, report) or `digits` (train, test);
+            the name of a built-in set: `fashion-mnist` (splits train, val, test) or `digits` (train, test);
             `torchvision:NAME:FOLDER`, a class of `torchvision.datasets` and where its files have been downloaded to.
         size: height and width in pixels of what the model sees.
         channels: 3 = RGB, 1 = grey.
-        crop_area: share of the picture's area that a random crop covers; None = no random crop, as in evaluation.
+        crop_area: fraction of the picture's area that a random crop covers; None = no random crop, as in evaluation.
         crop_ratio: range of width by height of a crop.
         flip: probability of a horizontal flip.
         mean: subtracted from values from 0 to 1, one number or one a channel; None = ImageNet's. A model takes what it
@@ -78,7 +78,7 @@ class ImageDataConfig:
     crop_area: tuple[float, float] | None = field(
         default=(0.2, 1.0),
         validator=_must(
-            lambda area: area is None or (_is_rising(area) and area[1] <= 1), "two rising shares in (0, 1]"
+            lambda area: area is None or (_is_rising(area) and area[1] <= 1), "two rising fractions in (0, 1]"
         ),
     )
     crop_ratio: tuple[float, float] = field(

@@ -28,11 +28,11 @@ def test_all_ranks_together_see_each_sample_once(n: int, batch: int, world: int,
     plans = [
         Plan(n=n, batch_size=batch, shuffle=shuffle, drop_last=False, rank=r, world_size=world) for r in range(world)
     ]
-    shares = [list(plan.requests(epoch=3)) for plan in plans]
-    seen = [id for share in shares for request in share for id in request.ids]
+    fractions = [list(plan.requests(epoch=3)) for plan in plans]
+    seen = [id for fraction in fractions for request in fraction for id in request.ids]
     assert sorted(seen) == list(range(n))
-    assert [len(share) for share in shares] == [plan.num_batches for plan in plans]
-    assert (len({len(share) for share in shares}) > 1) == plans[0].uneven
+    assert [len(fraction) for fraction in fractions] == [plan.num_batches for plan in plans]
+    assert (len({len(fraction) for fraction in fractions}) > 1) == plans[0].uneven
 
 
 @given(n=SIZES, batch=st.integers(1, 7), world=st.integers(1, 4))
@@ -42,14 +42,14 @@ def test_without_the_tail_all_batches_are_whole(n: int, batch: int, world: int) 
             Plan(n=n, batch_size=batch, world_size=world)
         return
     plans = [Plan(n=n, batch_size=batch, rank=r, world_size=world) for r in range(world)]
-    shares = [list(plan.requests(epoch=0)) for plan in plans]
-    assert {len(share) for share in shares} == {n // (batch * world)}
-    seen = [id for share in shares for request in share for id in request.ids]
+    fractions = [list(plan.requests(epoch=0)) for plan in plans]
+    assert {len(fraction) for fraction in fractions} == {n // (batch * world)}
+    seen = [id for fraction in fractions for request in fraction for id in request.ids]
     assert len(set(seen)) == len(seen) == n // (batch * world) * batch * world
     # What one process with the whole batch sees, in the same step.
     alone = Plan(n=n, batch_size=batch * world).requests(epoch=0)
     assert [sorted(r.ids) for r in alone] == [
-        sorted(id for r in step for id in r.ids) for step in zip(*shares, strict=True)
+        sorted(id for r in step for id in r.ids) for step in zip(*fractions, strict=True)
     ]
 
 

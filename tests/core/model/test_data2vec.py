@@ -172,7 +172,7 @@ def test_where_the_teacher_starts(config, leave_out, copied, start):
     tokens = whole.tokens(batch, local)
     bias = tokens.bias if theirs is None else theirs.bias(tokens)  # its own, where it has one
     sink = LayerFeatures([1, 2])
-    model.teacher.module.encoder(tokens.x, bias=bias, num_extra=1, sink=sink)
+    model.teacher.module.encoder(tokens.x, bias=bias, num_prefix_tokens=1, sink=sink)
     y = sum(torch.nn.functional.instance_norm(sink.results[i][:, 1:].transpose(1, 2)) for i in (1, 2)) / 2
     expected = y.transpose(1, 2).repeat_interleave(config.num_masks, 0)[out.mask.hidden]
     torch.testing.assert_close(out.targets, expected.detach(), atol=1e-5, rtol=1e-4)

@@ -34,7 +34,7 @@ def test_schemes(scheme, std, largest):
 
 def test_blocks_start_normal_and_configurations_decide():
     assert TransformerBlock(64, num_heads=4).attn.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
-    block = BlockConfig(dim=64, num_heads=4)
+    block = BlockConfig(embed_dim=64, num_heads=4)
     encoder = EncoderConfig(block=block, depth=3, init="scaled").build()
     for i, built in enumerate(encoder.blocks):
         for linear in built.last_linears:

@@ -108,7 +108,7 @@ def test_a_section_that_is_off_is_switched_on_by_its_keys() -> None:
     assert recipe.model.adapters["vision"].alibi.scale == 2.0  # type: ignore[attr-defined]
 
 
-def test_shares_of_the_run_follow_its_length() -> None:
+def test_fractions_of_the_run_follow_its_length() -> None:
     assert small(train__max_steps=30).model.teacher.schedule.total == 30
 
 

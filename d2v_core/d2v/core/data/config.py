@@ -17,22 +17,22 @@ class Splits:
 
     Args:
         train: what a model is trained on.
-        choose: what settings and checkpoints are chosen by, or None. Never the same as `test`.
+        val: what settings and checkpoints are chosen on, or None. Never the same as `test`.
         test: what reported figures are measured on, or None.
 
     Raises:
         ValueError: if two of them are the same.
 
-    >>> Splits(train="train", choose="val", test="test").choose
+    >>> Splits(train="train", val="val", test="test").val
     'val'
     """
 
     train: str
-    choose: str | None = None
+    val: str | None = None
     test: str | None = None
 
     def __attrs_post_init__(self) -> None:
-        given = [name for name in (self.train, self.choose, self.test) if name is not None]
+        given = [name for name in (self.train, self.val, self.test) if name is not None]
         if len(set(given)) < len(given):
             raise ValueError(f"splits {', '.join(given)}: figures would be measured on what was trained or chosen on")
 

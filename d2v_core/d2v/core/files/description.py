@@ -29,7 +29,7 @@ class Description:
         ValueError: if there is neither a whole model nor a task.
 
     >>> from d2v.core.model import BlockConfig, EncoderConfig
-    >>> encoder = EncoderConfig(block=BlockConfig(dim=8, num_heads=2), depth=1)
+    >>> encoder = EncoderConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1)
     >>> Description(model=BackboneConfig(encoder=encoder, adapters={}))
     Traceback (most recent call last):
     ValueError: an encoder alone is no model that can be used: give the task that it was trained for
@@ -53,7 +53,7 @@ class Description:
         """The module with initial weights."""
         if self.task is not None:
             encoder = self.model.build_backbone()
-            return self.task.build(encoder, dim=self.model.encoder.block.dim, classes=self.classes)
+            return self.task.build(encoder, embed_dim=self.model.encoder.block.embed_dim, classes=self.classes)
         assert isinstance(self.model, Data2VecConfig)
         return self.model.build()
 

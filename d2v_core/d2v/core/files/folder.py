@@ -39,7 +39,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
     >>> from d2v.core import EMASchedule, RandomMasker, modalities
     >>> from d2v.core.model import BlockConfig, EncoderConfig, MaskedHeadConfig, TargetsConfig, TeacherConfig
     >>> config = Data2VecConfig(
-    ...     encoder=EncoderConfig(block=BlockConfig(dim=8, num_heads=2), depth=1),
+    ...     encoder=EncoderConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1),
     ...     adapters={"text": modalities.load("text").adapter(vocabulary_size=10)},
     ...     predictors={"text": MaskedHeadConfig()},
     ...     maskers={"text": RandomMasker(mask_prob=0.5)},

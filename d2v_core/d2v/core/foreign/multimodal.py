@@ -67,7 +67,7 @@ class MultimodalFormat:
             predictors={
                 self.modality: _decoder(own.section("decoder"), self.kind, noise_std, self.reader.decoder_init)
             },
-            maskers={self.modality: _with_channels(self.reader.masker(own), own, encoder.block.dim)},
+            maskers={self.modality: _with_channels(self.reader.masker(own), own, encoder.block.embed_dim)},
             targets=_targets(model),
             teacher=_teacher(model, own),
             loss=RegressionLoss(beta=model.get("loss_beta"), scale=model.get("loss_scale")),
@@ -181,7 +181,7 @@ def read_context(
         norm_affine=f"{prefix}.context_encoder.norm.weight" in shapes,
         dropout=dropout if always or depth > 0 else 0.0,
         layer_drop=own.get("prenet_layerdrop"),
-        drop_path=(own.get("start_drop_path_rate"), own.get("end_drop_path_rate")),
+        drop_path_rate=(own.get("start_drop_path_rate"), own.get("end_drop_path_rate")),
     )
     return context if norm or depth else None
 
@@ -222,12 +222,12 @@ def read_noise(own: ForeignConfig) -> float:
 
 
 def _encoder(model: ForeignConfig, shapes: Shapes) -> EncoderConfig:
-    dim = model.get("embed_dim")
+    embed_dim = model.get("embed_dim")
     pre = model.get("layer_norm_first")
     block = BlockConfig(
-        dim=dim,
+        embed_dim=embed_dim,
         num_heads=model.get("num_heads"),
-        hidden_dim=int(dim * model.get("mlp_ratio")),
+        mlp_ratio=model.get("mlp_ratio"),
         norm="pre_lossy" if pre else "post",
         norm_eps=model.get("norm_eps"),
         norm_affine=model.get("norm_affine"),
@@ -240,7 +240,7 @@ def _encoder(model: ForeignConfig, shapes: Shapes) -> EncoderConfig:
     return EncoderConfig(
         block=block,
         depth=model.get("depth"),
-        drop_path=(model.get("start_drop_path_rate"), model.get("end_drop_path_rate")),
+        drop_path_rate=(model.get("start_drop_path_rate"), model.get("end_drop_path_rate")),
         norm_out=pre,
         norm_affine="norm.weight" in shapes,
         dropout=model.get("dropout_input"),
@@ -270,12 +270,12 @@ def _decoder(decoder: ForeignConfig, kind: str, noise_std: float, init: Scheme |
     return config
 
 
-def _with_channels(masker: Masker, own: ForeignConfig, dim: int) -> Masker:
+def _with_channels(masker: Masker, own: ForeignConfig, embed_dim: int) -> Masker:
     prob, length = own.get("mask_channel_prob"), own.get("mask_channel_length")
     if prob == 0:
         return masker
     channels = SpanMasker(mask_prob=prob, mask_length=length, min_masks=0)
-    return ChannelMasker(positions=masker, channels=channels, dim=dim)
+    return ChannelMasker(positions=masker, channels=channels, embed_dim=embed_dim)
 
 
 def _targets(model: ForeignConfig) -> TargetsConfig:

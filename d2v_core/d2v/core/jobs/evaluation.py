@@ -69,7 +69,7 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluati
     check_ending(settings.out, ".json")
     task = _task(stored)
     splits = settings.data.splits()
-    split = settings.split or splits.test or splits.choose or splits.train
+    split = settings.split or splits.test or splits.val or splits.train
     loader = settings.data.build(split, batch_size=settings.batch_size, classes=stored.description.classes)
     device = _prepare(settings, stored)
     batches = (batch.to(device) for batch in shown(loader, progress))

@@ -118,7 +118,7 @@ def _put_together(
     task = settings.task
     settings.data.match(encoder.adapter(task.modality))
     torch.manual_seed(settings.seed)
-    model = task.build(encoder, dim=config.encoder.block.dim, classes=classes).to(device)
+    model = task.build(encoder, embed_dim=config.encoder.block.embed_dim, classes=classes).to(device)
     return model, settings.optim.build_for(model, encoder.blocks(task.modality))
 
 
@@ -128,7 +128,7 @@ def _validation(
     rule, task, splits = settings.validation, settings.task, settings.data.splits()
     if not rule.every:
         return None
-    split = rule.split or splits.choose or splits.test
+    split = rule.split or splits.val or splits.test
     if split is None:
         _logger.warning("data.path=%r has no part that is held out: validation is left out", settings.data.path)
         return None

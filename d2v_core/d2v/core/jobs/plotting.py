@@ -214,7 +214,7 @@ def _features(stored: Stored, data: DataConfig, batch: Batch, seed: int) -> dict
     for name, chosen in rows.items():
         encoder, _ = encoder_of(stored, chosen, seed=seed)
         data.match(encoder.adapter(modality))
-        found = collect_features(encoder, [batch], readings=["patches"])
-        patches = found.values["all"]["patches"]
+        found = collect_features(encoder, [batch], poolings=["tokens"])
+        patches = found.values["all"]["tokens"]
         features[name] = patches.view(len(patches), *plane(found.grid or ()), -1)
     return features

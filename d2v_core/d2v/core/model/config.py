@@ -23,7 +23,7 @@ from d2v.core.teacher.targets import TargetNorm
 class PredictorConfig(Protocol):
     """What a predictor is made of."""
 
-    def build(self, *, dim: int, dims: int) -> nn.Module:
+    def build(self, *, embed_dim: int, dims: int) -> nn.Module:
         """The predictor for a width and a number of grid axes."""
         ...
 
@@ -49,12 +49,12 @@ class ConvDecoderConfig:
     dropout: float = 0.0
     init: Scheme | None = None
 
-    def build(self, *, dim: int, dims: int) -> VisibleDecoder:
+    def build(self, *, embed_dim: int, dims: int) -> VisibleDecoder:
         """The predictor with initial weights."""
         values = attrs.asdict(self)
         outer = {"noise_std": values.pop("noise_std"), "dropout": values.pop("dropout")}
         scheme = values.pop("init")
-        decoder = ConvDecoder(dim, dims=dims, **values)
+        decoder = ConvDecoder(embed_dim, dims=dims, **values)
         if scheme is not None:
             initialise(decoder, scheme)
         return VisibleDecoder(decoder, **outer)
@@ -73,10 +73,10 @@ class MaskedHeadConfig:
     num_layers: int = 1
     init: Scheme | None = None
 
-    def build(self, *, dim: int, dims: int) -> MaskedHead:
+    def build(self, *, embed_dim: int, dims: int) -> MaskedHead:
         """The predictor with initial weights."""
         del dims
-        head = MaskedHead(dim, num_layers=self.num_layers)
+        head = MaskedHead(embed_dim, num_layers=self.num_layers)
         if self.init is not None:
             initialise(head, self.init)
         return head
@@ -184,12 +184,12 @@ class Data2VecConfig(ModelConfig):
     def build(self) -> Data2Vec:
         """The model with initial weights."""
         student = self.build_backbone()
-        dim = self.encoder.block.dim
+        embed_dim = self.encoder.block.embed_dim
         return Data2Vec(
             student,
             self.teacher.build(student),
             predictors={
-                name: predictor.build(dim=dim, dims=self.adapters[name].dims)
+                name: predictor.build(embed_dim=embed_dim, dims=self.adapters[name].dims)
                 for name, predictor in self.predictors.items()
             },
             maskers=self.maskers,
@@ -200,7 +200,7 @@ class Data2VecConfig(ModelConfig):
             cls_weight=self.cls_weight,
             pixel_weight=self.pixel_weight,
             pixel_heads={
-                name: nn.Linear(dim, adapter.pixel_dim)
+                name: nn.Linear(embed_dim, adapter.pixel_dim)
                 for name, adapter in self.adapters.items()
                 if self.pixel_weight and adapter.pixel_dim
             },

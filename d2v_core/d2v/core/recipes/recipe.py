@@ -74,7 +74,7 @@ class PretrainRecipe(Run):
 
     @classmethod
     def complete(cls, values: dict[str, Any]) -> None:
-        """The teacher's schedule, where it is a share of the run, gets the run's length."""
+        """The teacher's schedule, where it is a fraction of the run, gets the run's length."""
         place: Any = values
         for section in ("model", "teacher", "schedule"):
             place = place.get(section) if isinstance(place, dict) else None

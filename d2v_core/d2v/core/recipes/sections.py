@@ -180,7 +180,7 @@ class ValidationConfig:
 
     Args:
         every: updates between two looks; 0 = never.
-        split: part of the data; None = the one to choose settings by, else the one for figures.
+        split: part of the data; None = the validation split, else the test split.
         best: metric whose best checkpoint becomes the run's model; None = the task's own.
         patience: looks without a better one after which the run ends; None = it goes on.
     """
@@ -209,7 +209,7 @@ class MonitorConfig:
     """When a run stops because nothing is learned any more; see `CollapseMonitor`.
 
     Args:
-        min_target_var: stop after 5,000 updates if the targets' spread is below; 0 = off.
+        min_target_var: stop after 5,000 updates if the targets' standard deviation is below; 0 = off.
         min_pred_var: the same for the predictions.
         warmup: updates before the library's own rules hold.
         stop: whether those rules stop the run; false = they warn.

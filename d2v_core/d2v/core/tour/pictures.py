@@ -139,9 +139,9 @@ def _feature_maps(material: Material, shown: Batch, cells: tuple[int, int]) -> t
     pictures, maps = material.pictures(shown), {}
     size = (pictures.shape[2], pictures.shape[3])
     for name, encoder in (("untrained", material.untrained), ("pretrained", material.pretrained)):
-        found = collect_features(encoder, [shown], readings=["patches"])
+        found = collect_features(encoder, [shown], poolings=["tokens"])
         # All pictures of a network at once, so that like colours mean like features.
-        colours = pca_colours(found.values["all"]["patches"].view(shown.size, *cells, -1))
+        colours = pca_colours(found.values["all"]["tokens"].view(shown.size, *cells, -1))
         maps[name] = [png(stretched(one.movedim(2, 0), size)) for one in colours]
     return tuple(
         FeatureMaps(image=png(picture), untrained=before, pretrained=after)

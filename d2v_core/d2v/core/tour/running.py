@@ -39,7 +39,7 @@ def quickstart(
         progress: whether to say how far it is, on standard error.
 
     Returns:
-        What `report.json` holds: `probe.<reading>.<probe>` with accuracies in percent of pixels, random_init and
+        What `report.json` holds: `probe.<pooling>.<probe>` with accuracies in percent of pixels, random_init and
         pretrained, `finetune_100`, `seconds`, `steps`, `images_seen` and what else tells the run.
 
     Raises:

@@ -23,7 +23,7 @@ from d2v.core.probes import Features, raw_features
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, read_recipe
 from d2v.core.registry import Modality
 from d2v.core.tour.html import page
-from d2v.core.tour.measuring import DRAWS, READINGS, Figures, Parts, fine_tuned, probed
+from d2v.core.tour.measuring import DRAWS, POOLINGS, Figures, Parts, fine_tuned, probed
 from d2v.core.tour.pictures import Material, draw
 
 _PAGE = 6.0  # seconds that pictures and page take, about
@@ -68,9 +68,9 @@ class Stages:
         with self._stage("baselines", "what raw input and the untrained network are worth"):
             raw = {part: raw_features(batches) for part, batches in self.parts.batches.items()}
             known = {part: found for part, found in raw.items() if found is not None}
-            scores = probed(known, layers="input", reading="raw", seed=self.seed)
-            for reading in READINGS:
-                self.figures.probe(reading, "pixels", scores)
+            scores = probed(known, layers="input", pooling="raw", seed=self.seed)
+            for pooling in POOLINGS:
+                self.figures.probe(pooling, "pixels", scores)
             begin = time.monotonic()
             model = self.recipe(steps=1).model_config()
             self._measure("untrained", "random_init", new_encoder(model, seed=self.seed)[0])
@@ -120,9 +120,9 @@ class Stages:
 
     def _measure(self, name: str, column: str, encoder: Backbone) -> None:
         self.features[name] = self.parts.features(encoder.to(self.device))
-        for reading in READINGS:
-            scores = probed(self.features[name], layers="all", reading=reading, seed=self.seed)
-            self.figures.probe(reading, column, scores)
+        for pooling in POOLINGS:
+            scores = probed(self.features[name], layers="all", pooling=pooling, seed=self.seed)
+            self.figures.probe(pooling, column, scores)
 
     def _material(self, model: Data2Vec, encoder: Backbone) -> Material:
         look, data = self.record.pictures, self.recipe(steps=1).data

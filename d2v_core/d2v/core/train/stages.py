@@ -17,7 +17,7 @@ from d2v.core.train.validation import Validation
 
 
 class Clock:
-    """How fast updates come, and what share of the time is spent waiting for data."""
+    """How fast updates come, and what fraction of the time is spent waiting for data."""
 
     def __init__(self) -> None:
         self._since = time.monotonic()
@@ -31,11 +31,11 @@ class Clock:
         return batch
 
     def report(self) -> dict[str, float]:
-        """The share since the last report."""
+        """The fraction since the last report."""
         now = time.monotonic()
-        share = self._waited / max(now - self._since, 1e-9)
+        fraction = self._waited / max(now - self._since, 1e-9)
         self._since, self._waited = now, 0.0
-        return {"data_wait": share}
+        return {"data_wait": fraction}
 
 
 def finish_gradients(now: TrainingState, count: int, clip: float) -> bool:

@@ -231,6 +231,7 @@ PUBLIC: dict[str, list[str]] = {
         "native_precision",
         "parameter_groups",
         "set_rates",
+        "set_weight_decay",
     ],
     "d2v.vision": [
         "ImageAdapter",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from d2v.core.model import Batch, StepOutput
-from d2v.core.train import MemorySource, PublishedAdamW, fit, parameter_groups
+from d2v.core.train import MemorySource, PublishedAdamW, fit, parameter_groups, set_weight_decay
 from d2v.core.train.stages import clip_gradients
 
 CASE = json.loads((Path(__file__).parent / "data" / "adam.json").read_text())
@@ -360,6 +360,30 @@ def test_matrices():
         0.05: {"linear.weight", "position.rows"},
         0.0: {"cls_token", "position.table", "head_bias", "linear.bias", "norm.weight", "norm.bias", "scale"},
     }
+
+
+def test_a_schedule_sets_the_groups_that_decay() -> None:
+    optimizer = PublishedAdamW(parameter_groups(Toy(), weight_decay=0.05))
+    for n, value in enumerate([0.1, 0.0, 0.3]):  # it may pass through 0
+        set_weight_decay(optimizer, [0.1, 0.0, 0.3].__getitem__, n)
+        assert [group["weight_decay"] for group in optimizer.param_groups] == [value, 0.0]
+
+
+def test_a_schedule_finds_groups_that_others_made() -> None:
+    weights = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    groups = [
+        {"params": [weight], "weight_decay": value} for weight, value in zip(weights, [0.1, 0.0, 0.2], strict=True)
+    ]
+    optimizer = torch.optim.AdamW([*groups[:2], groups[2] | {"decays": False}])
+    for value in (0.0, 0.3):
+        set_weight_decay(optimizer, lambda n, value=value: value, 0)
+        assert [group["weight_decay"] for group in optimizer.param_groups] == [value, 0.0, 0.2]
+
+
+def test_a_schedule_needs_a_group_that_decays() -> None:
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(2))], weight_decay=0.0)
+    with pytest.raises(ValueError, match="decays=True"):
+        set_weight_decay(optimizer, lambda n: 0.1, 0)
 
 
 def test_a_pattern_may_name_a_module():

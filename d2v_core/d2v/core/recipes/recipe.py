@@ -71,6 +71,7 @@ class PretrainRecipe(Run):
         if len(self.model.adapters) != 1:
             raise ValueError(f"model.adapters must hold one modality, not {len(self.model.adapters)}")
         self.optim.build_schedule(self.train.max_steps)
+        self.optim.build_weight_decay(self.train.max_steps)
 
     @classmethod
     def complete(cls, values: dict[str, Any]) -> None:
@@ -126,6 +127,7 @@ class FinetuneRecipe(Run):
 
     def __attrs_post_init__(self) -> None:
         self.optim.build_schedule(self.train.max_steps)
+        self.optim.build_weight_decay(self.train.max_steps)
 
 
 def without_path(data: DataConfig) -> dict[str, Any]:

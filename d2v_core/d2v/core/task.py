@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, Self
 from torch import nn
 
 from d2v.core.labels import Labels
-from d2v.core.model import Backbone, BackboneConfig, Batch
+from d2v.core.model import Batch, Student, StudentConfig
 
 __all__ = ["Evaluation", "Scorer", "Task"]
 
@@ -83,11 +83,11 @@ class Task(Protocol):
     best: ClassVar[str]
     use_options: ClassVar[frozenset[str]]
 
-    def adapt(self, config: BackboneConfig) -> BackboneConfig:
-        """The encoder's configuration with the task's regularisation (drop path, dropout) written over its own."""
+    def adapt(self, config: StudentConfig) -> StudentConfig:
+        """The student's configuration with the task's regularisation (drop path, dropout) written over its own."""
         ...
 
-    def build(self, encoder: Backbone, *, embed_dim: int, labels: Labels) -> nn.Module:
+    def build(self, encoder: Student, *, embed_dim: int, labels: Labels) -> nn.Module:
         """A module around the encoder whose `forward(batch, update=n)` gives a `StepOutput`.
 
         Args:

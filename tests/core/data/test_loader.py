@@ -132,16 +132,12 @@ def test_a_position_beyond_the_epoch(position: tuple[int, int]) -> None:
         make().position = position
 
 
-def test_names_and_classes_are_those_of_the_data_set_if_it_has_any() -> None:
+def test_names_are_those_of_the_data_set_if_it_has_any() -> None:
     class Named(Noisy):
-        classes = ("even", "odd")
-
         def name(self, id: int) -> str:
             return f"number {id}"
 
     named = Loader(Named(4), collate, batch_size=2)
     assert named.name(3) == "number 3"
-    assert named.classes == ("even", "odd")
     plain = Loader(Noisy(4), collate, batch_size=2)
     assert plain.name(3) == "sample 3"
-    assert plain.classes == ()

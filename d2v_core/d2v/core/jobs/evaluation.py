@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +25,14 @@ from d2v.core.train.gradients import world
 from d2v.core.train.precision import autocast, native_precision
 
 
-def _as_tuple(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """One split or several; what is neither is told by its key."""
-    names = (value,) if isinstance(value, str) else None if value is None else tuple(value)
-    if names is not None and not all(isinstance(name, str) for name in names):
-        raise TypeError(f"expected the name of a split or a list of names, not {value!r}")
-    return names
+def _as_tuple(value: object) -> tuple[str, ...] | None:
+    """One split or several, as they are typed."""
+    names = (value,) if isinstance(value, str) else value
+    if names is None:
+        return None
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"split={value!r} must be the name of a split or a list of names")
+    return tuple(names)
 
 
 @frozen(kw_only=True)
@@ -144,7 +146,9 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluate
     device = _prepare(settings, stored)
     with _autocast(settings, device):
         found = {
-            split: scored(settings.task, stored.module, shown(loader, progress), labels=labels, device=device)
+            split: scored(
+                settings.task, stored.module, shown(loader, progress and rank == 0), labels=labels, device=device
+            )
             for split, loader in loaders.items()
         }
     result = Evaluated(splits=found)

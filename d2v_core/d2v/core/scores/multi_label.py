@@ -89,12 +89,12 @@ class MultiLabelScorer:
         """Average precision by the number of the class."""
         from torchmetrics.functional.classification import binary_average_precision
 
-        # In double, where a sigmoid does not make equal scores of large logits.
-        scores = outputs.double().sigmoid()
-        return {
-            number: binary_average_precision(scores[:, number], truth[:, number].long()).item()
-            for number in truth.any(0).nonzero()[:, 0].tolist()
-        }
+        found = {}
+        for number in truth.any(0).nonzero()[:, 0].tolist():
+            # Ranks in place of logits: outside of 0 to 1 torchmetrics takes a sigmoid, in which large ones are equal.
+            values, ranks = torch.unique(outputs[:, number], return_inverse=True)
+            found[number] = binary_average_precision(ranks.double() / len(values), truth[:, number].long()).item()
+        return found
 
     def _table(self, counts: list[int], precisions: dict[int, float]) -> str:
         shown = list(range(len(counts)))

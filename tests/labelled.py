@@ -167,7 +167,7 @@ class ToyTask:
     def build(self, encoder: Student, *, embed_dim: int, labels: Labels) -> nn.Module:
         return Head(encoder, labels.num_outputs, task=self, embed_dim=embed_dim)  # type: ignore[arg-type]
 
-    def outputs(self, module: nn.Module, batch: Batch) -> Any:
+    def outputs(self, module: nn.Module, batch: Batch, *, labels: Labels) -> Any:
         return module.logits(batch)  # type: ignore[operator]
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -177,7 +177,7 @@ class ToyTask:
         raise NotImplementedError
 
     def predict(self, module: nn.Module, batch: Batch, *, labels: Labels) -> list[dict[str, Any]]:
-        return [{"answer": row} for row in self.outputs(module, batch).tolist()]
+        return [{"answer": row} for row in self.outputs(module, batch, labels=labels).tolist()]
 
 
 @frozen(kw_only=True)
@@ -211,7 +211,7 @@ class ToyNumber(ToyTask):
     labels: ClassVar[type[Labels]] = Number
     best: ClassVar[str] = "pearson_and_spearman"
 
-    def outputs(self, module: nn.Module, batch: Batch) -> Any:
+    def outputs(self, module: nn.Module, batch: Batch, *, labels: Labels) -> Any:
         return module.logits(batch)[:, 0]  # type: ignore[operator]
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -237,8 +237,7 @@ class ToySymbols(ToyTask):
             logits.log_softmax(2).transpose(0, 1), batch.labels, frames, batch.label_lengths, reduction="sum"
         )
 
-    def outputs(self, module: nn.Module, batch: Batch) -> Any:
-        labels = LABELS["symbols"]
+    def outputs(self, module: nn.Module, batch: Batch, *, labels: Labels) -> Any:
         assert isinstance(labels, Symbols)
         paths: Sequence[Tensor] = module.logits(batch).argmax(2)  # type: ignore[operator]
         return [labels.collapse(path)[: self.longest] for path in paths]
@@ -249,7 +248,7 @@ class ToySymbols(ToyTask):
 
     def predict(self, module: nn.Module, batch: Batch, *, labels: Labels) -> list[dict[str, Any]]:
         assert isinstance(labels, Symbols)
-        return [{"text": labels.text(numbers)} for numbers in self.outputs(module, batch)]
+        return [{"text": labels.text(numbers)} for numbers in self.outputs(module, batch, labels=labels)]
 
 
 TASKS: dict[str, type[ToyTask]] = {

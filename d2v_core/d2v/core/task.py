@@ -100,8 +100,8 @@ class Task(Protocol):
         """
         ...
 
-    def outputs(self, module: nn.Module, batch: Batch) -> Any:
-        """What the task's scorer takes; the module is in eval mode, without gradients."""
+    def outputs(self, module: nn.Module, batch: Batch, *, labels: Labels) -> Any:
+        """What the task's scorer takes: logits, decoded sequences; the module is in eval mode, without gradients."""
         ...
 
     def scorer(self, labels: Labels) -> Scorer:

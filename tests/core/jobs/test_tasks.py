@@ -163,7 +163,7 @@ def test_a_metric_that_is_undefined_at_first_does_not_end_a_run(tmp_path: Path) 
 
 
 def test_weights_that_are_not_finite_are_refused(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: object, module: torch.nn.Module, batch: Any) -> torch.Tensor:
+    def broken(self: object, module: torch.nn.Module, batch: Any, *, labels: object) -> torch.Tensor:
         return torch.full((batch.size, 3), math.nan)
 
     monkeypatch.setattr(TASKS["classes"], "outputs", broken)

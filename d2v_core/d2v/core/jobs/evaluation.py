@@ -43,7 +43,7 @@ class UseSettings:
         model: a run or a model folder.
         data: samples; what is not given is as in training.
         split: part of the data, or several; None = the one for figures, and all files of a folder for predictions.
-        task: what the model was fine-tuned for; what its own page says of use may be changed.
+        task: what the model was fine-tuned for; options of its use may be changed, what is built in may not.
         batch_size: samples in a batch.
         precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.

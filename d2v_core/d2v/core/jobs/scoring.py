@@ -39,7 +39,7 @@ def scored(
     scorer = task.scorer(labels)
     for batch in batches:
         there = batch.to(device)
-        scorer.update(task.outputs(module, there), there)
+        scorer.update(task.outputs(module, there, labels=labels), there)
     return (merged(scorer) if over_ranks else scorer).compute()
 
 

@@ -165,8 +165,9 @@ class ImageClassification:
             label_smoothing=self.label_smoothing,
         )
 
-    def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
+    def outputs(self, module: nn.Module, batch: Batch, *, labels: Labels) -> Tensor:
         """Scores `b classes`."""
+        del labels
         assert isinstance(module, ImageClassifier)
         return module.logits(batch)
 
@@ -178,7 +179,7 @@ class ImageClassification:
     def predict(self, module: nn.Module, batch: Batch, *, labels: Labels) -> list[dict[str, Any]]:
         """The class, its probability, and the five likeliest classes, of each image."""
         assert isinstance(labels, Classes)
-        names, probabilities = labels.names, self.outputs(module, batch).float().softmax(1)
+        names, probabilities = labels.names, self.outputs(module, batch, labels=labels).float().softmax(1)
         ranked = probabilities.argsort(dim=1, descending=True, stable=True)[:, :_SHOWN].tolist()
         rows = []
         for row, order in zip(probabilities.tolist(), ranked, strict=True):

@@ -3,8 +3,9 @@
 import math
 import zlib
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from attrs import frozen
@@ -15,7 +16,7 @@ _MOST_AXES = 16
 DTYPES: dict[str, torch.dtype] = {
     **{f"torch.{name}": getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64", "bool")},
     **{f"torch.{name}": getattr(torch, name) for name in ("uint8", "int8", "int16", "int32", "int64")},
-    **{f"torch.{old}": dtype for old, dtype in (("half", torch.half), ("float", torch.float), ("double", torch.double))},
+    **{f"torch.{short}": getattr(torch, short) for short in ("half", "float", "double", "short", "int", "long")},
     "torch.HalfStorage": torch.float16,
     "torch.BFloat16Storage": torch.bfloat16,
     "torch.FloatStorage": torch.float32,
@@ -45,14 +46,14 @@ class Extent:
     size: int
     checksum: int | None = None
 
-    def read(self, stream: BinaryIO) -> Tensor:
+    def read(self, stream: BufferedReader) -> Tensor:
         """The bytes, UInt8.
 
         Raises:
             ValueError: if some are missing or changed.
         """
         content = torch.empty(self.size, dtype=torch.uint8)
-        view = memoryview(content.numpy())
+        view = content.numpy().data
         stream.seek(self.start)
         if stream.readinto(view) != self.size:
             raise ValueError("it is cut off: a tensor's numbers are missing")

@@ -111,6 +111,29 @@ class StoredTensor:
             raise ValueError(f"a tensor of shape {self.shape} does not fit its storage of {held} numbers")
 
 
+def tensors_below(values: Mapping[Any, Any], prefix: str = "") -> dict[str, StoredTensor]:
+    """All tensors of nested mappings, by names with dots; numbers, texts and nothing between them are left out.
+
+    Raises:
+        ValueError: if there is an object among them, which may be a tensor that cannot be read.
+
+    >>> storage = Storage(Extent(start=0, size=4), torch.float32, 1)
+    >>> tensor = StoredTensor(storage, torch.float32, offset=0, shape=(), stride=())
+    >>> list(tensors_below({"norm.weight": tensor, "_ema": {"norm.weight": tensor}, "epoch": 3}))
+    ['norm.weight', '_ema.norm.weight']
+    """
+    found: dict[str, StoredTensor] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, StoredTensor):
+            found[name] = value
+        elif isinstance(value, Mapping):
+            found |= tensors_below(value, f"{name}.")
+        elif not isinstance(value, str | int | float | bytes | list | tuple | None):
+            raise ValueError(f"{name} is a {value!r}, not a tensor")
+    return found
+
+
 def read_tensors(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
     """The tensors of a file, on the CPU; those of one storage share its memory.
 

@@ -11,6 +11,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from d2v.core.state_dict import complaint, misfits
+
 Tensors = Mapping[str, Tensor]
 
 
@@ -216,7 +218,7 @@ class KeyTable:
         missing = [] if partial else [n for r in self.rules for n in r.theirs if n not in tensors and r.ours]
         unexpected = [name for name in tensors if name not in self.their_names]
         if missing or unexpected:
-            raise ValueError(_complaint("missing", missing) + _complaint("unexpected", unexpected))
+            raise ValueError(complaint({"missing": missing, "unexpected": unexpected}))
         return dict(self._apply(tensors, forward=True))
 
     def to_theirs(self, tensors: Tensors) -> dict[str, Tensor]:
@@ -228,8 +230,33 @@ class KeyTable:
         known = {name for rule in self.rules for name in rule.ours}
         unexpected = [name for name in tensors if name not in known]
         if unexpected:
-            raise ValueError(_complaint("without a rule", unexpected))
+            raise ValueError(complaint({"without a rule": unexpected}))
         return dict(self._apply(tensors, forward=False))
+
+    def misfits(self, tensors: Tensors, expected: Tensors) -> dict[str, list[str]]:
+        """What would go wrong if foreign tensors became ours: names by what is wrong, all of them.
+
+        Args:
+            tensors: by foreign name; those without memory (meta) will do.
+            expected: ours, likewise.
+        """
+        known = self.their_names
+        found: dict[str, list[str]] = {"missing": [], "unexpected": [n for n in tensors if n not in known]}
+        reshaped: list[str] = []
+        for rule in self.rules:
+            absent = [name for name in rule.theirs if name not in tensors]
+            if absent or not rule.ours:
+                found["missing"] += absent if rule.ours else []
+                continue
+            try:
+                given = dict(zip(rule.ours, _run(rule, [tensors[n] for n in rule.theirs], forward=True), strict=True))
+            except ValueError as error:
+                reshaped.append(str(error))
+                continue
+            reshaped += misfits({name: expected[name] for name in given if name in expected}, given)["of another shape"]
+        known_ours = {name for rule in self.rules for name in rule.ours}
+        found["missing"] += [name for name in expected if name not in known_ours]
+        return found | {"of another shape": reshaped}
 
     def _apply(self, tensors: Tensors, *, forward: bool) -> Iterator[tuple[str, Tensor]]:
         for rule in self.rules:
@@ -239,13 +266,19 @@ class KeyTable:
                 continue
             if not all(present):
                 absent = [name for name in source if name not in tensors]
-                raise ValueError(_complaint("missing", absent))
-            run = rule.to_ours if forward else rule.to_theirs
-            yield from zip(target, run([tensors[name] for name in source]), strict=False)
+                raise ValueError(complaint({"missing": absent}))
+            yield from zip(target, _run(rule, [tensors[name] for name in source], forward=forward), strict=False)
 
 
-def _complaint(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return f"{len(names)} tensors {what}: {shown}. "
+def both(theirs: str, ours: str) -> list[Rule]:
+    """Rules of a weight and a bias."""
+    return [Rename(f"{theirs}.{part}", f"{ours}.{part}") for part in ("weight", "bias")]
+
+
+def _run(rule: Rule, tensors: list[Tensor], *, forward: bool) -> list[Tensor]:
+    try:
+        return rule.to_ours(tensors) if forward else rule.to_theirs(tensors)
+    except RuntimeError as error:  # of PyTorch, about sizes
+        names = rule.theirs if forward else rule.ours
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in zip(names, tensors, strict=True))
+        raise ValueError(f"{shapes} cannot be put into our form") from error

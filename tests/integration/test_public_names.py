@@ -9,6 +9,7 @@ import pytest
 
 # `__all__` of each portion and of each of its rooms that has one, sorted.
 PUBLIC: dict[str, list[str]] = {
+    "d2v.audio": ["ConvPositions", "WaveformAdapterConfig", "WaveformExtractor", "WaveformFront", "modality"],
     "d2v.core": [
         "Backbone",
         "Batch",
@@ -62,6 +63,7 @@ PUBLIC: dict[str, list[str]] = {
     "d2v.core.files": [
         "ConfigError",
         "Stored",
+        "add_kind",
         "description_from_plain",
         "description_to_plain",
         "from_plain",
@@ -84,6 +86,7 @@ PUBLIC: dict[str, list[str]] = {
         "Shapes",
         "Split",
         "convert",
+        "own_parts",
     ],
     "d2v.core.jobs": [
         "Checkup",
@@ -135,9 +138,12 @@ PUBLIC: dict[str, list[str]] = {
         "Predictor",
         "PredictorConfig",
         "StepOutput",
+        "Student",
+        "StudentConfig",
         "TargetsConfig",
         "TeacherConfig",
         "Tokens",
+        "TransformerConfig",
         "VisibleDecoder",
     ],
     "d2v.core.nn": [
@@ -179,8 +185,8 @@ PUBLIC: dict[str, list[str]] = {
         "knn_predictions",
         "linear_probe",
         "nearest_samples",
-        "raw_features",
         "pool_layer",
+        "raw_features",
     ],
     "d2v.core.recipes": [
         "FinetuneOptimConfig",
@@ -235,6 +241,7 @@ PUBLIC: dict[str, list[str]] = {
         "parameter_groups",
         "set_rates",
     ],
+    "d2v.text": ["MaskedTextAdapter", "SentenceClassifier", "TextAdapterConfig", "TokenEmbedding", "modality"],
     "d2v.vision": [
         "ImageAdapter",
         "ImageAdapterConfig",
@@ -250,8 +257,6 @@ PUBLIC: dict[str, list[str]] = {
     "d2v.vision.builtin": ["DIGITS_CLASSES", "FASHION_MNIST_CLASSES", "digits", "fashion_mnist"],
     "d2v.vision.data": ["ImageDataConfig", "ImageFolder"],
     "d2v.vision.verbs": ["check_images", "export_images"],
-    "d2v.audio": ["ConvPositions", "WaveformAdapterConfig", "WaveformExtractor", "WaveformFront", "modality"],
-    "d2v.text": ["MaskedTextAdapter", "SentenceClassifier", "TextAdapterConfig", "TokenEmbedding", "modality"],
 }
 PORTIONS = ("d2v.core", "d2v.vision", "d2v.audio", "d2v.text")
 

@@ -13,6 +13,6 @@ modality = Modality(
     description="speech and other sound: frames of the waveform, masked in blocks (2.0) or spans (1.0)",
     extra="d2v[audio]",
     requires=("torchaudio",),
-    adapter=WaveformAdapterConfig,
+    adapters={"waveform": WaveformAdapterConfig},
     converters=converters,
 )

@@ -8,18 +8,43 @@ from attrs import frozen
 
 from d2v.audio.config import WaveformAdapterConfig
 from d2v.audio.waveform import ConvSpec
-from d2v.core.foreign import ForeignConfig, KeyTable, Layout, Rename, Reshape, Rule, Shapes
-from d2v.core.foreign.fairseq import read_schedule, read_target_norms, separate_block_rules
-from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_block_masks, read_context, read_noise
+from d2v.core.description import Description
+from d2v.core.foreign import (
+    ForeignConfig,
+    KeyTable,
+    Layout,
+    Rename,
+    Reshape,
+    Rule,
+    Shapes,
+    Unpacked,
+    both,
+    own_parts,
+    whole_model,
+)
+from d2v.core.foreign.fairseq import (
+    MultimodalFormat,
+    model_section,
+    read_alibi,
+    read_block_masks,
+    read_context,
+    read_noise,
+    read_schedule,
+    read_target_norms,
+    separate_block_rules,
+    unpack,
+)
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import ChannelMasker, Masker, SpanMasker
 from d2v.core.model import (
+    AdapterConfig,
+    BackboneConfig,
     BlockConfig,
     Data2VecConfig,
-    EncoderConfig,
     MaskedHeadConfig,
     TargetsConfig,
     TeacherConfig,
+    TransformerConfig,
 )
 
 _EXTRACTOR_NORMS = {"layer_norm": "layer", "default": "group"}
@@ -81,7 +106,9 @@ def _evaluate(node: ast.expr) -> Any:
 class _AudioReader:
     decoder_init = None
 
-    def adapter(self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str) -> WaveformAdapterConfig:
+    def adapter(
+        self, own: ForeignConfig, encoder: TransformerConfig, shapes: Shapes, prefix: str
+    ) -> WaveformAdapterConfig:
         own.refuse_unless("conv_pos_pre_ln", False)
         own.refuse_unless("extractor_mode", *_EXTRACTOR_NORMS)
         return WaveformAdapterConfig(
@@ -89,7 +116,7 @@ class _AudioReader:
             extractor_norm=_EXTRACTOR_NORMS[own.get("extractor_mode")],  # type: ignore[arg-type]  # refused above if unknown
             gradient_scale=own.get("local_grad_mult"),
             positions_width=own.get("conv_pos_width"),
-            positions_depth=own.get("conv_pos_depth"),
+            positions_depth=own.count("conv_pos_depth"),
             positions_groups=own.get("conv_pos_groups"),
             alibi=read_alibi(own, axes=1),
             extra_tokens=own.get("num_extra_tokens"),
@@ -101,8 +128,10 @@ class _AudioReader:
     def masker(self, own: ForeignConfig) -> Masker:
         return read_block_masks(own)
 
-    def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
-        (adapter,) = config.adapters.values()
+    def data(self, adapter: AdapterConfig, foreign: Mapping[str, Any]) -> None:
+        return None
+
+    def rules(self, adapter: AdapterConfig, theirs: str, ours: str) -> list[Rule]:
         assert isinstance(adapter, WaveformAdapterConfig)
         rules = _extractor_rules(adapter, f"{theirs}.local_encoder", f"{ours}.front.extractor")
         rules += both(f"{theirs}.project_features.1", f"{ours}.front.norm")
@@ -118,18 +147,22 @@ class FormerAudioFormat:
 
     name: str = "data2vec 1.0 speech"
 
-    def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Whether the configuration is of that class."""
-        return {"conv_feature_layers", "average_top_k_layers", "ema_transformer_only"} <= foreign.keys()
+    def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
+        """The model of a checkpoint of the toolkit."""
+        return unpack(contents)
 
-    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Data2VecConfig:
+    def accepts(self, foreign: Mapping[str, Any]) -> bool:
+        """Whether the model is of that class."""
+        return {"conv_feature_layers", "average_top_k_layers", "ema_transformer_only"} <= model_section(foreign).keys()
+
+    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
         """Our configuration.
 
         Raises:
             ValueError: if a field is missing, or changes the computation in a way that we lack.
         """
         del shapes
-        model = ForeignConfig(foreign, "model")
+        model = ForeignConfig(model_section(foreign), "model")
         encoder = _former_encoder(model)
         complete = not (model.get("ema_transformer_only") or model.get("ema_layers_only"))
         leave_out = () if complete else ("adapters.*.front", "adapters.*.mask_token")
@@ -143,27 +176,26 @@ class FormerAudioFormat:
             )
         layers = min(model.get("average_top_k_layers"), encoder.depth)  # the original takes what there is
         config = Data2VecConfig(
-            encoder=encoder,
-            adapters={"audio": _former_adapter(model)},
+            student=BackboneConfig(encoder=encoder, adapters={"audio": _former_adapter(model)}, visible_only=False),
             predictors={"audio": MaskedHeadConfig(num_layers=1)},
-            maskers={"audio": _former_masker(model, encoder.block.embed_dim)},
+            maskers={"audio": _former_masker(model, encoder.embed_dim)},
             # The original averages every layer where its teacher is the complete model.
             targets=TargetsConfig(layers=encoder.depth if complete else layers, each=each, after=after),
             teacher=TeacherConfig(schedule=read_schedule(model), leave_out=leave_out, copy=copied),
             loss=RegressionLoss(beta=model.get("loss_beta"), scale=model.get("loss_scale")),
-            visible_only=False,
         )
         _refuse(model)
         model.finish()
-        return config
+        return Description(model=config)
 
-    def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
+    def layout(self, description: Description, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""
         del shapes
-        adapter = config.adapters["audio"]
+        student, encoder = own_parts(description)
+        adapter = student.adapters["audio"]
         assert isinstance(adapter, WaveformAdapterConfig)
-        ours, embed_dim = "student.adapters.audio", config.encoder.block.embed_dim
-        norm = "norm_out" if config.encoder.norm_out else "norm_in"
+        ours, embed_dim = "student.adapters.audio", encoder.embed_dim
+        norm = "norm_out" if encoder.norm_out else "norm_in"
         rules = [
             *_extractor_rules(adapter, "feature_extractor", f"{ours}.front.extractor"),
             *both("layer_norm", f"{ours}.front.norm"),
@@ -174,10 +206,10 @@ class FormerAudioFormat:
         ]
         for i in range(adapter.positions_depth):
             rules += both(f"encoder.pos_conv.{i}.0", f"{ours}.positions.convs.{i}")
-        for i in range(config.encoder.depth):
+        for i in range(encoder.depth):
             rules += separate_block_rules(f"encoder.layers.{i}", f"student.encoder.blocks.{i}")
-        strip = "encoder." if config.teacher.leave_out else ""
-        return Layout(KeyTable(rules), teacher_prefix="_ema.", teacher_strip=strip)
+        strip = "encoder." if whole_model(description).teacher.leave_out else ""
+        return Layout(table=KeyTable(rules), teacher_prefixes=("_ema.",), teacher_strip=strip)
 
 
 def _extractor_rules(adapter: WaveformAdapterConfig, theirs: str, ours: str) -> list[Rule]:
@@ -192,11 +224,11 @@ def _extractor_rules(adapter: WaveformAdapterConfig, theirs: str, ours: str) -> 
     return rules
 
 
-def _former_encoder(model: ForeignConfig) -> EncoderConfig:
+def _former_encoder(model: ForeignConfig) -> TransformerConfig:
     pre = model.get("layer_norm_first")
     block = BlockConfig(
         embed_dim=model.get("encoder_embed_dim"),
-        num_heads=model.get("encoder_attention_heads"),
+        num_heads=model.count("encoder_attention_heads"),
         mlp_ratio=model.get("encoder_ffn_embed_dim") / model.get("encoder_embed_dim"),
         norm="pre" if pre else "post",
         norm_eps=1e-5,
@@ -205,9 +237,9 @@ def _former_encoder(model: ForeignConfig) -> EncoderConfig:
         activation_dropout=model.get("activation_dropout"),
         dropout=model.get("dropout"),
     )
-    return EncoderConfig(
+    return TransformerConfig(
         block=block,
-        depth=model.get("encoder_layers"),
+        depth=model.count("encoder_layers"),
         norm_in=not pre,
         norm_out=pre,
         dropout=model.get("dropout"),
@@ -225,7 +257,7 @@ def _former_adapter(model: ForeignConfig) -> WaveformAdapterConfig:
         conv_bias=model.get("conv_bias"),
         gradient_scale=model.get("feature_grad_mult"),
         positions_width=model.get("conv_pos"),
-        positions_depth=model.get("pos_conv_depth"),
+        positions_depth=model.count("pos_conv_depth"),
         positions_groups=model.get("conv_pos_groups"),
         alibi=None,
         mask_token=True,

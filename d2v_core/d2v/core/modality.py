@@ -64,8 +64,9 @@ class Modality:
         description: one line for listings.
         extra: the requirement that brings the packages of `requires`, as pip takes it; needed only with `requires`.
         requires: import names of the packages that the modality uses beyond those of core.
-        adapter: configuration class of its adapter; `build(encoder)` makes a `ModalityAdapter`.
-        data: configuration class of its data; `build(split, ...)` makes batches.
+        adapters: configuration classes of its adapters by kind, the usual one first; `build(encoder)` makes a
+            `ModalityAdapter`. Files write the kind below the name, `audio/waveform`.
+        data: configuration classes of its data by kind, likewise; `build(split, ...)` makes batches.
         recipes: package that holds its recipes, `NAME.yaml` each.
         converters: for other people's checkpoint files.
         tasks: by name, configuration classes of what can be trained on top of a pretrained model.
@@ -87,8 +88,8 @@ class Modality:
     description: str
     extra: str | None = None
     requires: tuple[str, ...] = ()
-    adapter: type[AdapterConfig] | None = None
-    data: type[DataConfig] | None = None
+    adapters: Mapping[str, type[AdapterConfig]] = field(factory=dict)
+    data: Mapping[str, type[DataConfig]] = field(factory=dict)
     recipes: str | None = None
     converters: tuple[Converter, ...] = ()
     tasks: Mapping[str, type[Task]] = field(factory=dict)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -25,7 +24,8 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], below: tuple[s
 
     >>> load_strictly(nn.Linear(1, 2), {"weight": torch.zeros(3, 1)})
     Traceback (most recent call last):
-    ValueError: the tensors do not fit the model; 1 tensors missing: bias; 1 tensors of another shape: weight (3, 1) for (2, 1)
+    ValueError: the tensors do not fit the model;
+    1 tensors missing: bias; 1 tensors of another shape: weight (3, 1) for (2, 1)
     """
     expected = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(below)}
     problems = misfits(expected, state)

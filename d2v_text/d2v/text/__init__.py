@@ -14,6 +14,6 @@ modality = Modality(
     description="text: subword tokens, masked one by one (2.0) or in spans (1.0)",
     extra="d2v[text]",
     requires=("tokenizers",),
-    adapter=TextAdapterConfig,
+    adapters={"tokens": TextAdapterConfig},
     converters=converters,
 )

@@ -5,18 +5,42 @@ from typing import Any
 
 from attrs import frozen
 
-from d2v.core.foreign import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes
-from d2v.core.foreign.fairseq import read_schedule, read_target_norms, separate_block_rules
-from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
+from d2v.core.description import Description
+from d2v.core.foreign import (
+    Constant,
+    ForeignConfig,
+    KeyTable,
+    Layout,
+    Rename,
+    Rule,
+    Shapes,
+    Unpacked,
+    both,
+    own_parts,
+    whole_model,
+)
+from d2v.core.foreign.fairseq import (
+    MultimodalFormat,
+    model_section,
+    read_alibi,
+    read_context,
+    read_noise,
+    read_schedule,
+    read_target_norms,
+    separate_block_rules,
+    unpack,
+)
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Masker, RandomMasker, SpanMasker
 from d2v.core.model import (
+    AdapterConfig,
+    BackboneConfig,
     BlockConfig,
     Data2VecConfig,
-    EncoderConfig,
     MaskedHeadConfig,
     TargetsConfig,
     TeacherConfig,
+    TransformerConfig,
 )
 from d2v.core.nn.initialisation import Scheme
 from d2v.text.config import TextAdapterConfig
@@ -36,7 +60,7 @@ def _max_length(shapes: Shapes, prefix: str, stated: int) -> int:
 class _TextReader:
     decoder_init: Scheme | None = "normal"
 
-    def adapter(self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str) -> TextAdapterConfig:
+    def adapter(self, own: ForeignConfig, encoder: TransformerConfig, shapes: Shapes, prefix: str) -> TextAdapterConfig:
         return TextAdapterConfig(
             vocabulary_size=_vocabulary_size(shapes, f"{prefix}.local_encoder.embed_tokens.weight"),
             max_length=_max_length(shapes, f"{prefix}.local_encoder", own.get("max_source_positions")),
@@ -60,8 +84,10 @@ class _TextReader:
             return RandomMasker(mask_prob=prob, pad_aware=False)
         return SpanMasker(mask_prob=prob, mask_length=length, add_masks=add, mask_dropout=dropout)
 
-    def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
-        (adapter,) = config.adapters.values()
+    def data(self, adapter: AdapterConfig, foreign: Mapping[str, Any]) -> None:
+        return None
+
+    def rules(self, adapter: AdapterConfig, theirs: str, ours: str) -> list[Rule]:
         assert isinstance(adapter, TextAdapterConfig)
         return _embedding_rules(adapter, f"{theirs}.local_encoder", f"{ours}.front")
 
@@ -72,17 +98,21 @@ class FormerTextFormat:
 
     name: str = "data2vec 1.0 text"
 
-    def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Whether the configuration is of that class."""
-        return {"transformer", "head_layers", "ema_transformer_layers_only"} <= foreign.keys()
+    def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
+        """The model of a checkpoint of the toolkit."""
+        return unpack(contents)
 
-    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Data2VecConfig:
+    def accepts(self, foreign: Mapping[str, Any]) -> bool:
+        """Whether the model is of that class."""
+        return {"transformer", "head_layers", "ema_transformer_layers_only"} <= model_section(foreign).keys()
+
+    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
         """Our configuration.
 
         Raises:
             ValueError: if a field is missing, or changes the computation in a way that we lack.
         """
-        model = ForeignConfig(foreign, "model")
+        model = ForeignConfig(model_section(foreign), "model")
         transformer = model.section("transformer")
         size = _vocabulary_size(shapes, "encoder.sentence_encoder.embed_tokens.weight")
         section = transformer.section("encoder")
@@ -96,9 +126,8 @@ class FormerTextFormat:
         fixed = adapter.positions == "learned"
         copied = ("adapters.*.front",) if fixed else ("adapters.*.front.norm",) if adapter.norm else ()
         config = Data2VecConfig(
-            encoder=encoder,
-            adapters={"text": adapter},
-            predictors={"text": MaskedHeadConfig(num_layers=model.get("head_layers"), init="normal")},
+            student=BackboneConfig(encoder=encoder, adapters={"text": adapter}, visible_only=False),
+            predictors={"text": MaskedHeadConfig(num_layers=model.count("head_layers"), init="normal")},
             # Spans may begin anywhere, <s> and </s> included, and rows differ in count.
             maskers={"text": SpanMasker(mask_prob=0.35, mask_length=4, reach_end=True, equal_counts=False)},
             targets=TargetsConfig(layers=layers, each=each, after=after),
@@ -106,28 +135,28 @@ class FormerTextFormat:
                 schedule=read_schedule(model), copy=copied if model.get("ema_transformer_layers_only") else ()
             ),
             loss=RegressionLoss(beta=model.get("loss_beta"), scale=scale if scale is not None and scale > 0 else None),
-            visible_only=False,
         )
         _ignore(model, transformer, section)
-        return config
+        return Description(model=config)
 
-    def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
+    def layout(self, description: Description, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""
-        adapter = config.adapters["text"]
+        student, encoder = own_parts(description)
+        adapter = student.adapters["text"]
         assert isinstance(adapter, TextAdapterConfig)
-        theirs, head = "encoder.sentence_encoder", config.predictors["text"]
+        theirs, head = "encoder.sentence_encoder", whole_model(description).predictors["text"]
         assert isinstance(head, MaskedHeadConfig)
         rules = _embedding_rules(adapter, theirs, "student.adapters.text.front")
-        for i in range(config.encoder.depth):
+        for i in range(encoder.depth):
             rules += separate_block_rules(f"{theirs}.layers.{i}", f"student.encoder.blocks.{i}")
-        if config.encoder.norm_out:
+        if encoder.norm_out:
             rules += both(f"{theirs}.layer_norm", "student.encoder.norm_out")
         for i in range(head.num_layers):
             rules += both(f"encoder.regression_head.{2 * i}", f"predictors.text.layers.{2 * i}")
         rules.append(Constant(f"{theirs}.version"))
         # Heads of fine-tuned classifiers lie beside the model; they are read with their own table.
         rules += [Constant(name) for name in shapes if name.startswith("classification_heads.")]
-        return Layout(KeyTable(rules), teacher_prefix="encoder._ema.", teacher_strip=f"{theirs}.")
+        return Layout(table=KeyTable(rules), teacher_prefixes=("encoder._ema.",), teacher_strip=f"{theirs}.")
 
 
 def _ignore(model: ForeignConfig, transformer: ForeignConfig, section: ForeignConfig) -> None:
@@ -164,11 +193,11 @@ def _embedding_rules(adapter: TextAdapterConfig, theirs: str, ours: str) -> list
     return rules + (both(f"{theirs}.layernorm_embedding", f"{ours}.norm") if adapter.norm else [])
 
 
-def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> EncoderConfig:
+def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> TransformerConfig:
     pre = section.get("normalize_before")
     block = BlockConfig(
         embed_dim=section.get("embed_dim"),
-        num_heads=section.get("attention_heads"),
+        num_heads=section.count("attention_heads"),
         mlp_ratio=section.get("ffn_embed_dim") / section.get("embed_dim"),
         norm="pre" if pre else "post",
         norm_eps=1e-5,
@@ -177,7 +206,9 @@ def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> Encod
         activation_dropout=transformer.get("activation_dropout"),
         dropout=transformer.get("dropout"),
     )
-    return EncoderConfig(block=block, depth=section.get("layers"), norm_out=pre, layer_drop=section.get("layerdrop"))
+    return TransformerConfig(
+        block=block, depth=section.count("layers"), norm_out=pre, layer_drop=section.get("layerdrop")
+    )
 
 
 def _former_adapter(transformer: ForeignConfig, section: ForeignConfig, size: int, shapes: Shapes) -> TextAdapterConfig:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from d2v.core.description import Description
-from d2v.core.files.structure import ConfigError, from_plain, to_plain
-from d2v.core.model import BackboneConfig, Data2VecConfig
+from d2v.core.files.kinds import ConfigError
+from d2v.core.files.structure import from_plain, to_plain
+from d2v.core.model import Data2VecConfig, StudentConfig
 from d2v.core.suggestions import nearest
 from d2v.core.task import Task
 
@@ -17,7 +18,7 @@ def description_to_plain(description: Description) -> dict[str, Any]:
     """Plain values, for JSON; what is None or empty is left out, and so are the files, which lie beside it."""
     values = {
         "model": to_plain(description.model),
-        "data": description.data and dict(description.data),
+        "data": {name: dict(one) for name, one in description.data.items()},
         "task": description.task and to_plain(description.task),
         "classes": list(description.classes),
     }
@@ -39,9 +40,14 @@ def description_from_plain(values: Mapping[str, Any], files: Mapping[str, bytes]
             raise ConfigError(f"unknown key {key!r}{nearest(key, _KEYS)}")
     task = values.get("task")
     return Description(
-        model=from_plain(values["model"], Data2VecConfig if task is None else BackboneConfig),
-        data=values.get("data"),
+        model=from_plain(values["model"], Data2VecConfig) if task is None else _student(values["model"]),
+        data=values.get("data", {}),
         task=None if task is None else from_plain(task, Task),  # type: ignore[type-abstract]  # one of its forms is made
         classes=tuple(values.get("classes", ())),
         files={} if files is None else files,
     )
+
+
+def _student(values: Any) -> StudentConfig:
+    made: StudentConfig = from_plain(values, StudentConfig)  # type: ignore[type-abstract]  # one of its forms is made
+    return made

@@ -18,7 +18,7 @@ from torch import nn
 from d2v.core.description import Description
 from d2v.core.files.atomic import publish
 from d2v.core.files.description import FORMAT, description_from_plain, description_to_plain
-from d2v.core.files.structure import ConfigError
+from d2v.core.files.kinds import ConfigError
 from d2v.core.model import Data2Vec, Data2VecConfig
 from d2v.core.state_dict import load_strictly
 
@@ -38,10 +38,13 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
         OSError: if it cannot be written.
 
     >>> from d2v.core import EMASchedule, RandomMasker, modalities
-    >>> from d2v.core.model import BlockConfig, EncoderConfig, MaskedHeadConfig, TargetsConfig, TeacherConfig
+    >>> from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
+    >>> from d2v.core.model import MaskedHeadConfig, TargetsConfig, TeacherConfig
     >>> config = Data2VecConfig(
-    ...     encoder=EncoderConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1),
-    ...     adapters={"text": modalities.load("text").adapter(vocabulary_size=10)},
+    ...     student=BackboneConfig(
+    ...         encoder=TransformerConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1),
+    ...         adapters={"text": modalities.load("text").adapters["tokens"](vocabulary_size=10)},
+    ...     ),
     ...     predictors={"text": MaskedHeadConfig()},
     ...     maskers={"text": RandomMasker(mask_prob=0.5)},
     ...     targets=TargetsConfig(layers=1),

@@ -1,7 +1,17 @@
 """Other people's models: their configurations and tensors, and how they become ours."""
 
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.converter import Converted, Converter, Layout, Shapes, Unpacked, convert, convert_file
+from d2v.core.foreign.converter import (
+    Converted,
+    Converter,
+    Layout,
+    Shapes,
+    Unpacked,
+    convert,
+    convert_file,
+    own_parts,
+    whole_model,
+)
 from d2v.core.foreign.stand_ins import StandIn
 from d2v.core.foreign.stored import StoredTensor, tensors_below
 from d2v.core.foreign.tables import Constant, Join, KeyTable, Rename, Reshape, Rule, Split, both
@@ -28,6 +38,8 @@ __all__ = [
     "convert",
     "convert_file",
     "load_tensors",
+    "own_parts",
     "read_file",
     "tensors_below",
+    "whole_model",
 ]

@@ -15,7 +15,7 @@ from d2v.core.description import Description
 from d2v.core.foreign.stored import StoredTensor
 from d2v.core.foreign.tables import KeyTable, Tensors
 from d2v.core.foreign.torch_files import load_tensors, read_file, told
-from d2v.core.model import Data2Vec
+from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig, TransformerConfig
 from d2v.core.state_dict import complaint, load_strictly, misfits, without_initialisation
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -203,8 +203,8 @@ def convert_file(converters: Iterable[Converter], path: str | os.PathLike[str]) 
         path: of the file.
 
     Raises:
-        ForeignFileError: one line naming the file, if it cannot be read, nobody knows its format, a field is refused, or
-            tensors do not fit.
+        ForeignFileError: one line naming the file, if it cannot be read, nobody knows its format, a field is refused,
+            or tensors do not fit.
         OSError: if it cannot be read.
     """
     tried = list(converters)
@@ -261,3 +261,17 @@ def _teacher_to_ours(layout: Layout, tensors: Tensors) -> dict[str, Tensor]:
     ours = layout.table.to_ours(whole, partial=True)
     # A complete teacher of the original holds a prediction head too, which it never uses.
     return {name.removeprefix("student."): t for name, t in ours.items() if name.startswith("student.")}
+
+
+def whole_model(description: Description) -> Data2VecConfig:
+    """The configuration of a model that a converter has made of a pretrained one."""
+    assert isinstance(description.model, Data2VecConfig)
+    return description.model
+
+
+def own_parts(description: Description) -> tuple[BackboneConfig, TransformerConfig]:
+    """Backbone and encoder of a model that a converter has made: always of our own classes."""
+    student = description.student
+    assert isinstance(student, BackboneConfig)
+    assert isinstance(student.encoder, TransformerConfig)
+    return student, student.encoder

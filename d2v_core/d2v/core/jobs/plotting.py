@@ -14,7 +14,7 @@ from torch import Tensor
 from d2v.core.data import DataConfig, DataError, Loader
 from d2v.core.files import Stored
 from d2v.core.files.atomic import write_bytes, write_text
-from d2v.core.jobs.models import encoder_of, settings_of
+from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.modality import modalities
 from d2v.core.model import Backbone, Batch, Data2Vec
 from d2v.core.plots import learning_curves, mask_gallery, pca_gallery, require_plotting, svg
@@ -213,7 +213,7 @@ def _features(stored: Stored, data: DataConfig, batch: Batch, seed: int) -> dict
     features = {}
     for name, chosen in rows.items():
         encoder, _ = encoder_of(stored, chosen, seed=seed)
-        data.match(encoder.adapter(modality))
+        match_input(data, encoder, modality)
         found = collect_features(encoder, [batch], poolings=["tokens"])
         patches = found.values["all"]["tokens"]
         features[name] = patches.view(len(patches), *plane(found.grid or ()), -1)

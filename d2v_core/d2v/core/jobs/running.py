@@ -34,17 +34,24 @@ from d2v.core.train.precision import Precision
 
 
 def training_batches(recipe: PretrainRecipe | FinetuneRecipe, classes: tuple[str, ...] | None = None) -> Loader[Any]:
-    """The endless batches of this rank, of the part that is for training."""
+    """The endless batches of this rank, of the training split; of several modalities, drawn by `sampling`."""
     rank, world_size = world()
-    return recipe.data.build(
-        recipe.data.splits().train,
-        batch_size=recipe.train.batch_size,
-        seed=recipe.seed,
-        rank=rank,
-        world_size=world_size,
-        training=True,
-        classes=classes,
-    )
+    parts = recipe.sources if isinstance(recipe, PretrainRecipe) else {recipe.task.modality: recipe.data}
+    built = {
+        name: data.build(
+            data.splits().train,
+            batch_size=recipe.train.batch_size,
+            seed=recipe.seed,
+            rank=rank,
+            world_size=world_size,
+            training=True,
+            classes=classes,
+        )
+        for name, data in parts.items()
+    }
+    if len(built) == 1:
+        return next(iter(built.values()))
+    raise NotImplementedError
 
 
 def run_training(
@@ -67,6 +74,7 @@ def run_training(
         recipe.out,
         config=resolved_text(attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))),
         description=description_to_plain(description),
+        files=description.files,
         resume=recipe.resume,
         keep=train.keep,
     )

@@ -3,14 +3,14 @@
 They hold plain values and turn them into the pieces of `d2v.core.train`; neither side knows the other's files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Protocol
 
 from attrs import field, frozen, validators
 from torch import nn
 from torch.optim import Optimizer
 
-from d2v.core.files.structure import add_role
+from d2v.core.files.kinds import add_role
 from d2v.core.train import (
     CosineSchedule,
     LayerDecay,
@@ -86,7 +86,10 @@ class PolynomialConfig:
         return PolynomialSchedule(lr, total=total, warmup=self.warmup, end_lr=self.end_lr, power=self.power)
 
 
-add_role(ScheduleConfig, {"cosine": CosineConfig, "tri-stage": TriStageConfig, "polynomial": PolynomialConfig})
+add_role(
+    ScheduleConfig,
+    {"cosine": CosineConfig, "tri-stage": TriStageConfig, "polynomial": PolynomialConfig},
+)
 
 
 @frozen(kw_only=True)
@@ -163,6 +166,7 @@ class TrainConfig:
         checkpoint_every: updates between checkpoints.
         keep: newest checkpoints that are kept.
         log_every: updates between lines of metrics.
+        kernels: by operation, the form that was chosen for the machine on which the run began; {} = the plain ones.
     """
 
     max_steps: int = field(validator=validators.ge(1))
@@ -172,6 +176,7 @@ class TrainConfig:
     checkpoint_every: int = field(default=1000, validator=validators.ge(1))
     keep: int = field(default=2, validator=validators.ge(1))
     log_every: int = field(default=50, validator=validators.ge(1))
+    kernels: Mapping[str, str] = field(factory=dict)
 
 
 @frozen(kw_only=True)

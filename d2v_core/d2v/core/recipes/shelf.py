@@ -1,7 +1,7 @@
 """Where recipes are found: YAML files inside the portions, and files of the user's own."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,13 +60,20 @@ def recipe_values(name: str, overrides: Mapping[str, Any] | None = None) -> tupl
     return kind, _completed(kind, values, overrides or {})
 
 
-def read_recipe(name: str, overrides: Mapping[str, Any] | None, kind: type[_Run]) -> _Run:
+def read_recipe(
+    name: str,
+    overrides: Mapping[str, Any] | None,
+    kind: type[_Run],
+    *,
+    complete: Callable[[dict[str, Any]], None] = lambda values: None,
+) -> _Run:
     """A recipe with overrides.
 
     Args:
         name: of the recipe, or path of a YAML file.
         overrides: by dotted key.
         kind: class that it must be of.
+        complete: puts into the plain values what they do not say and something else knows.
 
     Raises:
         UnknownNameError: if there is no such recipe.
@@ -75,7 +82,9 @@ def read_recipe(name: str, overrides: Mapping[str, Any] | None, kind: type[_Run]
     found, values = _opened(name)
     if found is not kind:
         raise ConfigError(f"{name} is a recipe for `d2v {found.command}`, not for `d2v {kind.command}`")
-    return from_plain(_completed(kind, values, overrides or {}), kind)
+    completed = _completed(kind, values, overrides or {})
+    complete(completed)
+    return from_plain(completed, kind)
 
 
 def settle(kind: type, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

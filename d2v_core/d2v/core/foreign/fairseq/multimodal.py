@@ -11,7 +11,7 @@ from attrs import frozen
 
 from d2v.core.description import Description
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.converter import Layout, Shapes, Unpacked
+from d2v.core.foreign.converter import Layout, Shapes, Unpacked, own_parts, whole_model
 from d2v.core.foreign.fairseq.checkpoint import model_section, unpack
 from d2v.core.foreign.tables import KeyTable, Rename, Reshape, Rule, both
 from d2v.core.loss import RegressionLoss
@@ -19,13 +19,14 @@ from d2v.core.masks import ChannelMasker, InverseBlockMasker, Masker, RandomMask
 from d2v.core.model import (
     AdapterConfig,
     AlibiConfig,
+    BackboneConfig,
     BlockConfig,
     ContextConfig,
     ConvDecoderConfig,
     Data2VecConfig,
-    EncoderConfig,
     TargetsConfig,
     TeacherConfig,
+    TransformerConfig,
 )
 from d2v.core.nn.initialisation import Scheme
 from d2v.core.teacher import EMASchedule
@@ -69,12 +70,11 @@ class MultimodalFormat:
         adapter = self.reader.adapter(own, encoder, shapes, f"modality_encoders.{self.kind}")
         noise_std = own.get("mask_noise_std")
         config = Data2VecConfig(
-            encoder=encoder,
-            adapters={self.modality: adapter},
+            student=BackboneConfig(encoder=encoder, adapters={self.modality: adapter}),
             predictors={
                 self.modality: _decoder(own.section("decoder"), adapter.dims, noise_std, self.reader.decoder_init)
             },
-            maskers={self.modality: _with_channels(self.reader.masker(own), own, encoder.block.embed_dim)},
+            maskers={self.modality: _with_channels(self.reader.masker(own), own, encoder.embed_dim)},
             targets=_targets(model),
             teacher=_teacher(model, own),
             loss=RegressionLoss(beta=model.get("loss_beta"), scale=model.get("loss_scale")),
@@ -87,38 +87,41 @@ class MultimodalFormat:
         _refuse(model, own)
         model.finish()
         own.finish()
-        return Description(model=config, data=self.reader.data(adapter, foreign))
+        data = self.reader.data(adapter, foreign)
+        return Description(model=config, data={self.modality: data} if data else {})
 
     def layout(self, description: Description, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""
-        config = description.model
-        assert isinstance(config, Data2VecConfig)
+        config = whole_model(description)
         theirs = f"modality_encoders.{self.kind}"
         ours = f"student.adapters.{self.modality}"
-        block, adapter = config.encoder.block, config.adapters[self.modality]
+        student, encoder = own_parts(description)
+        block, adapter = encoder.block, student.adapters[self.modality]
         context: ContextConfig | None = getattr(adapter, "context", None)
-        rules: list[Rule] = self.reader.rules(config, theirs, ours)
-        for i in range(config.encoder.depth):
+        rules: list[Rule] = self.reader.rules(adapter, theirs, ours)
+        for i in range(encoder.depth):
             rules += block_rules(f"blocks.{i}", f"student.encoder.blocks.{i}", block)
         for i in range(context.depth if context else 0):
             rules += block_rules(f"{theirs}.context_encoder.blocks.{i}", f"{ours}.context.blocks.{i}", block)
         if context is not None and context.norm and context.norm_affine:
             rules += both(f"{theirs}.context_encoder.norm", f"{ours}.context.norm_in")
-        if config.encoder.norm_out and config.encoder.norm_affine:
+        if encoder.norm_out and encoder.norm_affine:
             rules += both("norm", "student.encoder.norm_out")
-        rules += self._common(config, theirs, ours)
+        rules += self._common(description, theirs, ours)
         encoder_only = "adapters.*" in config.teacher.leave_out
         strip = "blocks." if encoder_only else ""
         return Layout(table=KeyTable(rules), teacher_prefixes=("_ema.",), teacher_strip=strip)
 
-    def _common(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
-        adapter = config.adapters[self.modality]
+    def _common(self, description: Description, theirs: str, ours: str) -> list[Rule]:
+        config = whole_model(description)
+        student, encoder = own_parts(description)
+        adapter = student.adapters[self.modality]
         rules: list[Rule] = []
         alibi: AlibiConfig | None = getattr(adapter, "alibi", None)
         if alibi is not None:
             context: ContextConfig | None = getattr(adapter, "context", None)
-            layers = config.encoder.depth + (context.depth if context else 0) if alibi.per_layer else 1
-            heads = config.encoder.block.num_heads if alibi.per_head else 1
+            layers = encoder.depth + (context.depth if context else 0) if alibi.per_layer else 1
+            heads = encoder.num_heads if alibi.per_head else 1
             rules.append(
                 Reshape(f"{theirs}.alibi_scale", f"{ours}.bias.scale", (layers, 1, heads, 1, 1), (layers, heads))
             )
@@ -145,7 +148,7 @@ class ModalityReader(Protocol):
         """How the decoder's projection starts."""
         ...
 
-    def adapter(self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str) -> AdapterConfig:
+    def adapter(self, own: ForeignConfig, encoder: TransformerConfig, shapes: Shapes, prefix: str) -> AdapterConfig:
         """The adapter's configuration."""
         ...
 
@@ -157,7 +160,7 @@ class ModalityReader(Protocol):
         """How the input was prepared, as plain values of a data configuration; None = it cannot be told."""
         ...
 
-    def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
+    def rules(self, adapter: AdapterConfig, theirs: str, ours: str) -> list[Rule]:
         """Key table of the front end and the positions."""
         ...
 
@@ -171,7 +174,7 @@ def block_rules(theirs: str, ours: str, block: BlockConfig) -> list[Rule]:
 
 
 def read_context(
-    own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str, *, always: bool
+    own: ForeignConfig, encoder: TransformerConfig, shapes: Shapes, prefix: str, *, always: bool
 ) -> ContextConfig | None:
     """Prenet blocks and the norm in front of them.
 
@@ -230,7 +233,7 @@ def read_noise(own: ForeignConfig) -> float:
     return 0.0 if own.get("encoder_zero_mask") else noise
 
 
-def _encoder(model: ForeignConfig, shapes: Shapes) -> EncoderConfig:
+def _encoder(model: ForeignConfig, shapes: Shapes) -> TransformerConfig:
     embed_dim = model.get("embed_dim")
     pre = model.get("layer_norm_first")
     block = BlockConfig(
@@ -246,7 +249,7 @@ def _encoder(model: ForeignConfig, shapes: Shapes) -> EncoderConfig:
         branch_dropout=model.get("activation_dropout"),
         dropout=model.get("post_mlp_drop"),
     )
-    return EncoderConfig(
+    return TransformerConfig(
         block=block,
         depth=model.count("depth"),
         drop_path_rate=(model.get("start_drop_path_rate"), model.get("end_drop_path_rate")),

@@ -240,6 +240,7 @@ PUBLIC: dict[str, list[str]] = {
         "native_precision",
         "parameter_groups",
         "set_rates",
+        "set_weight_decay",
     ],
     "d2v.text": ["MaskedTextAdapter", "SentenceClassifier", "TextAdapterConfig", "TokenEmbedding", "modality"],
     "d2v.vision": [

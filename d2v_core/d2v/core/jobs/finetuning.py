@@ -133,6 +133,7 @@ def trial(
         data,
         optimizer=optimizer,
         schedule=settings.optim.build_schedule(settings.train.max_steps),
+        weight_decay=settings.optim.build_weight_decay(settings.train.max_steps),
         max_steps=settings.train.max_steps,
         accumulate=settings.train.accumulate,
         clip=settings.optim.clip,
@@ -176,6 +177,7 @@ def _validation(
     return Validation(
         run=measure,
         every=rule.every,
+        start=rule.start,
         best=f"val_{rule.best or task.best}",
         higher=task.higher if rule.best in (None, task.best) else rule.best != "loss",
         patience=rule.patience,

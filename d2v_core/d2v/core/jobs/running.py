@@ -87,6 +87,7 @@ def run_training(
             data,
             optimizer=optimizer,
             schedule=optim.build_schedule(train.max_steps),
+            weight_decay=optim.build_weight_decay(train.max_steps),
             max_steps=train.max_steps,
             accumulate=train.accumulate,
             clip=optim.clip,

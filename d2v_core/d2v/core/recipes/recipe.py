@@ -82,6 +82,7 @@ class PretrainRecipe(Run):
             if name not in self.modalities or not 0 < weight < math.inf:
                 raise ValueError(f"sampling.{name}={weight} must be a number above 0, of {taken}")
         self.optim.build_schedule(self.train.max_steps)
+        self.optim.build_weight_decay(self.train.max_steps)
 
     @classmethod
     def complete(cls, values: dict[str, Any]) -> None:
@@ -152,6 +153,7 @@ class FinetuneRecipe(Run):
 
     def __attrs_post_init__(self) -> None:
         self.optim.build_schedule(self.train.max_steps)
+        self.optim.build_weight_decay(self.train.max_steps)
 
 
 def without_path(data: DataConfig) -> dict[str, Any]:

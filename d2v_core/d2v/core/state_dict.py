@@ -1,14 +1,11 @@
 """Setting a module's tensors by name, all of them or not at all."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
-from typing import Any
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 _SHOWN = 8
-_DRAWN = (Tensor.normal_, Tensor.uniform_)
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], below: tuple[str, ...] = ("",)) -> None:
@@ -22,29 +19,34 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], below: tuple[s
     Raises:
         ValueError: naming together what is missing, unexpected or of another shape; nothing is set then.
 
-    >>> load_strictly(nn.Linear(1, 2), {"weight": torch.zeros(3, 1)})
+    >>> import torch
+    >>> load_strictly(nn.Linear(1, 2), {"weight": torch.zeros(2, 1)})
     Traceback (most recent call last):
-    ValueError: the tensors do not fit the model;
-    1 tensors missing: bias; 1 tensors of another shape: weight (3, 1) for (2, 1)
+    ValueError: the tensors do not fit the model; 1 tensors missing: bias
     """
     expected = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(below)}
-    problems = misfits(expected, state)
+    problems = misfits(shapes_of(expected), shapes_of(state))
     if any(problems.values()):
         raise ValueError(f"the tensors do not fit the model; {complaint(problems)}")
     module.load_state_dict(dict(state), strict=False)
 
 
-def misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """Names of the tensors that are missing, unexpected or of another shape, by these words."""
+def misfits(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]:
+    """Names of the tensors that are missing, unexpected or of another shape, by these words; of shapes by name."""
     return {
         "missing": sorted(expected.keys() - given.keys()),
         "unexpected": sorted(given.keys() - expected.keys()),
         "of another shape": [
-            f"{name} {tuple(given[name].shape)} for {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in given and given[name].shape != tensor.shape
+            f"{name} {given[name]} for {shape}"
+            for name, shape in expected.items()
+            if name in given and given[name] != shape
         ],
     }
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shapes by name."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def complaint(problems: Mapping[str, Collection[str]]) -> str:
@@ -59,20 +61,3 @@ def complaint(problems: Mapping[str, Collection[str]]) -> str:
 def _some_of(names: Collection[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(islice(names, _SHOWN)) + (f" and {more} more" if more > 0 else "")
-
-
-class without_initialisation(TorchFunctionMode):  # noqa: N801  # read as a function: `with without_initialisation():`
-    """While it is entered, parameters keep whatever their memory held: for modules whose tensors are set next.
-
-    >>> with without_initialisation():
-    ...     module = nn.Linear(1, 2)
-    >>> load_strictly(module, {"weight": torch.zeros(2, 1), "bias": torch.ones(2)})
-    """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Leave out drawing the values of a parameter; all else is computed, buffers among it."""
-        if func in _DRAWN and isinstance(args[0], nn.Parameter):
-            return args[0]
-        return func(*args, **(kwargs or {}))

@@ -5,22 +5,23 @@ A converter is the only thing that knows a foreign format; its tables live with 
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
 from d2v.core.description import Description
+from d2v.core.foreign.bounded import bounded
 from d2v.core.foreign.stored import StoredTensor
 from d2v.core.foreign.tables import KeyTable, Tensors
 from d2v.core.foreign.torch_files import load_tensors, read_file, told
 from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig, TransformerConfig
-from d2v.core.state_dict import complaint, load_strictly, misfits, without_initialisation
+from d2v.core.state_dict import complaint, load_strictly, shapes_of
 
 Shapes = Mapping[str, tuple[int, ...]]
+T = TypeVar("T")
 
-_TEACHER = "teacher."
+_STUDENT, _TEACHER = "student.", "teacher."
 _LARGEST_RATIO, _SMALL = 8, 1 << 28
 
 
@@ -37,9 +38,8 @@ class Layout:
             model.
 
     >>> layout = Layout(table=KeyTable([]), prefixes=("encoder.model.", "model."), teacher_prefixes=("ema.",))
-    >>> x = torch.zeros(1)
-    >>> [list(part) for part in layout.divide({"encoder.model.a": x, "model.b": x, "head": x, "ema.a": x})]
-    [['a', 'b', 'head'], ['a']]
+    >>> layout.divide({"encoder.model.a": 1, "model.b": 2, "head": 3, "ema.a": 4})
+    ({'a': 1, 'b': 2, 'head': 3}, {'a': 4})
     """
 
     table: KeyTable
@@ -47,14 +47,14 @@ class Layout:
     teacher_prefixes: tuple[str, ...] = ()
     teacher_strip: str = ""
 
-    def divide(self, tensors: Tensors) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Tensors of a file to those of the student and those of the teacher, both without prefix.
+    def divide(self, tensors: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
+        """Tensors of a file, or their shapes, to those of the student and those of the teacher, both without prefix.
 
         Raises:
             ValueError: if two names are the same without their prefixes.
         """
-        student: dict[str, Tensor] = {}
-        teacher: dict[str, Tensor] = {}
+        student: dict[str, T] = {}
+        teacher: dict[str, T] = {}
         for name, tensor in tensors.items():
             averaged = _without(name, self.teacher_prefixes)
             part, short = (student, _without(name, self.prefixes)) if averaged is None else (teacher, averaged)
@@ -162,7 +162,8 @@ class Converted:
         Raises:
             ValueError: if tensors are missing, unexpected or of another shape.
         """
-        load_strictly(self._teacher(), _teacher_to_ours(self.layout, tensors))
+        ours = self.layout.table.to_ours(_of_student(self.layout, tensors), partial=True)
+        load_strictly(self._teacher(), {name.removeprefix(_STUDENT): tensor for name, tensor in ours.items()})
 
     def copy_to_teacher(self) -> None:
         """Set the teacher as it is at the start of a training: a copy of the student."""
@@ -191,8 +192,9 @@ def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors
     converter = next((one for one in tried if one.accepts(foreign)), None)
     if converter is None:
         raise ValueError(f"no converter knows this configuration; tried {', '.join(one.name for one in tried)}")
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    return _built(*_planned(converter, foreign, shapes), tensors)
+    converted = _planned(converter, foreign, shapes_of(tensors), sum(tensor.nbytes for tensor in tensors.values()))
+    _fill(converted, tensors)
+    return converted
 
 
 def convert_file(converters: Iterable[Converter], path: str | os.PathLike[str]) -> Converted:
@@ -216,51 +218,63 @@ def convert_file(converters: Iterable[Converter], path: str | os.PathLike[str]) 
         converter, unpacked = next(found, (None, None))
         if converter is None or unpacked is None:
             raise ValueError(f"no converter knows this file; tried {', '.join(one.name for one in tried)}")
-        shapes = {name: tensor.shape for name, tensor in unpacked.tensors.items()}
-        description, layout = _planned(converter, unpacked.foreign, shapes)
-        return _built(description, layout, load_tensors(path, unpacked.tensors))
+        stored = unpacked.tensors
+        shapes = {name: tensor.shape for name, tensor in stored.items()}
+        converted = _planned(converter, unpacked.foreign, shapes, sum(tensor.nbytes for tensor in stored.values()))
+        _fill(converted, load_tensors(path, stored))
+        return converted
 
 
-def _planned(converter: Converter, foreign: Mapping[str, Any], shapes: Shapes) -> tuple[Description, Layout]:
-    """Description and layout, of which it is certain that they fit the tensors and ask for no more memory than they."""
+def _planned(converter: Converter, foreign: Mapping[str, Any], shapes: Shapes, size: int) -> Converted:
+    """The model without its weights, once it is certain that tensors of these shapes fit it.
+
+    Args:
+        converter: of the format.
+        foreign: what the file tells of the model.
+        shapes: of the file's tensors.
+        size: of all tensors in bytes, which bounds the memory of the model.
+    """
     description = converter.config(foreign, shapes)
     layout = converter.layout(description, shapes)
-    student, teacher = layout.divide({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
-    with torch.device("meta"), without_initialisation():
-        planned = description.build()
-    expected = planned.state_dict()
-    learned = {name: tensor for name, tensor in expected.items() if not name.startswith(_TEACHER)}
+    student, teacher = layout.divide(shapes)
+    with bounded(_LARGEST_RATIO * size + _SMALL):
+        converted = Converted(description.build(), description, layout)
+    expected = shapes_of(converted.model.state_dict())
+    learned = {name: shape for name, shape in expected.items() if not name.startswith(_TEACHER)}
     problems = layout.table.misfits(student, learned)
-    if teacher and isinstance(planned, Data2Vec):
-        further = misfits(planned.teacher.module.state_dict(), _teacher_to_ours(layout, teacher))
-        problems = {what: [*names, *(f"{_TEACHER}{n}" for n in further[what])] for what, names in problems.items()}
+    if teacher and isinstance(converted.model, Data2Vec):
+        averaged = {
+            f"student.{n}": shape for n, shape in shapes_of(converted.model.teacher.module.state_dict()).items()
+        }
+        further = layout.table.misfits(_of_student(layout, teacher), averaged)
+        problems = {
+            what: [*names, *(f"teacher's {name}" for name in further[what])] for what, names in problems.items()
+        }
     if any(problems.values()):
         raise ValueError(f"the tensors do not fit the model; {complaint(problems)}")
-    wanted = sum(tensor.nbytes for tensor in (*planned.parameters(), *planned.buffers()))
-    held = sum(tensor.nbytes for tensor in (*student.values(), *teacher.values()))
-    if wanted > _LARGEST_RATIO * held + _SMALL:  # what a file does not hold is made anew: indices of positions, say
-        raise ValueError(f"its configuration asks for {wanted} bytes of memory, and it holds tensors of {held}")
-    return description, layout
+    return converted
 
 
-def _built(description: Description, layout: Layout, tensors: Tensors) -> Converted:
-    with without_initialisation():
-        converted = Converted(description.build(), description, layout)
-    student, teacher = layout.divide(tensors)
+def _fill(converted: Converted, tensors: Tensors) -> None:
+    student, teacher = converted.layout.divide(tensors)
     converted.load_student(student)
     if teacher:
         converted.load_teacher(teacher)
     elif isinstance(converted.model, Data2Vec):
         converted.copy_to_teacher()
-    return converted
 
 
-def _teacher_to_ours(layout: Layout, tensors: Tensors) -> dict[str, Tensor]:
-    known, strip = layout.table.their_names, layout.teacher_strip
-    whole = {strip + name if strip + name in known else name: tensor for name, tensor in tensors.items()}
-    ours = layout.table.to_ours(whole, partial=True)
-    # A complete teacher of the original holds a prediction head too, which it never uses.
-    return {name.removeprefix("student."): t for name, t in ours.items() if name.startswith("student.")}
+def _of_student(layout: Layout, teacher: Mapping[str, T]) -> dict[str, T]:
+    """The teacher's tensors under the student's names, as far as they are averages of the student's.
+
+    A complete teacher of the original holds a prediction head too, which it never uses.
+    """
+    table, strip = layout.table, layout.teacher_strip
+    unused = {
+        name for rule in table.rules if not any(our.startswith(_STUDENT) for our in rule.ours) for name in rule.theirs
+    }
+    whole = {strip + n if strip + n in table.their_names else n: tensor for n, tensor in teacher.items()}
+    return {name: tensor for name, tensor in whole.items() if name not in unused}
 
 
 def whole_model(description: Description) -> Data2VecConfig:

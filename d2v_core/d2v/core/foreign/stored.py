@@ -100,6 +100,11 @@ class StoredTensor:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its numbers."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
     def __attrs_post_init__(self) -> None:
         held = self.storage.count * self.storage.dtype.itemsize // self.dtype.itemsize
         sizes = [self.offset, *self.shape, *self.stride]

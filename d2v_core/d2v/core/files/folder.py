@@ -141,7 +141,7 @@ def open_model(source: str | os.PathLike[str]) -> Stored:
 
 
 def load(source: str | os.PathLike[str]) -> Data2Vec:
-    """The pretrained model of a folder (model or run) or of a checkpoint file, on the CPU; its `student` gives features.
+    """The pretrained model of a model folder, a run or a checkpoint file, on the CPU; its `student` gives features.
 
     Raises:
         FileNotFoundError: if it is none of them.

@@ -243,13 +243,10 @@ def _planned(converter: Converter, foreign: Mapping[str, Any], shapes: Shapes, s
     learned = {name: shape for name, shape in expected.items() if not name.startswith(_TEACHER)}
     problems = layout.table.misfits(student, learned)
     if teacher and isinstance(converted.model, Data2Vec):
-        averaged = {
-            f"student.{n}": shape for n, shape in shapes_of(converted.model.teacher.module.state_dict()).items()
-        }
-        further = layout.table.misfits(_of_student(layout, teacher), averaged)
-        problems = {
-            what: [*names, *(f"teacher's {name}" for name in further[what])] for what, names in problems.items()
-        }
+        averaged = shapes_of(converted.model.teacher.module.state_dict())
+        wanted = {f"{_STUDENT}{name}": shape for name, shape in averaged.items()}
+        for what, names in layout.table.misfits(_of_student(layout, teacher), wanted).items():
+            problems[what] += [f"teacher's {name}" for name in names]
     if any(problems.values()):
         raise ValueError(f"the tensors do not fit the model; {complaint(problems)}")
     return converted

@@ -110,9 +110,9 @@ def _extents(archive: zipfile.ZipFile, stream: BufferedReader) -> dict[str, Exte
     for info in archive.infolist():
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size != info.compress_size:
             raise ValueError(f"the member {info.filename} is compressed, which torch.save never does")
-        stream.seek(info.header_offset)
+        stream.seek(max(0, info.header_offset))
         header = stream.read(_MEMBER.size)
-        if len(header) < _MEMBER.size or header[:4] != _ZIP or info.filename in found:
+        if len(header) < _MEMBER.size or header[:4] != _ZIP or info.header_offset < 0 or info.filename in found:
             raise ValueError(f"the member {info.filename} is damaged")
         _, name, extra = _MEMBER.unpack(header)
         found[info.filename] = Extent(info.header_offset + len(header) + name + extra, info.file_size, info.CRC)

@@ -3,11 +3,11 @@
 Commands know this contract and no modality; a modality's configuration keeps it without inheriting anything.
 """
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from attrs import frozen
 
-from d2v.core.data.loader import Loader
+from d2v.core.data.batches import Batches
 from d2v.core.model import AdapterConfig, ModalityAdapter
 
 
@@ -55,7 +55,7 @@ class DataConfig(Protocol):
         world_size: int = 1,
         training: bool = False,
         classes: tuple[str, ...] | None = None,
-    ) -> Loader[Any]:
+    ) -> Batches:
         """The batches of a split.
 
         Args:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2v.core.data import BudgetPlan, DataError
 from d2v.core.data.budget import bucket_limits, cut
 
 PUBLISHED = json.loads((Path(__file__).parent / "data" / "batching.json").read_text())
+quick = settings(max_examples=60, deadline=None)
 LENGTHS = st.lists(st.integers(0, 50), min_size=1, max_size=80)
 
 
@@ -62,6 +63,7 @@ def test_published_batches(case: dict[str, Any]) -> None:
     assert found == case["batches"] + case["dropped_tail"]
 
 
+@quick
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=60),
     stretch=st.integers(1, 20),
@@ -117,6 +119,7 @@ def dealt(
     return [request.ids for request in requests]
 
 
+@quick
 @given(
     lengths=LENGTHS,
     max_tokens=st.none() | st.integers(50, 300),
@@ -157,6 +160,7 @@ def test_all_ranks_together_see_each_sample_once_within_the_budget(
         assert len(set(seen)) == len(seen)
 
 
+@quick
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=300), first=st.integers(0, 70))
 def test_starting_later_gives_the_rest(lengths: list[int], first: int) -> None:
     plan = BudgetPlan(lengths=torch.tensor(lengths), max_tokens=100, num_buckets=3)
@@ -175,6 +179,7 @@ def test_epochs_mix_samples_and_batches() -> None:
     assert unmixed[0][0][0] == int(lengths.argmax())
 
 
+@quick
 @given(lengths=LENGTHS, id=st.integers(0, 79), num_buckets=st.integers(0, 4))
 def test_a_stand_in_counts_no_longer(lengths: list[int], id: int, num_buckets: int) -> None:
     id = id % len(lengths)

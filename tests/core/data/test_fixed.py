@@ -4,16 +4,18 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from d2v.core.data import DataError, FixedPlan
 
+quick = settings(max_examples=60, deadline=None)
 SIZES = st.integers(1, 60)
 
 
+@quick
 @given(n=SIZES, batch=st.integers(1, 7), world=st.integers(1, 4), shuffle=st.booleans())
 def test_all_ranks_together_see_each_sample_once(n: int, batch: int, world: int, shuffle: bool) -> None:
     plans = [
@@ -28,6 +30,7 @@ def test_all_ranks_together_see_each_sample_once(n: int, batch: int, world: int,
     assert all(len(request.ids) <= batch for own in dealt for request in own)
 
 
+@quick
 @given(n=SIZES, batch=st.integers(1, 7), world=st.integers(1, 4))
 def test_without_the_tail_all_batches_are_whole(n: int, batch: int, world: int) -> None:
     if n < batch * world:
@@ -46,6 +49,7 @@ def test_without_the_tail_all_batches_are_whole(n: int, batch: int, world: int) 
     ]
 
 
+@quick
 @given(n=st.integers(1, 9000), batch=st.integers(40, 2000), first=st.integers(0, 70))
 def test_starting_later_gives_the_rest(n: int, batch: int, first: int) -> None:
     plan = FixedPlan(n=n, batch_size=batch, drop_last=False)

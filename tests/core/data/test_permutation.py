@@ -5,13 +5,14 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from d2v.core.data import KeyedPermutation
 from d2v.core.data.permutation import permuted_in_groups
 
+quick = settings(max_examples=60, deadline=None)
 SEEDS = st.integers(0, 2**40)
 EPOCHS = st.integers(0, 1000)
 
@@ -24,6 +25,7 @@ def test_it_is_a_bijection(n: int) -> None:
     assert len(order) == n
 
 
+@quick
 @given(
     n=st.integers(1, 10**10), places=st.lists(st.floats(0, 1, exclude_max=True), max_size=9), seed=SEEDS, epoch=EPOCHS
 )

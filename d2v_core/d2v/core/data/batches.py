@@ -15,7 +15,8 @@ class Batches(Protocol):
     The place is that of the batch that comes next: batches that were read ahead do not count, and inside the loop's
     body it is already behind the batch at hand. A place that was set holds for the next iteration, whatever became of
     the one before. Without one, endless batches go on where they were left, and a single pass begins at its beginning.
-    What follows a place depends on it, on seeds and on the files alone. One iteration at a time.
+    What follows a place depends on it, on seeds and on the files alone. One iteration at a
+    time: an older one that is gone on with is an error.
     """
 
     @property

@@ -47,13 +47,13 @@ class Mixture:
         self.seed = seed
         self._up_to = list(accumulate(weights[name] for name in self.names))
         self._batch = 0
-        self._pass = object()  # whoever is not the present pass must not move the place
+        self._is_set = False
 
     def __len__(self) -> int:
         raise TypeError("a mixture never ends, so it has no length")
 
     def __iter__(self) -> Iterator[Batch]:
-        present = self._pass = object()
+        self._is_set = False
         number, begun = self._batch, dict[str, Iterator[Batch]]()
         while True:
             place = self._drawn(number)
@@ -64,7 +64,7 @@ class Mixture:
             if batch is None:
                 raise ValueError(f"source {name!r} of the mixture has ended; build it for training, without end")
             number += 1
-            if self._pass is present:
+            if not self._is_set:
                 self._batch = number
             ids = None if batch.ids is None else batch.ids * len(self.names) + place
             yield attrs.evolve(batch, modality=name, ids=ids)
@@ -79,7 +79,7 @@ class Mixture:
             raise ValueError(f"the place is one of {sorted(state['sources'])}, but the sources are {list(self.names)}")
         for name in self.names:
             self.sources[name].load_state_dict(state["sources"][name])
-        self._batch, self._pass = state["batch"], object()
+        self._batch, self._is_set = state["batch"], True
 
     @property
     def broken(self) -> dict[str, str]:

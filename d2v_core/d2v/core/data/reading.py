@@ -59,7 +59,7 @@ class Reading(ABC, Generic[R]):
         """What this process could not read so far: name to reason."""
         self._place = beginning
         self._is_set = False
-        self._pass = object()  # whoever is not the present pass must not move the place
+        self._pass = object()  # the present one
         self._requests: _Requests[R] = _Requests()
         self._loader: DataLoader[Fetched] = DataLoader(
             fetch,
@@ -80,7 +80,7 @@ class Reading(ABC, Generic[R]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set the place; raises `ValueError` where there is none such."""
         self._place = self._checked(state)
-        self._is_set, self._pass = True, object()
+        self._is_set = True
 
     def __iter__(self) -> Iterator[Batch]:
         if not (self.endless or self._is_set):
@@ -101,14 +101,16 @@ class Reading(ABC, Generic[R]):
                     failed += fetched.failed
                 if fetched.batch is not None:
                     num_good, failed = num_good + 1, 0
-                    if self._pass is present:
+                    if not self._is_set:
                         self._place = entry.after
                     yield fetched.batch
+                    if self._pass is not present:
+                        raise RuntimeError("another pass over these batches has begun; use one at a time")
                 elif self.endless and failed >= TRIES:
                     raise nothing_readable(self.broken, self._num_samples())
             if failed and not num_good:
                 raise nothing_readable(self.broken, self._num_samples())
-            if self._pass is present:
+            if not self._is_set:
                 self._place = self._beginning()
         finally:
             if len(self.broken) > known:
@@ -155,8 +157,9 @@ class _Requests(Sampler[R]):
     sent: deque[Entry[R]]
 
     def __iter__(self) -> Iterator[R]:
-        for entry in self.entries:
-            self.sent.append(entry)
+        entries, sent = self.entries, self.sent
+        for entry in entries:
+            sent.append(entry)
             yield entry.request
 
 

@@ -1,6 +1,8 @@
 """The loader: the same batches whatever the workers and the interruptions, and no broken sample unseen."""
 
 import logging
+import time
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -55,6 +57,18 @@ def test_iterating_leaves_the_global_generator_alone() -> None:
     state = torch.get_rng_state()
     take(make(), 2)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("endless", [True, False])
+def test_an_abandoned_loader_gives_its_workers_back_at_once(endless: bool) -> None:
+    """In a cycle of references it would not: its queues would be closed before the workers are told to end."""
+    loader = make(broken=BROKEN, num_workers=1, endless=endless)
+    take(loader, 2)
+    begun = time.monotonic()
+    gone = weakref.ref(loader)
+    del loader
+    assert gone() is None
+    assert time.monotonic() - begun < 4
 
 
 # --- a single pass, and places that are set ---------------------------------------------------------------------------

@@ -131,5 +131,3 @@ def test_wrong_sources_and_weights() -> None:
     once = Loader(Noisy(4), collate, FixedPlan(n=4, batch_size=2), endless=False)
     with pytest.raises(ValueError, match="'text' of the mixture has ended"):
         take(Mixture({"text": once}, {"text": 1.0}), 9)
-    with pytest.raises(TypeError, match="never ends"):
-        len(mixed())

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loading import Seen, collate, ids_of, noise, take
+from loading import Noisy, Seen, collate, ids_of, noise, take
 from torch import Tensor
 
-from d2v.core.data import BrokenSampleError, DataError, StreamLoader
+from d2v.core.data import BrokenSampleError, DataError, FixedPlan, Loader, StreamLoader
+from d2v.core.data.batches import known_length
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -121,6 +123,14 @@ def test_in_training_ranks_keep_step(n: int, batch: int, world: int, shuffle: in
     assert all(loader.state_dict()["epoch"] == 1 or n >= 2 * batch * world for loader in loaders)
 
 
+def test_an_abandoned_loader_gives_its_workers_back_at_once() -> None:
+    loader = make(11, 0, 1, 2, batch_size=1, num_workers=1, shuffle=6, world_size=3)
+    take(loader, 4)
+    gone = weakref.ref(loader)
+    del loader
+    assert gone() is None
+
+
 def test_order_and_windows() -> None:
     assert records(take(make(9), 6)) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [1, 2, 3], [4, 5, 6], [7, 8, 0]]
     loader = make(12, shuffle=6)
@@ -193,8 +203,8 @@ def test_records_may_be_samples_and_the_length_is_not_known() -> None:
 
     loader: StreamLoader[Any] = StreamLoader(Tensors(3), collate, batch_size=2, endless=False)
     assert take(loader) == [([0, 1], [0.0, 1.0]), ([2], [2.0])]
-    with pytest.raises(TypeError, match="not known"):
-        len(loader)
+    assert known_length(loader) is None
+    assert known_length(Loader(Noisy(4), collate, FixedPlan(n=4, batch_size=2))) == 2
     assert loader.name(3) == "sample 3"
 
 

@@ -3,7 +3,7 @@
 Jobs know this protocol and no loader, so that a stream, a mixture or somebody else's loader can stand in its place.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from typing import Any, Protocol
 
 from d2v.core.model import Batch
@@ -26,14 +26,10 @@ class Batches(Protocol):
 
     def __iter__(self) -> Iterator[Batch]: ...
 
-    def __len__(self) -> int:
-        """Batches in an epoch, the present one where they differ; raises `TypeError` where that is not known."""
-        ...
-
     def state_dict(self) -> dict[str, Any]:
         """The place, as plain values; the same on all ranks.
 
-        Where the length is known it is `{"epoch": e, "batch": i}`, and every batch of an epoch can be set.
+        Of batches that have a `len` it is `{"epoch": e, "batch": i}`, and every batch of an epoch can be set.
         """
         ...
 
@@ -51,8 +47,5 @@ class Batches(Protocol):
 
 
 def known_length(batches: Batches) -> int | None:
-    """Batches in an epoch; None where that is not known."""
-    try:
-        return len(batches)
-    except TypeError:
-        return None
+    """Batches in an epoch, the present one where they differ; None where that is not known: they have no `len`."""
+    return len(batches) if isinstance(batches, Sized) else None

@@ -35,21 +35,20 @@ class BrokenSampleError(Exception):
         return f"{self.name}: {self.reason}"
 
 
-def as_broken(error: Exception, sample: int) -> BrokenSampleError:
-    """The same for any other error: one of the system, which may know no file, or one of the code that reads.
+def told(error: Exception, sample: int) -> tuple[str, str]:
+    """Name and reason of a broken sample, from whatever error its reading ended in.
 
-    >>> as_broken(ValueError("no such chunk"), 7).reason
-    'ValueError: no such chunk'
+    >>> told(ValueError("no such chunk"), 7)
+    ('sample 7', 'ValueError: no such chunk')
     """
     if isinstance(error, BrokenSampleError):
-        return error
+        return error.name, error.reason
     if isinstance(error, OSError):
-        name = f"sample {sample}" if error.filename is None else str(error.filename)
-        return BrokenSampleError(name, error.strerror or str(error))
+        return f"sample {sample}" if error.filename is None else str(error.filename), error.strerror or str(error)
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return BrokenSampleError(f"sample {sample}", reason + where)
+    return f"sample {sample}", reason + where
 
 
 def listing(broken: Mapping[str, str], n: int | None) -> str:

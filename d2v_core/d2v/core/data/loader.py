@@ -5,6 +5,7 @@ speed. The loader knows neither what a sample is, nor how a plan comes to its ba
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import count
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -93,6 +94,7 @@ class Loader(Reading[Request], Generic[S]):
         self.plan = plan
         super().__init__(
             _Fetch(samples, collate, plan, replace=endless),
+            partial(_dealt, plan, endless),
             beginning={"epoch": 0, "batch": 0},
             endless=endless,
             num_workers=num_workers,
@@ -112,20 +114,6 @@ class Loader(Reading[Request], Generic[S]):
         named: Callable[[int], str] | None = getattr(self.samples, "name", None)
         return f"sample {id}" if named is None else named(id)
 
-    def _entries(self, place: State) -> Iterator[Entry[Request]]:
-        epoch, first = place["epoch"], place["batch"]
-        while True:
-            num_batches = self.plan.num_batches(epoch)
-            if self.endless and num_batches == 0:
-                raise DataError(f"epoch {epoch} has no batch")
-            for request in self.plan.requests(epoch, first):
-                next_epoch = self.endless and request.index + 1 == num_batches
-                after = (epoch + 1, 0) if next_epoch else (epoch, request.index + 1)
-                yield Entry(request=request, after=dict(zip(("epoch", "batch"), after, strict=True)))
-            if not self.endless:
-                return
-            epoch, first = epoch + 1, 0
-
     def _beginning(self) -> State:
         return {"epoch": self._place["epoch"], "batch": 0}
 
@@ -138,6 +126,21 @@ class Loader(Reading[Request], Generic[S]):
 
     def _num_samples(self) -> int:
         return self.plan.n
+
+
+def _dealt(plan: Plan, endless: bool, place: State) -> Iterator[Entry[Request]]:
+    epoch, first = place["epoch"], place["batch"]
+    while True:
+        num_batches = plan.num_batches(epoch)
+        if endless and num_batches == 0:
+            raise DataError(f"epoch {epoch} has no batch")
+        for request in plan.requests(epoch, first):
+            is_last = endless and request.index + 1 == num_batches
+            after = {"epoch": epoch + 1, "batch": 0} if is_last else {"epoch": epoch, "batch": request.index + 1}
+            yield Entry(request=request, after=after)
+        if not endless:
+            return
+        epoch, first = epoch + 1, 0
 
 
 class _Fetch(Dataset[Fetched], Generic[S]):

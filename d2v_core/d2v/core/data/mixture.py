@@ -49,9 +49,6 @@ class Mixture:
         self._batch = 0
         self._is_set = False
 
-    def __len__(self) -> int:
-        raise TypeError("a mixture never ends, so it has no length")
-
     def __iter__(self) -> Iterator[Batch]:
         self._is_set = False
         number, begun = self._batch, dict[str, Iterator[Batch]]()

@@ -15,7 +15,7 @@ import torch
 from attrs import frozen
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from d2v.core.data.broken import as_broken, listing, nothing_readable
+from d2v.core.data.broken import listing, nothing_readable, told
 from d2v.core.model import Batch
 
 _logger = logging.getLogger(__name__)
@@ -44,21 +44,32 @@ class Entry(Generic[R]):
 
 
 class Reading(ABC, Generic[R]):
-    """Batches from the places that a subclass deals out; see `Batches` for what is promised of a place.
+    """Batches of the requests that are dealt out; see `Batches` for what is promised of a place.
 
     Args:
         fetch: reads a request; copied to the workers.
+        deal: what to read from a place on. It must not hold the loader: a loader in a cycle of references is not given
+            back at once, and its workers are then waited for.
         beginning: the place where a pass begins.
         endless: whether requests never end.
         num_workers: reading processes beside this one; 0 = read here.
     """
 
-    def __init__(self, fetch: "Dataset[Fetched]", *, beginning: State, endless: bool, num_workers: int) -> None:
+    def __init__(
+        self,
+        fetch: "Dataset[Fetched]",
+        deal: Callable[[State], Iterator[Entry[R]]],
+        *,
+        beginning: State,
+        endless: bool,
+        num_workers: int,
+    ) -> None:
         self.endless = endless
         self.broken: dict[str, str] = {}
         """What this process could not read so far: name to reason."""
         self._place = beginning
         self._is_set = False
+        self._deal = deal
         self._pass = object()  # the present one
         self._requests: _Requests[R] = _Requests()
         self._loader: DataLoader[Fetched] = DataLoader(
@@ -88,7 +99,7 @@ class Reading(ABC, Generic[R]):
         present = self._pass = object()
         self._is_set = False
         sent: deque[Entry[R]] = deque()
-        self._requests.entries, self._requests.sent = self._entries(self._place), sent
+        self._requests.entries, self._requests.sent = self._deal(self._place), sent
         known, num_good, failed = len(self.broken), 0, 0
         try:
             for fetched in self._loader:
@@ -121,10 +132,6 @@ class Reading(ABC, Generic[R]):
         return listing(self.broken, self._num_samples())
 
     @abstractmethod
-    def _entries(self, place: State) -> Iterator[Entry[R]]:
-        """What to read from a place on."""
-
-    @abstractmethod
     def _beginning(self) -> State:
         """Where a pass begins that is not told where."""
 
@@ -147,8 +154,9 @@ def read_one(id: int, broken: dict[str, str], read: Callable[..., S], *args: Any
     except MemoryError:
         raise
     except Exception as error:
-        told = as_broken(error, id)
-        broken[told.name] = told.reason
+        # The error itself is let go: its traceback holds the frames, and with them the loader.
+        name, reason = told(error, id)
+        broken[name] = reason
         return []
 
 

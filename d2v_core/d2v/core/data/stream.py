@@ -49,7 +49,7 @@ class Stream(Protocol[T_co]):
 
 
 class StreamLoader(Reading["_Records"], Generic[T]):
-    """Yields the batches of a stream: `Batches`, of a length that is not known.
+    """Yields the batches of a stream: `Batches` without a `len`, as their number is not known.
 
     All ranks read the whole stream; rank r takes every `world_size`-th record, from the r-th on, so the place is the
     same on all. The id of a sample is its number in the pass, counted over all ranks. Broken samples are left out. For
@@ -115,62 +115,14 @@ class StreamLoader(Reading["_Records"], Generic[T]):
                 f"rank={rank} from 0 to {world_size - 1}"
             )
         self.stream = stream
-        self.seed, self.shuffle = seed, shuffle
-        self.rank, self.world_size = rank, world_size
-        self._whole = batch_size * world_size
-        self._window = max(1, round(shuffle / self._whole)) * self._whole
         self._start: State = {"epoch": 0, "window": 0, "batch": 0, "stream": copy.deepcopy(stream.state_dict())}
-        self._fetch = _Fetch(read, collate, seed)
-        super().__init__(self._fetch, beginning=self._start, endless=endless, num_workers=num_workers)
-
-    def __len__(self) -> int:
-        raise TypeError("how many batches a stream has is not known")
+        fetch = _Fetch(read, collate, seed)
+        dealer = _Dealer(stream, fetch, seed, endless, shuffle, rank, world_size, batch_size * world_size)
+        super().__init__(fetch, dealer.entries, beginning=self._start, endless=endless, num_workers=num_workers)
 
     def name(self, id: int) -> str:
         """The sample's number in its pass."""
         return f"sample {id}"
-
-    def _entries(self, place: State) -> Iterator["Entry[_Records]"]:
-        self.stream.load_state_dict(copy.deepcopy(place["stream"]))
-        while True:
-            yield from self._one_pass(place)
-            if not self.endless:
-                return
-            place = self._at(place["epoch"] + 1, 0, 0)
-
-    def _one_pass(self, place: State) -> Iterator["Entry[_Records]"]:
-        epoch, is_whole, num_batches = place["epoch"], place["window"] == place["batch"] == 0, 0
-        records = iter(self.stream)
-        while held := list(islice(records, self._window)):
-            after = self._at(epoch, place["window"] + 1, 0)
-            for request, others, following in self._batches(held, place, after):
-                num_batches += 1
-                yield Entry(request=request, after=following, instead=self._fetch.first_of(others))
-            place = after
-        if self.endless and is_whole and not num_batches:
-            raise DataError(f"the stream holds less than a batch for each rank ({self._whole} samples together)")
-
-    def _batches(
-        self, held: list[T], place: State, after: State
-    ) -> Iterator[tuple["_Records", "_Records | None", State]]:
-        epoch, window = place["epoch"], place["window"]
-        order: Any = range(len(held))
-        if self.shuffle:
-            order = KeyedPermutation(len(held), seed=self.seed, epoch=epoch, purpose=Purpose.WINDOW, stream=window)
-            order = order[torch.arange(len(held))].tolist()
-        numbered = [(window * self._window + i, held[i]) for i in order]
-        cuts = range(0, len(held) - self._whole + 1 if self.endless else len(held), self._whole)
-        for batch, low in enumerate(cuts):
-            of_all = numbered[low : low + self._whole]
-            own = of_all[self.rank :: self.world_size]
-            if batch < place["batch"] or not own:
-                continue
-            following = after if low + self._whole >= len(held) else {**place, "batch": batch + 1}
-            others = [pair for i, pair in enumerate(of_all) if i % self.world_size != self.rank]
-            yield _Records(epoch, own), _Records(epoch, others) if self.endless and others else None, following
-
-    def _at(self, epoch: int, window: int, batch: int) -> State:
-        return {"epoch": epoch, "window": window, "batch": batch, "stream": copy.deepcopy(self.stream.state_dict())}
 
     def _beginning(self) -> State:
         return self._start
@@ -220,3 +172,61 @@ class _Fetch(Dataset[Fetched]):
 
     def _sample(self, record: Any, id: int, epoch: int) -> Any:
         return record if self.read is None else self.read(record, id, seed=self.seed, epoch=epoch)
+
+
+@frozen(eq=False)
+class _Dealer(Generic[T]):
+    """Deals out the stream; `whole` is the size of a batch of all ranks together."""
+
+    stream: Stream[T]
+    fetch: _Fetch
+    seed: int
+    endless: bool
+    shuffle: int
+    rank: int
+    world_size: int
+    whole: int
+
+    @property
+    def window(self) -> int:
+        return max(1, round(self.shuffle / self.whole)) * self.whole
+
+    def entries(self, place: State) -> Iterator[Entry[_Records]]:
+        self.stream.load_state_dict(copy.deepcopy(place["stream"]))
+        while True:
+            yield from self._one_pass(place)
+            if not self.endless:
+                return
+            place = self._at(place["epoch"] + 1, 0, 0)
+
+    def _one_pass(self, place: State) -> Iterator[Entry[_Records]]:
+        epoch, is_whole, num_batches = place["epoch"], place["window"] == place["batch"] == 0, 0
+        records = iter(self.stream)
+        while held := list(islice(records, self.window)):
+            after = self._at(epoch, place["window"] + 1, 0)
+            for request, others, following in self._batches(held, place, after):
+                num_batches += 1
+                yield Entry(request=request, after=following, instead=self.fetch.first_of(others))
+            place = after
+        if self.endless and is_whole and not num_batches:
+            raise DataError(f"the stream holds less than a batch for each rank ({self.whole} samples together)")
+
+    def _batches(self, held: list[T], place: State, after: State) -> Iterator[tuple[_Records, _Records | None, State]]:
+        epoch, window = place["epoch"], place["window"]
+        order: Any = range(len(held))
+        if self.shuffle:
+            order = KeyedPermutation(len(held), seed=self.seed, epoch=epoch, purpose=Purpose.WINDOW, stream=window)
+            order = order[torch.arange(len(held))].tolist()
+        numbered = [(window * self.window + i, held[i]) for i in order]
+        cuts = range(0, len(held) - self.whole + 1 if self.endless else len(held), self.whole)
+        for batch, low in enumerate(cuts):
+            of_all = numbered[low : low + self.whole]
+            own = of_all[self.rank :: self.world_size]
+            if batch < place["batch"] or not own:
+                continue
+            following = after if low + self.whole >= len(held) else {**place, "batch": batch + 1}
+            others = [pair for i, pair in enumerate(of_all) if i % self.world_size != self.rank]
+            yield _Records(epoch, own), _Records(epoch, others) if self.endless and others else None, following
+
+    def _at(self, epoch: int, window: int, batch: int) -> State:
+        return {"epoch": epoch, "window": window, "batch": batch, "stream": copy.deepcopy(self.stream.state_dict())}

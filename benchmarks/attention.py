@@ -48,8 +48,8 @@ def fused_with_dropout(qkv: Tensor) -> Tensor:
 def lean_with_dropout(qkv: Tensor) -> Tensor:
     """What the library does with dropout."""
     q, k, v = qkv
-    kept, share = keep_mask((*q.shape[:3], q.shape[2]), DROPOUT, device=q.device)
-    return dropped_attention(q, k, v, None, kept, share)
+    kept, fraction = keep_mask((*q.shape[:3], q.shape[2]), DROPOUT, device=q.device)
+    return dropped_attention(q, k, v, None, kept, fraction)
 
 
 def seconds(attend: Attend, shape: Shape, dtype: torch.dtype, grad: bool) -> float:

@@ -13,7 +13,7 @@ ROWS, CLONES, REPEATS = 1000, 8, 7
 CTC = ChannelMasker(
     positions=SpanMasker(mask_prob=0.5, mask_length=10),
     channels=SpanMasker(mask_prob=0.25, mask_length=64, min_masks=0),
-    dim=768,
+    embed_dim=768,
 )
 SETTINGS: dict[str, tuple[Masker, tuple[int, ...]]] = {
     "image base": (InverseBlockMasker(mask_prob=0.8, mask_length=3, mask_prob_adjust=0.07), (14, 14)),

@@ -47,7 +47,7 @@ class RobertaEncoder(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        return Encoded(x=x, padding=padding, num_extra=0, grid=(ids.shape[1],))
+        return Encoded(x=x, padding=padding, num_prefix_tokens=0, grid=(ids.shape[1],))
 
     def _hand_over(self, layer: int, sink: LayerSink) -> torch.utils.hooks.RemovableHandle:
         block = self.model.encoder.layer[layer]

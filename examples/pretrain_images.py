@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    known, asked = (((x / 255 - 0.286) / 0.353, y) for x, y in map(fashion_mnist, ("pretrain", "report")))
+    known, asked = (((x / 255 - 0.286) / 0.353, y) for x, y in map(fashion_mnist, ("train", "test")))
     model = compose(args.steps, args.seed)
     before = accuracy(model, known, asked)
     schedule = CosineSchedule(2e-3, total=args.steps, warmup=0.1)

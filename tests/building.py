@@ -12,11 +12,14 @@ import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
+from d2v.core.files import add_kind
 from d2v.core.foreign import Converted, Converter, Shapes, convert
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Mask, RandomMasker
 from d2v.core.model import (
+    AdapterConfig,
     AlibiConfig,
+    BackboneConfig,
     Batch,
     BlockConfig,
     ContextConfig,
@@ -30,6 +33,7 @@ from d2v.core.model import (
     ModalityAdapter,
     TargetsConfig,
     TeacherConfig,
+    TransformerConfig,
 )
 from d2v.core.teacher import EMASchedule
 
@@ -40,9 +44,9 @@ DIM = 16
 class ToyFront(nn.Module):
     """Raw input `b t c` to features by one linear map; padding and positions are those of the raw input."""
 
-    def __init__(self, width: int, dim: int) -> None:
+    def __init__(self, width: int, embed_dim: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(width, dim)
+        self.proj = nn.Linear(width, embed_dim)
 
     def forward(self, batch: Batch) -> Local:
         return Local(x=self.proj(batch.source), padding=batch.padding, grid=(batch.source.shape[1],))
@@ -51,9 +55,9 @@ class ToyFront(nn.Module):
 class ToyPositions(nn.Module):
     """Learned positions `1 t d`, for up to 32 positions."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, embed_dim: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.randn(1, 32, dim))
+        self.table = nn.Parameter(torch.randn(1, 32, embed_dim))
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         return self.table[:, : x.shape[1]]
@@ -85,23 +89,25 @@ class ToyAdapterConfig:
         return self.width
 
     def build(self, encoder: EncoderConfig) -> ModalityAdapter:
-        dim, heads = encoder.block.dim, encoder.block.num_heads
+        embed_dim, heads = encoder.embed_dim, encoder.num_heads
         layers = encoder.depth + (0 if self.context is None else self.context.depth)
         return ToyAdapter(
-            ToyFront(self.width, dim),
-            positions=ToyPositions(dim) if self.positions else None,
+            ToyFront(self.width, embed_dim),
+            positions=ToyPositions(embed_dim) if self.positions else None,
             bias=None if self.alibi is None else self.alibi.build(num_heads=heads, num_layers=layers),
-            extra_tokens=ExtraTokens(self.extra_tokens, dim) if self.extra_tokens else None,
-            mask_token=MaskToken(dim) if self.mask_token else None,
-            context=None if self.context is None else self.context.build(encoder),
+            extra_tokens=ExtraTokens(self.extra_tokens, embed_dim) if self.extra_tokens else None,
+            mask_token=MaskToken(embed_dim) if self.mask_token else None,
+            context=None if self.context is None else encoder.build_context(self.context),
             **self.options,
         )
 
 
 DECODER = ConvDecoderConfig(decoder_dim=DIM, num_layers=2, kernel_size=3, groups=4, noise_std=0.0)
 NEW = Data2VecConfig(  # the composition of data2vec 2.0
-    encoder=EncoderConfig(block=BlockConfig(dim=DIM, num_heads=2), depth=3),
-    adapters={"toy": ToyAdapterConfig()},
+    student=BackboneConfig(
+        encoder=TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=3),
+        adapters={"toy": ToyAdapterConfig()},
+    ),
     predictors={"toy": DECODER},
     maskers={"toy": RandomMasker(mask_prob=0.5)},
     targets=TargetsConfig(layers=2),
@@ -110,17 +116,21 @@ NEW = Data2VecConfig(  # the composition of data2vec 2.0
 )
 FORMER = attrs.evolve(  # the composition of data2vec 1.0
     NEW,
-    adapters={"toy": ToyAdapterConfig(mask_token=True)},
+    student=attrs.evolve(NEW.student, adapters={"toy": ToyAdapterConfig(mask_token=True)}, visible_only=False),
     predictors={"toy": MaskedHeadConfig()},
     loss=RegressionLoss(beta=1.0),
-    visible_only=False,
     num_masks=1,
 )
 
 
+def with_student(config: Data2VecConfig, **parts: Any) -> Data2VecConfig:
+    """The configuration with other parts of its student."""
+    return attrs.evolve(config, student=attrs.evolve(config.student, **parts))
+
+
 def adapted(config: Data2VecConfig, **parts: Any) -> Data2VecConfig:
     """The configuration with other parts of its toy adapter."""
-    return attrs.evolve(config, adapters={"toy": attrs.evolve(config.adapters["toy"], **parts)})
+    return with_student(config, adapters={"toy": attrs.evolve(config.student.adapters["toy"], **parts)})
 
 
 def toy_batch(b: int = 3, t: int = 8, *, width: int = WIDTH, **fields: Any) -> Batch:
@@ -183,3 +193,6 @@ def changed(foreign: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]
     """A foreign configuration with one field, "modalities.audio.use_alibi_encoder", changed or added."""
     first, _, rest = path.partition(".")
     return {**foreign, first: changed(foreign[first], rest, value) if rest else value}
+
+
+add_kind(AdapterConfig, "toy", ToyAdapterConfig)

@@ -24,7 +24,7 @@ SHA256 = "7fe48b6f9470efb6e15354b1b2005d60a544177bd24cf4b5da500e3e83d1f396"
 SEED = "d2v fashion-mnist 0"
 CLASSES = 10
 SIDE = 28
-PER_CLASS = {"pretrain": 1000, "choose": 200, "report": 200}
+PER_CLASS = {"train": 1000, "val": 200, "test": 200}
 TARGET = Path(__file__).resolve().parents[1] / "d2v_vision/d2v/vision/shipped/fashion-mnist.npz"
 
 

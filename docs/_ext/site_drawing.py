@@ -21,15 +21,15 @@ Drawn = tuple["Figure", str]  # and what it shows, for those who cannot see it
 
 @cache
 def chosen() -> list[int]:
-    """Where in the part `report` the first pictures of these classes are."""
-    labels = fashion_mnist("report")[1]
+    """Where in the part `test` the first pictures of these classes are."""
+    labels = fashion_mnist("test")[1]
     return [int((labels == FASHION_MNIST_CLASSES.index(name)).nonzero()[0]) for name in CLASSES]
 
 
 @cache
 def pictures() -> Tensor:
     """Pictures `b 1 28 28`, 0 to 1."""
-    return fashion_mnist("report")[0][chosen()] / 255
+    return fashion_mnist("test")[0][chosen()] / 255
 
 
 def gallery(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str] = ()) -> "Figure":

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from site_drawing import Drawn
-from site_mask_figures import masks, multimask, share_and_length, spans, tokens
+from site_mask_figures import fraction_and_length, masks, multimask, spans, tokens
 from site_network_figures import reach, reaches, schedules, step, target_colours, targets, teacher
 
 from d2v.core.plots import svg
@@ -11,7 +11,7 @@ from d2v.core.plots import svg
 FIGURES: Mapping[str, Callable[[], Drawn]] = {
     "step": step,
     "masks": masks,
-    "share_and_length": share_and_length,
+    "fraction_and_length": fraction_and_length,
     "spans": spans,
     "multimask": multimask,
     "tokens": tokens,

@@ -34,18 +34,18 @@ def masks() -> Drawn:
     )
 
 
-def share_and_length() -> Drawn:
-    """How the share and the length of inverse blocks act."""
+def fraction_and_length() -> Drawn:
+    """How the fraction and the length of inverse blocks act."""
     image = pictures()[0]
     lengths = (1, 2, 3, 5, 7)
     rows = {}
-    for share in (0.5, 0.75, 0.9):
+    for fraction in (0.5, 0.75, 0.9):
         cells = []
         for length in lengths:
-            masker = InverseBlockMasker(mask_prob=share, mask_length=length, mask_prob_adjust=0.1 * (length > 1))
+            masker = InverseBlockMasker(mask_prob=fraction, mask_length=length, mask_prob_adjust=0.1 * (length > 1))
             mask = masker(1, GRID, draw=Draw(seed=1, update=0, ids=torch.arange(1)))
             cells.append(hide(image, mask.hidden[0].view(GRID)))
-        rows[f"mask_prob\n{share}"] = cells
+        rows[f"mask_prob\n{fraction}"] = cells
     return (
         gallery(rows, columns=[f"mask_length {lengths[0]}", *map(str, lengths[1:])]),
         "One picture under inverse block masks: from top to bottom more is hidden, from left to right the visible "

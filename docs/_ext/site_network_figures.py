@@ -84,7 +84,7 @@ def schedules() -> Drawn:
 
 
 def targets() -> Drawn:
-    """Spread of the channels of each layer, with and without a norm."""
+    """Standard deviation of the channels of each layer, with and without a norm."""
     look = trained()
     with drawing():
         from matplotlib.figure import Figure
@@ -94,8 +94,8 @@ def targets() -> Drawn:
         for layer, result in enumerate(look.layers):
             normed = (result - result.mean(1, keepdim=True)) / (result.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
             for one, values in zip(axes, (result, normed), strict=True):
-                spread = values.std(1, correction=0).mean(0).sort(descending=True).values
-                one.plot(spread.numpy(), color=COLOURS[layer], linestyle=DASHES[layer], label=f"layer {layer}")
+                std = values.std(1, correction=0).mean(0).sort(descending=True).values
+                one.plot(std.numpy(), color=COLOURS[layer], linestyle=DASHES[layer], label=f"layer {layer}")
         axes[0].set(title="no norm", xlabel="channels, sorted", ylabel="deviation", ylim=(0, None))
         axes[1].set(title='"instance"', xlabel="channels, sorted")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, columnspacing=1.2)

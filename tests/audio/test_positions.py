@@ -8,10 +8,10 @@ from building import padding_of, random_mask, randomise
 
 from d2v.audio import ConvPositions, WaveformAdapterConfig
 from d2v.core.masks import Mask
-from d2v.core.model import Backbone, Batch, BlockConfig, EncoderConfig
+from d2v.core.model import Backbone, Batch, BlockConfig, TransformerConfig
 
 DIM = 8
-ENCODER = EncoderConfig(block=BlockConfig(dim=DIM, num_heads=2), depth=1)
+ENCODER = TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=1)
 ADAPTER = WaveformAdapterConfig(
     conv_layers=((6, 10, 5), (6, 3, 2)),
     positions_width=9,
@@ -91,5 +91,5 @@ def test_masks_together_equal_masks_one_by_one():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="groups=3 of the convolutional positions must divide dim=8"):
+    with pytest.raises(ValueError, match="groups=3 of the convolutional positions must divide embed_dim=8"):
         ConvPositions(DIM, groups=3)

@@ -53,7 +53,7 @@ def test_blocks(backend, norm, biased, padded, mode):
 
 @backends
 def test_blocks_with_dropouts(backend):
-    block = TransformerBlock(DIM, num_heads=2, dropout=0.1, drop_path=0.2, attention_dropout=0.1)
+    block = TransformerBlock(DIM, num_heads=2, dropout=0.1, drop_path_rate=0.2, attention_dropout=0.1)
     out, branch = torch.compile(block, fullgraph=True, backend=backend)(torch.randn(3, 5, DIM))
     assert out.isfinite().all()
     assert branch.isfinite().all()

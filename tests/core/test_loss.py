@@ -34,9 +34,9 @@ def test_sum(beta, scale):
 def test_mean(beta, scale, weight):
     loss = RegressionLoss(beta=beta, scale=scale, reduction="mean", variance_weight=weight, variance_margin=1.5)
     total, count = loss(P, T)
-    spread = torch.relu(1.5 - torch.sqrt(P.var(0) + 1e-6)).mean()
+    std = torch.relu(1.5 - torch.sqrt(P.var(0) + 1e-6)).mean()
     assert count == 1
-    torch.testing.assert_close(total, (1.0 if scale is None else scale) * (elements(beta).mean() + weight * spread))
+    torch.testing.assert_close(total, (1.0 if scale is None else scale) * (elements(beta).mean() + weight * std))
 
 
 def test_scaled_sum_takes_any_shape():
@@ -73,7 +73,7 @@ def test_splits_add_up_and_nothing_is_zero(reduction):
     assert sum(count for _, count in parts) == 2
 
 
-def test_one_row_has_no_spread():
+def test_one_row_has_no_std():
     loss = RegressionLoss(reduction="mean", variance_weight=1.0)
     total, _ = loss(P[:1], P[:1])
     assert total.item() == pytest.approx(0.5 - 1e-3)

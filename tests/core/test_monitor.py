@@ -40,7 +40,7 @@ def everything(rows: int) -> Mask:
 
 
 def anova(y: torch.Tensor, mask: Mask) -> float:
-    """Position share from a loop over the distinct pairs."""
+    """Position fraction from a loop over the distinct pairs."""
     samples, length, _ = y.shape
     hidden = mask.hidden.view(samples, mask.num_masks, length).any(1)
     groups = [y[hidden[:, t], t] for t in range(length) if hidden[:, t].any()]
@@ -56,7 +56,7 @@ def plain(y, targets, predictions, mask) -> dict[str, float]:
         "target_var": float((targets.var(0) + 1e-6).sqrt().mean()),
         "pred_var": float((predictions.var(0) + 1e-6).sqrt().mean()),
         "explained": float(1 - mse / targets.var(0, correction=0).mean()),
-        "position_share": anova(y, mask),
+        "position_fraction": anova(y, mask),
         "target_rank": plain_rank(targets),
         "prediction_rank": plain_rank(predictions),
     }
@@ -64,8 +64,8 @@ def plain(y, targets, predictions, mask) -> dict[str, float]:
 
 def plain_rank(x: torch.Tensor) -> float:
     values = torch.linalg.svdvals((x - x.mean(0)).double()) ** 2
-    shares = values[values > 1e-12 * values[0]] / values.sum()
-    return math.exp(-float((shares * shares.log()).sum()))
+    fractions = values[values > 1e-12 * values[0]] / values.sum()
+    return math.exp(-float((fractions * fractions.log()).sum()))
 
 
 def test_standard_deviation():
@@ -107,7 +107,7 @@ def test_batches_pool_whatever_their_length():
     padded = Mask(hidden=torch.cat([torch.nn.functional.pad(short.hidden, (0, 3)), mask.hidden]), num_masks=2)
     dense = torch.cat([torch.nn.functional.pad(short_y, (0, 0, 0, 3)), y])
     assert report["target_var"] == pytest.approx(standard_deviation(both.double()).item(), rel=1e-5)
-    assert report["position_share"] == pytest.approx(anova(dense.double(), padded), rel=1e-4)
+    assert report["position_fraction"] == pytest.approx(anova(dense.double(), padded), rel=1e-4)
     assert monitor.report() == {}
 
 
@@ -125,7 +125,7 @@ def test_healthy_random_data_gives_no_warning(caplog):
         mask, _, targets, predictions = batch(4, 30, 32, seed=seed)
         monitor.update(predictions, targets, mask)
         report = monitor.report()
-        assert abs(report["position_share"]) < 0.05
+        assert abs(report["position_fraction"]) < 0.05
         assert 0.5 < report["explained"] < 0.98
         monitor.check(10_000)
     assert not caplog.records
@@ -137,7 +137,7 @@ def test_collapse_onto_the_position_keeps_its_variance(caplog):
     monitor.update(targets + 1e-3, targets, mask)
     report = monitor.report()
     assert report["target_var"] > 0.5
-    assert report["position_share"] > 0.99
+    assert report["position_fraction"] > 0.99
     assert report["explained"] > 0.99
     monitor.check(199)
     assert not caplog.records, "in the warm-up targets may be narrow for a while"
@@ -149,21 +149,21 @@ def test_collapse_onto_the_position_keeps_its_variance(caplog):
     monitor.check(200)
 
 
-def test_the_position_share_is_judged_by_its_rise(caplog):
+def test_the_position_fraction_is_judged_by_its_rise(caplog):
     monitor = CollapseMonitor()
-    shares = []
+    fractions = []
     for position, warnings in ((0.5, 0), (0.52, 0), (0.6, 1), (0.8, 1)):
         mask, _, targets, predictions = batch(4, 30, 32, position=position)
         monitor.update(predictions, targets, mask)
-        shares.append(monitor.report()["position_share"])
+        fractions.append(monitor.report()["position_fraction"])
         if position < 0.8:
             monitor.check(0)
         else:
             with pytest.raises(CollapseError, match="position alone explains 9"):
                 monitor.check(0)
         assert len(caplog.records) == warnings
-    assert shares[0] == pytest.approx(0.5, abs=0.05)  # as it is for centred pictures, where nothing is wrong
-    assert 0.6 < shares[2] < 0.75 < shares[3]
+    assert fractions[0] == pytest.approx(0.5, abs=0.05)  # as it is for centred pictures, where nothing is wrong
+    assert 0.6 < fractions[2] < 0.75 < fractions[3]
     resumed = CollapseMonitor()
     resumed.load_state_dict(monitor.state_dict())
     resumed.update(predictions, targets, mask)
@@ -280,5 +280,5 @@ def test_workers_report_as_one(tmp_path):
     reports = [json.loads(worker.communicate(timeout=100)[0]) for worker in workers]
     assert reports[0] == reports[1]
     expected = plain(y, targets, predictions, mask)
-    for name in ("target_var", "pred_var", "explained", "position_share"):
+    for name in ("target_var", "pred_var", "explained", "position_fraction"):
         assert reports[0][name] == pytest.approx(expected[name], rel=1e-5)

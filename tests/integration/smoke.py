@@ -7,7 +7,8 @@ import torch
 
 import d2v.core
 from d2v.core.masks import Draw
-from d2v.core.registry import MissingExtraError, modalities
+from d2v.core.modality import modalities
+from d2v.core.registry import MissingExtraError
 from d2v.vision.builtin import fashion_mnist
 
 
@@ -26,7 +27,7 @@ def main() -> None:
         except MissingExtraError as error:
             print(error)
 
-    images, labels = fashion_mnist("report")
+    images, labels = fashion_mnist("test")
     assert len(images) == len(labels) == 2000
     bits = Draw(seed=0, update=0, ids=torch.arange(2)).bits(2, 49, stream=0)
     assert bits.shape == (4, 49)

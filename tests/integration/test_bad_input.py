@@ -45,7 +45,7 @@ def test_bad_input_is_one_line(made: Path, tmp_path: Path, d2v: Run) -> None:
         (["finetune", "vision/small-finetune", run, photos, out, "data.per_class=7"], 1, "has 6 images only"),
         (["probe", run, f"data.path={one}", "probes=[knn]", "neighbours=2"], 1, "at least two classes"),
         (["probe", run, photos, "layers=[4]", "probes=[knn]"], 1, "layer 4 does not exist"),
-        (["probe", run, photos, "readings=[middle]"], 2, "readings"),
+        (["probe", run, photos, "poolings=[middle]"], 2, "poolings"),
         (["probe", photos], 2, "missing key 'model'"),
         (["probe", run, photos, "lables=20"], 2, "did you mean 'labels'?"),
         (["extract", run, photos], 2, "missing key 'out'"),
@@ -120,7 +120,7 @@ def test_a_checkpoint_of_another_model(made: Path, tmp_path: Path, d2v: Run) -> 
 
 
 def test_a_missing_extra_is_one_line(made: Path, d2v: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("d2v.core.registry.find_spec", lambda name: None if name == "torchvision" else object())
+    monkeypatch.setattr("d2v.core.modality.find_spec", lambda name: None if name == "torchvision" else object())
     code, _, errors = d2v("pretrain", "vision/small", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}")
     assert code == 1
     assert "pip install 'd2v[vision]'" in errors

@@ -70,6 +70,26 @@ def test_fine_tuning_starts_from_the_pretrained_weights(made: Path, tmp_path: Pa
     assert not torch.equal(fresh[name], model.student.state_dict()[name])
 
 
+def test_schedules_of_the_recipe_reach_the_run(made: Path, tmp_path: Path, d2v: Run) -> None:
+    decay = [f"optim.weight_decay_schedule.{key}" for key in ("kind=beit-cosine", "final=0.25")]
+    given = [f"model={made / 'run'}", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}", *decay, *SHORT]
+    code, _, errors = d2v(
+        "finetune",
+        "vision/small-finetune",
+        *given,
+        "optim.weight_decay=0.05",
+        "validation.every=1",
+        "validation.start=3",
+    )
+    assert code == 0, errors
+    metrics = lines(tmp_path / "out" / "metrics.jsonl")
+    # After updates 0 to 3 of 4: 0.25 - 0.1 (1 + cos(pi n / 4)).
+    assert [line["weight_decay"] for line in metrics if "weight_decay" in line] == pytest.approx(
+        [0.0793, 0.2207], abs=1e-4
+    )
+    assert [line["step"] for line in metrics if "val_accuracy" in line] == [3, 4]
+
+
 def test_a_frozen_encoder_stays_as_it_was(made: Path, tmp_path: Path, d2v: Run) -> None:
     given = [f"model={made / 'run'}", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}", "freeze.updates=4"]
     code, _, errors = d2v("finetune", "vision/small-finetune", *given, *SHORT)
@@ -147,7 +167,7 @@ def test_probe_puts_baselines_beside_every_figure(made: Path, tmp_path: Path, d2
     assert set(figures) == {"input", "random_init", "pretrained"}
     assert set(figures["pretrained"]["all"]) == {"mean", "grid"}
     assert set(figures["pretrained"]["all"]["grid"]) == {"knn", "linear", "few"}
-    assert set(figures["pretrained"]["all"]["grid"]["few"]) == {"mean", "spread"}
+    assert set(figures["pretrained"]["all"]["grid"]["few"]) == {"mean", "std"}
     assert "60 samples to learn from, 60 to test" in shown
     assert len(shown.splitlines()) == 1 + 1 + 2 + 2 + 1
 
@@ -155,9 +175,9 @@ def test_probe_puts_baselines_beside_every_figure(made: Path, tmp_path: Path, d2
 def test_probe_reads_any_layer_and_part(made: Path) -> None:
     """One layer alone is what `each` says of it; a folder without parts is split by the seed."""
     given = {"model": str(made / "run"), "data.path": str(made / "photos"), "probes": ["knn"], "baselines": False}
-    each = probe({**given, "each": True, "readings": ["class"]}, progress=False)
+    each = probe({**given, "each": True, "poolings": ["class-token"]}, progress=False)
     assert [figure.layers for figure in each.figures] == ["0", "1", "2", "3", "all"]
-    alone = probe({**given, "layers": [-1], "readings": ["class"]}, progress=False)
+    alone = probe({**given, "layers": [-1], "poolings": ["class-token"]}, progress=False)
     assert [figure.accuracy for figure in alone.figures] == [each.figures[3].accuracy]
     part = probe({**given, "data.path": str(made / "photos/train"), "neighbours": 3}, progress=False)
     assert (part.num_train, part.num_test) == (50, 10)
@@ -168,12 +188,12 @@ def test_probe_reads_any_layer_and_part(made: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reading", "shape"), [("mean", (60, 96)), ("grid", (60, 384)), ("class", (60, 96)), ("patches", (60, 16, 96))]
+    ("pooling", "shape"), [("mean", (60, 96)), ("grid", (60, 384)), ("class-token", (60, 96)), ("tokens", (60, 16, 96))]
 )
 def test_extract_writes_features_and_names(
-    reading: str, shape: tuple[int, ...], made: Path, tmp_path: Path, d2v: Run
+    pooling: str, shape: tuple[int, ...], made: Path, tmp_path: Path, d2v: Run
 ) -> None:
-    given = [f"model={made / 'run'}", f"data.path={made / 'photos/test'}", f"reading={reading}", "layers=[2]"]
+    given = [f"model={made / 'run'}", f"data.path={made / 'photos/test'}", f"pooling={pooling}", "layers=[2]"]
     code, shown, errors = d2v("extract", *given, f"out={tmp_path / 'f.npy'}")
     assert code == 0, errors
     assert f"features of shape {shape} in" in shown
@@ -189,7 +209,7 @@ def test_extract_writes_features_and_names(
 
 
 def test_extract_takes_any_size_that_the_positions_allow(made: Path, tmp_path: Path, d2v: Run) -> None:
-    given = [f"model={made / 'run'}", f"data.path={made / 'photos/test'}", "reading=patches"]
+    given = [f"model={made / 'run'}", f"data.path={made / 'photos/test'}", "pooling=tokens"]
     larger = ["data.size=56", "data.resize=56", f"out={tmp_path / 'f.npy'}"]
     code, _, errors = d2v("extract", *given, *larger)
     assert code == 0, errors

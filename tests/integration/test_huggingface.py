@@ -96,7 +96,7 @@ def test_a_few_updates_reduce_the_loss():
 
 
 def test_it_serves_other_heads():
-    classifier = SentenceClassifier(encoder(), num_classes=3, dim=DIM)
+    classifier = SentenceClassifier(encoder(), num_classes=3, embed_dim=DIM)
     out = classifier(Batch(source=texts().source, labels=torch.tensor([0, 1, 2, 0])), update=0)
     out.loss_sum.backward()
     assert out.loss_sum.isfinite()

@@ -9,6 +9,7 @@ import pytest
 
 # `__all__` of each portion and of each of its rooms that has one, sorted.
 PUBLIC: dict[str, list[str]] = {
+    "d2v.audio": ["ConvPositions", "WaveformAdapterConfig", "WaveformExtractor", "WaveformFront", "modality"],
     "d2v.core": [
         "Backbone",
         "Batch",
@@ -47,18 +48,37 @@ PUBLIC: dict[str, list[str]] = {
     ],
     "d2v.core.cli": ["main"],
     "d2v.core.data": [
+        "Batches",
         "BrokenSampleError",
+        "BudgetPlan",
         "DataConfig",
         "DataError",
+        "FixedPlan",
+        "KeyedPermutation",
         "Loader",
+        "Mixture",
         "Plan",
+        "Request",
         "Samples",
         "Splits",
-        "epoch_order",
+        "Stream",
+        "StreamLoader",
         "few_of_each",
         "sample_seed",
     ],
-    "d2v.core.files": ["ConfigError", "Description", "Stored", "from_plain", "load", "open_model", "save", "to_plain"],
+    "d2v.core.description": ["Description"],
+    "d2v.core.files": [
+        "ConfigError",
+        "Stored",
+        "add_kind",
+        "description_from_plain",
+        "description_to_plain",
+        "from_plain",
+        "load",
+        "open_model",
+        "save",
+        "to_plain",
+    ],
     "d2v.core.foreign": [
         "Constant",
         "Converted",
@@ -73,6 +93,7 @@ PUBLIC: dict[str, list[str]] = {
         "Shapes",
         "Split",
         "convert",
+        "own_parts",
     ],
     "d2v.core.jobs": [
         "Checkup",
@@ -97,6 +118,7 @@ PUBLIC: dict[str, list[str]] = {
         "SpanMasker",
         "cover_spans",
     ],
+    "d2v.core.modality": ["Modality", "Quickstart", "Verb", "modalities"],
     "d2v.core.model": [
         "AdapterConfig",
         "AdapterParts",
@@ -123,9 +145,12 @@ PUBLIC: dict[str, list[str]] = {
         "Predictor",
         "PredictorConfig",
         "StepOutput",
+        "Student",
+        "StudentConfig",
         "TargetsConfig",
         "TeacherConfig",
         "Tokens",
+        "TransformerConfig",
         "VisibleDecoder",
     ],
     "d2v.core.nn": [
@@ -155,7 +180,7 @@ PUBLIC: dict[str, list[str]] = {
         "Labelled",
         "LinearClassifier",
         "LinearResult",
-        "READINGS",
+        "POOLINGS",
         "STRENGTHS",
         "collect_features",
         "draw_labels",
@@ -167,8 +192,8 @@ PUBLIC: dict[str, list[str]] = {
         "knn_predictions",
         "linear_probe",
         "nearest_samples",
+        "pool_layer",
         "raw_features",
-        "read_layer",
     ],
     "d2v.core.recipes": [
         "FinetuneOptimConfig",
@@ -190,16 +215,7 @@ PUBLIC: dict[str, list[str]] = {
         "settle",
         "without_path",
     ],
-    "d2v.core.registry": [
-        "MissingExtraError",
-        "Modality",
-        "PluginError",
-        "Quickstart",
-        "Registry",
-        "UnknownNameError",
-        "Verb",
-        "modalities",
-    ],
+    "d2v.core.registry": ["MissingExtraError", "PluginError", "Registry", "UnknownNameError"],
     "d2v.core.scores": ["ClassRow", "ClassScorer", "ClassScores"],
     "d2v.core.task": ["Evaluation", "Task"],
     "d2v.core.teacher": ["EMASchedule", "EMATeacher", "TargetAverager"],
@@ -231,7 +247,9 @@ PUBLIC: dict[str, list[str]] = {
         "native_precision",
         "parameter_groups",
         "set_rates",
+        "set_weight_decay",
     ],
+    "d2v.text": ["MaskedTextAdapter", "SentenceClassifier", "TextAdapterConfig", "TokenEmbedding", "modality"],
     "d2v.vision": [
         "ImageAdapter",
         "ImageAdapterConfig",
@@ -247,8 +265,6 @@ PUBLIC: dict[str, list[str]] = {
     "d2v.vision.builtin": ["DIGITS_CLASSES", "FASHION_MNIST_CLASSES", "digits", "fashion_mnist"],
     "d2v.vision.data": ["ImageDataConfig", "ImageFolder"],
     "d2v.vision.verbs": ["check_images", "export_images"],
-    "d2v.audio": ["ConvPositions", "WaveformAdapterConfig", "WaveformExtractor", "WaveformFront", "modality"],
-    "d2v.text": ["MaskedTextAdapter", "SentenceClassifier", "TextAdapterConfig", "TokenEmbedding", "modality"],
 }
 PORTIONS = ("d2v.core", "d2v.vision", "d2v.audio", "d2v.text")
 

@@ -64,9 +64,9 @@ def test_its_figures_are_those_of_the_probe_command(out: Path, report: dict[str,
     columns = {"input": "pixels", "random_init": "random_init", "pretrained": "pretrained"}
     names = {"knn": "knn", "few": "linear_100"}
     for figure in found.figures:
-        readings = ["mean", "grid"] if figure.reading == "raw" else [figure.reading]
-        for reading in readings:
-            told = report["probe"][reading][names[figure.probe]][columns[figure.features]]
+        poolings = ["mean", "grid"] if figure.pooling == "raw" else [figure.pooling]
+        for pooling in poolings:
+            told = report["probe"][pooling][names[figure.probe]][columns[figure.features]]
             assert told == pytest.approx(figure.accuracy, abs=0.3), "a sample at a border may change sides"
     assert len(found.figures) == 10
 

@@ -72,11 +72,11 @@ def _inference(one: Converted, config: dict[str, Any], batch: Batch, tensors: Te
         batch = Batch(source=io["infer.source"], padding=io["infer.padding_mask"].bool())
     batch = attrs.evolve(batch.seen_by_teacher(), mask=None)
     encoded = student.encode(batch)
-    produced = {"infer.x": encoded.x[:, encoded.num_extra :]}
+    produced = {"infer.x": encoded.x[:, encoded.num_prefix_tokens :]}
     produced["infer.padding_mask_frames"] = padding_of(encoded)
     if "classification_head" in config:
         prefix, classes = config["classification_head"]["prefix"], config["classification_head"]["num_classes"]
-        classifier = SentenceClassifier(student, num_classes=classes, dim=one.config.encoder.block.dim).eval()
+        classifier = SentenceClassifier(student, num_classes=classes, embed_dim=one.config.student.embed_dim).eval()
         table = classification_head_table(prefix)
         classifier.load_state_dict(table.to_ours(matching(tensors, f"{prefix}.")), strict=False)
         produced["infer.logits"] = classifier.logits(batch)
@@ -85,7 +85,7 @@ def _inference(one: Converted, config: dict[str, Any], batch: Batch, tensors: Te
 
 def _step(one: Converted, batch: Batch, io: Tensors) -> Tensors:
     model, watch = one.model.train(), Watch()
-    depth, layer = one.config.encoder.depth, "block" if batch.source.dim() == 4 else "layer"
+    depth, layer = one.config.student.depth, "block" if batch.source.dim() == 4 else "layer"
     (predictor,) = model.predictors.values()
     watch.on("predictor", predictor)
     for i, block in enumerate(model.student.encoder.blocks):
@@ -96,7 +96,7 @@ def _step(one: Converted, batch: Batch, io: Tensors) -> Tensors:
     out = model(batch, update=0)
     encoded = watch.inputs["predictor"][0]
     produced = {
-        "encoder_out": encoded.x[:, encoded.num_extra :],
+        "encoder_out": encoded.x[:, encoded.num_prefix_tokens :],
         "projected": encoded.local.x,
         "pred": out.predictions,
         "target": out.targets,

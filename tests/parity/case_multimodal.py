@@ -35,10 +35,10 @@ def _batch(io: Tensors) -> Batch:
 def _features(one: Converted, batch: Batch) -> Tensors:
     student = one.model.student.eval()
     assert isinstance(student, Backbone)
-    sink = all_layers(one.config.encoder.depth, one.config.targets.kind)
+    sink = all_layers(one.config.student.depth, one.config.targets.kind)
     with torch.no_grad():
         encoded = student.encode(batch, sink=sink)
-    x = encoded.x[:, encoded.num_extra :]
+    x = encoded.x[:, encoded.num_prefix_tokens :]
     produced = {"features.x": x, "features.padding_mask": padding_of(encoded)}
     return produced | {f"features.layer.{layer}": result for layer, result in sink.results.items()}
 
@@ -81,10 +81,10 @@ def _step(one: Converted, batch: Batch, io: Tensors, config: dict) -> Tensors:
 
 
 def _teacher(one: Converted, batch: Batch) -> Tensors:
-    model, sink = one.model, all_layers(one.config.encoder.depth, one.config.targets.kind)
+    model, sink = one.model, all_layers(one.config.student.depth, one.config.targets.kind)
     encoded = model.encode_teacher(batch, sink=sink)
     model.encode_teacher(batch, sink=model.targets)
-    layers = {f"teacher.lr.{i}": result[:, encoded.num_extra :] for i, result in sink.results.items()}
+    layers = {f"teacher.lr.{i}": result[:, encoded.num_prefix_tokens :] for i, result in sink.results.items()}
     return layers | {"targets": model.targets.finish()}
 
 

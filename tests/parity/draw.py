@@ -20,9 +20,9 @@ class Draw:
         self.settings = random.Random(seed)
         self.numbers = torch.Generator().manual_seed(seed)
 
-    def chance(self, share: float) -> bool:
+    def chance(self, fraction: float) -> bool:
         """True with a probability."""
-        return self.settings.random() < share
+        return self.settings.random() < fraction
 
     def one_of(self, *values: Any) -> Any:
         """One of the values."""

@@ -58,8 +58,8 @@ def _shared(d: Draw, kind: str, model: dict[str, Any], settings: dict[str, Any])
         "ema_end_decay": d.one_of(0.8, 0.95, 1.0),
         "ema_anneal_end_step": 50,
     }
-    for name, share in {"batch_norm_target_layer": 0.2, "instance_norm_target_layer": 0.4}.items():
-        model[name] = d.chance(share)
+    for name, fraction in {"batch_norm_target_layer": 0.2, "instance_norm_target_layer": 0.4}.items():
+        model[name] = d.chance(fraction)
     for name in ("layer_norm_target_layer", "layer_norm_targets", "instance_norm_targets"):
         model[name] = d.chance(0.3)
     extra = d.one_of(0, 1, 1, 2)

@@ -161,8 +161,8 @@ def _beit_loss(config: dict[str, Any], student: Tensors, teacher: Tensors, image
     predicted = linear(student, "lm_head", own["out"][:, 1:][mask])
     loss = elementwise(predicted, target[mask], 0.0 if train["l2_loss"] else train["l1_beta"]).mean()
     if train["var_w0"] > 0:
-        spread = (predicted.var(0, correction=1) + 1e-6).sqrt()
-        loss = loss + train["var_w0"] * (train["var_margin0"] - spread).relu().mean()
+        std = (predicted.var(0, correction=1) + 1e-6).sqrt()
+        loss = loss + train["var_w0"] * (train["var_margin0"] - std).relu().mean()
     loss = loss if train["loss_scale"] == -1 else loss * train["loss_scale"]
     named = {"pred": predicted, "target": target[mask], "loss": loss[None]}
     return named | layers_named("block", own, taught)

@@ -133,12 +133,12 @@ def elementwise(prediction: Tensor, target: Tensor, beta: float) -> Tensor:
 
 
 def deviation(z: Tensor) -> Tensor:
-    """The logged spread of vectors `n d`."""
+    """The logged standard deviation of vectors `n d`."""
     return (z.var(0, correction=1) + 1e-6).sqrt().mean()
 
 
 def decay_at(start: float, end: float, anneal: int, update: int) -> float:
-    """The share that the teacher keeps at a count of finished updates."""
+    """The fraction that the teacher keeps at a count of finished updates."""
     if start == end:
         return start
     return end if update >= anneal else end - (end - start) * (1 - update / anneal)

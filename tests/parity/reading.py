@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from d2v.core.foreign import Converted, convert
+from d2v.core.modality import modalities
 from d2v.core.model import Encoded
 from d2v.core.nn import LayerFeatures
-from d2v.core.registry import modalities
 
 Tensors = dict[str, Tensor]
 
@@ -38,7 +38,7 @@ def trainable_gradients(one: Converted) -> Tensors:
 def padding_of(encoded: Encoded) -> Tensor:
     """Padding without extra tokens; the library says None where nothing is padded."""
     padding = torch.zeros_like(encoded.x[..., 0], dtype=torch.bool) if encoded.padding is None else encoded.padding
-    return padding[:, encoded.num_extra :]
+    return padding[:, encoded.num_prefix_tokens :]
 
 
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:

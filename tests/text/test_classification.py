@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from building import gradients, randomise
 
-from d2v.core.model import Backbone, Batch, BlockConfig, EncoderConfig
+from d2v.core.model import Backbone, Batch, BlockConfig, TransformerConfig
 from d2v.text import SentenceClassifier, TextAdapterConfig
 
 DIM = 8
-ENCODER = EncoderConfig(block=BlockConfig(dim=DIM, num_heads=2), depth=2)
+ENCODER = TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=2)
 IDS = torch.tensor([[0, 5, 6, 2], [0, 7, 2, 1], [0, 2, 1, 1]])
 
 
@@ -18,7 +18,7 @@ def make(num_classes=3, *, extra=0, dropout=0.0):
         ENCODER
     )
     backbone = Backbone({"text": adapter}, ENCODER.build())
-    return randomise(SentenceClassifier(backbone, num_classes=num_classes, dim=DIM, dropout=dropout), std=0.3)
+    return randomise(SentenceClassifier(backbone, num_classes=num_classes, embed_dim=DIM, dropout=dropout), std=0.3)
 
 
 @pytest.mark.parametrize("extra", [0, 2])

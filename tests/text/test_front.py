@@ -8,17 +8,17 @@ import torch
 from building import random_mask, randomise
 
 from d2v.core.masks import Mask
-from d2v.core.model import Backbone, Batch, BlockConfig, EncoderConfig
+from d2v.core.model import Backbone, Batch, BlockConfig, TransformerConfig
 from d2v.text import MaskedTextAdapter, TextAdapterConfig, TokenEmbedding
 
 DIM, PAD = 8, 1
-ENCODER = EncoderConfig(block=BlockConfig(dim=DIM, num_heads=2), depth=2)
+ENCODER = TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=2)
 TEXT = TextAdapterConfig(vocabulary_size=20, max_length=10, embedding_dropout=0.0)
 IDS = torch.tensor([[0, 5, 6, 2], [0, 7, 2, PAD], [0, 2, PAD, PAD]])
 
 
 def make(**options):
-    return randomise_but_padding(TokenEmbedding(20, dim=DIM, max_length=10, **options))
+    return randomise_but_padding(TokenEmbedding(20, embed_dim=DIM, max_length=10, **options))
 
 
 def randomise_but_padding(front):
@@ -61,7 +61,7 @@ def test_positions_skip_padding_wherever_it_lies(positions):
 
 
 def test_padding_rows_stay_zero_and_get_no_gradient():
-    front = TokenEmbedding(20, dim=DIM, max_length=10, norm=False)
+    front = TokenEmbedding(20, embed_dim=DIM, max_length=10, norm=False)
     tables = (front.tokens.weight, front.positions.weight)
     assert not any(table[PAD].any() for table in tables)
     assert not front(Batch(source=IDS)).x[IDS == PAD].any()
@@ -75,10 +75,10 @@ def test_padding_rows_stay_zero_and_get_no_gradient():
 
 
 def test_tables():
-    front = TokenEmbedding(500, dim=64, max_length=512)
+    front = TokenEmbedding(500, embed_dim=64, max_length=512)
     assert front.positions.weight.shape == (514, 64)
     assert front.tokens.weight.std().item() == pytest.approx(0.02, rel=0.02)
-    assert "sinusoids" not in TokenEmbedding(20, dim=DIM, max_length=4, positions="sinusoidal").state_dict()
+    assert "sinusoids" not in TokenEmbedding(20, embed_dim=DIM, max_length=4, positions="sinusoidal").state_dict()
 
 
 def test_given_padding_wins():
@@ -136,7 +136,7 @@ def test_refusals():
 
 
 def test_hidden_channels_of_masked_text_are_zero() -> None:
-    adapter = MaskedTextAdapter(TokenEmbedding(9, dim=4, max_length=5), mask_id=8)
+    adapter = MaskedTextAdapter(TokenEmbedding(9, embed_dim=4, max_length=5), mask_id=8)
     batch = Batch(source=torch.tensor([[0, 4, 5, 2]]))
     mask = Mask(
         hidden=torch.tensor([[False, True, False, False]]), channels=torch.tensor([[False, True, False, False]])
@@ -146,7 +146,7 @@ def test_hidden_channels_of_masked_text_are_zero() -> None:
     assert (x[..., [0, 2, 3]] != 0).any()
 
 
-@pytest.mark.parametrize("dim", [2, 3, 8])
-def test_sinusoids_of_any_width_are_finite(dim: int) -> None:
-    front = TokenEmbedding(9, dim=dim, max_length=5, positions="sinusoidal", norm=False)
+@pytest.mark.parametrize("embed_dim", [2, 3, 8])
+def test_sinusoids_of_any_width_are_finite(embed_dim: int) -> None:
+    front = TokenEmbedding(9, embed_dim=embed_dim, max_length=5, positions="sinusoidal", norm=False)
     assert front(Batch(source=torch.tensor([[0, 4, 5, 2]]))).x.isfinite().all()

@@ -16,8 +16,8 @@ import torch
 
 from d2v.vision.builtin import digits, fashion_mnist
 
-SPLITS = {"pretrain": 10_000, "choose": 2_000, "report": 2_000}
-SHA256 = "452e000b3e87731131a809b9077da1e5b0bbb20460a12c0950776fa981263427"
+SPLITS = {"train": 10_000, "val": 2_000, "test": 2_000}
+SHA256 = "2c83187f2426a5db8489ec2c2cbbee03dec7a13ffb428f12db506a47240b42ce"
 SCRIPT = Path(__file__).parents[2] / "tools/make_fashion_mnist.py"
 DIGITS_SHA256 = "f6b81f498172fdfd1389729287c112cd7368abdc284e13768498636e4bb5e134"
 
@@ -41,8 +41,8 @@ def test_no_picture_twice() -> None:
 
 def test_labels_belong_to_the_pictures() -> None:
     """Nearest neighbour on pixels: about 80 in 100 are right, 10 if pictures and labels were out of step."""
-    images, labels = fashion_mnist("choose")
-    others, other_labels = fashion_mnist("report")
+    images, labels = fashion_mnist("val")
+    others, other_labels = fashion_mnist("test")
     nearest = torch.cdist(images[:500].flatten(1).float(), others.flatten(1).float()).argmin(1)
     assert (other_labels[nearest] == labels[:500]).float().mean() > 0.7
 
@@ -54,17 +54,17 @@ def test_the_file_is_the_recorded_one() -> None:
 
 
 def test_unknown_split() -> None:
-    with pytest.raises(ValueError, match="fashion_mnist has no split 'train'; it has pretrain, choose, report"):
-        fashion_mnist("train")
+    with pytest.raises(ValueError, match="fashion_mnist has no split 'report'; it has train, val, test"):
+        fashion_mnist("report")
 
 
 def test_an_entry_that_needs_unpickling_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shipped").mkdir()
     hostile = np.array([{"a": 1}], dtype=object)
-    np.savez(tmp_path / "shipped/fashion-mnist.npz", report_images=hostile, report_labels=hostile)
+    np.savez(tmp_path / "shipped/fashion-mnist.npz", test_images=hostile, test_labels=hostile)
     monkeypatch.setattr("d2v.vision.builtin.files", lambda _: tmp_path)
     with pytest.raises(ValueError, match="allow_pickle=False"):
-        fashion_mnist("report")
+        fashion_mnist("test")
 
 
 @pytest.fixture(scope="module")
@@ -99,18 +99,18 @@ def test_script_gives_the_same_bytes_whatever_the_day_and_order(
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60, 784), dtype=np.uint8)
     labels = np.arange(60, dtype=np.uint8) % 10
-    parts = {"pretrain": 3, "report": 1}
+    parts = {"train": 3, "test": 1}
     first = script.pack(script.split(images, labels, parts))
     monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
     back = script.pack(script.split(images[::-1], labels[::-1], parts))
     assert first == back
     arrays = np.load(io.BytesIO(first), allow_pickle=False)
-    assert np.bincount(arrays["pretrain_labels"]).tolist() == [3] * 10
-    assert np.bincount(arrays["report_labels"]).tolist() == [1] * 10
-    both = np.concatenate([arrays["pretrain_images"], arrays["report_images"]]).reshape(40, 784)
+    assert np.bincount(arrays["train_labels"]).tolist() == [3] * 10
+    assert np.bincount(arrays["test_labels"]).tolist() == [1] * 10
+    both = np.concatenate([arrays["train_images"], arrays["test_images"]]).reshape(40, 784)
     assert len(np.unique(both, axis=0)) == 40
     whole = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
-    assert [whole[image.tobytes()] for image in arrays["report_images"]] == arrays["report_labels"].tolist()
+    assert [whole[image.tobytes()] for image in arrays["test_images"]] == arrays["test_labels"].tolist()
 
 
 def test_script_refuses_another_package(script: ModuleType, tmp_path: Path) -> None:

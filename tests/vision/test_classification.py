@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from d2v.core.foreign import KeyTable, Rename
-from d2v.core.model import Backbone, Batch, BlockConfig, ContextConfig, EncoderConfig
+from d2v.core.model import Backbone, Batch, BlockConfig, ContextConfig, TransformerConfig
 from d2v.core.train import LayerDecay, parameter_groups
 from d2v.vision import ImageAdapterConfig, ImageClassifier
 from d2v.vision.convert import converters
 from d2v.vision.tasks.rates import fine_tuning_drop_path
 
 FIXTURE = Path(__file__).parent / "data/image_cls_v2"
-ENCODER = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=2)
+ENCODER = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=2)
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def published() -> tuple[dict[str, Any], ImageClassifier, KeyTable]:
     table = converter.layout(ours, shapes).table
     task = config["classification_cfg"]
     model = ImageClassifier(
-        ours.build_backbone(),
+        ours.student.build(),
         num_classes=task["num_classes"],
-        dim=ours.encoder.block.dim,
+        embed_dim=ours.student.embed_dim,
         norm=task["use_fc_norm"],
         label_smoothing=task["label_smoothing"],
     )
@@ -84,7 +84,7 @@ def test_published_logits_losses_and_accuracy(published: Any, io: dict[str, Tens
             "smoothed": io["smoothed.loss"].sum(),
         },
         {
-            "features": encoded.x[:, encoded.num_extra :],
+            "features": encoded.x[:, encoded.num_prefix_tokens :],
             "logits": model.logits(batch),
             "eval": plain.loss_sum,
             "smoothed": smoothed.loss_sum,
@@ -134,7 +134,7 @@ def classifier(**options: Any) -> ImageClassifier:
     extra = options.pop("extra_tokens", 1)
     adapter = ImageAdapterConfig(image_size=8, patch_size=4, extra_tokens=extra).build(ENCODER)
     backbone = randomise(Backbone({"vision": adapter}, ENCODER.build()))
-    return ImageClassifier(backbone, num_classes=5, dim=16, **options)
+    return ImageClassifier(backbone, num_classes=5, embed_dim=16, **options)
 
 
 def images(count: int = 3) -> Batch:
@@ -154,7 +154,7 @@ def test_pooling(pooling: Any, norm: bool) -> None:
 
 def test_start_of_the_head() -> None:
     torch.manual_seed(1)
-    model = ImageClassifier(torch.nn.Identity(), num_classes=1000, dim=64)
+    model = ImageClassifier(torch.nn.Identity(), num_classes=1000, embed_dim=64)
     assert not model.head.bias.any()
     assert 0.0195 < model.head.weight.std().item() < 0.0205
 
@@ -180,7 +180,7 @@ def test_loss_is_float32_under_autocast() -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="the batch has no labels to learn from"):
         classifier()(Batch(source=torch.zeros(1, 3, 8, 8)), update=0)
-    with pytest.raises(ValueError, match="the encoder has no extra tokens; use pooling='mean'"):
+    with pytest.raises(ValueError, match="no class token"):
         classifier(pooling="class-token", extra_tokens=0).logits(images())
     for options, message in (
         ({"pooling": "max"}, "pooling='max' must be"),
@@ -189,7 +189,7 @@ def test_refusals() -> None:
         with pytest.raises(ValueError, match=message):
             classifier(**options)
     with pytest.raises(ValueError, match="num_classes=0 must be at least 1"):
-        ImageClassifier(torch.nn.Identity(), num_classes=0, dim=4)
+        ImageClassifier(torch.nn.Identity(), num_classes=0, embed_dim=4)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_drop_path_rates(rate: float, context: int, depth: int) -> None:
     if context:
         assert np.allclose(first, (rates[0], rates[context - 1]))
     assert np.allclose(shared, (rates[context], rates[-1]))
-    block = BlockConfig(dim=8, num_heads=2)
-    encoder = EncoderConfig(block=block, depth=depth, drop_path=shared)
-    assert len(ContextConfig(depth=context, drop_path=first).build(encoder).blocks) == context
+    block = BlockConfig(embed_dim=8, num_heads=2)
+    encoder = TransformerConfig(block=block, depth=depth, drop_path_rate=shared)
+    assert len(encoder.build_context(ContextConfig(depth=context, drop_path_rate=first)).blocks) == context
 
 
 def test_drop_path_refusals() -> None:

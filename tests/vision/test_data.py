@@ -9,7 +9,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from d2v.core.data import DataError, Loader
-from d2v.core.registry import MissingExtraError, Modality
+from d2v.core.modality import Modality
+from d2v.core.registry import MissingExtraError
 from d2v.vision.data import ImageDataConfig, ImageFolder
 
 KINDS = ["rgb.jpg", "grey.png", "cmyk.jpg", "deep.png", "palette.gif", "alpha.png", "rgb.webp", "rgb.bmp", "rgb.tiff"]
@@ -145,7 +146,7 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         config("digits").build("train", batch_size=1)
 
 
-@pytest.mark.parametrize(("name", "split"), [("fashion-mnist", "report"), ("digits", "test")])
+@pytest.mark.parametrize(("name", "split"), [("fashion-mnist", "test"), ("digits", "test")])
 def test_built_in_sets(name: str, split: str) -> None:
     loader = config(name, size=28, resize=28, channels=1, crop_area=None).build(split, batch_size=8)
     batch = next(iter(loader))
@@ -154,8 +155,8 @@ def test_built_in_sets(name: str, split: str) -> None:
     assert loader.name(17) == f"{name}/{split}/17"
     assert len(loader.classes) == 10
     assert loader.classes == config(name).classes()
-    with pytest.raises(DataError, match=r"has no split 'val'; it has (pretrain, choose, report|train, test)"):
-        config(name).build("val", batch_size=1)
+    with pytest.raises(DataError, match=r"has no split 'valid'; it has train, (val, )?test"):
+        config(name).build("valid", batch_size=1)
 
 
 def test_the_name_of_a_split_decides_nothing(tmp_path: Path) -> None:

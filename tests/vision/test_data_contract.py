@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from d2v.core.data import DataConfig, DataError, Loader, Splits
-from d2v.core.model import Backbone, Batch, BlockConfig, EncoderConfig, ModalityAdapter
+from d2v.core.model import Backbone, Batch, BlockConfig, ModalityAdapter, TransformerConfig
 from d2v.vision import ImageAdapterConfig, ImageDataConfig, SinCosPositions
 
-ENCODER = EncoderConfig(block=BlockConfig(dim=8, num_heads=2), depth=2)
+ENCODER = TransformerConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=2)
 
 
 def save(path: Path, shade: int = 0) -> None:
@@ -36,7 +36,7 @@ def test_it_keeps_the_contract() -> None:
 @pytest.mark.parametrize(
     ("folders", "splits"),
     [
-        (["train", "val", "test"], Splits(train="train", choose="val", test="test")),
+        (["train", "val", "test"], Splits(train="train", val="val", test="test")),
         (["train", "val"], Splits(train="train", test="val")),
         (["train", "test"], Splits(train="train", test="test")),
         (["train"], Splits(train="train")),
@@ -52,7 +52,7 @@ def test_splits_of_folders(tmp_path: Path, folders: list[str], splits: Splits) -
 
 
 def test_splits_of_sets() -> None:
-    assert config("fashion-mnist").splits() == Splits(train="pretrain", choose="choose", test="report")
+    assert config("fashion-mnist").splits() == Splits(train="train", val="val", test="test")
     assert config("digits").splits() == Splits(train="train", test="test")
     with pytest.raises(DataError, match=r"neither a folder nor a built-in set .* did you mean 'digits'"):
         config("digit").splits()
@@ -60,7 +60,7 @@ def test_splits_of_sets() -> None:
 
 def test_splits_must_differ() -> None:
     with pytest.raises(ValueError, match="splits train, val, val: figures would be measured on what was"):
-        Splits(train="train", choose="val", test="val")
+        Splits(train="train", val="val", test="val")
 
 
 def test_splits_that_are_not_there(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_all_of_a_folder(tmp_path: Path) -> None:
     assert loader.classes == ()
     assert labels(config(tmp_path / "train").build(None, batch_size=4)) == [0]
     assert config("digits").build(None, batch_size=4).name(0) == "digits/test/0"
-    assert config("fashion-mnist").build(None, batch_size=4).name(0) == "fashion-mnist/report/0"
+    assert config("fashion-mnist").build(None, batch_size=4).name(0) == "fashion-mnist/test/0"
 
 
 def test_numbers_follow_the_classes_of_the_model(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_mean_and_deviation_of_the_data_themselves(tmp_path: Path) -> None:
         ({"path": ""}, "path='' must be a folder or the name of a set, not empty"),
         ({"size": 0}, "size=0 must be at least 1"),
         ({"channels": 2}, r"channels=2 must be 3 \(RGB\) or 1 \(grey\)"),
-        ({"crop_area": (0.0, 1.0)}, r"crop_area=\(0.0, 1.0\) must be two rising shares in \(0, 1\]"),
+        ({"crop_area": (0.0, 1.0)}, r"crop_area=\(0.0, 1.0\) must be two rising fractions in \(0, 1\]"),
         ({"crop_area": (0.5, 0.2)}, "crop_area="),
         ({"crop_area": (0.5, 1.2)}, "crop_area="),
         ({"crop_ratio": (2.0, 1.0)}, "crop_ratio=.* must be two rising numbers above 0"),

@@ -8,12 +8,12 @@ import pytest
 import torch
 from building import random_mask, randomise
 
-from d2v.core.model import AlibiConfig, Backbone, Batch, BlockConfig, EncoderConfig
+from d2v.core.model import AlibiConfig, Backbone, Batch, BlockConfig, TransformerConfig
 from d2v.vision import ImageAdapterConfig, LearnedPositions, PatchEmbedding, RelativeBias, SinCosPositions
 from d2v.vision.patches import normalised_pixels
 
 DIM, HEADS = 8, 2
-ENCODER = EncoderConfig(block=BlockConfig(dim=DIM, num_heads=HEADS), depth=2)
+ENCODER = TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=HEADS), depth=2)
 IMAGE = ImageAdapterConfig(image_size=(8, 12), patch_size=4, context=None)
 
 
@@ -22,10 +22,10 @@ def backbone(**options):
     return randomise(Backbone({"vision": adapter}, ENCODER.build()), std=0.2)
 
 
-@pytest.mark.parametrize(("dim", "grid"), [(8, (2, 3)), (16, (5, 5)), (4, (1, 7))])
-def test_sines_and_cosines(dim, grid):
-    table = SinCosPositions(dim, grid)(torch.zeros(1, 1, dim), None)
-    quarter = dim // 4
+@pytest.mark.parametrize(("embed_dim", "grid"), [(8, (2, 3)), (16, (5, 5)), (4, (1, 7))])
+def test_sines_and_cosines(embed_dim, grid):
+    table = SinCosPositions(embed_dim, grid)(torch.zeros(1, 1, embed_dim), None)
+    quarter = embed_dim // 4
     frequencies = [10000 ** (-i / quarter) for i in range(quarter)]
 
     def f(p):
@@ -87,7 +87,7 @@ def test_the_class_token_has_positions_of_its_own_where_they_are_learned():
 
 
 def placed(position, extra):
-    return SimpleNamespace(position=position, grid=(2, 3), num_extra=extra)
+    return SimpleNamespace(position=position, grid=(2, 3), num_prefix_tokens=extra)
 
 
 def by_loop(table, places, extra):
@@ -155,5 +155,5 @@ def test_refusals():
     with pytest.raises(
         ValueError, match=r"a relative bias for \(2, 3\) patches does not fit \(3, 2\); resample it first"
     ):
-        RelativeBias((2, 3), HEADS)(SimpleNamespace(position=None, grid=(3, 2), num_extra=1))
+        RelativeBias((2, 3), HEADS)(SimpleNamespace(position=None, grid=(3, 2), num_prefix_tokens=1))
     assert LearnedPositions(DIM, 6)(torch.zeros(1, 6, DIM), None).shape == (1, 6, DIM)

@@ -17,7 +17,7 @@ GIVEN = {"data.path": "digits", "out": "run"}
 # As published (Baevski et al. 2022, arXiv:2212.07525, and the configurations released with it), one column a model.
 COLUMNS = ("base", "large", "huge14", "huge16")
 TABLE: dict[str, tuple[Any, ...]] = {
-    "dim": (768, 1024, 1280, 1280),
+    "embed_dim": (768, 1024, 1280, 1280),
     "num_heads": (12, 16, 16, 16),
     "depth": (10, 24, 32, 32),
     "prenet depth": (2, 0, 0, 0),
@@ -57,7 +57,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
 def numbers(recipe: PretrainRecipe) -> dict[str, Any]:
     """What the table tells, read from a resolved recipe."""
     model, optim, train, mask = recipe.model, recipe.optim, recipe.train, recipe.mask
-    block, adapter, decoder = model.encoder.block, model.adapters["vision"], model.predictors["vision"]
+    block, adapter, decoder = model.student.encoder.block, model.student.adapters["vision"], model.predictors["vision"]
     assert isinstance(adapter, ImageAdapterConfig)
     assert isinstance(decoder, ConvDecoderConfig)
     assert isinstance(mask, InverseBlockMasker)
@@ -65,14 +65,13 @@ def numbers(recipe: PretrainRecipe) -> dict[str, Any]:
     assert adapter.context is not None
     schedule = optim.build_schedule(train.max_steps)
     assert isinstance(schedule, CosineSchedule)
-    encoder, context = model.encoder, adapter.context
-    hidden = block.dim * 4 if block.hidden_dim is None else block.hidden_dim
+    encoder, context = model.student.encoder, adapter.context
     return {
-        "dim": block.dim,
+        "embed_dim": block.embed_dim,
         "num_heads": block.num_heads,
         "depth": encoder.depth,
         "prenet depth": context.depth,
-        "mlp ratio": hidden / block.dim,
+        "mlp ratio": block.mlp_ratio,
         "norm eps": block.norm_eps,
         "norm": block.norm,
         "targets": model.targets.layers,
@@ -94,7 +93,7 @@ def numbers(recipe: PretrainRecipe) -> dict[str, Any]:
             encoder.layer_drop,
             context.layer_drop,
             context.dropout,
-            max(*encoder.drop_path, *context.drop_path),
+            max(*encoder.drop_path_rate, *context.drop_path_rate),
         ),
         "input": (adapter.image_size[0], adapter.patch_size[0]),
         "extra tokens": (adapter.extra_tokens, adapter.extra_tokens_std, adapter.first_token_zero),
@@ -133,12 +132,12 @@ def test_published_models_build(name: str) -> None:
     """On the meta device: shapes without memory."""
     recipe = read_recipe(f"vision/{name}", GIVEN, PretrainRecipe)
     with torch.device("meta"):
-        backbone = recipe.model.build_backbone()
-    blocks = 12 * recipe.model.encoder.block.dim**2 * len(backbone.blocks())
+        backbone = recipe.model.student.build()
+    blocks = 12 * recipe.model.student.encoder.block.embed_dim**2 * len(backbone.blocks())
     assert blocks < sum(parameter.numel() for parameter in backbone.parameters()) < 1.1 * blocks
 
 
 def test_every_recipe_is_complete_but_for_what_a_user_gives() -> None:
     for name in recipe_names():
         if name.startswith("vision/") and "finetune" not in name:
-            assert read_recipe(name, GIVEN, PretrainRecipe).modality == "vision"
+            assert read_recipe(name, GIVEN, PretrainRecipe).modalities == ("vision",)

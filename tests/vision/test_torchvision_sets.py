@@ -113,7 +113,7 @@ def test_bad_splits(fashion: Path) -> None:
         ("CIFAR10", Splits(train="train", test="test")),
         ("SVHN", Splits(train="train", test="test")),
         ("ImageNet", Splits(train="train", test="val")),
-        ("Flowers102", Splits(train="train", choose="val", test="test")),
+        ("Flowers102", Splits(train="train", val="val", test="test")),
         ("EuroSAT", Splits(train="train")),
     ],
 )

@@ -26,7 +26,7 @@ class WaveformAdapterConfig(AdapterParts):
         zero_padding: whether padded frames are set to zero (1.0).
 
     >>> from d2v.core.model import BlockConfig
-    >>> encoder = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=1)
+    >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     >>> adapter = WaveformAdapterConfig(conv_layers=((8, 10, 5),), positions_groups=4).build(encoder)
     >>> adapter.front.extractor.num_frames(100)
     19
@@ -56,15 +56,15 @@ class WaveformAdapterConfig(AdapterParts):
 
     def build(self, encoder: EncoderConfig) -> ModalityAdapter:
         """The adapter for a shared encoder."""
-        dim = encoder.block.dim
+        embed_dim = encoder.embed_dim
         extractor = WaveformExtractor(self.conv_layers, norm=self.extractor_norm, bias=self.conv_bias)
         positions = ConvPositions(
-            dim, width=self.positions_width, depth=self.positions_depth, groups=self.positions_groups
+            embed_dim, width=self.positions_width, depth=self.positions_depth, groups=self.positions_groups
         )
         return ModalityAdapter(
-            WaveformFront(extractor, dim=dim, gradient_scale=self.gradient_scale),
+            WaveformFront(extractor, embed_dim=embed_dim, gradient_scale=self.gradient_scale),
             positions=positions,
-            mask_token=MaskToken(dim) if self.mask_token else None,
+            mask_token=MaskToken(embed_dim) if self.mask_token else None,
             dropout=self.dropout,
             channels_first=self.channels_first,
             zero_padding=self.zero_padding,

@@ -14,7 +14,7 @@ class ConvPositions(nn.Module):
     frames and channels are set to zero first.
 
     Args:
-        dim: d.
+        embed_dim: d.
         width: of all convolutions together; each kernel is max(3, width // depth).
         depth: number of convolutions.
         groups: of each convolution, divides d.
@@ -27,13 +27,13 @@ class ConvPositions(nn.Module):
     torch.Size([2, 9, 16])
     """
 
-    def __init__(self, dim: int, *, width: int = 95, depth: int = 5, groups: int = 16) -> None:
+    def __init__(self, embed_dim: int, *, width: int = 95, depth: int = 5, groups: int = 16) -> None:
         super().__init__()
-        if dim % groups:
-            raise ValueError(f"groups={groups} of the convolutional positions must divide dim={dim}")
+        if embed_dim % groups:
+            raise ValueError(f"groups={groups} of the convolutional positions must divide embed_dim={embed_dim}")
         kernel = max(3, width // depth)
         self.convs = nn.ModuleList(
-            nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups) for _ in range(depth)
+            nn.Conv1d(embed_dim, embed_dim, kernel, padding=kernel // 2, groups=groups) for _ in range(depth)
         )
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:

@@ -82,20 +82,20 @@ class WaveformFront(nn.Module):
 
     Args:
         extractor: the convolutions.
-        dim: d.
+        embed_dim: d.
         gradient_scale: factor of the gradient that reaches the convolutions; 0 = they are not trained.
 
-    >>> front = WaveformFront(WaveformExtractor([(8, 10, 5), (8, 3, 2)]), dim=16)
+    >>> front = WaveformFront(WaveformExtractor([(8, 10, 5), (8, 3, 2)]), embed_dim=16)
     >>> front(Batch(source=torch.zeros(2, 100))).x.shape
     torch.Size([2, 9, 16])
     """
 
-    def __init__(self, extractor: WaveformExtractor, *, dim: int, gradient_scale: float = 1.0) -> None:
+    def __init__(self, extractor: WaveformExtractor, *, embed_dim: int, gradient_scale: float = 1.0) -> None:
         super().__init__()
         width = extractor.spec[-1][0]
         self.extractor = extractor
         self.norm = nn.LayerNorm(width)
-        self.proj = nn.Linear(width, dim)
+        self.proj = nn.Linear(width, embed_dim)
         self.gradient_scale = gradient_scale
 
     def forward(self, batch: Batch) -> Local:

@@ -81,7 +81,7 @@ class RegressionLoss:
         loss = total / max(predictions.numel(), 1)
         if self.variance_weight:
             weight = self._factor(predictions) * self.variance_weight
-            loss = loss + weight * _lack_of_spread(predictions, self.variance_margin)
+            loss = loss + weight * _low_std(predictions, self.variance_margin)
         return loss, 1
 
     def scaled_sum(self, predictions: Tensor, targets: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class RegressionLoss:
         return 1.0 if self.reduction == "mean" else 1 / math.sqrt(predictions.shape[-1])
 
 
-def _lack_of_spread(x: Tensor, margin: float) -> Tensor:
+def _low_std(x: Tensor, margin: float) -> Tensor:
     x = x.float()
     # Not Tensor.var, which is not a number for a single row.
     variance = (x - x.mean(0)).square().sum(0) / max(x.shape[0] - 1, 1)

@@ -1,4 +1,4 @@
-"""Sums over batches and workers from which variances, explained share and position share follow.
+"""Sums over batches and workers from which variances, explained fraction and position fraction follow.
 
 They stay on the device until they are asked for. Batches and workers pool exactly: the result is that of one large
 batch.
@@ -19,7 +19,7 @@ class Moments:
     >>> moments = Moments()
     >>> moments.add(torch.zeros(6, 4), torch.randn(6, 4), mask)
     >>> sorted(moments.report())
-    ['explained', 'position_share', 'pred_var', 'target_var']
+    ['explained', 'position_fraction', 'pred_var', 'target_var']
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Moments:
         }
         variance = (sums["target_squares"] / n - (sums["target_sum"] / n).square()).clamp(min=0).mean()
         values["explained"] = 1 - sums["error"] / (n * d) / variance
-        values["position_share"] = _position_share(sums["pairs"], sums["position_sum"], sums["pair_squares"])
+        values["position_fraction"] = _position_fraction(sums["pairs"], sums["position_sum"], sums["pair_squares"])
         numbers = torch.stack(list(values.values())).tolist()
         # 0 / 0 and x / 0 mark what is undefined without asking the device a second time.
         return {name: number for name, number in zip(values, numbers, strict=True) if abs(number) < float("inf")}
@@ -91,7 +91,7 @@ def _deviation(total: Tensor, squares: Tensor, n: Tensor) -> Tensor:
     return (variance + 1e-6).sqrt().mean()
 
 
-def _position_share(pairs: Tensor, sums: Tensor, squares: Tensor) -> Tensor:
+def _position_fraction(pairs: Tensor, sums: Tensor, squares: Tensor) -> Tensor:
     """Adjusted R^2 of a one-way analysis of variance with the positions as groups, summed over channels."""
     n, groups = pairs.sum(), (pairs > 0).sum()
     total = squares - sums.sum(0).square().sum() / n

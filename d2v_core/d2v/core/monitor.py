@@ -1,7 +1,7 @@
-"""Does the run still learn? Spread, rank and position share of the targets, and the rules that warn and stop.
+"""Does the run still learn? Std, rank and position fraction of the targets, and the rules that warn and stop.
 
-The standard deviation that the published code watches does not see a collapse of normalised targets: they keep their
-spread while they say nothing about the sample. The monitor sees predictions, targets and the mask, neither model nor
+The standard deviation that the published code watches does not see a collapse of normalised targets: they keep
+theirs while they say nothing about the sample. The monitor sees predictions, targets and the mask, neither model nor
 loop.
 """
 
@@ -19,7 +19,7 @@ from d2v.core.moments import Moments
 _LOGGER = logging.getLogger(__name__)
 _MAX_ROWS = 1024  # enough rows for a rank, and an eigenvalue problem that is over in a fraction of a second
 _PUBLISHED_START = 5000  # updates that the published rule waits
-_MAX_FIRST_SHARE = 0.75  # a first report above it is no baseline: the run had collapsed by then
+_MAX_FIRST_FRACTION = 0.75  # a first report above it is no baseline: the run had collapsed by then
 _ADVICE = "try a higher EMA decay, a lower learning rate or a longer warm-up"
 
 
@@ -73,13 +73,13 @@ class CollapseMonitor:
 
     - target_var, pred_var: `standard_deviation`.
     - explained: 1 - mean squared error / variance of the targets.
-    - position_share: 1 - (W / (N - G)) / (T / (N - 1)), the share of the targets' variance that the position alone
-      explains, corrected for chance. T = squared distance of the targets from their mean, W = from the mean of their
-      position, G = number of positions. About 0 for targets that differ by sample, 1 if they are the same in all.
+    - position_fraction: 1 - (W / (N - G)) / (T / (N - 1)), the fraction of the targets' variance that the position
+      alone explains, corrected for chance. T = squared distance of the targets from their mean, W = from the mean of
+      their position, G = number of positions. About 0 for targets that differ by sample, 1 if they are the same in all.
     - target_rank, prediction_rank: `effective_rank` of at most 1,024 rows of the last batch, averaged over workers.
 
     A warning is given once, until its cause is over: if the target rank falls below half of that of the first report,
-    the position share rises by a fifth of the way from its first value f to 1, or the explained share passes .98.
+    the position fraction rises by a fifth of the way from its first value f to 1, or the explained fraction passes .98.
     Speech starts at f = .05; Fashion-MNIST, whose objects are centred, at .39. f counts as .75 at most.
 
     Args:
@@ -88,7 +88,7 @@ class CollapseMonitor:
         warmup: updates before warnings are given and the next rule holds, usually the learning rate's warm-up: in it
             the targets of a healthy run may narrow for a while.
         stop: whether to stop when the target rank falls below a quarter of that of the first report, or the position
-            share rises by half of the way from f to 1; False leaves it at warnings.
+            fraction rises by half of the way from f to 1; False leaves it at warnings.
 
     Raises:
         ValueError: if a value is negative.
@@ -97,7 +97,7 @@ class CollapseMonitor:
     >>> mask = Mask(hidden=torch.ones(8, 4, dtype=torch.bool))
     >>> targets = torch.randn(4, 6).repeat(8, 1)  # the same in every sample
     >>> monitor.update(torch.zeros(32, 6), targets, mask)
-    >>> round(monitor.report()["position_share"], 6)
+    >>> round(monitor.report()["position_fraction"], 6)
     1.0
     """
 
@@ -114,7 +114,7 @@ class CollapseMonitor:
         self._moments = Moments()
         self._rows: tuple[Tensor, Tensor] | None = None  # predictions and targets for the ranks
         self._first_rows: Tensor | None = None  # of the targets, in the first report
-        self._first_share: float | None = None
+        self._first_fraction: float | None = None
         self._seen: dict[str, float] = {}
         self._warned: set[str] = set()
 
@@ -136,7 +136,7 @@ class CollapseMonitor:
             raise ValueError(f"predictions and targets must both be n d with n={n} hidden positions, not {shapes}")
         if n:
             self._moments.add(predictions.float(), targets.float(), mask)
-            self._rows = _spread(predictions.float(), _MAX_ROWS), _spread(targets.float(), _MAX_ROWS)
+            self._rows = _evenly(predictions.float(), _MAX_ROWS), _evenly(targets.float(), _MAX_ROWS)
 
     @torch.no_grad()
     def report(self) -> dict[str, float]:
@@ -149,7 +149,11 @@ class CollapseMonitor:
         prediction_rank, target_rank, kept = _mean_over_workers([*ranks, kept], self._rows[0].device)
         report |= {"target_rank": target_rank, "prediction_rank": prediction_rank}
         self._moments, self._rows = Moments(), None
-        self._seen = {**report, "rank_kept": kept, "share_risen": self._share_risen(report.get("position_share"))}
+        self._seen = {
+            **report,
+            "rank_kept": kept,
+            "fraction_risen": self._fraction_risen(report.get("position_fraction")),
+        }
         return {name: value for name, value in report.items() if math.isfinite(value)}
 
     def check(self, update: int) -> None:
@@ -181,19 +185,19 @@ class CollapseMonitor:
                 f"at update {update} the effective rank of the targets is {seen['target_rank']:.3g}, "
                 f"{seen['rank_kept']:.0%} of what it was at first; {advice}"
             )
-        if seen["share_risen"] > 0.5:
+        if seen["fraction_risen"] > 0.5:
             raise CollapseError(
-                f"at update {update} the position alone explains {seen['position_share']:.0%} of the variance of the "
-                f"targets, so they say little about the sample; {advice}"
+                f"at update {update} the position alone explains {seen['position_fraction']:.0%} of the variance of "
+                f"the targets, so they say little about the sample; {advice}"
             )
 
     def state_dict(self) -> dict[str, Any]:
         """What has to outlive the process: what the first report saw."""
-        return {"rows": self._first_rows, "position_share": self._first_share}
+        return {"rows": self._first_rows, "position_fraction": self._first_fraction}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the first report of another monitor."""
-        self._first_rows, self._first_share = state["rows"], state["position_share"]
+        self._first_rows, self._first_fraction = state["rows"], state["position_fraction"]
 
     def _rank_kept(self, rows: Tensor, rank: float) -> float:
         """Target rank over that of the first report, from equally many rows: fewer rows have a lower rank."""
@@ -202,22 +206,22 @@ class CollapseMonitor:
         if self._first_rows is None:
             self._first_rows = rows
         n = min(rows.shape[0], self._first_rows.shape[0])
-        now = rank if n == rows.shape[0] else effective_rank(_spread(rows, n))
-        first = effective_rank(_spread(self._first_rows, n))
+        now = rank if n == rows.shape[0] else effective_rank(_evenly(rows, n))
+        first = effective_rank(_evenly(self._first_rows, n))
         return now / first if first else 1.0
 
-    def _share_risen(self, share: float | None) -> float:
-        """How far the position share has gone from its first value to 1."""
-        if share is None:
+    def _fraction_risen(self, fraction: float | None) -> float:
+        """How far the position fraction has gone from its first value to 1."""
+        if fraction is None:
             return 0.0
-        if self._first_share is None:
-            self._first_share = share
-        first = min(max(self._first_share, 0.0), _MAX_FIRST_SHARE)
-        return (share - first) / (1 - first)
+        if self._first_fraction is None:
+            self._first_fraction = fraction
+        first = min(max(self._first_fraction, 0.0), _MAX_FIRST_FRACTION)
+        return (fraction - first) / (1 - first)
 
     def _warn(self) -> None:
         seen = self._seen
-        kept, share, explained = seen["rank_kept"], seen.get("position_share", 0.0), seen.get("explained", 0.0)
+        kept, fraction, explained = seen["rank_kept"], seen.get("position_fraction", 0.0), seen.get("explained", 0.0)
         causes = {
             "rank": (
                 kept < 0.5,
@@ -225,13 +229,14 @@ class CollapseMonitor:
                 f"first: they may be collapsing; {_ADVICE}",
             ),
             "position": (
-                seen["share_risen"] > 0.2,
-                f"the position alone explains {share:.0%} of the targets' variance: they may be collapsing; {_ADVICE}",
+                seen["fraction_risen"] > 0.2,
+                f"the position alone explains {fraction:.0%} of the variance of the targets: they may be "
+                f"collapsing; {_ADVICE}",
             ),
             "explained": (
                 explained > 0.98,
                 f"the predictions explain {explained:.1%} of the targets' variance: the task has become trivial; "
-                "see position_share and target_rank",
+                "see position_fraction and target_rank",
             ),
         }
         for kind, (holds, message) in causes.items():
@@ -240,7 +245,7 @@ class CollapseMonitor:
         self._warned = {kind for kind, (holds, _) in causes.items() if holds}
 
 
-def _spread(x: Tensor, n: int) -> Tensor:
+def _evenly(x: Tensor, n: int) -> Tensor:
     """At most n rows of x, evenly spread; a copy."""
     n = min(n, x.shape[0])
     return x[torch.arange(n, device=x.device) * x.shape[0] // n]

@@ -20,13 +20,13 @@ _CONFUSIONS = 10
 
 @frozen(kw_only=True)
 class ClassRow:
-    """One class in the table; shares are from 0 to 1, and NaN where they would be 0 / 0.
+    """One class in the table; fractions are from 0 to 1, and NaN where they would be 0 / 0.
 
     Args:
         name: of the class.
         count: samples that are of it.
-        recall: share of these that were told to be of it.
-        precision: share of those told to be of it that are.
+        recall: fraction of these that were told to be of it.
+        precision: fraction of those told to be of it that are.
         f1: harmonic mean of both, 2 hits / (count + told).
     """
 
@@ -76,9 +76,9 @@ class ClassScores:
             ClassRow(
                 name=name,
                 count=count,
-                recall=_share(hit, count),
-                precision=_share(hit, said),
-                f1=_share(2 * hit, count + said),
+                recall=_fraction(hit, count),
+                precision=_fraction(hit, said),
+                f1=_fraction(2 * hit, count + said),
             )
             for name, hit, count, said in zip(self.classes, hits.tolist(), counts.tolist(), told.tolist(), strict=True)
         ]
@@ -97,8 +97,10 @@ class ClassScores:
         """
         table = [["class", "count", "recall", "precision", "F1"]]
         for row in self.rows():
-            shares = ["-" if math.isnan(share) else f"{share:.3f}" for share in (row.recall, row.precision, row.f1)]
-            table.append([row.name, str(row.count), *shares])
+            fractions = [
+                "-" if math.isnan(fraction) else f"{fraction:.3f}" for fraction in (row.recall, row.precision, row.f1)
+            ]
+            table.append([row.name, str(row.count), *fractions])
         if len(self.classes) > _WHOLE:
             confused = [[truth, told, str(often)] for truth, told, often in self.confusions()]
             lines = ["most frequent confusions", *_aligned([["class", "told to be", "times"], *confused], left=2)]
@@ -190,7 +192,7 @@ class ClassScorer:
         )
 
 
-def _share(part: int, whole: int) -> float:
+def _fraction(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
 
 

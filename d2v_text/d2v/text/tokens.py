@@ -19,7 +19,7 @@ class TokenEmbedding(nn.Module):
 
     Args:
         vocabulary_size: rows of the token table.
-        dim: d.
+        embed_dim: d.
         max_length: longest sequence, in tokens.
         padding_id: id of the padding token.
         positions: "learned", "sinusoidal" or None.
@@ -28,7 +28,7 @@ class TokenEmbedding(nn.Module):
         dropout: at the end.
         gradient_scale: factor of the gradient that reaches the embeddings.
 
-    >>> front = TokenEmbedding(10, dim=8, max_length=5)
+    >>> front = TokenEmbedding(10, embed_dim=8, max_length=5)
     >>> local = front(Batch(source=torch.tensor([[0, 5, 2, 1]])))
     >>> local.x.shape, local.padding
     (torch.Size([1, 4, 8]), tensor([[False, False, False,  True]]))
@@ -40,7 +40,7 @@ class TokenEmbedding(nn.Module):
         self,
         vocabulary_size: int,
         *,
-        dim: int,
+        embed_dim: int,
         max_length: int,
         padding_id: int = 1,
         positions: str | None = "learned",
@@ -57,11 +57,11 @@ class TokenEmbedding(nn.Module):
         self.scale = scale
         self.gradient_scale = gradient_scale
         rows = max_length + padding_id + 1
-        self.tokens = nn.Embedding(vocabulary_size, dim, padding_idx=padding_id)
-        self.positions = nn.Embedding(rows, dim, padding_idx=padding_id) if positions == "learned" else None
-        sinusoids = _sinusoids(rows, dim, padding_id) if positions == "sinusoidal" else None
+        self.tokens = nn.Embedding(vocabulary_size, embed_dim, padding_idx=padding_id)
+        self.positions = nn.Embedding(rows, embed_dim, padding_idx=padding_id) if positions == "learned" else None
+        sinusoids = _sinusoids(rows, embed_dim, padding_id) if positions == "sinusoidal" else None
         self.register_buffer("sinusoids", sinusoids, persistent=False)
-        self.norm = nn.LayerNorm(dim) if norm else None
+        self.norm = nn.LayerNorm(embed_dim) if norm else None
         self.dropout = Dropout(dropout)
         for table in (self.tokens, self.positions):
             if table is not None:
@@ -93,11 +93,11 @@ class TokenEmbedding(nn.Module):
         return Local(x=scale_gradient(self.dropout(x), self.gradient_scale), padding=padding, grid=(ids.shape[1],))
 
 
-def _sinusoids(rows: int, dim: int, padding_id: int) -> Tensor:
-    half = dim // 2
+def _sinusoids(rows: int, embed_dim: int, padding_id: int) -> Tensor:
+    half = embed_dim // 2
     frequencies = torch.exp(torch.arange(half) * -(math.log(10000) / max(half - 1, 1)))
     angles = torch.arange(rows)[:, None] * frequencies
     table = torch.cat([angles.sin(), angles.cos()], 1)
-    table = F.pad(table, (0, dim - 2 * half))
+    table = F.pad(table, (0, embed_dim - 2 * half))
     table[padding_id] = 0
     return table

@@ -25,14 +25,14 @@ FASHION_MNIST_CLASSES = (
 )
 DIGITS_CLASSES = tuple("0123456789")
 
-_SPLITS = {"fashion_mnist": ("pretrain", "choose", "report"), "digits": ("train", "test")}
+_SPLITS = {"fashion_mnist": ("train", "val", "test"), "digits": ("train", "test")}
 
 
 def fashion_mnist(split: str) -> tuple[Tensor, Tensor]:
     """A part of Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747), ten classes of clothes, equally many of each.
 
     Args:
-        split: `pretrain` (10,000 pictures), `choose` (2,000, to choose settings by) or `report` (2,000, for figures
+        split: `train` (10,000 pictures), `val` (2,000, to choose settings on) or `test` (2,000, for figures
             that are told); no picture is in two of them, or twice in one. They are not the official parts.
 
     Returns:
@@ -41,7 +41,7 @@ def fashion_mnist(split: str) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: if there is no such split.
 
-    >>> images, labels = fashion_mnist("report")
+    >>> images, labels = fashion_mnist("test")
     >>> images.shape, images.dtype, labels.shape
     (torch.Size([2000, 1, 28, 28]), torch.uint8, torch.Size([2000]))
     """

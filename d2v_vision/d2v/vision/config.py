@@ -31,8 +31,8 @@ class ImageAdapterConfig(AdapterParts):
     Raises:
         ValueError: if there are two kinds of attention bias.
 
-    >>> from d2v.core.model import BlockConfig
-    >>> encoder = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=1)
+    >>> from d2v.core.model import BlockConfig, TransformerConfig
+    >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     >>> ImageAdapterConfig(image_size=8, patch_size=4).build(encoder).extra_tokens().shape
     torch.Size([1, 1, 16])
     """
@@ -70,9 +70,9 @@ class ImageAdapterConfig(AdapterParts):
 
     def build(self, encoder: EncoderConfig) -> ImageAdapter:
         """The adapter for a shared encoder."""
-        dim = encoder.block.dim
+        embed_dim = encoder.embed_dim
         front = PatchEmbedding(
-            dim,
+            embed_dim,
             image_size=self.image_size,
             patch_size=self.patch_size,
             channels=self.channels,
@@ -82,8 +82,8 @@ class ImageAdapterConfig(AdapterParts):
         return ImageAdapter(
             front,
             patch_size=self.patch_size,
-            positions=self._positions(dim),
-            mask_token=MaskToken(dim) if self.mask_token else None,
+            positions=self._positions(embed_dim),
+            mask_token=MaskToken(embed_dim) if self.mask_token else None,
             **self.parts(encoder),
         )
 
@@ -94,21 +94,21 @@ class ImageAdapterConfig(AdapterParts):
             return parts
         own = self.num_layers(encoder) if self.relative_bias in ("layer", "both") else 0
         shared = self.relative_bias in ("shared", "both")
-        return parts | {"bias": RelativeBias(self.grid, encoder.block.num_heads, num_layers=own, shared=shared)}
+        return parts | {"bias": RelativeBias(self.grid, encoder.num_heads, num_layers=own, shared=shared)}
 
-    def build_extra_tokens(self, dim: int) -> ExtraTokens:
+    def build_extra_tokens(self, embed_dim: int) -> ExtraTokens:
         """The extra tokens, with positions of their own where patches have learned ones."""
         return ExtraTokens(
             self.extra_tokens,
-            dim,
+            embed_dim,
             std=self.extra_tokens_std,
             first_zero=self.first_token_zero,
             positions=self.positions == "learned",
         )
 
-    def _positions(self, dim: int) -> nn.Module | None:
+    def _positions(self, embed_dim: int) -> nn.Module | None:
         if self.positions is None:
             return None
         if self.positions == "sincos":
-            return SinCosPositions(dim, self.grid)
-        return LearnedPositions(dim, self.grid[0] * self.grid[1])
+            return SinCosPositions(embed_dim, self.grid)
+        return LearnedPositions(embed_dim, self.grid[0] * self.grid[1])

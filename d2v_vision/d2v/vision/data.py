@@ -6,8 +6,8 @@ imported when they are needed, so that this module can be imported without the e
 
 import math
 import os
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from attrs import Attribute, evolve, field, frozen
@@ -47,15 +47,15 @@ class ImageDataConfig:
         path: one of
             a folder with a subfolder for each split: `train`, and `val` or `test` or both;
             a folder without: all of it is the split `train`;
-            the name of a built-in set: `fashion-mnist` (splits pretrain, choose, report) or `digits` (train, test);
+            the name of a built-in set: `fashion-mnist` (splits train, val, test) or `digits` (train, test);
             `torchvision:NAME:FOLDER`, a class of `torchvision.datasets` and where its files have been downloaded to.
         size: height and width in pixels of what the model sees.
         channels: 3 = RGB, 1 = grey.
-        crop_area: share of the picture's area that a random crop covers; None = no random crop, as in evaluation.
+        crop_area: fraction of the picture's area that a random crop covers; None = no random crop, as in evaluation.
         crop_ratio: range of width by height of a crop.
         flip: probability of a horizontal flip.
-        mean: subtracted from values from 0 to 1, one number or one a channel; None = ImageNet's. A model takes what it
-            was pretrained with: fine-tune with the same.
+        mean: subtracted from values from 0 to 1, one number or one a channel; None = ImageNet's. A model keeps
+            what it was pretrained with.
         std: what is divided by afterwards, likewise.
         resize: shorter side before the central crop of evaluation; None = size * 256 / 224.
         per_class: train on so many pictures of each class, drawn by seed; None = on all. Their ids stay those of the
@@ -70,6 +70,8 @@ class ImageDataConfig:
     (torch.Size([5, 1, 8, 8]), 'digits/test/3', '3')
     """
 
+    inherited: ClassVar[tuple[str, ...]] = ("size", "resize", "channels", "mean", "std")
+
     path: str = field(validator=_must(bool, "a folder or the name of a set, not empty"))
     size: int = field(default=224, validator=_must(lambda size: size >= 1, "at least 1"))
     channels: Literal[1, 3] = field(
@@ -78,7 +80,7 @@ class ImageDataConfig:
     crop_area: tuple[float, float] | None = field(
         default=(0.2, 1.0),
         validator=_must(
-            lambda area: area is None or (_is_rising(area) and area[1] <= 1), "two rising shares in (0, 1]"
+            lambda area: area is None or (_is_rising(area) and area[1] <= 1), "two rising fractions in (0, 1]"
         ),
     )
     crop_ratio: tuple[float, float] = field(
@@ -152,6 +154,15 @@ class ImageDataConfig:
         # More workers than processors would only wait for each other.
         workers = min(self.num_workers, os.cpu_count() or 1)
         return Loader(images, _collate, plan, endless=training, num_workers=workers)
+
+    def preparation(self) -> Mapping[str, Any]:
+        """Channels, mean and standard deviation; the size may differ where the model's positions allow it."""
+        mean, std = self._mean_std()
+        return {"channels": self.channels, "mean": list(mean), "std": list(std)}
+
+    def files(self) -> Mapping[str, bytes]:
+        """None: a model of images needs its weights alone."""
+        return {}
 
     def splits(self) -> Splits:
         """The parts of this data set.

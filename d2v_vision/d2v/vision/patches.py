@@ -11,7 +11,7 @@ class PatchEmbedding(nn.Module):
     """Front end of images: one linear map of each patch, as a convolution.
 
     Args:
-        dim: d.
+        embed_dim: d.
         image_size: (h, w) in pixels.
         patch_size: (h, w) in pixels, divides the image.
         channels: c.
@@ -27,7 +27,7 @@ class PatchEmbedding(nn.Module):
 
     def __init__(
         self,
-        dim: int,
+        embed_dim: int,
         *,
         image_size: tuple[int, int],
         patch_size: tuple[int, int],
@@ -43,9 +43,9 @@ class PatchEmbedding(nn.Module):
         self.image_size = image_size
         self.channels = channels
         self.gradient_scale = gradient_scale
-        self.proj = nn.Conv2d(channels, width or dim, patch_size, stride=patch_size)
+        self.proj = nn.Conv2d(channels, width or embed_dim, patch_size, stride=patch_size)
         nn.init.xavier_uniform_(self.proj.weight.data.flatten(1))
-        self.widen = nn.Linear(width, dim) if width is not None and width != dim else None
+        self.widen = nn.Linear(width, embed_dim) if width is not None and width != embed_dim else None
 
     def forward(self, batch: Batch) -> Local:
         """Features of `b c h w` images.

@@ -20,7 +20,7 @@ class SinCosPositions(nn.Module):
     column first.
 
     Args:
-        dim: d, a multiple of 4.
+        embed_dim: d, a multiple of 4.
         grid: (h, w) in patches.
 
     Raises:
@@ -32,11 +32,11 @@ class SinCosPositions(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, dim: int, grid: tuple[int, int]) -> None:
+    def __init__(self, embed_dim: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        if dim % 4:
-            raise ValueError(f"sine-cosine positions need a width that is a multiple of 4, not {dim}")
-        self.register_buffer("positions", _sines_and_cosines(dim, grid))
+        if embed_dim % 4:
+            raise ValueError(f"sine-cosine positions need a width that is a multiple of 4, not {embed_dim}")
+        self.register_buffer("positions", _sines_and_cosines(embed_dim, grid))
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         """Positions `1 t d`."""
@@ -48,8 +48,8 @@ class SinCosPositions(nn.Module):
         self.positions = _sines_and_cosines(self.positions.shape[-1], grid).to(self.positions)
 
 
-def _sines_and_cosines(dim: int, grid: tuple[int, int]) -> Tensor:
-    frequencies = 10000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+def _sines_and_cosines(embed_dim: int, grid: tuple[int, int]) -> Tensor:
+    frequencies = 10000 ** -(torch.arange(embed_dim // 4, dtype=torch.float64) / (embed_dim // 4))
     row, column = (axis.flatten().double() for axis in torch.meshgrid(*map(torch.arange, grid), indexing="ij"))
     angles = [torch.outer(axis, frequencies) for axis in (column, row)]
     table = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
@@ -60,16 +60,16 @@ class LearnedPositions(nn.Module):
     """A learned vector for each patch.
 
     Args:
-        dim: d.
+        embed_dim: d.
         num: t.
 
     >>> LearnedPositions(8, 6)(torch.zeros(1, 6, 8), None).shape
     torch.Size([1, 6, 8])
     """
 
-    def __init__(self, dim: int, num: int) -> None:
+    def __init__(self, embed_dim: int, num: int) -> None:
         super().__init__()
-        self.positions = nn.Parameter(torch.zeros(1, num, dim))
+        self.positions = nn.Parameter(torch.zeros(1, num, embed_dim))
         nn.init.trunc_normal_(self.positions, std=0.02, a=-0.02, b=0.02)
 
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
@@ -90,7 +90,7 @@ class RelativeBias(nn.Module):
         shared: whether there is a table that all layers share; both kinds are added.
 
     >>> from types import SimpleNamespace
-    >>> bias = RelativeBias((2, 3), 4)(SimpleNamespace(position=None, grid=(2, 3), num_extra=1))
+    >>> bias = RelativeBias((2, 3), 4)(SimpleNamespace(position=None, grid=(2, 3), num_prefix_tokens=1))
     >>> bias(0).shape
     torch.Size([1, 4, 7, 7])
     """
@@ -137,7 +137,7 @@ class RelativeBias(nn.Module):
         down, right = position // width, position % width
         offset = (down[:, :, None] - down[:, None] + height - 1) * (2 * width - 1)
         index = offset + right[:, :, None] - right[:, None] + width - 1
-        extra, last = tokens.num_extra, table.shape[0] - 1
+        extra, last = tokens.num_prefix_tokens, table.shape[0] - 1
         index = F.pad(index, (extra, 0, extra, 0), value=last)
         index[:, :extra, extra:] = last - 2
         index[:, extra:, :extra] = last - 1

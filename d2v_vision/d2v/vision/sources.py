@@ -56,7 +56,7 @@ class _Builtin:
 _BUILTIN = {
     "fashion-mnist": _Builtin(
         builtin.fashion_mnist,
-        Splits(train="pretrain", choose="choose", test="report"),
+        Splits(train="train", val="val", test="test"),
         builtin.FASHION_MNIST_CLASSES,
     ),
     "digits": _Builtin(builtin.digits, Splits(train="train", test="test"), builtin.DIGITS_CLASSES),
@@ -93,7 +93,7 @@ def open_source(path: str, split: str | None, channels: Channels) -> ImageSource
     """
     if path in _BUILTIN:
         splits = _BUILTIN[path].splits
-        known = [name for name in (splits.train, splits.choose, splits.test) if name is not None]
+        known = [name for name in (splits.train, splits.val, splits.test) if name is not None]
         if split is not None and split not in known:
             raise _no_split(path, split, known)
         return _Arrays(path, split or splits.test or splits.train, channels)
@@ -125,7 +125,7 @@ def splits_of(path: str) -> Splits:
         return torchvision_splits(path)
     parts = set(subfolders(_folder(path)))
     if {"val", "test"} <= parts:
-        return Splits(train="train", choose="val", test="test")
+        return Splits(train="train", val="val", test="test")
     return Splits(train="train", test=next((name for name in ("val", "test") if name in parts), None))
 
 

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 PREFIX = "torchvision:"
 # Sets with a `split` argument whose parts are not train and test; torchvision tells no names without opening a set.
 _OWN_SPLITS = {
-    "Country211": Splits(train="train", choose="valid", test="test"),
-    "DTD": Splits(train="train", choose="val", test="test"),
-    "FGVCAircraft": Splits(train="train", choose="val", test="test"),
-    "Flowers102": Splits(train="train", choose="val", test="test"),
+    "Country211": Splits(train="train", val="valid", test="test"),
+    "DTD": Splits(train="train", val="val", test="test"),
+    "FGVCAircraft": Splits(train="train", val="val", test="test"),
+    "Flowers102": Splits(train="train", val="val", test="test"),
     "ImageNet": Splits(train="train", test="val"),
     "Imagenette": Splits(train="train", test="val"),
     "OxfordIIITPet": Splits(train="trainval", test="test"),
-    "PCAM": Splits(train="train", choose="val", test="test"),
+    "PCAM": Splits(train="train", val="val", test="test"),
     "Places365": Splits(train="train-standard", test="val"),
-    "RenderedSST2": Splits(train="train", choose="val", test="test"),
+    "RenderedSST2": Splits(train="train", val="val", test="test"),
 }
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from d2v.core.data import DataError
-from d2v.core.registry import Verb
+from d2v.core.modality import Verb
 from d2v.vision import builtin
 from d2v.vision.data import ImageDataConfig
 from d2v.vision.sources import splits_of
@@ -31,7 +31,7 @@ def _check(arguments: Namespace) -> None:
         DataError: if the folder cannot be used, or something in it is broken.
     """
     splits = splits_of(arguments.path)
-    parts = [part for part in (splits.train, splits.choose, splits.test) if part is not None]
+    parts = [part for part in (splits.train, splits.val, splits.test) if part is not None]
     broken = 0
     for part in parts:
         config = ImageDataConfig(path=arguments.path, num_workers=arguments.workers)
@@ -78,7 +78,7 @@ def _export(arguments: Namespace) -> None:
         raise DataError(f"{folder} is there already; give a folder that is not")
     read, classes = _SETS[arguments.set]
     splits, total = splits_of(arguments.set), 0
-    for part, split in {"train": splits.train, "val": splits.choose, "test": splits.test}.items():
+    for part, split in {"train": splits.train, "val": splits.val, "test": splits.test}.items():
         if split is None:
             continue
         written: Counter[int] = Counter()

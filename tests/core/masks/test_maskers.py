@@ -32,7 +32,9 @@ TEXT = RandomMasker(mask_prob=0.48)
 RECTANGLES = BlockMasker(num_masked=20, min_per_block=4)
 ON_LINES: dict[str, Masker] = {
     "image": IMAGE, "speech": SPEECH, "spans": SPANS, "words": WORDS, "apart": APART, "text": TEXT,
-    "channels": ChannelMasker(positions=SPANS, channels=SpanMasker(mask_prob=0.5, mask_length=8, min_masks=0), dim=64),
+    "channels": ChannelMasker(
+        positions=SPANS, channels=SpanMasker(mask_prob=0.5, mask_length=8, min_masks=0), embed_dim=64
+    ),
 }  # fmt: skip
 ON_PLANES: dict[str, Masker] = {"image": IMAGE, "speech": SPEECH, "text": TEXT, "rectangles": RECTANGLES}
 EQUAL = ("image", "speech", "spans", "apart", "text")
@@ -215,7 +217,7 @@ def test_add_masks_brings_all_rows_to_the_largest_count() -> None:
     assert not after[1::2, 50:].any()
 
 
-def test_mask_dropout_releases_a_rounded_share() -> None:
+def test_mask_dropout_releases_a_rounded_fraction() -> None:
     before = SPANS(20, (60,), draw=draw_for(20)).hidden
     after = evolve(SPANS, mask_dropout=0.3)(20, (60,), draw=draw_for(20)).hidden
     assert not (after & ~before).any()
@@ -234,7 +236,7 @@ def test_channels_without_spans_are_not_masked() -> None:
 
 
 def test_channels_are_independent_of_positions() -> None:
-    both = ChannelMasker(positions=SPANS, channels=SPANS, dim=60)(200, (60,), draw=draw_for(200))
+    both = ChannelMasker(positions=SPANS, channels=SPANS, embed_dim=60)(200, (60,), draw=draw_for(200))
     assert both.channels is not None
     assert both.channels.shape == (200, 60)
     alike = float((both.hidden == both.channels).float().mean())
@@ -473,7 +475,7 @@ def test_bad_calls_say_what_is_wrong(masker: Masker, change: dict[str, Any], mes
         (BlockMasker, {"num_masked": 9, "min_per_block": 0}, "min_per_block=0 must be at least 1"),
         (BlockMasker, {"num_masked": 9, "min_per_block": 4, "max_per_block": 3}, "max_per_block=3 is below"),
         (BlockMasker, {"num_masked": 9, "min_per_block": 4, "min_aspect": 0.0}, r"min_aspect=0.0 must lie in \(0, 1\]"),
-        (ChannelMasker, {"positions": SPANS, "channels": SPANS, "dim": 0}, "dim=0 must be at least 1"),
+        (ChannelMasker, {"positions": SPANS, "channels": SPANS, "embed_dim": 0}, "embed_dim=0 must be at least 1"),
         (Draw, {"seed": 1 << 63, "update": 0, "ids": torch.tensor([1])}, "seed must fit into 64 bits"),
         (Draw, {"seed": 0, "update": 0, "ids": torch.tensor([0.5])}, "ids must be whole numbers"),
     ],

@@ -52,7 +52,7 @@ def histogram(name: str, published: dict[str, float], counts: Array, reference_r
     open_end = [int(key[:-1]) for key in published if key.endswith("+")]
     cap = open_end[0] if open_end else max(map(int, published)) + 1
     counts = np.concatenate([counts[:, 1:cap], counts[:, cap:].sum(1, keepdims=True)], 1)
-    shares = np.array([published.get(str(size), 0.0) for size in range(1, cap)] + [published.get(f"{cap}+", 0.0)])
+    fractions = np.array([published.get(str(size), 0.0) for size in range(1, cap)] + [published.get(f"{cap}+", 0.0)])
     weight = counts.sum(1)
     expected = counts.sum(0) / len(counts) * reference_rows
     order = np.argsort(expected)
@@ -60,9 +60,9 @@ def histogram(name: str, published: dict[str, float], counts: Array, reference_r
     if rare and expected[order[:rare]].sum() < 5:
         rare += 1
     if rare:
-        yield Figure(f"{name} rare", shares[order[:rare]].sum(), counts[:, order[:rare]].sum(1), weight)
+        yield Figure(f"{name} rare", fractions[order[:rare]].sum(), counts[:, order[:rare]].sum(1), weight)
     for size in order[rare:]:
-        yield Figure(f"{name} {size + 1}", shares[size], counts[:, size], weight)
+        yield Figure(f"{name} {size + 1}", fractions[size], counts[:, size], weight)
 
 
 def run_counts(x: Array) -> Array:
@@ -301,11 +301,11 @@ def test_a_length_off_by_one_is_found(setting: str, wrong: int) -> None:
 
 
 @pytest.mark.parametrize("published", REFERENCE_V1["span_statistics"], ids=lambda published: published["name"])
-def test_spans_of_1_0_hide_the_published_share(published: dict[str, Any]) -> None:
+def test_spans_of_1_0_hide_the_published_fraction(published: dict[str, Any]) -> None:
     t = published["frames"]
     masker = SpanMasker(mask_prob=published["mask_prob"], mask_length=published["mask_length"], equal_counts=False)
     hidden = masker(ROWS, (t,), draw=Draw(seed=1, update=2, ids=torch.arange(ROWS))).hidden.numpy().mean(1)
-    figures = mean_and_std("share", {"mean": published["mean_masked_fraction"], "std": published["std"]}, hidden)
+    figures = mean_and_std("fraction", {"mean": published["mean_masked_fraction"], "std": published["std"]}, hidden)
     # Every mean is a whole number of frames over 400 rows, so that is how many there were.
     assert max(abs(z) for _, z in scores(list(figures), 1, 400)) < 4
 

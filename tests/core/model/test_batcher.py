@@ -86,9 +86,9 @@ def test_predictors_see_places_in_the_order_of_the_index():
 
     extra = torch.randn(B * M, 2, D)
     visible = torch.cat([extra, torch.zeros(B * M, T - HIDDEN, D)], 1)
-    encoded = Encoded(x=visible, padding=None, num_extra=2, grid=(T,))
+    encoded = Encoded(x=visible, padding=None, num_prefix_tokens=2, grid=(T,))
     assert torch.equal(VisibleDecoder(Reads())(encoded, mask), t[mask.hidden])
-    kept = Encoded(x=torch.cat([extra, t], 1), padding=None, num_extra=2, grid=(T,))
+    kept = Encoded(x=torch.cat([extra, t], 1), padding=None, num_prefix_tokens=2, grid=(T,))
     assert torch.equal(MaskedHead(D, num_layers=0)(kept, mask), t[mask.hidden])
 
 
@@ -103,7 +103,7 @@ def test_masked_head_layers(num_layers, widths):
 
 def test_decoder_dropout_acts_in_training_only():
     mask = random_mask(B, M, T, HIDDEN)
-    encoded = Encoded(x=torch.randn(B * M, T - HIDDEN, D), padding=None, num_extra=0, grid=(T,))
+    encoded = Encoded(x=torch.randn(B * M, T - HIDDEN, D), padding=None, num_prefix_tokens=0, grid=(T,))
 
     class Sees(nn.Module):
         def forward(self, x, grid, index=None):

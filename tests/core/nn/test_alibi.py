@@ -16,8 +16,8 @@ PUBLISHED = {
 }
 
 
-def placed(position, grid, num_extra=0):
-    return SimpleNamespace(position=position, grid=grid, num_extra=num_extra)
+def placed(position, grid, num_prefix_tokens=0):
+    return SimpleNamespace(position=position, grid=grid, num_prefix_tokens=num_prefix_tokens)
 
 
 def by_loop(position, grid, slopes, scale, distance):

@@ -173,7 +173,7 @@ def test_a_half_precision_input_takes_a_float32_bias():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_heads": 3}, "num_heads=3 does not divide dim=8"),
+        ({"num_heads": 3}, "num_heads=3 does not divide embed_dim=8"),
         ({"num_heads": 0}, "num_heads=0 does not divide"),
         ({"num_heads": 2, "qkv_bias": "kv"}, "qkv_bias must be"),
         ({"num_heads": 2, "dropout": 1.0}, r"attention dropout=1.0 is not in \[0, 1\)"),

@@ -67,7 +67,7 @@ def test_bias_and_padding_reach_the_attention(norm):
 @forms
 @pytest.mark.parametrize(
     "field",
-    ["attention_dropout", "projection_dropout", "activation_dropout", "branch_dropout", "dropout", "drop_path"],
+    ["attention_dropout", "projection_dropout", "activation_dropout", "branch_dropout", "dropout", "drop_path_rate"],
 )
 def test_dropouts_act_in_training_only(norm, field):
     block = make(norm, **{field: 0.5})
@@ -89,7 +89,7 @@ def test_dropout_and_drop_path_spare_the_branch_and_the_others_do_not():
 
 
 def test_drop_path_keeps_the_mean_and_is_per_row():
-    block = TransformerBlock(DIM, num_heads=HEADS, norm="pre", drop_path=0.25)
+    block = TransformerBlock(DIM, num_heads=HEADS, norm="pre", drop_path_rate=0.25)
     rows = 4000
     x = torch.randn(1, 3, DIM).expand(rows, -1, -1)
     branch = torch.ones_like(x)
@@ -99,8 +99,8 @@ def test_drop_path_keeps_the_mean_and_is_per_row():
     assert torch.equal(dropped, first.expand_as(dropped))
     values = first.flatten().unique()
     torch.testing.assert_close(values, torch.tensor([0.0, 1 / 0.75]))
-    share = (first == 0).float().mean().item()
-    assert abs(share - 0.25) < 4 * (0.25 * 0.75 / rows) ** 0.5
+    fraction = (first == 0).float().mean().item()
+    assert abs(fraction - 0.25) < 4 * (0.25 * 0.75 / rows) ** 0.5
     # Both branches draw for themselves: with two draws there are four kinds of rows.
     randomise(block)
     out, _ = block(x)
@@ -112,12 +112,12 @@ def test_drop_path_keeps_the_mean_and_is_per_row():
     ("options", "message"),
     [
         ({"norm": "sandwich"}, "norm must be"),
-        ({"drop_path": 1.0}, r"drop_path=1.0 is not in \[0, 1\)"),
-        ({"drop_path": -0.1}, "drop_path=-0.1"),
+        ({"drop_path_rate": 1.0}, r"drop_path_rate=1.0 is not in \[0, 1\)"),
+        ({"drop_path_rate": -0.1}, "drop_path_rate=-0.1"),
     ],
 )
 def test_refusals(options, message):
     with pytest.raises(ValueError, match=message):
         TransformerBlock(DIM, num_heads=HEADS, **options)
-    with pytest.raises(ValueError, match="num_heads=3 does not divide dim=8"):
+    with pytest.raises(ValueError, match="num_heads=3 does not divide embed_dim=8"):
         TransformerBlock(DIM, num_heads=3)

@@ -11,11 +11,11 @@ from d2v.core.nn.lean_attention import dropped_attention
 CPU = torch.device("cpu")
 
 
-def general(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor, share: float) -> Tensor:
+def general(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor, fraction: float) -> Tensor:
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    return (scores.softmax(-1) * kept / share) @ v
+    return (scores.softmax(-1) * kept / fraction) @ v
 
 
 @pytest.mark.parametrize("mask", [None, "bool", (1, 1, 5, 5), (1, 3, 5, 5), (2, 3, 5, 5), (2, 1, 1, 5)])
@@ -26,22 +26,22 @@ def test_values_and_gradients_are_those_of_the_formula(mask: object) -> None:
         bias = torch.arange(5)[None, None, None] < torch.tensor([5, 3])[:, None, None, None]
     elif mask is not None:
         bias = torch.randn(mask, dtype=torch.float64, requires_grad=True)  # type: ignore[call-overload]
-    kept, share = keep_mask((2, 3, 5, 5), 0.3, device=CPU)
+    kept, fraction = keep_mask((2, 3, 5, 5), 0.3, device=CPU)
     leaves = [q, k, v] + ([bias] if bias is not None and bias.requires_grad else [])
     weight = torch.randn(2, 3, 5, 4, dtype=torch.float64)
     results = []
     for formulation in (dropped_attention, general):
-        out = formulation(q, k, v, bias, kept, share)
+        out = formulation(q, k, v, bias, kept, fraction)
         results.append([out, *torch.autograd.grad((out * weight).sum(), leaves)])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1, 0.5, 0.95])
-def test_the_share_that_is_kept(dropout: float) -> None:
-    kept, share = keep_mask((1000, 1003), dropout, device=CPU)
-    assert share == pytest.approx(1 - dropout, abs=1e-5)
-    assert abs(kept.float().mean().item() - share) <= 5 * (share * (1 - share) / kept.numel()) ** 0.5
+def test_the_fraction_that_is_kept(dropout: float) -> None:
+    kept, fraction = keep_mask((1000, 1003), dropout, device=CPU)
+    assert fraction == pytest.approx(1 - dropout, abs=1e-5)
+    assert abs(kept.float().mean().item() - fraction) <= 5 * (fraction * (1 - fraction) / kept.numel()) ** 0.5
     # Four decisions come from one number: they must not depend on each other.
     quads = kept.flatten()[: kept.numel() // 4 * 4].view(-1, 4).float()
     if dropout > 0:

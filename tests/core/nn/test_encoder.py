@@ -53,12 +53,12 @@ def test_a_sink_gets_what_it_wants_in_order(kind, wants):
     seen = []
 
     class Sink(LayerFeatures):
-        def __call__(self, layer, result, num_extra):
-            seen.append((layer, num_extra))
-            super().__call__(layer, result, num_extra)
+        def __call__(self, layer, result, num_prefix_tokens):
+            seen.append((layer, num_prefix_tokens))
+            super().__call__(layer, result, num_prefix_tokens)
 
     sink = Sink(wants, kind=kind)
-    y = encoder(x, num_extra=2, sink=sink)
+    y = encoder(x, num_prefix_tokens=2, sink=sink)
     expected, results = by_hand(encoder, x)
     assert seen == [(layer, 2) for layer in wants]
     for layer in wants:

@@ -8,9 +8,9 @@ from torch import nn
 
 from d2v.core.model import Batch, Encoded
 from d2v.core.nn import LayerFeatures
-from d2v.core.probes import READINGS, collect_features, encode_layers, raw_features, read_layer
+from d2v.core.probes import POOLINGS, collect_features, encode_layers, pool_layer, raw_features
 
-DEPTH = NEW.encoder.depth
+DEPTH = NEW.student.encoder.depth
 
 
 def backbone(extra_tokens=1, **options):
@@ -27,12 +27,14 @@ def pieces(batch, sizes):
         start += size
 
 
-def direct(encoder, batch, layers, reading):
+def direct(encoder, batch, layers, pooling):
     encoder.eval()
     sink = LayerFeatures(range(DEPTH), kind="block")
     encoded = encoder.encode(batch, sink=sink)
     result = torch.stack([sink.results[layer] for layer in layers]).mean(0)
-    read = read_layer(result, reading, num_extra=encoded.num_extra, grid=encoded.grid, padding=encoded.padding)
+    read = pool_layer(
+        result, pooling, num_prefix_tokens=encoded.num_prefix_tokens, grid=encoded.grid, padding=encoded.padding
+    )
     return read.detach()
 
 
@@ -43,29 +45,29 @@ def test_equals_encoding_directly_whatever_the_batch_size(padded):
     batch = toy_batch(7, 9, padding=padding, ids=torch.arange(7) + 40, labels=torch.arange(7) % 3)
     choices = {"all": None, "first": [0], "last two": [-1, 1]}
     for sizes in ([7], [3, 4], [2, 1, 1, 3]):
-        found = collect_features(encoder, pieces(batch, sizes), readings=READINGS, layers=choices)
+        found = collect_features(encoder, pieces(batch, sizes), poolings=POOLINGS, layers=choices)
         assert found.ids.tolist() == list(range(40, 47))
         assert torch.equal(found.labels, batch.labels)
         assert found.grid == (9,)
         assert (found.padding is None) if not padded else torch.equal(found.padding, padding)
         for name, layers in {"all": range(DEPTH), "first": [0], "last two": [2, 1]}.items():
-            assert list(found.values[name]) == list(READINGS)
-            for reading, x in found.values[name].items():
+            assert list(found.values[name]) == list(POOLINGS)
+            for pooling, x in found.values[name].items():
                 assert x.dtype == torch.float32
                 assert not x.requires_grad
-                torch.testing.assert_close(x, direct(encoder, batch, layers, reading), atol=1e-5, rtol=1e-4)
+                torch.testing.assert_close(x, direct(encoder, batch, layers, pooling), atol=1e-5, rtol=1e-4)
 
 
 def test_patches_of_sequences_are_padded_to_the_longest():
     encoder = backbone()
     batches = [toy_batch(2, 5), toy_batch(1, 8), toy_batch(2, 6, padding=padding_of([6, 3], 6))]
-    found = collect_features(encoder, batches, readings=["patches", "mean"])
-    assert found.values["all"]["patches"].shape == (5, 8, DIM)
+    found = collect_features(encoder, batches, poolings=["tokens", "mean"])
+    assert found.values["all"]["tokens"].shape == (5, 8, DIM)
     assert torch.equal(found.padding, padding_of([5, 5, 8, 6, 3], 8))
-    assert found.values["all"]["patches"][found.padding].abs().max() == 0
+    assert found.values["all"]["tokens"][found.padding].abs().max() == 0
     assert found.grid == (8,)
     torch.testing.assert_close(
-        found.values["all"]["patches"][:2, :5], direct(encoder, batches[0], range(DEPTH), "patches")
+        found.values["all"]["tokens"][:2, :5], direct(encoder, batches[0], range(DEPTH), "tokens")
     )
     assert collect_features(encoder, batches).padding is None
 
@@ -120,7 +122,7 @@ def test_nothing_but_what_is_wanted_runs():
 def test_one_pass_over_the_data():
     taken = []
     batches = (taken.append(i) or toy_batch() for i in range(3))
-    collect_features(backbone(), batches, readings=READINGS, layers={str(i): [i] for i in range(DEPTH)})
+    collect_features(backbone(), batches, poolings=POOLINGS, layers={str(i): [i] for i in range(DEPTH)})
     assert taken == [0, 1, 2]
 
 
@@ -131,7 +133,7 @@ class Doubler(nn.Module):
         self.autocast = torch.is_autocast_enabled("cpu")
         for layer in sorted(sink.wants)[:2]:
             sink(layer, batch.source * 2**layer, 0)
-        return Encoded(x=batch.source, padding=None, num_extra=0, grid=(batch.source.shape[1],))
+        return Encoded(x=batch.source, padding=None, num_prefix_tokens=0, grid=(batch.source.shape[1],))
 
 
 def test_anybodys_encoder_serves():
@@ -159,13 +161,13 @@ def test_batches_go_where_the_encoder_is(device, monkeypatch):
 def test_bf16_is_near_and_is_read_in_float32():
     encoder, batch = backbone(), toy_batch()
     fine, rough = (
-        collect_features(encoder, [batch], readings=READINGS, precision=precision).values["all"]
+        collect_features(encoder, [batch], poolings=POOLINGS, precision=precision).values["all"]
         for precision in ("fp32", "bf16")
     )
-    for reading in READINGS:
-        assert rough[reading].dtype == torch.float32
-        error = (rough[reading] - fine[reading]).abs().max()
-        assert 0 < error < 0.1 * fine[reading].abs().max()
+    for pooling in POOLINGS:
+        assert rough[pooling].dtype == torch.float32
+        error = (rough[pooling] - fine[pooling]).abs().max()
+        assert 0 < error < 0.1 * fine[pooling].abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
@@ -185,7 +187,7 @@ def test_labels_that_are_not_one_number_a_sample_are_left_out():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"readings": ["mean", "gird"]}, "unknown reading 'gird'.*did you mean 'grid'"),
+        ({"poolings": ["mean", "gird"]}, "unknown pooling 'gird'.*did you mean 'grid'"),
         ({"layers": {"a": [3]}}, "layer 3 does not exist: the encoder has layers 0 to 2, or -3 to -1 from the end"),
         ({"layers": {"a": [-4]}}, "layer -4 does not exist"),
         ({"layers": {"a": [2, -1]}}, "layers 'a' must be different ones, at least one, not \\[2, 2\\]"),
@@ -210,24 +212,24 @@ def test_what_cannot_be_put_together_is_refused():
     with pytest.raises(ValueError, match="1 of 2 batches have labels"):
         collect_features(encoder, [toy_batch(), toy_batch(labels=torch.arange(3))])
     with pytest.raises(ValueError, match="no class token"):
-        collect_features(backbone(extra_tokens=0), [toy_batch()], readings=["class"])
+        collect_features(backbone(extra_tokens=0), [toy_batch()], poolings=["class-token"])
 
     class Square(Doubler):
         def encode(self, batch, mask=None, **options):
             return attrs.evolve(super().encode(batch, **options), grid=(2, batch.source.shape[1] // 2))
 
     with pytest.raises(ValueError, match="different grids cannot be put together: \\(2, 2\\), \\(2, 3\\)"):
-        collect_features(Square(), [toy_batch(1, 4), toy_batch(1, 6)], readings=["patches"], depth=1)
+        collect_features(Square(), [toy_batch(1, 4), toy_batch(1, 6)], poolings=["tokens"], depth=1)
     assert collect_features(Square(), [toy_batch(1, 4), toy_batch(1, 6)], depth=1).ids.tolist() == [0, 1]
 
 
 def test_features_with_labels_by_name():
     batch = toy_batch(labels=torch.arange(3))
-    found = collect_features(backbone(), [batch], readings=["mean", "class"], layers={"all": None, "0": [0]})
-    assert torch.equal(found.labelled("class", "0").features, found.values["0"]["class"])
+    found = collect_features(backbone(), [batch], poolings=["mean", "class-token"], layers={"all": None, "0": [0]})
+    assert torch.equal(found.labelled("class-token", "0").features, found.values["0"]["class-token"])
     assert torch.equal(found.labelled().features, found.values["all"]["mean"])
-    with pytest.raises(ValueError, match="no features 'clas', only mean, class; did you mean 'class'"):
-        found.labelled("clas")
+    with pytest.raises(ValueError, match="no features 'meen', only mean, class-token; did you mean 'mean'"):
+        found.labelled("meen")
     with pytest.raises(ValueError, match="no features '1', only all, 0"):
         found.labelled("mean", "1")
 

@@ -58,7 +58,7 @@ def test_equals_gradient_descent():
 
 
 def test_the_bias_is_free_of_the_penalty():
-    """Under a penalty that leaves no weights, the bias alone tells the classes' shares."""
+    """Under a penalty that leaves no weights, the bias alone tells the classes' fractions."""
     labels = torch.tensor([0] * 30 + [1] * 10)
     found = fit_linear(Labelled(features=torch.randn(40, 3), labels=labels), strength=1e4)
     assert found.weight.abs().max() < 1e-3
@@ -98,10 +98,10 @@ def accuracy_of(train, judged, strength):
     return 100 * (found == judged.labels).sum().item() / len(judged.labels)
 
 
-def test_the_strength_is_the_best_on_the_choice_set():
-    train, choice, test = clusters(40, d=30, seed=1), clusters(300, d=30, seed=2), clusters(300, d=30, seed=3)
-    result = linear_probe(train, test, choice=choice)
-    expected = {strength: accuracy_of(train, choice, strength) for strength in STRENGTHS}
+def test_the_strength_is_the_best_on_the_validation_set():
+    train, val, test = clusters(40, d=30, seed=1), clusters(300, d=30, seed=2), clusters(300, d=30, seed=3)
+    result = linear_probe(train, test, val=val)
+    expected = {strength: accuracy_of(train, val, strength) for strength in STRENGTHS}
     assert list(result.chosen_among) == sorted(STRENGTHS, reverse=True)
     # Starting from the strength before, the minimum is met to a tolerance: a sample at the border may change sides.
     assert result.chosen_among == pytest.approx(expected, abs=0.7)
@@ -112,13 +112,13 @@ def test_the_strength_is_the_best_on_the_choice_set():
 
 def test_of_equally_good_strengths_the_strongest_is_taken():
     train = clusters(80, apart=10)
-    assert linear_probe(train, train, choice=train, strengths=[1e-3, 1e-1, 1e-2]).strength == 1e-1
+    assert linear_probe(train, train, val=train, strengths=[1e-3, 1e-1, 1e-2]).strength == 1e-1
 
 
-def test_the_choice_set_decides_not_the_test_set():
+def test_the_validation_set_decides_not_the_test_set():
     train = clusters(200)
     wrong = Labelled(features=train.features, labels=train.labels.roll(1))
-    result = linear_probe(train, wrong, choice=train)
+    result = linear_probe(train, wrong, val=train)
     assert result.chosen_among[result.strength] > 60
     assert result.accuracy < 40
 
@@ -144,7 +144,7 @@ def rows(samples):
     return {tuple(row) for row in samples.features.tolist()}
 
 
-def test_without_a_choice_set_a_stratified_fifth_is_held_out_and_all_is_fitted_at_the_end(monkeypatch):
+def test_without_a_validation_set_a_stratified_fifth_is_held_out_and_all_is_fitted_at_the_end(monkeypatch):
     train = clusters(100)
     sizes = {-3: 25, 2: 11, 7: 25, 12: 4}
     keep = torch.cat([(train.labels == label).nonzero()[:size, 0] for label, size in sizes.items()])
@@ -168,7 +168,7 @@ def test_the_search_ends_where_weaker_strengths_are_clearly_worse():
         x = torch.randn(n, 60, generator=generator)
         return Labelled(features=x, labels=(x[:, 0] + torch.randn(n, generator=generator) > 0).long())
 
-    found = linear_probe(noisy(100), noisy(500), choice=noisy(3000)).chosen_among
+    found = linear_probe(noisy(100), noisy(500), val=noisy(3000)).chosen_among
     *before, last = found.values()
     assert 2 <= len(found) < len(STRENGTHS)
     assert last < max(before) - 1
@@ -183,9 +183,9 @@ def test_what_is_held_out_depends_on_the_seed_alone(monkeypatch):
     assert first == again != other
 
 
-def test_with_a_choice_set_all_training_samples_are_fitted_once(monkeypatch):
+def test_with_a_validation_set_all_training_samples_are_fitted_once(monkeypatch):
     train, fits = clusters(100), spied(monkeypatch)
-    linear_probe(train, train, choice=train, strengths=[0.1, 0.2])
+    linear_probe(train, train, val=train, strengths=[0.1, 0.2])
     assert [(part is train, strength) for part, strength in fits] == [(True, 0.2), (True, 0.1)]
 
 
@@ -206,7 +206,7 @@ def test_classes_of_the_test_set_that_were_never_seen_are_mistakes():
     [
         ({"strengths": []}, "no strengths"),
         ({"strengths": [0.1, -1.0]}, "strength=-1.0 must be at least 0"),
-        ({"choice": Labelled(features=torch.zeros(4, 2), labels=torch.arange(4))}, "width 2 do not fit"),
+        ({"val": Labelled(features=torch.zeros(4, 2), labels=torch.arange(4))}, "width 2 do not fit"),
         ({"train": Labelled(features=torch.randn(4, 6), labels=torch.ones(4).long())}, "at least two classes"),
     ],
 )
@@ -255,23 +255,23 @@ def test_which_classes_and_samples_come_first_is_drawn():
 
 
 def test_each_draw_is_a_linear_probe_of_its_samples():
-    train, test, choice = clusters(200), clusters(200, seed=1), clusters(100, seed=2)
-    for judge in (None, choice):
-        result = few_label_probe(train, test, labels=40, draws=3, choice=judge, seed=7)
+    train, test, val = clusters(200), clusters(200, seed=1), clusters(100, seed=2)
+    for judge in (None, val):
+        result = few_label_probe(train, test, labels=40, draws=3, val=judge, seed=7)
         for draw in range(3):
             part = train.take(draw_labels(train, 40, seed=7, draw=draw))
-            alone = linear_probe(part, test, choice=judge, seed=7)
+            alone = linear_probe(part, test, val=judge, seed=7)
             assert (result.accuracies[draw], result.strengths[draw]) == (alone.accuracy, alone.strength)
     assert len(set(result.accuracies)) > 1
     assert result.mean == pytest.approx(torch.tensor(result.accuracies).double().mean().item())
-    assert result.spread == pytest.approx(torch.tensor(result.accuracies).double().std().item())
+    assert result.std == pytest.approx(torch.tensor(result.accuracies).double().std().item())
 
 
 def test_more_labels_help():
     train, test = clusters(400, d=20), clusters(400, d=20, seed=1)
     few, many = (few_label_probe(train, test, labels=labels, draws=3) for labels in (4, 200))
     assert few.strengths == (1e-2,) * 3
-    assert few_label_probe(train, test, labels=4, draws=1).spread == 0
+    assert few_label_probe(train, test, labels=4, draws=1).std == 0
     assert 25 < few.mean < many.mean - 5
 
 

@@ -26,12 +26,12 @@ def test_the_file_holds_what_the_test_reads():
     assert any(k == 0 for case in PUBLISHED for k, _ in case["values"])
 
 
-def test_a_share_of_the_run_equals_its_updates():
-    share = EMASchedule(0.9, end=0.99, anneal=0.3, total=1000)
+def test_a_fraction_of_the_run_equals_its_updates():
+    fraction = EMASchedule(0.9, end=0.99, anneal=0.3, total=1000)
     count = EMASchedule(0.9, end=0.99, anneal=300)
-    assert [share(n) for n in range(1, 1001)] == [count(n) for n in range(1, 1001)]
-    assert share(300) == share(1000) == 0.99
-    assert share(299) < 0.99
+    assert [fraction(n) for n in range(1, 1001)] == [count(n) for n in range(1, 1001)]
+    assert fraction(300) == fraction(1000) == 0.99
+    assert fraction(299) < 0.99
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,8 @@ def test_constant(schedule):
         (lambda: EMASchedule(0.9, end=2.0), "end=2.0"),
         (lambda: EMASchedule(0.9, end=0.99, anneal=0.5), "total .* is needed"),
         (lambda: EMASchedule(0.9, end=0.99, anneal=-3), "-3 is negative"),
+        (lambda: EMASchedule(0.9)(-1), "n=-1 .* finished"),
+        (lambda: EMASchedule(0.9, end=0.99, anneal=3, first=0)(0), "n=0 .* finished"),
     ],
 )
 def test_refusals(make, message):

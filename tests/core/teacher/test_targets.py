@@ -21,10 +21,10 @@ def normalised(y, name):
     return (y - mean) / torch.sqrt(variance + 1e-5)
 
 
-def plain(results, layers, num_extra, each, after):
+def plain(results, layers, num_prefix_tokens, each, after):
     kept = []
     for layer in sorted(layers):
-        y = results[layer][:, num_extra:].double()
+        y = results[layer][:, num_prefix_tokens:].double()
         for name in each:
             y = normalised(y, name)
         kept.append(y)
@@ -38,22 +38,24 @@ def plain(results, layers, num_extra, each, after):
     layers=st.sets(st.integers(0, 5), min_size=1).map(tuple),
     each=some_norms,
     after=some_norms,
-    num_extra=st.integers(0, 2),
+    num_prefix_tokens=st.integers(0, 2),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=80, deadline=None)
-def test_equals_the_formula_that_keeps_a_list(layers, each, after, num_extra, seed):
+def test_equals_the_formula_that_keeps_a_list(layers, each, after, num_prefix_tokens, seed):
     generator = torch.Generator().manual_seed(seed)
     averager = TargetAverager(layers, each=each, after=after)
     for _ in range(2):  # it is empty again after the first time
-        results = [torch.randn(3, num_extra + 5, 4, generator=generator) for _ in range(6)]
+        results = [torch.randn(3, num_prefix_tokens + 5, 4, generator=generator) for _ in range(6)]
         before = [result.clone() for result in results]
         for layer in sorted(averager.wants):
-            averager(layer, results[layer], num_extra)
+            averager(layer, results[layer], num_prefix_tokens)
         y = averager.finish()
         assert y.shape == (3, 5, 4)
         assert y.dtype == torch.float32
-        torch.testing.assert_close(y.double(), plain(results, layers, num_extra, each, after), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            y.double(), plain(results, layers, num_prefix_tokens, each, after), atol=1e-4, rtol=1e-4
+        )
         assert all(torch.equal(a, b) for a, b in zip(results, before, strict=True)), "a layer result was changed"
 
 

@@ -8,12 +8,12 @@ from d2v.core.tour.pictures import _patches, _with_patches
 
 def test_figures_become_the_tree_of_the_report():
     figures = Figures()
-    figures.probe("grid", "pixels", {"knn": Score(accuracy=82.2), "linear_100": Score(accuracy=69.581, spread=2.224)})
-    figures.finetune("scratch", Score(accuracy=57.0, spread=1.0))
+    figures.probe("grid", "pixels", {"knn": Score(accuracy=82.2), "linear_100": Score(accuracy=69.581, std=2.224)})
+    figures.finetune("scratch", Score(accuracy=57.0, std=1.0))
     assert figures.to_plain() == {
         "probe": {"grid": {"knn": {"pixels": 82.2}, "linear_100": {"pixels": 69.58}}},
         "finetune_100": {"scratch": 57.0},
-        "spread": {"probe": {"grid": {"linear_100": {"pixels": 2.22}}}, "finetune_100": {"scratch": 1.0}},
+        "std": {"probe": {"grid": {"linear_100": {"pixels": 2.22}}}, "finetune_100": {"scratch": 1.0}},
     }
 
 

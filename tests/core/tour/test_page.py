@@ -42,7 +42,7 @@ REPORT = {
     "recipe": "vision/small",
 }
 MORE = {
-    "spread": {
+    "std": {
         "probe": {
             "mean": {"linear_100": {"pixels": 2.2, "random_init": 1.0, "pretrained": 0.9}},
             "grid": {"linear_100": {"pixels": 2.2, "random_init": 1.1, "pretrained": 2.0}},
@@ -75,13 +75,13 @@ def hide(image, hidden):
 def sample_album(n=6):
     """An album of shipped pictures; masks, predictions, features and neighbours are made up."""
     builtin = pytest.importorskip("d2v.vision.builtin")
-    images, labels = builtin.fashion_mnist("report")
+    images, labels = builtin.fashion_mnist("test")
     images, names = images[:, 0], [builtin.FASHION_MNIST_CLASSES[label] for label in labels.tolist()]
     hidden = torch.rand(n, 8, 4, 4) < 0.6
     patches = torch.rand(3, n, 4, 4, 3).mul(255).byte()
 
-    def neighbours_of(query, share):
-        wrong = (torch.rand(6) > share).tolist()
+    def neighbours_of(query, fraction):
+        wrong = (torch.rand(6) > fraction).tolist()
         found = [i for i in range(100, 400) if (names[i] == names[query]) != wrong[i % 6]]
         return tuple(Neighbour(image=png(images[i]), name=names[i]) for i in found[:6])
 
@@ -121,7 +121,7 @@ def album():
 
 
 def changed(**values):
-    """The report with figures of the mean reading replaced, by probe."""
+    """The report with figures of the mean pooling replaced, by probe."""
     report = copy.deepcopy(REPORT)
     for probe, pretrained in values.items():
         report["probe"]["mean"][probe]["pretrained"] = pretrained
@@ -269,7 +269,7 @@ def test_where_pixels_win_it_says_so():
     text = Reader(page(REPORT, Album())).text
     assert (
         "The learned features beat the raw pixels in 5 of 6 comparisons; "
-        "raw pixels still win with ten nearest neighbours on the mean reading (84.1 against 83.9 %)." in text
+        "raw pixels still win with ten nearest neighbours on the mean pooling (84.1 against 83.9 %)." in text
     )
 
 
@@ -292,7 +292,7 @@ def test_where_pixels_win_everything():
 
 def test_where_the_untrained_network_is_as_good():
     text = Reader(page(changed(knn=69.8), Album())).text
-    assert "is no worse with ten nearest neighbours on the mean reading (69.8 against 69.8 %)." in text
+    assert "is no worse with ten nearest neighbours on the mean pooling (69.8 against 69.8 %)." in text
 
 
 def test_a_draw_is_no_win():

@@ -79,11 +79,11 @@ def test_the_files_hold_what_the_tests_read():
     assert len(V1["beit"]) == 4
 
 
-def test_shares_equal_updates():
+def test_fractions_equal_updates():
     assert CosineSchedule(1.0, total=1000, warmup=0.1)(77) == CosineSchedule(1.0, total=1000, warmup=100)(77)
-    shares = TriStageSchedule(1.0, warmup=0.1, hold=0.4, decay=0.5, total=200)
+    fractions = TriStageSchedule(1.0, warmup=0.1, hold=0.4, decay=0.5, total=200)
     counts = TriStageSchedule(1.0, warmup=20, hold=80, decay=100)
-    assert [shares(n) for n in range(220)] == [counts(n) for n in range(220)]
+    assert [fractions(n) for n in range(220)] == [counts(n) for n in range(220)]
 
 
 def test_warmup_start_and_its_default():
@@ -130,7 +130,7 @@ def test_a_decay_that_rounds_down_to_nothing():
         (lambda: CosineSchedule(1e-3, total=10, warmup_start=-1.0), "warmup_start=-1"),
         (lambda: CosineSchedule(1e-3, total=10, shrink=0.0), "shrink=0"),
         (lambda: TriStageSchedule(1.0, warmup=0.1, hold=0.4, decay=0.4, total=100), "sum to 0.9; they must sum to 1"),
-        (lambda: TriStageSchedule(1.0, warmup=0.1, hold=0.4, decay=0.5), "warmup=0.1 is a share.*total"),
+        (lambda: TriStageSchedule(1.0, warmup=0.1, hold=0.4, decay=0.5), "warmup=0.1 is a fraction.*total"),
         (lambda: TriStageSchedule(1.0, warmup=50, hold=40, decay=20, total=100), "take 110 updates"),
         (lambda: TriStageSchedule(1.0, warmup=-1, hold=40, decay=20), "warmup=-1 is negative"),
         (lambda: TriStageSchedule(1.0, warmup=1, hold=4, decay=2, final_scale=0.0), "final_scale=0"),
@@ -145,13 +145,30 @@ def test_refusals_name_the_value(make, message):
         make()
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        CosineSchedule(1.0, total=10),
+        TriStageSchedule(1.0, warmup=2, hold=4, decay=4),
+        PolynomialSchedule(1.0, total=10),
+        BEiTCosineSchedule(1.0, final=0.1, total=10, warmup=2),
+        BEiTTriPhaseSchedule(1.0, final=0.1, total=10, decay=2),
+    ],
+    ids=lambda schedule: type(schedule).__name__,
+)
+def test_no_update_comes_before_the_first(schedule):
+    schedule(0)
+    with pytest.raises(ValueError, match=r"n=-1 .* finished"):
+        schedule(-1)
+
+
 @pytest.mark.parametrize("duration", [True, "10", None])
 def test_durations_are_numbers(duration):
     with pytest.raises(TypeError, match="neither a number of updates"):
         updates(duration)
 
 
-def test_shares_are_rounded_down():
+def test_fractions_are_rounded_down():
     assert updates(0.07, 400_000) == 28_000
     assert updates(0.19, 10) == 1
     assert updates(1.0, 10) == 10

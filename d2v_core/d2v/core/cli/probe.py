@@ -17,8 +17,8 @@ COMMAND = Command(
     summary="measure frozen features: nearest neighbours, linear, few labels",
     details="""Keys: model (a run or a model folder) and data.path (labelled) have to be given;
 weights (student, teacher, random), layers ([] = mean of all, [2] = one), each (true = each layer alone too),
-readings ([mean, grid, class]), probes ([knn, linear, few]), labels, draws, neighbours, baselines, seed,
-train, choose, test (parts of the data), out (a .json file), batch_size, precision, device.
+poolings ([mean, grid, class-token]), probes ([knn, linear, few]), labels, draws, neighbours, baselines, seed,
+train, val, test (parts of the data), out (a .json file), batch_size, precision, device.
 
 The raw input and the same network untrained stand beside every figure; baselines=false leaves them out.""",
     example="d2v probe model=run data.path=fashion-mnist\nd2v probe model=run data.path=photos each=true",

@@ -3,7 +3,8 @@
 Commands know this contract and no modality; a modality's configuration keeps it without inheriting anything.
 """
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 from attrs import frozen
 
@@ -17,28 +18,34 @@ class Splits:
 
     Args:
         train: what a model is trained on.
-        choose: what settings and checkpoints are chosen by, or None. Never the same as `test`.
+        val: what settings and checkpoints are chosen on, or None. Never the same as `test`.
         test: what reported figures are measured on, or None.
 
     Raises:
         ValueError: if two of them are the same.
 
-    >>> Splits(train="train", choose="val", test="test").choose
+    >>> Splits(train="train", val="val", test="test").val
     'val'
     """
 
     train: str
-    choose: str | None = None
+    val: str | None = None
     test: str | None = None
 
     def __attrs_post_init__(self) -> None:
-        given = [name for name in (self.train, self.choose, self.test) if name is not None]
+        given = [name for name in (self.train, self.val, self.test) if name is not None]
         if len(set(given)) < len(given):
             raise ValueError(f"splits {', '.join(given)}: figures would be measured on what was trained or chosen on")
 
 
 class DataConfig(Protocol):
-    """A data set as a value that can be written down."""
+    """A data set as a value that can be written down.
+
+    Attributes:
+        inherited: fields whose values a model hands on to whatever is done with it, where nothing else is said.
+    """
+
+    inherited: ClassVar[tuple[str, ...]]
 
     @property
     def path(self) -> str:
@@ -70,6 +77,14 @@ class DataConfig(Protocol):
         Raises:
             DataError: if the data, the split or a class is not there, or nothing can be read.
         """
+        ...
+
+    def preparation(self) -> Mapping[str, Any]:
+        """How raw input becomes what a network sees, as plain values by key: a model is used as it was trained."""
+        ...
+
+    def files(self) -> Mapping[str, bytes]:
+        """What a model that is trained on this data needs beside its weights (tokenizer, dictionary), by file name."""
         ...
 
     def splits(self) -> Splits:

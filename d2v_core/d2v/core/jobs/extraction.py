@@ -14,7 +14,7 @@ from d2v.core.files import ConfigError
 from d2v.core.files.atomic import write_bytes, write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
-from d2v.core.jobs.models import encoder_of, settings_of
+from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.running import shown
 from d2v.core.probes import collect_features
 from d2v.core.recipes.recipe import Weights
@@ -31,7 +31,7 @@ class ExtractSettings:
         data: samples; what is not given is as in training.
         split: part of the data; null = all files of a folder.
         layers: blocks (from 0, or negative from the end) whose mean output is read; [] = all.
-        reading: mean of the tokens, grid = means of its quarters, class = class token, patches = every token.
+        pooling: mean of the tokens, grid = means of its quarters, class-token = the class token, tokens = every token.
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
@@ -43,7 +43,7 @@ class ExtractSettings:
     data: DataConfig
     split: str | None = None
     layers: tuple[int, ...] = ()
-    reading: Literal["mean", "grid", "class", "patches"] = "mean"
+    pooling: Literal["mean", "grid", "class-token", "tokens"] = "mean"
     batch_size: int = field(default=64, validator=validators.ge(1))
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     device: str = "auto"
@@ -68,7 +68,7 @@ class Extracted:
 def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted:
     """Write the features of samples to a file.
 
-    `.safetensors` holds `features`, `labels` where there are any, and `padding` of patches of unequal lengths; `.npy`
+    `.safetensors` holds `features`, `labels` where there are any, and `padding` of tokens of unequal lengths; `.npy`
     the features alone. All of them are held in memory until they are written.
 
     Args:
@@ -80,33 +80,33 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
         ConfigError: if a key is unknown, missing or of a wrong type.
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used, or does not fit the model.
-        ValueError: if a layer or reading does not exist in the model.
+        ValueError: if a layer or pooling does not exist in the model.
 
     >>> extract({"model": "run", "data.path": "photos", "out": "features.npy"}).shape  # doctest: +SKIP
     (1200, 768)
     >>> extract({"data.path": "photos"})
     Traceback (most recent call last):
-    d2v.core.files.structure.ConfigError: missing key 'model': give a run or a model folder
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run or a model folder
     """
     settings, stored = settings_of(ExtractSettings, overrides)
     check_ending(settings.out, ".safetensors", ".npy")
     encoder, _ = encoder_of(stored, settings.weights)
-    settings.data.match(encoder.adapter(stored.description.modality))
+    match_input(settings.data, encoder, stored.description.modality)
     device = pick_device(settings.device)
     encoder.to(device)
     loader = settings.data.build(settings.split, batch_size=settings.batch_size)
     found = collect_features(
         encoder,
         shown(loader, progress),
-        readings=[settings.reading],
+        poolings=[settings.pooling],
         layers={"chosen": settings.layers or None},
         precision=native_precision(device) if settings.precision == "auto" else settings.precision,
     )
-    features = found.values["chosen"][settings.reading]
+    features = found.values["chosen"][settings.pooling]
     out = Path(settings.out)
     if out.suffix == ".npy":
         if found.padding is not None:
-            raise ConfigError("out: patches of unequal lengths need their padding beside them; use .safetensors")
+            raise ConfigError("out: tokens of unequal lengths need their padding beside them; use .safetensors")
         stream = io.BytesIO()
         np.save(stream, features.numpy())
         write_bytes(out, stream.getvalue())

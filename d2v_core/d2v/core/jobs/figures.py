@@ -12,18 +12,18 @@ class Figure:
     Args:
         features: of what: input, random_init or pretrained.
         layers: which were read; "-" for the input.
-        reading: how.
+        pooling: how.
         probe: knn, linear or few.
         accuracy: percent; for few labels the mean over the draws.
-        spread: standard deviation over the draws; None where there is one draw only.
+        std: standard deviation over the draws; None where there is one draw only.
     """
 
     features: str
     layers: str
-    reading: str
+    pooling: str
     probe: str
     accuracy: float
-    spread: float | None = None
+    std: float | None = None
 
 
 @frozen(kw_only=True)
@@ -47,22 +47,22 @@ class ProbeReport:
     def table(self) -> str:
         """The figures for a person: one line for each kind of features, one column for each probe."""
         titles = {"knn": f"{self.neighbours}-NN", "linear": "linear", "few": f"{self.labels} labels"}
-        lines = [f"{'features':<14}{'layers':<10}{'reading':<9}" + "".join(f"{titles[p]:>14}" for p in self._probes())]
+        lines = [f"{'features':<14}{'layers':<10}{'pooling':<9}" + "".join(f"{titles[p]:>14}" for p in self._probes())]
         rows: dict[tuple[str, str, str], dict[str, Figure]] = {}
         for one in self.figures:
-            rows.setdefault((one.features, one.layers, one.reading), {})[one.probe] = one
-        for (features, layers, reading), found in rows.items():
+            rows.setdefault((one.features, one.layers, one.pooling), {})[one.probe] = one
+        for (features, layers, pooling), found in rows.items():
             cells = "".join(f"{_cell(found[probe]):>14}" for probe in self._probes())
-            lines.append(f"{features:<14}{layers:<10}{reading:<9}{cells}")
+            lines.append(f"{features:<14}{layers:<10}{pooling:<9}{cells}")
         told = f"accuracy in percent; {self.num_train} samples to learn from, {self.num_test} to test"
         return "\n".join([*lines, told]) + "\n"
 
     def to_plain(self) -> dict[str, Any]:
-        """The figures as plain values: features -> layers -> reading -> probe -> accuracy."""
+        """The figures as plain values: features -> layers -> pooling -> probe -> accuracy."""
         plain: dict[str, Any] = {}
         for one in self.figures:
-            place = plain.setdefault(one.features, {}).setdefault(one.layers, {}).setdefault(one.reading, {})
-            place[one.probe] = one.accuracy if one.spread is None else {"mean": one.accuracy, "spread": one.spread}
+            place = plain.setdefault(one.features, {}).setdefault(one.layers, {}).setdefault(one.pooling, {})
+            place[one.probe] = one.accuracy if one.std is None else {"mean": one.accuracy, "std": one.std}
         return plain
 
     def _probes(self) -> list[str]:
@@ -70,4 +70,4 @@ class ProbeReport:
 
 
 def _cell(figure: Figure) -> str:
-    return f"{figure.accuracy:.1f}" + ("" if figure.spread is None else f" +-{figure.spread:.1f}")
+    return f"{figure.accuracy:.1f}" + ("" if figure.std is None else f" +-{figure.std:.1f}")

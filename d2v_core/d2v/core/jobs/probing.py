@@ -13,9 +13,9 @@ from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.figures import Figure, ProbeReport
-from d2v.core.jobs.models import encoder_of, settings_of
+from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.running import shown
-from d2v.core.model import Backbone
+from d2v.core.model import Student
 from d2v.core.probes import Features, Labelled, collect_features, few_label_probe, hold_out, knn_accuracy, linear_probe
 from d2v.core.probes import raw_features as raw_features_of
 from d2v.core.recipes.recipe import Weights
@@ -33,11 +33,11 @@ class ProbeSettings:
         weights: which of its weights: student, teacher, or random = the same network untrained.
         data: labelled samples; what is not given is as in training.
         train: part that probes learn from; null = the one for training.
-        choose: part that the strength of a linear probe is chosen on; null = the one for it, or a fifth of `train`.
+        val: part that the strength of a linear probe is chosen on; null = the one for it, or a fifth of `train`.
         test: part that figures are of; null = the one for them, or a fifth of `train`.
         layers: blocks (from 0, or negative from the end) whose mean output is read; [] = all.
         each: true = each of these layers alone as well.
-        readings: mean of the tokens, grid = means of its quarters, class = class token.
+        poolings: mean of the tokens, grid = means of its quarters, class-token = the class token.
         probes: knn = nearest neighbours, linear = all labels, few = linear with few labels.
         labels: how many the few are.
         draws: draws of the few labels.
@@ -54,11 +54,11 @@ class ProbeSettings:
     weights: Weights = "student"
     data: DataConfig
     train: str | None = None
-    choose: str | None = None
+    val: str | None = None
     test: str | None = None
     layers: tuple[int, ...] = ()
     each: bool = False
-    readings: tuple[Literal["mean", "grid", "class"], ...] = field(
+    poolings: tuple[Literal["mean", "grid", "class-token"], ...] = field(
         default=("mean", "grid"), validator=validators.min_len(1)
     )
     probes: tuple[Probe, ...] = field(default=("knn", "linear", "few"), validator=validators.min_len(1))
@@ -85,12 +85,12 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> ProbeReport
         ConfigError: if a key is unknown, missing or of a wrong type.
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used or has no labels.
-        ValueError: if there is one class only, or a layer or reading that the model does not have.
+        ValueError: if there is one class only, or a layer or pooling that the model does not have.
 
     >>> print(probe({"model": "run", "data.path": "fashion-mnist"}).table())  # doctest: +SKIP
     >>> probe({"data.path": "photos"})
     Traceback (most recent call last):
-    d2v.core.files.structure.ConfigError: missing key 'model': give a run or a model folder
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run or a model folder
     """
     settings, stored = settings_of(ProbeSettings, overrides)
     check_ending(settings.out, ".json")
@@ -106,11 +106,11 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> ProbeReport
         if all(found is not None for found in raw.values()):
             figures += parts.measure("input", {n: f for n, f in raw.items() if f is not None}, "input", "raw")
     for weights, encoder in encoders.items():
-        features = _features(settings, encoder, parts, progress)
+        features = _features(settings, encoder, parts, progress, depth=stored.description.student.depth)
         label = "random_init" if weights == "random" else "pretrained"
         for layers in next(iter(features.values())).values:
-            for reading in settings.readings:
-                figures += parts.measure(label, features, layers, reading)
+            for pooling in settings.poolings:
+                figures += parts.measure(label, features, layers, pooling)
     report = ProbeReport(
         figures=tuple(figures),
         neighbours=settings.neighbours,
@@ -139,7 +139,7 @@ class _Parts:
             )
         names = {
             "train": settings.train or known.train,
-            "choose": settings.choose or known.choose,
+            "val": settings.val or known.val,
             "test": settings.test or known.test,
         }
         self.loaders = {
@@ -148,45 +148,45 @@ class _Parts:
             if split is not None
         }
 
-    def measure(self, label: str, features: Mapping[str, Features], layers: str, reading: str) -> list[Figure]:
-        """All probes of one reading of one choice of layers."""
+    def measure(self, label: str, features: Mapping[str, Features], layers: str, pooling: str) -> list[Figure]:
+        """All probes of one pooling of one choice of layers."""
         settings = self.settings
-        sets: dict[str, Labelled] = {name: found.labelled(reading, layers) for name, found in features.items()}
-        train, choose, test = sets["train"], sets.get("choose"), sets.get("test")
+        sets: dict[str, Labelled] = {name: found.labelled(pooling, layers) for name, found in features.items()}
+        train, val, test = sets["train"], sets.get("val"), sets.get("test")
         if test is None:
             train, test = hold_out(train, seed=settings.seed)
         self.sizes = {"train": len(train.labels), "test": len(test.labels)}
         found = []
         for name in settings.probes:
-            spread = None
+            std = None
             if name == "knn":
                 accuracy = knn_accuracy(train, test, k=settings.neighbours)
             elif name == "linear":
-                accuracy = linear_probe(train, test, choice=choose, seed=settings.seed).accuracy
+                accuracy = linear_probe(train, test, val=val, seed=settings.seed).accuracy
             else:
                 result = few_label_probe(
-                    train, test, labels=settings.labels, draws=settings.draws, choice=choose, seed=settings.seed
+                    train, test, labels=settings.labels, draws=settings.draws, val=val, seed=settings.seed
                 )
-                accuracy, spread = result.mean, result.spread if settings.draws > 1 else None
+                accuracy, std = result.mean, result.std if settings.draws > 1 else None
             shown_layers = "-" if label == "input" else layers
             found.append(
-                Figure(
-                    features=label, layers=shown_layers, reading=reading, probe=name, accuracy=accuracy, spread=spread
-                )
+                Figure(features=label, layers=shown_layers, pooling=pooling, probe=name, accuracy=accuracy, std=std)
             )
         return found
 
 
-def _encoder(settings: ProbeSettings, stored: Stored, weights: Weights) -> Backbone:
+def _encoder(settings: ProbeSettings, stored: Stored, weights: Weights) -> Student:
     encoder, _ = encoder_of(stored, weights, seed=settings.seed)
-    settings.data.match(encoder.adapter(stored.description.modality))
+    match_input(settings.data, encoder, stored.description.modality)
     return encoder.to(pick_device(settings.device))
 
 
-def _features(settings: ProbeSettings, encoder: Backbone, parts: _Parts, progress: bool) -> dict[str, Features]:
+def _features(
+    settings: ProbeSettings, encoder: Student, parts: _Parts, progress: bool, *, depth: int
+) -> dict[str, Features]:
     chosen: dict[str, tuple[int, ...] | None] = {}
     if settings.each:
-        alone = settings.layers or tuple(range(len(encoder.encoder.blocks)))
+        alone = settings.layers or tuple(range(depth))
         chosen = {str(layer): (layer,) for layer in alone}
     if not settings.layers:
         chosen["all"] = None
@@ -198,7 +198,7 @@ def _features(settings: ProbeSettings, encoder: Backbone, parts: _Parts, progres
         name: collect_features(
             encoder,
             shown(loader, progress),
-            readings=settings.readings,
+            poolings=settings.poolings,
             layers=chosen,
             precision=precision,
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from d2v.core.masks.draw import Source, below, bits, device_of
 from d2v.core.masks.mask import Mask
-from d2v.core.masks.masker import adjusted, among, at_least, check_visible, inside, lowest, share, valid_positions
+from d2v.core.masks.masker import adjusted, among, at_least, check_visible, fraction, inside, lowest, valid_positions
 
 _CENTRES, _ADJUST, _TRIM = range(3)  # streams
 
@@ -23,12 +23,12 @@ class InverseBlockMasker:
     chosen.
 
     Args:
-        mask_prob: share of the positions that are hidden, in [0, 1).
+        mask_prob: fraction of the positions that are hidden, in [0, 1).
         mask_length: side of a block, at least 1 and no longer than the longer side of a plane.
         mask_prob_adjust: r, makes up for overlaps by more centres; negative values give fewer.
         inverse: True: the chosen positions stay visible, all others are hidden (images). False: they are hidden (the
             speech masks that the published data set made).
-        mask_dropout: more centres by this share; the final count stays.
+        mask_dropout: more centres by this fraction; the final count stays.
 
     Raises:
         ValueError: on a value out of range; in the call, where a row would keep no visible position.
@@ -40,11 +40,11 @@ class InverseBlockMasker:
     (torch.Size([32, 196]), torch.Size([32, 39]))
     """
 
-    mask_prob: float = field(validator=share(below_one=True))
+    mask_prob: float = field(validator=fraction(below_one=True))
     mask_length: int = field(validator=at_least(1))
     mask_prob_adjust: float = field(default=0.0, validator=at_least(-1))
     inverse: bool = True
-    mask_dropout: float = field(default=0.0, validator=share())
+    mask_dropout: float = field(default=0.0, validator=fraction())
 
     def __call__(
         self, b: int, grid: tuple[int, ...], *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None
@@ -54,7 +54,7 @@ class InverseBlockMasker:
         if len(grid) == 2 and self.mask_length > max(grid):  # on a line the sizes follow the data, and blocks are cut
             raise ValueError(f"mask_length={self.mask_length} is longer than both sides of the grid {tuple(grid)}")
         t, device = math.prod(grid), device_of(draw)
-        target = (valid.double() * self._share).floor().long()
+        target = (valid.double() * self._fraction).floor().long()
         count = valid - target if self.inverse else target
         check_visible(count, valid, num_masks, "leave out samples that short, or lower mask_prob")
 
@@ -68,7 +68,7 @@ class InverseBlockMasker:
         return Mask(hidden=hidden, num_masks=num_masks)
 
     @property
-    def _share(self) -> float:  # of the positions that are chosen
+    def _fraction(self) -> float:  # of the positions that are chosen
         return 1 - self.mask_prob if self.inverse else self.mask_prob
 
     def _blocks(self, b: int, grid: tuple[int, ...], num_masks: int, draw: Source, valid: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class InverseBlockMasker:
         t, device = math.prod(grid), device_of(draw)
         height, width = grid if len(grid) == 2 else (1, t)
         # Operation by operation as the reference has it, so that floor meets the same floating-point number.
-        wanted = valid.double() * (self._share + self.mask_prob_adjust) / self.mask_length ** len(grid)
+        wanted = valid.double() * (self._fraction + self.mask_prob_adjust) / self.mask_length ** len(grid)
         count = (wanted * (1 + self.mask_dropout)).floor().long().clamp(min=0)
         most = int(count.max())
         centre = below(bits(draw, b, num_masks, most, stream=_CENTRES), valid.to(device)[:, None])  # r c

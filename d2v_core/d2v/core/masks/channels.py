@@ -16,19 +16,18 @@ class ChannelMasker:
 
     Args:
         positions: masker for the positions.
-        channels: masker over a grid `(dim,)`; the published one is spans with `min_masks` 0 and, in every case, no
-            padding.
-        dim: channels of the local features, at least 1.
+        channels: masker over a grid `(embed_dim,)`; the published one is spans with `min_masks` 0, and has no padding.
+        embed_dim: channels of the local features, at least 1.
 
     Raises:
-        ValueError: if `dim` is below 1, and what the two maskers raise.
+        ValueError: if `embed_dim` is below 1, and what the two maskers raise.
 
     >>> import torch
     >>> from d2v.core.masks import SpanMasker
     >>> masker = ChannelMasker(
     ...     positions=SpanMasker(mask_prob=0.5, mask_length=10),
     ...     channels=SpanMasker(mask_prob=0.25, mask_length=64, min_masks=0),
-    ...     dim=768,
+    ...     embed_dim=768,
     ... )
     >>> mask = masker(2, (100,), draw=torch.Generator().manual_seed(0))
     >>> mask.hidden.shape, mask.channels.shape
@@ -37,13 +36,13 @@ class ChannelMasker:
 
     positions: Masker
     channels: Masker
-    dim: int = field(validator=at_least(1))
+    embed_dim: int = field(validator=at_least(1))
 
     def __call__(
         self, b: int, grid: tuple[int, ...], *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None
     ) -> Mask:
-        """Draw a mask with `hidden` Bool `(b m) t` and `channels` Bool `(b m) dim`; see `Masker`."""
+        """Draw a mask with `hidden` Bool `(b m) t` and `channels` Bool `(b m) embed_dim`; see `Masker`."""
         mask = self.positions(b, grid, num_masks=num_masks, draw=draw, lengths=lengths)
         second = evolve(draw, purpose=draw.purpose + _CHANNELS) if isinstance(draw, Draw) else draw
-        channels = self.channels(b, (self.dim,), num_masks=num_masks, draw=second)
+        channels = self.channels(b, (self.embed_dim,), num_masks=num_masks, draw=second)
         return evolve(mask, channels=channels.hidden)

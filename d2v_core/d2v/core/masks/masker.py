@@ -113,8 +113,8 @@ def check_visible(count: Tensor, valid: Tensor, num_masks: int, mend: str) -> No
         )
 
 
-def share(*, below_one: bool = False) -> Callable[[Any, "Attribute[float]", float], None]:
-    """Validator of a share in [0, 1], or in [0, 1) with `below_one`."""
+def fraction(*, below_one: bool = False) -> Callable[[Any, "Attribute[float]", float], None]:
+    """Validator of a fraction in [0, 1], or in [0, 1) with `below_one`."""
 
     def check(_: Any, attribute: "Attribute[float]", value: float) -> None:
         if not 0 <= value <= 1 or (below_one and value == 1):

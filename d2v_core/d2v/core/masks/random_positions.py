@@ -8,7 +8,7 @@ from torch import Tensor
 
 from d2v.core.masks.draw import Source, bits, device_of
 from d2v.core.masks.mask import Mask
-from d2v.core.masks.masker import among, check_visible, inside, lowest, share, valid_positions
+from d2v.core.masks.masker import among, check_visible, fraction, inside, lowest, valid_positions
 
 _ORDER = 0  # stream
 
@@ -18,7 +18,7 @@ class RandomMasker:
     """Hides single positions: of v valid ones, floor(v (1 - mask_prob)) stay visible (published as `mask_length` 1).
 
     Args:
-        mask_prob: share of the positions that are hidden, in [0, 1); 0.48 for the published base text model.
+        mask_prob: fraction of the positions that are hidden, in [0, 1); 0.48 for the published base text model.
         pad_aware: whether `lengths` count. False is what the published text runs did: padded positions may be hidden,
             and predicted, and padded ones may be among the visible.
 
@@ -31,7 +31,7 @@ class RandomMasker:
     torch.Size([6, 266])
     """
 
-    mask_prob: float = field(validator=share(below_one=True))
+    mask_prob: float = field(validator=fraction(below_one=True))
     pad_aware: bool = True
 
     def __call__(

@@ -15,9 +15,9 @@ from d2v.core.masks.masker import (
     among,
     at_least,
     check_visible,
+    fraction,
     inside,
     lowest,
-    share,
     valid_positions,
 )
 
@@ -35,13 +35,13 @@ class SpanMasker:
     they overlap, fewer than mask_prob v positions are hidden.
 
     Args:
-        mask_prob: share of starts times length, in [0, 1].
+        mask_prob: fraction of starts times length, in [0, 1].
         mask_length: positions a span, at least 1; the mean where lengths vary.
         min_masks: fewest spans a row. 0 for channels and for 1.0 text: a row that draws none is simply not masked.
         equal_counts: whether every row is brought to the smallest count of the call by releasing random single
             positions. Rows that drew no span stay as they are and do not count.
         add_masks: bring rows to the largest count instead, by hiding more single valid positions.
-        mask_dropout: this share of a row's hidden positions (rounded) is released at the end, in [0, 1].
+        mask_dropout: this fraction of a row's hidden positions (rounded) is released at the end, in [0, 1].
         selection: of lengths: "static"; "normal" with deviation `mask_other`, rounded, at least 1; "poisson"; "uniform"
             over the whole numbers from `mask_other` to 2 mask_length.
         mask_other: see `selection`.
@@ -60,12 +60,12 @@ class SpanMasker:
     (False, 2)
     """
 
-    mask_prob: float = field(validator=share())
+    mask_prob: float = field(validator=fraction())
     mask_length: int = field(validator=at_least(1))
     min_masks: int = field(default=1, validator=at_least(0))
     equal_counts: bool = True
     add_masks: bool = False
-    mask_dropout: float = field(default=0.0, validator=share())
+    mask_dropout: float = field(default=0.0, validator=fraction())
     selection: Literal["static", "normal", "poisson", "uniform"] = field(default="static", validator=in_(_SELECTIONS))
     mask_other: float = field(default=0.0, validator=at_least(0))
     no_overlap: bool = False

@@ -18,7 +18,7 @@ class ExtraTokens(nn.Module):
 
     Args:
         num: e, how many.
-        dim: d.
+        embed_dim: d.
         std: standard deviation of the initial values.
         first_zero: whether the first token starts at zero.
         positions: whether the tokens have learned positions of their own.
@@ -28,13 +28,13 @@ class ExtraTokens(nn.Module):
     """
 
     def __init__(
-        self, num: int, dim: int, *, std: float = 1.0, first_zero: bool = False, positions: bool = False
+        self, num: int, embed_dim: int, *, std: float = 1.0, first_zero: bool = False, positions: bool = False
     ) -> None:
         super().__init__()
-        self.tokens = nn.Parameter(torch.randn(1, num, dim) * std)
+        self.tokens = nn.Parameter(torch.randn(1, num, embed_dim) * std)
         if first_zero:
             self.tokens.data[:, 0] = 0
-        self.positions = nn.Parameter(torch.zeros(1, num, dim)) if positions else None
+        self.positions = nn.Parameter(torch.zeros(1, num, embed_dim)) if positions else None
 
     def forward(self) -> Tensor:
         """Tokens `1 e d`."""
@@ -45,15 +45,15 @@ class MaskToken(nn.Module):
     """The learned vector that stands at hidden positions where the sequence is kept (data2vec 1.0).
 
     Args:
-        dim: d.
+        embed_dim: d.
 
     >>> MaskToken(8)().shape
     torch.Size([1, 1, 8])
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, embed_dim: int) -> None:
         super().__init__()
-        self.token = nn.Parameter(torch.rand(1, 1, dim))
+        self.token = nn.Parameter(torch.rand(1, 1, embed_dim))
 
     def forward(self) -> Tensor:
         """Token `1 1 d`."""

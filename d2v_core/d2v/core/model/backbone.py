@@ -35,12 +35,28 @@ class Encodes(Protocol):
         ...
 
 
-class Backbone(nn.Module):
+class Student(nn.Module):
+    """A module with the method of `Encodes`, as a type: any module that has it will do, whatever its class."""
+
+    def encode(
+        self,
+        batch: Batch,
+        mask: Mask | None = None,
+        *,
+        local: Local | None = None,
+        tokens: Tokens | None = None,
+        sink: LayerSink | None = None,
+    ) -> Encoded:
+        """Encode a batch; see `Encodes`."""
+        raise NotImplementedError(f"{type(self).__name__} has no method encode")
+
+
+class Backbone(Student):
     """Modality adapters over one shared encoder.
 
     Args:
         adapters: by modality.
-        encoder: the shared blocks.
+        encoder: the shared blocks, a `TransformerEncoder` or a module that is called as one and has `blocks`.
         visible_only: True = hidden positions are dropped (2.0 pretraining); False = they are replaced and kept (1.0,
             and fine-tuning with masks).
 
@@ -109,7 +125,7 @@ class Backbone(nn.Module):
         if padding is not None and not padding.any():
             padding = None
         return self._with_context(
-            adapter, Tokens(x=x, padding=padding, position=position, num_extra=0, grid=local.grid)
+            adapter, Tokens(x=x, padding=padding, position=position, num_prefix_tokens=0, grid=local.grid)
         )
 
     @staticmethod
@@ -118,7 +134,7 @@ class Backbone(nn.Module):
             extra = adapter.extra_tokens()
             x = torch.cat([extra.to(tokens.x.dtype).expand(tokens.x.shape[0], -1, -1), tokens.x], 1)
             padding = None if tokens.padding is None else F.pad(tokens.padding, (extra.shape[1], 0), value=False)
-            tokens = attrs.evolve(tokens, x=x, padding=padding, num_extra=extra.shape[1])
+            tokens = attrs.evolve(tokens, x=x, padding=padding, num_prefix_tokens=extra.shape[1])
         if adapter.bias is not None:
             tokens = attrs.evolve(tokens, bias=adapter.bias(tokens))
         if adapter.context is None:
@@ -160,10 +176,12 @@ class Backbone(nn.Module):
             tokens.x,
             padding=tokens.padding,
             bias=None if bias is None else lambda layer: bias(first + layer),
-            num_extra=tokens.num_extra,
+            num_prefix_tokens=tokens.num_prefix_tokens,
             sink=sink,
         )
-        return Encoded(x=x, padding=tokens.padding, num_extra=tokens.num_extra, grid=tokens.grid, local=local)
+        return Encoded(
+            x=x, padding=tokens.padding, num_prefix_tokens=tokens.num_prefix_tokens, grid=tokens.grid, local=local
+        )
 
     def _own_bias(self, modality: str | None) -> nn.Module | None:
         adapter = self.adapter(modality)

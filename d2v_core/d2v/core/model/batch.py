@@ -99,7 +99,7 @@ class Tokens:
         x: `(b m) (e+k) d`, k = t or the v visible positions.
         padding: Bool `(b m) (e+k)`, True = padding, or None.
         position: Long `(b m) k`, the position of each token; None = all in order.
-        num_extra: e, extra tokens in front.
+        num_prefix_tokens: e, extra tokens in front.
         grid: (t,) or (h, w), the layout of all positions.
         bias: layer to attention bias, or None; layers count context blocks first.
         num_context: blocks that have already run.
@@ -108,7 +108,7 @@ class Tokens:
     x: Tensor
     padding: Tensor | None
     position: Tensor | None
-    num_extra: int
+    num_prefix_tokens: int
     grid: tuple[int, ...]
     bias: Callable[[int], Tensor | None] | None = None
     num_context: int = 0
@@ -121,16 +121,27 @@ class Encoded:
     Args:
         x: `(b m) (e+k) d`.
         padding: Bool `(b m) (e+k)`, True = padding, or None.
-        num_extra: e, extra tokens in front.
+        num_prefix_tokens: e, extra tokens in front.
         grid: (t,) or (h, w), the layout of all positions.
         local: the local features that the tokens were made of, or None where the encoder has none to show.
     """
 
     x: Tensor
     padding: Tensor | None
-    num_extra: int
+    num_prefix_tokens: int
     grid: tuple[int, ...]
     local: Local | None = None
+
+    @property
+    def class_token(self) -> Tensor:
+        """The class token `(b m) d`: the last token in front of the positions, which the class-token loss trains.
+
+        Raises:
+            ValueError: if there are no tokens in front.
+        """
+        if self.num_prefix_tokens == 0:
+            raise ValueError("the encoder has no class token: it puts no tokens in front of the positions")
+        return self.x[:, self.num_prefix_tokens - 1]
 
 
 def _check_padding(padding: Tensor | None, shape: torch.Size, like: str) -> None:

@@ -251,7 +251,7 @@ class Data2Vec(nn.Module):
 
     def _class_token_loss(self, encoded: Encoded, full_targets: Tensor) -> Tensor:
         target = full_targets.mean(1)
-        token = encoded.x[:, encoded.num_extra - 1]
+        token = encoded.class_token
         return self.loss.scaled_sum(token, target.repeat_interleave(token.shape[0] // target.shape[0], 0))
 
     def _pixel_loss(self, batch: Batch, predictions: Tensor, mask: Mask) -> Tensor:

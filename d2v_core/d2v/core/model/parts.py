@@ -23,9 +23,9 @@ class BlockConfig:
 
     described_by: ClassVar[tuple[type, ...]] = (TransformerBlock,)
 
-    dim: int
+    embed_dim: int
     num_heads: int
-    hidden_dim: int | None = None
+    mlp_ratio: float = 4.0
     norm: NormForm = "post"
     norm_eps: float = 1e-6
     norm_affine: bool = True
@@ -37,19 +37,46 @@ class BlockConfig:
     branch_dropout: float = 0.0
     dropout: float = 0.0
 
-    def build(self, *, drop_path: float = 0.0) -> TransformerBlock:
+    def build(self, *, drop_path_rate: float = 0.0) -> TransformerBlock:
         """The block with a drop-path rate."""
-        return TransformerBlock(**attrs.asdict(self), drop_path=drop_path)
+        return TransformerBlock(**attrs.asdict(self), drop_path_rate=drop_path_rate)
+
+
+class EncoderConfig(Protocol):
+    """What the shared encoder of a `Backbone` is made of: `TransformerConfig`, or somebody else's (`d2v.encoders`)."""
+
+    @property
+    def embed_dim(self) -> int:
+        """Width d."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """Layers that can be read, by targets and probes."""
+        ...
+
+    @property
+    def num_heads(self) -> int:
+        """Heads that an attention bias is for."""
+        ...
+
+    def build(self) -> TransformerEncoder:
+        """The encoder with initial weights: a `TransformerEncoder`, or a module called as one that has `blocks`."""
+        ...
+
+    def build_context(self, context: "ContextConfig") -> TransformerEncoder:
+        """What runs in an adapter before the shared encoder, likewise."""
+        ...
 
 
 @frozen(kw_only=True)
-class EncoderConfig:
-    """A stack of equal blocks.
+class TransformerConfig:
+    """A stack of equal blocks; see `TransformerEncoder`.
 
     Args:
         block: every block.
         depth: number of blocks.
-        drop_path: rates of the first and the last block, linear between.
+        drop_path_rate: rates of the first and the last block, linear between.
         norm_in: whether a norm stands in front.
         norm_out: whether a norm stands behind.
         norm_affine: whether these two norms have weights.
@@ -60,7 +87,7 @@ class EncoderConfig:
 
     block: BlockConfig
     depth: int = field()
-    drop_path: tuple[float, float] = (0.0, 0.0)
+    drop_path_rate: tuple[float, float] = (0.0, 0.0)
     norm_in: bool = False
     norm_out: bool = False
     norm_affine: bool = True
@@ -73,10 +100,33 @@ class EncoderConfig:
         if depth < 0:
             raise ValueError(f"depth={depth} is negative")
 
+    @property
+    def embed_dim(self) -> int:
+        """Width d."""
+        return self.block.embed_dim
+
+    @property
+    def num_heads(self) -> int:
+        """Heads of each block."""
+        return self.block.num_heads
+
+    def build_context(self, context: "ContextConfig") -> TransformerEncoder:
+        """Context blocks that are like those of the encoder."""
+        return TransformerConfig(
+            block=self.block,
+            depth=context.depth,
+            drop_path_rate=context.drop_path_rate,
+            norm_in=context.norm,
+            norm_affine=context.norm_affine,
+            dropout=context.dropout,
+            layer_drop=context.layer_drop,
+            init=self.init,
+        ).build()
+
     def build(self) -> TransformerEncoder:
         """The encoder with initial weights."""
-        rates = torch.linspace(*self.drop_path, self.depth, device="cpu").tolist()
-        blocks = [self.block.build(drop_path=rate) for rate in rates]
+        rates = torch.linspace(*self.drop_path_rate, self.depth, device="cpu").tolist()
+        blocks = [self.block.build(drop_path_rate=rate) for rate in rates]
         encoder = TransformerEncoder(
             blocks,
             norm_in=self._norm() if self.norm_in else None,
@@ -90,7 +140,7 @@ class EncoderConfig:
         return encoder
 
     def _norm(self) -> nn.LayerNorm:
-        return nn.LayerNorm(self.block.dim, eps=self.block.norm_eps, elementwise_affine=self.norm_affine)
+        return nn.LayerNorm(self.block.embed_dim, eps=self.block.norm_eps, elementwise_affine=self.norm_affine)
 
 
 @frozen(kw_only=True)
@@ -103,7 +153,7 @@ class ContextConfig:
         norm_affine: whether that norm has weights.
         dropout: after that norm.
         layer_drop: probability that a block is skipped in training.
-        drop_path: rates of the first and the last block, linear between.
+        drop_path_rate: rates of the first and the last block, linear between.
     """
 
     depth: int = 0
@@ -111,20 +161,7 @@ class ContextConfig:
     norm_affine: bool = True
     dropout: float = 0.0
     layer_drop: float = 0.0
-    drop_path: tuple[float, float] = (0.0, 0.0)
-
-    def build(self, encoder: EncoderConfig) -> TransformerEncoder:
-        """The context encoder that goes with a shared encoder."""
-        return EncoderConfig(
-            block=encoder.block,
-            depth=self.depth,
-            drop_path=self.drop_path,
-            norm_in=self.norm,
-            norm_affine=self.norm_affine,
-            dropout=self.dropout,
-            layer_drop=self.layer_drop,
-            init=encoder.init,
-        ).build()
+    drop_path_rate: tuple[float, float] = (0.0, 0.0)
 
 
 @frozen(kw_only=True)
@@ -173,11 +210,11 @@ class AdapterParts:
 
     def parts(self, encoder: EncoderConfig) -> dict[str, Any]:
         """Arguments of `ModalityAdapter` for a shared encoder."""
-        num_layers, heads = self.num_layers(encoder), encoder.block.num_heads
+        num_layers, heads = self.num_layers(encoder), encoder.num_heads
         return {
             "bias": None if self.alibi is None else self.alibi.build(num_heads=heads, num_layers=num_layers),
-            "extra_tokens": self.build_extra_tokens(encoder.block.dim) if self.extra_tokens else None,
-            "context": None if self.context is None else self.context.build(encoder),
+            "extra_tokens": self.build_extra_tokens(encoder.embed_dim) if self.extra_tokens else None,
+            "context": None if self.context is None else encoder.build_context(self.context),
             "noise_std": self.noise_std,
         }
 
@@ -185,9 +222,9 @@ class AdapterParts:
         """Blocks of context and shared encoder together."""
         return encoder.depth + (0 if self.context is None else self.context.depth)
 
-    def build_extra_tokens(self, dim: int) -> ExtraTokens:
+    def build_extra_tokens(self, embed_dim: int) -> ExtraTokens:
         """The extra tokens."""
-        return ExtraTokens(self.extra_tokens, dim, std=self.extra_tokens_std, first_zero=self.first_token_zero)
+        return ExtraTokens(self.extra_tokens, embed_dim, std=self.extra_tokens_std, first_zero=self.first_token_zero)
 
 
 class AdapterConfig(Protocol):

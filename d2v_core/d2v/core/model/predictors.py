@@ -42,7 +42,7 @@ class VisibleDecoder(nn.Module):
     >>> from d2v.core.nn import ConvDecoder
     >>> decoder = ConvDecoder(8, decoder_dim=4, num_layers=1, kernel_size=3)
     >>> mask = Mask(hidden=torch.tensor([[True, False, True]]))
-    >>> encoded = Encoded(x=torch.zeros(1, 1, 8), padding=None, num_extra=0, grid=(3,))
+    >>> encoded = Encoded(x=torch.zeros(1, 1, 8), padding=None, num_prefix_tokens=0, grid=(3,))
     >>> VisibleDecoder(decoder)(encoded, mask).shape
     torch.Size([2, 8])
     """
@@ -55,7 +55,7 @@ class VisibleDecoder(nn.Module):
 
     def forward(self, encoded: Encoded, mask: Mask) -> Tensor:
         """Predictions `n d`."""
-        x = self.dropout(encoded.x[:, encoded.num_extra :])
+        x = self.dropout(encoded.x[:, encoded.num_prefix_tokens :])
         x = MultimaskBatcher(mask).scatter(x, noise_std=self.noise_std)
         predictions: Tensor = self.decoder(x, encoded.grid, mask.index)
         return predictions
@@ -65,20 +65,20 @@ class MaskedHead(nn.Module):
     """Predictor of 1.0: the outputs at hidden positions through a few linear layers, GELU between them.
 
     Args:
-        dim: d.
+        embed_dim: d.
         num_layers: 0 = the outputs themselves, 1 = one linear layer, more = hidden layers of width `ratio` d.
         ratio: hidden width as a multiple of d.
 
     >>> import torch
     >>> mask = Mask(hidden=torch.tensor([[True, False, True]]))
-    >>> encoded = Encoded(x=torch.zeros(1, 3, 8), padding=None, num_extra=0, grid=(3,))
+    >>> encoded = Encoded(x=torch.zeros(1, 3, 8), padding=None, num_prefix_tokens=0, grid=(3,))
     >>> MaskedHead(8, num_layers=2)(encoded, mask).shape
     torch.Size([2, 8])
     """
 
-    def __init__(self, dim: int, *, num_layers: int = 1, ratio: float = 2.0) -> None:
+    def __init__(self, embed_dim: int, *, num_layers: int = 1, ratio: float = 2.0) -> None:
         super().__init__()
-        widths = [dim, *[int(ratio * dim)] * (num_layers - 1), dim][: num_layers + 1]
+        widths = [embed_dim, *[int(ratio * embed_dim)] * (num_layers - 1), embed_dim][: num_layers + 1]
         parts: list[nn.Module] = []
         for a, b in pairwise(widths):
             parts += [*([nn.GELU()] if parts else []), nn.Linear(a, b)]
@@ -86,5 +86,5 @@ class MaskedHead(nn.Module):
 
     def forward(self, encoded: Encoded, mask: Mask) -> Tensor:
         """Predictions `n d`."""
-        predictions: Tensor = self.layers(MultimaskBatcher(mask).hidden(encoded.x[:, encoded.num_extra :]))
+        predictions: Tensor = self.layers(MultimaskBatcher(mask).hidden(encoded.x[:, encoded.num_prefix_tokens :]))
         return predictions

@@ -18,7 +18,7 @@ class Placed(Protocol):
     Attributes:
         position: Long `r k`, the position of each token; None = all in order.
         grid: (t,) or (h, w), the layout of the positions.
-        num_extra: e, tokens in front that have no position.
+        num_prefix_tokens: e, tokens in front that have no position.
     """
 
     @property
@@ -28,7 +28,7 @@ class Placed(Protocol):
     def grid(self) -> tuple[int, ...]: ...  # noqa: D102
 
     @property
-    def num_extra(self) -> int: ...  # noqa: D102
+    def num_prefix_tokens(self) -> int: ...  # noqa: D102
 
 
 class Alibi(nn.Module):
@@ -46,7 +46,7 @@ class Alibi(nn.Module):
         ValueError: if `distance` is unknown.
 
     >>> from types import SimpleNamespace
-    >>> bias = Alibi(2)(SimpleNamespace(position=torch.tensor([[0, 2, 3]]), grid=(4,), num_extra=0))
+    >>> bias = Alibi(2)(SimpleNamespace(position=torch.tensor([[0, 2, 3]]), grid=(4,), num_prefix_tokens=0))
     >>> bias(0)[0, 0]
     tensor([[-0.0000, -0.1250, -0.1875],
             [-0.1250, -0.0000, -0.0625],
@@ -82,7 +82,7 @@ class Alibi(nn.Module):
         Returns:
             Layer to its bias `r h (e+k) (e+k)`, r = 1 if all positions are in order.
         """
-        distance = F.pad(self._distances(tokens.position, tokens.grid), (tokens.num_extra, 0) * 2)
+        distance = F.pad(self._distances(tokens.position, tokens.grid), (tokens.num_prefix_tokens, 0) * 2)
         made: dict[int, Tensor] = {}
 
         def bias(layer: int) -> Tensor:

@@ -19,14 +19,14 @@ class Attention(nn.Module):
     """Multi-head self-attention, queries scaled by the inverse square root of the head width.
 
     Args:
-        dim: d, the width.
+        embed_dim: d, the width.
         num_heads: h, divides d.
         qkv_bias: "all", "qv" (none on the keys, the form of the 1.0 image models) or "none".
         dropout: on the attention weights.
         projection_dropout: on the output.
 
     Raises:
-        ValueError: if `num_heads` does not divide `dim`, `qkv_bias` is unknown, or a probability is out of range.
+        ValueError: if `num_heads` does not divide `embed_dim`, `qkv_bias` is unknown, or a probability is out of range.
 
     >>> Attention(8, num_heads=2)(torch.zeros(3, 5, 8)).shape
     torch.Size([3, 5, 8])
@@ -34,7 +34,7 @@ class Attention(nn.Module):
 
     def __init__(
         self,
-        dim: int,
+        embed_dim: int,
         *,
         num_heads: int,
         qkv_bias: QKVBias = "all",
@@ -42,18 +42,18 @@ class Attention(nn.Module):
         projection_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if num_heads < 1 or dim % num_heads:
-            raise ValueError(f"num_heads={num_heads} does not divide dim={dim}; choose a divisor of the width")
+        if num_heads < 1 or embed_dim % num_heads:
+            raise ValueError(f"num_heads={num_heads} does not divide embed_dim={embed_dim}; choose a divisor")
         if qkv_bias not in ("all", "qv", "none"):
             raise ValueError(f'qkv_bias must be "all", "qv" or "none", not {qkv_bias!r}')
         if not 0 <= dropout < 1:  # the kernel would say so at the first step only
             raise ValueError(f"attention dropout={dropout} is not in [0, 1)")
         self.num_heads = num_heads
         self.dropout = dropout
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias == "all")
-        self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias == "qv" else None
-        self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias == "qv" else None
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias == "all")
+        self.q_bias = nn.Parameter(torch.zeros(embed_dim)) if qkv_bias == "qv" else None
+        self.v_bias = nn.Parameter(torch.zeros(embed_dim)) if qkv_bias == "qv" else None
+        self.proj = nn.Linear(embed_dim, embed_dim)
         self.projection_dropout = Dropout(projection_dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -69,9 +69,9 @@ class Attention(nn.Module):
         Raises:
             ValueError: if a bias is for another number of heads.
         """
-        rows, length, dim = x.shape
+        rows, length, embed_dim = x.shape
         qkv = F.linear(x, self.qkv.weight, self._bias())
-        qkv = qkv.view(rows, length, 3, self.num_heads, dim // self.num_heads).permute(2, 0, 3, 1, 4)
+        qkv = qkv.view(rows, length, 3, self.num_heads, embed_dim // self.num_heads).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind()
         if mask is not None and mask.shape[1] not in (1, self.num_heads):
             raise ValueError(
@@ -81,8 +81,8 @@ class Attention(nn.Module):
             mask = mask.to(qkv.dtype)
         dropout = self.dropout if self.training else 0.0
         if dropout > 0 and x.device.type == "cpu":  # no fused kernel there: ours is faster and keeps less than half
-            kept, share = keep_mask((rows, self.num_heads, length, length), dropout, device=x.device)
-            y = dropped_attention(q, k, v, mask, kept, share)
+            kept, fraction = keep_mask((rows, self.num_heads, length, length), dropout, device=x.device)
+            y = dropped_attention(q, k, v, mask, kept, fraction)
         elif _products_are_faster(q):
             y = _products(qkv, mask)
         else:

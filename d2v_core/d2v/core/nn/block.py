@@ -26,9 +26,9 @@ class TransformerBlock(nn.Module):
       stream before the second residual is lost; the form is there to load such checkpoints.
 
     Args:
-        dim: d, the width.
+        embed_dim: d, the width.
         num_heads: h, divides d.
-        hidden_dim: width of the feed-forward network; None = 4 d.
+        mlp_ratio: width of the feed-forward network as a multiple of d, rounded down.
         norm: "post" (2.0, and 1.0 speech and text), "pre" (1.0 images) or "pre_lossy".
         norm_eps: of both norms.
         norm_affine: whether the norms have weights.
@@ -39,10 +39,10 @@ class TransformerBlock(nn.Module):
         activation_dropout: after the activation.
         branch_dropout: after the second linear of the feed-forward network, inside the branch.
         dropout: on the feed-forward branch before its residual.
-        drop_path: probability that a branch is left out, for each row.
+        drop_path_rate: probability that a branch is left out, for each row.
 
     Raises:
-        ValueError: if `norm` is unknown, a probability is outside [0, 1) or `num_heads` does not divide `dim`.
+        ValueError: if `norm` is unknown, a probability is outside [0, 1) or `num_heads` does not divide `embed_dim`.
 
     >>> out, branch = TransformerBlock(8, num_heads=2)(torch.zeros(3, 5, 8))
     >>> out.shape, branch.shape
@@ -51,10 +51,10 @@ class TransformerBlock(nn.Module):
 
     def __init__(
         self,
-        dim: int,
+        embed_dim: int,
         *,
         num_heads: int,
-        hidden_dim: int | None = None,
+        mlp_ratio: float = 4.0,
         norm: NormForm = "post",
         norm_eps: float = 1e-6,
         norm_affine: bool = True,
@@ -65,33 +65,34 @@ class TransformerBlock(nn.Module):
         activation_dropout: float = 0.0,
         branch_dropout: float = 0.0,
         dropout: float = 0.0,
-        drop_path: float = 0.0,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
         if norm not in ("post", "pre", "pre_lossy"):
             raise ValueError(f'norm must be "post", "pre" or "pre_lossy", not {norm!r}')
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path={drop_path} is not in [0, 1)")
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f"drop_path_rate={drop_path_rate} is not in [0, 1)")
         self.norm = norm
-        self.norm1 = nn.LayerNorm(dim, eps=norm_eps, elementwise_affine=norm_affine)
+        self.norm1 = nn.LayerNorm(embed_dim, eps=norm_eps, elementwise_affine=norm_affine)
         self.attn = Attention(
-            dim,
+            embed_dim,
             num_heads=num_heads,
             qkv_bias=qkv_bias,
             dropout=attention_dropout,
             projection_dropout=projection_dropout,
         )
-        self.norm2 = nn.LayerNorm(dim, eps=norm_eps, elementwise_affine=norm_affine)
-        hidden_dim = hidden_dim or 4 * dim
-        last = nn.Linear(hidden_dim, dim)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps, elementwise_affine=norm_affine)
+        # A ratio that was computed from a width gives that width back, whatever its last bit.
+        hidden_dim = int(embed_dim * mlp_ratio + 1e-6)
+        last = nn.Linear(hidden_dim, embed_dim)
         self.mlp = nn.Sequential(
-            nn.Linear(dim, hidden_dim), nn.GELU(), Dropout(activation_dropout), last, Dropout(branch_dropout)
+            nn.Linear(embed_dim, hidden_dim), nn.GELU(), Dropout(activation_dropout), last, Dropout(branch_dropout)
         )
         self.last_linears = (self.attn.proj, last)
-        self.scale1 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
-        self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
+        self.scale1 = None if layer_scale is None else nn.Parameter(torch.full((embed_dim,), layer_scale))
+        self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((embed_dim,), layer_scale))
         self.dropout = Dropout(dropout)
-        self.drop_path = drop_path
+        self.drop_path_rate = drop_path_rate
         initialise(self, "normal")
 
     def forward(self, x: Tensor, bias: Tensor | None = None, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -125,8 +126,8 @@ class TransformerBlock(nn.Module):
         return y if self.scale2 is None else self.scale2 * y
 
     def _dropped(self, branch: Tensor) -> Tensor:
-        if not self.training or self.drop_path == 0:
+        if not self.training or self.drop_path_rate == 0:
             return branch
-        keep = 1 - self.drop_path
+        keep = 1 - self.drop_path_rate
         kept = torch.empty(branch.shape[0], 1, 1, device=branch.device, dtype=branch.dtype).bernoulli_(keep)
         return branch * kept / keep

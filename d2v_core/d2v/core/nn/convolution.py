@@ -17,11 +17,11 @@ class ConvDecoder(nn.Module):
     weights, GELU; plus the layer's input where the number of channels is the same and `residual` is set.
 
     Args:
-        dim: d, width of the input and of the prediction.
+        embed_dim: d, width of the input and of the prediction.
         decoder_dim: channels of every convolution.
         num_layers: number of convolutions.
         kernel_size: k, along each axis of the grid.
-        groups: of each convolution, divides `dim` and `decoder_dim`.
+        groups: of each convolution, divides `embed_dim` and `decoder_dim`.
         dims: 1 for sequences, 2 for images and spectrograms.
         residual: whether layers of equal width are residual.
         projection_layers: linear layers of the projection, GELU between them.
@@ -40,7 +40,7 @@ class ConvDecoder(nn.Module):
 
     def __init__(
         self,
-        dim: int,
+        embed_dim: int,
         *,
         decoder_dim: int,
         num_layers: int,
@@ -54,14 +54,14 @@ class ConvDecoder(nn.Module):
         super().__init__()
         if dims not in (1, 2):
             raise ValueError(f"dims must be 1 or 2, not {dims}")
-        if dim % groups or decoder_dim % groups:
-            raise ValueError(f"groups={groups} must divide dim={dim} and decoder_dim={decoder_dim}")
+        if embed_dim % groups or decoder_dim % groups:
+            raise ValueError(f"groups={groups} must divide embed_dim={embed_dim} and decoder_dim={decoder_dim}")
         conv = nn.Conv1d if dims == 1 else nn.Conv2d
         self.dims = dims
         self.residual = residual
         self.convs = nn.ModuleList(
             conv(
-                dim if layer == 0 else decoder_dim,
+                embed_dim if layer == 0 else decoder_dim,
                 decoder_dim,
                 kernel_size,
                 padding=kernel_size // 2,
@@ -69,9 +69,12 @@ class ConvDecoder(nn.Module):
             )
             for layer in range(num_layers)
         )
-        widths = [decoder_dim if num_layers else dim, *[int(decoder_dim * projection_ratio)] * (projection_layers - 1)]
+        widths = [
+            decoder_dim if num_layers else embed_dim,
+            *[int(decoder_dim * projection_ratio)] * (projection_layers - 1),
+        ]
         hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.GELU())]
-        self.proj = nn.Sequential(*hidden, nn.Linear(widths[-1], dim))
+        self.proj = nn.Sequential(*hidden, nn.Linear(widths[-1], embed_dim))
 
     def forward(self, x: Tensor, grid: tuple[int, ...], index: Tensor | None = None) -> Tensor:
         """Predict.

@@ -22,8 +22,8 @@ def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, *, device: to
     Returns:
         Bool, True = kept, and the probability that it really has.
 
-    >>> kept, share = keep_mask((100, 100), 0.1, device=torch.device("cpu"))
-    >>> kept.shape, round(share, 4)
+    >>> kept, fraction = keep_mask((100, 100), 0.1, device=torch.device("cpu"))
+    >>> kept.shape, round(fraction, 4)
     (torch.Size([100, 100]), 0.9)
     """
     count = math.prod(shape)
@@ -60,5 +60,5 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
-        kept, share = keep_mask(x.shape, self.p, device=x.device)
-        return torch.where(kept, x, 0) / share
+        kept, fraction = keep_mask(x.shape, self.p, device=x.device)
+        return torch.where(kept, x, 0) / fraction

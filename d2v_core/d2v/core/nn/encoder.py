@@ -55,7 +55,7 @@ class TransformerEncoder(nn.Module):
         *,
         padding: Tensor | None = None,
         bias: LayerBias | None = None,
-        num_extra: int = 0,
+        num_prefix_tokens: int = 0,
         sink: LayerSink | None = None,
     ) -> Tensor:
         """Run the blocks that are needed.
@@ -64,7 +64,7 @@ class TransformerEncoder(nn.Module):
             x: `r (e+k) d`.
             padding: Bool `r (e+k)`, True = padding, or None.
             bias: layer (from 0) to its attention bias `r h (e+k) (e+k)`, or None.
-            num_extra: e, told to the sink.
+            num_prefix_tokens: e, told to the sink.
             sink: receives layer results; None = only the output is wanted.
 
         Returns:
@@ -86,7 +86,7 @@ class TransformerEncoder(nn.Module):
                 merged, mask = [layer_bias], attention_mask(x, layer_bias, padding)
             x, branch = self.blocks[layer](x, mask)
             if sink is not None and layer in sink.wants:
-                sink(layer, branch if sink.kind == "ffn" else x, num_extra)
+                sink(layer, branch if sink.kind == "ffn" else x, num_prefix_tokens)
         if self.norm_out is not None and (sink is None or sink.output):
             x = self.norm_out(x)
         return x

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 
-def dropped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor, share: float) -> Tensor:
-    """softmax(q k^T / sqrt(width) + mask), with `kept` weights divided by their share and the others zero, times v.
+def dropped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor, fraction: float) -> Tensor:
+    """softmax(q k^T / sqrt(width) + mask), with `kept` weights divided by their fraction and the others zero, times v.
 
     Args:
         q: `r h k w`.
@@ -19,7 +19,7 @@ def dropped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept
         v: `r h k w`.
         mask: Bool (True = attend) or an additive bias, broadcast to `r h k k`, or None.
         kept: Bool `r h k k`.
-        share: probability that a weight is kept.
+        fraction: probability that a weight is kept.
 
     Returns:
         `r h k w`.
@@ -29,12 +29,14 @@ def dropped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept
     >>> dropped_attention(q, k, v, None, kept, 0.5).shape
     torch.Size([2, 4, 5, 8])
     """
-    return _DroppedAttention.apply(q, k, v, mask, kept, share)  # type: ignore[no-any-return]  # torch does not type apply
+    return _DroppedAttention.apply(q, k, v, mask, kept, fraction)  # type: ignore[no-any-return]  # torch does not type apply
 
 
 class _DroppedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor, share: float) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor, fraction: float
+    ) -> Tensor:
         q = q * q.shape[-1] ** -0.5
         scores = q @ k.transpose(-1, -2)
         if mask is not None and mask.dtype == torch.bool:
@@ -45,14 +47,14 @@ class _DroppedAttention(torch.autograd.Function):
         exact = torch.promote_types(scores.dtype, torch.float32)
         weights = torch.ops.aten._safe_softmax(scores, -1, dtype=exact).to(v.dtype)
         ctx.save_for_backward(q, k, v, weights, kept)
-        ctx.share = share
+        ctx.fraction = fraction
         ctx.bias = None if mask is None or mask.dtype == torch.bool else mask.shape
-        return torch.where(kept, weights, 0).div_(share) @ v
+        return torch.where(kept, weights, 0).div_(fraction) @ v
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         q, k, v, weights, kept = ctx.saved_tensors
-        grad = grads[0] / ctx.share
+        grad = grads[0] / ctx.fraction
         grad_v = torch.where(kept, weights, 0).transpose(-1, -2) @ grad
         grad_scores = (grad @ v.transpose(-1, -2)).masked_fill_(~kept, 0).mul_(weights)
         # The derivative of softmax takes away the part that all weights of a row share.

@@ -30,8 +30,8 @@ class LayerSink(Protocol):
     @property
     def output(self) -> bool: ...  # noqa: D102
 
-    def __call__(self, layer: int, result: Tensor, num_extra: int) -> None:
-        """Take the result `r (e+k) d` of one layer, whose first `num_extra` tokens are extra ones."""
+    def __call__(self, layer: int, result: Tensor, num_prefix_tokens: int) -> None:
+        """Take the result `r (e+k) d` of one layer, whose first `num_prefix_tokens` tokens are extra ones."""
         ...
 
 
@@ -54,6 +54,6 @@ class LayerFeatures:
         self.output = output
         self.results: dict[int, Tensor] = {}
 
-    def __call__(self, layer: int, result: Tensor, num_extra: int) -> None:
+    def __call__(self, layer: int, result: Tensor, num_prefix_tokens: int) -> None:
         """Keep a layer result `r (e+k) d`."""
         self.results[layer] = result

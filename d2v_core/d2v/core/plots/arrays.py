@@ -74,7 +74,7 @@ def pca_colours(features: Tensor) -> Tensor:
             break
         axis = vectors[:, -1 - place]
         scores = rows @ (axis * axis[axis.abs().argmax()].sign())
-        low, high = (scores.quantile(share) for share in (_CUT, 1 - _CUT))
+        low, high = (scores.quantile(fraction) for fraction in (_CUT, 1 - _CUT))
         colours[:, place] = ((scores - low) / (high - low).clamp(min=1e-30)).clamp(0, 1)
     return colours.float().view(*features.shape[:-1], 3)
 

@@ -14,14 +14,14 @@ Lines = Sequence[Mapping[str, float]]
 
 _TITLES = {
     "loss": ("loss", "mean"),
-    "explained": ("explained by the predictions", "share of variance"),
-    "position_share": ("explained by the position alone", "share of variance"),
-    "target_var": ("spread of the targets", "standard deviation"),
-    "pred_var": ("spread of the predictions", "standard deviation"),
+    "explained": ("explained by the predictions", "fraction of variance"),
+    "position_fraction": ("explained by the position alone", "fraction of variance"),
+    "target_var": ("standard deviation of the targets", "standard deviation"),
+    "pred_var": ("standard deviation of the predictions", "standard deviation"),
     "lr": ("learning rate", "rate"),
     "target_rank": ("effective rank of the targets", "directions"),
     "prediction_rank": ("effective rank of the predictions", "directions"),
-    "decay": ("decay of the teacher", "share kept an update"),
+    "decay": ("decay of the teacher", "fraction kept an update"),
     "accuracy": ("accuracy in training", "percent"),
 }
 _FEW = 12  # points that a line alone would show badly

@@ -6,10 +6,10 @@ from d2v.core.probes.few_labels import FewLabelResult, draw_labels, few_label_pr
 from d2v.core.probes.labelled import Labelled, hold_out
 from d2v.core.probes.linear import STRENGTHS, LinearClassifier, LinearResult, fit_linear, linear_probe
 from d2v.core.probes.neighbours import knn_accuracy, knn_predictions, nearest_samples
-from d2v.core.probes.readings import READINGS, read_layer
+from d2v.core.probes.pooling import POOLINGS, pool_layer
 
 __all__ = [
-    "READINGS",
+    "POOLINGS",
     "STRENGTHS",
     "Features",
     "FewLabelResult",
@@ -26,6 +26,6 @@ __all__ = [
     "knn_predictions",
     "linear_probe",
     "nearest_samples",
+    "pool_layer",
     "raw_features",
-    "read_layer",
 ]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from d2v.core.model import Backbone, Batch, Encodes
 from d2v.core.nn import LayerFeatures
 from d2v.core.probes.features import Features, described, joined
-from d2v.core.probes.readings import check_reading, read_layer
+from d2v.core.probes.pooling import check_pooling, pool_layer
 from d2v.core.suggestions import nearest
 
 Layers = Sequence[int] | None
@@ -27,7 +27,7 @@ def encode_layers(
     encoder: Encodes,
     batches: Iterable[Batch],
     *,
-    readings: Sequence[str] = ("mean",),
+    poolings: Sequence[str] = ("mean",),
     layers: Mapping[str, Layers] = ALL,
     depth: int | None = None,
     device: torch.device | str | None = None,
@@ -36,23 +36,23 @@ def encode_layers(
     """Features batch by batch, for sets too large to hold; `collect_features` holds them all.
 
     The encoder runs in evaluation mode, without gradient and without masks, up to the last wanted layer. Between
-    batches it is in the mode in which it was. Readings are of block outputs, before any norm behind the last one.
+    batches it is in the mode in which it was. Poolings are of block outputs, before any norm behind the last one.
 
     Args:
         encoder: a `Backbone` or anything else that encodes.
         batches: of any size; only `Backbone` itself says what else they need.
-        readings: see `read_layer`.
+        poolings: see `pool_layer`.
         layers: name to the layers (from 0; negative ones from the end) whose mean is read; None = all.
         depth: blocks of the encoder; None = those of the backbone.
         device: where the encoder is and batches go; None = where its first parameter is.
-        precision: of the encoder; readings are float32.
+        precision: of the encoder; poolings are float32.
 
     Returns:
         An iterator over the features of each batch.
 
     Raises:
-        ValueError: at once if a reading, layer or precision does not exist or the depth is not known; while iterating
-            if a reading does not fit the encoder.
+        ValueError: at once if a pooling, layer or precision does not exist or the depth is not known; while iterating
+            if a pooling does not fit the encoder.
 
     >>> from d2v.core.model import Local, ModalityAdapter
     >>> from d2v.core.nn import TransformerBlock, TransformerEncoder
@@ -65,21 +65,21 @@ def encode_layers(
     ...     print(features.values["last"]["mean"].shape)
     torch.Size([2, 8])
     """
-    for reading in readings:
-        check_reading(reading)
+    for pooling in poolings:
+        check_pooling(pooling)
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision={precision!r} must be 'fp32' or 'bf16'{nearest(precision, ['fp32', 'bf16'])}")
     depth = _depth(encoder) if depth is None else depth
     chosen = {name: _resolved(name, some, depth) for name, some in layers.items()}
     device = _device(encoder) if device is None else torch.device(device)
-    return _encode(encoder, batches, readings, chosen, device, precision)
+    return _encode(encoder, batches, poolings, chosen, device, precision)
 
 
 def collect_features(
     encoder: Encodes,
     batches: Iterable[Batch],
     *,
-    readings: Sequence[str] = ("mean",),
+    poolings: Sequence[str] = ("mean",),
     layers: Mapping[str, Layers] = ALL,
     depth: int | None = None,
     device: torch.device | str | None = None,
@@ -87,7 +87,7 @@ def collect_features(
 ) -> Features:
     """Features of all batches together; arguments as for `encode_layers`.
 
-    "patches" of sequences are padded with 0 to the longest.
+    "tokens" of sequences are padded with 0 to the longest.
 
     Raises:
         ValueError: as `encode_layers`; and if there is no batch, some have labels and others not, or patches of
@@ -101,14 +101,14 @@ def collect_features(
     >>> encoder = TransformerEncoder([TransformerBlock(8, num_heads=2) for _ in range(3)])
     >>> backbone = Backbone({"toy": ModalityAdapter(Front())}, encoder)
     >>> batches = [Batch(source=torch.randn(2, 5, 8), labels=torch.tensor([0, 1])) for _ in range(3)]
-    >>> features = collect_features(backbone, batches, readings=["mean", "grid"], layers={"all": None, "0": [0]})
+    >>> features = collect_features(backbone, batches, poolings=["mean", "grid"], layers={"all": None, "0": [0]})
     >>> features.values["0"]["grid"].shape
     torch.Size([6, 32])
     >>> features.labelled("mean").labels
     tensor([0, 1, 0, 1, 0, 1])
     """
     parts = encode_layers(
-        encoder, batches, readings=readings, layers=layers, depth=depth, device=device, precision=precision
+        encoder, batches, poolings=poolings, layers=layers, depth=depth, device=device, precision=precision
     )
     return joined(list(parts))
 
@@ -116,7 +116,7 @@ def collect_features(
 def _encode(
     encoder: Encodes,
     batches: Iterable[Batch],
-    readings: Sequence[str],
+    poolings: Sequence[str],
     chosen: Mapping[str, tuple[int, ...]],
     device: torch.device,
     precision: Precision,
@@ -132,13 +132,19 @@ def _encode(
             for name, layers in chosen.items():
                 result = _mean_of(sink.results, layers)
                 values[name] = {
-                    reading: read_layer(
-                        result, reading, num_extra=encoded.num_extra, grid=encoded.grid, padding=encoded.padding
+                    pooling: pool_layer(
+                        result,
+                        pooling,
+                        num_prefix_tokens=encoded.num_prefix_tokens,
+                        grid=encoded.grid,
+                        padding=encoded.padding,
                     ).cpu()
-                    for reading in readings
+                    for pooling in poolings
                 }
-        patches = "patches" in readings
-        padding = encoded.padding[:, encoded.num_extra :].cpu() if patches and encoded.padding is not None else None
+        patches = "tokens" in poolings
+        padding = (
+            encoded.padding[:, encoded.num_prefix_tokens :].cpu() if patches and encoded.padding is not None else None
+        )
         yield evolve(
             described(batch, first), values=values, padding=padding, grid=tuple(encoded.grid) if patches else None
         )

@@ -20,11 +20,11 @@ class Features:
     """Features of n samples, on the CPU.
 
     Args:
-        values: name of a choice of layers to reading to float32 `n d`, `n (4 d)` or, for "patches", `n t d`.
+        values: name of a choice of layers to pooling to float32 `n d`, `n (4 d)` or, for "tokens", `n t d`.
         ids: Long `n`, the samples' own numbers, or their places in the pass.
         labels: Long `n`, or None where the data have not one whole number for each sample.
-        padding: Bool `n t`, True = padding, where "patches" are read and any is padded; else None.
-        grid: (t,) or (h, w), the layout of "patches"; None where they are not read.
+        padding: Bool `n t`, True = padding, where "tokens" are read and any is padded; else None.
+        grid: (t,) or (h, w), the layout of "tokens"; None where they are not read.
     """
 
     values: Mapping[str, Mapping[str, Tensor]]
@@ -33,16 +33,16 @@ class Features:
     padding: Tensor | None = None
     grid: tuple[int, ...] | None = None
 
-    def labelled(self, reading: str = "mean", layers: str = "all") -> Labelled:
-        """Features of one reading with their labels, as probes take them.
+    def labelled(self, pooling: str = "mean", layers: str = "all") -> Labelled:
+        """Features of one pooling with their labels, as probes take them.
 
         Raises:
             ValueError: if that was not read, or there are no labels.
         """
-        for name, known in ((layers, self.values), (reading, self.values.get(layers, {}))):
+        for name, known in ((layers, self.values), (pooling, self.values.get(layers, {}))):
             if name not in known:
                 raise ValueError(f"no features {name!r}, only {', '.join(known)}{nearest(name, known)}")
-        return Labelled(features=self.values[layers][reading], labels=self.labels)  # type: ignore[arg-type]  # checked
+        return Labelled(features=self.values[layers][pooling], labels=self.labels)  # type: ignore[arg-type]  # checked
 
 
 def raw_features(batches: Iterable[Batch]) -> Features | None:
@@ -94,8 +94,8 @@ def joined(parts: Sequence[Features]) -> Features:
         raise ValueError(f"{len(labels)} of {len(parts)} batches have labels: all or none must have them")
     parts = _same_length(parts)
     values = {
-        name: {reading: torch.cat([part.values[name][reading] for part in parts]) for reading in readings}
-        for name, readings in parts[0].values.items()
+        name: {pooling: torch.cat([part.values[name][pooling] for part in parts]) for pooling in poolings}
+        for name, poolings in parts[0].values.items()
     }
     padding = [part.padding for part in parts if part.padding is not None]
     return Features(
@@ -113,7 +113,7 @@ def _same_length(parts: Sequence[Features]) -> list[Features]:
     if len(grids) <= 1 and all(part.padding is None for part in parts):
         return list(parts)
     if len(grids) > 1 and any(len(grid) > 1 for grid in grids):
-        raise ValueError(f"patches of different grids cannot be put together: {', '.join(map(str, sorted(grids)))}")
+        raise ValueError(f"tokens of different grids cannot be put together: {', '.join(map(str, sorted(grids)))}")
     grid = max(grids)
     t = torch.Size(grid).numel()
     same = []
@@ -121,8 +121,8 @@ def _same_length(parts: Sequence[Features]) -> list[Features]:
         n, own = len(part.ids), torch.Size(part.grid or ()).numel()
         padding = torch.zeros(n, own, dtype=torch.bool) if part.padding is None else part.padding
         values = {
-            name: {r: F.pad(x, (0, 0, 0, t - own)) if r == "patches" else x for r, x in readings.items()}
-            for name, readings in part.values.items()
+            name: {r: F.pad(x, (0, 0, 0, t - own)) if r == "tokens" else x for r, x in poolings.items()}
+            for name, poolings in part.values.items()
         }
         same.append(evolve(part, values=values, padding=F.pad(padding, (0, t - own), value=True), grid=grid))
     return same

@@ -37,7 +37,7 @@ class FewLabelResult:
         return sum(self.accuracies) / len(self.accuracies)
 
     @property
-    def spread(self) -> float:
+    def std(self) -> float:
         """Standard deviation of the accuracy of a draw (n - 1 in the denominator); 0 of a single one."""
         mean, n = self.mean, len(self.accuracies)
         squares = sum((one - mean) ** 2 for one in self.accuracies)
@@ -50,22 +50,22 @@ def few_label_probe(
     *,
     labels: int,
     draws: int = 5,
-    choice: Labelled | None = None,
+    val: Labelled | None = None,
     strengths: Iterable[float] = STRENGTHS,
     seed: int = 0,
 ) -> FewLabelResult:
     """Linear probe with `labels` labels in all, several times.
 
-    Each draw is a `linear_probe` of the drawn samples alone, with standardisation of their own. Without a choice set
-    the strength is chosen on a held-out fifth of them, as there; where that has fewer samples than there are classes
-    (below 5 labels a class, if all have as many), it is `FIXED_STRENGTH`, 1e-2.
+    Each draw is a `linear_probe` of the drawn samples alone, with standardisation of their own. Without a validation
+    set the strength is chosen on a held-out fifth of them, as there; where that has fewer samples than there are
+    classes (below 5 labels a class, if all have as many), it is `FIXED_STRENGTH`, 1e-2.
 
     Args:
         train: samples to draw from.
         test: tried after each draw.
         labels: in all, as balanced over the classes as can be, see `draw_labels`.
         draws: how many draws, at least 1.
-        choice: samples to choose the strength on.
+        val: samples to choose the strength on.
         strengths: to choose among.
         seed: of the draws.
 
@@ -84,7 +84,7 @@ def few_label_probe(
         linear_probe(
             train.take(draw_labels(train, labels, seed=seed, draw=draw)),
             test,
-            choice=choice,
+            val=val,
             strengths=strengths,
             seed=seed,
         )

@@ -54,7 +54,7 @@ class LinearResult:
     Args:
         accuracy: percent of the test set.
         strength: the one that was used.
-        chosen_among: strength to percent of the choice set, in the order tried; empty if there was no choice.
+        chosen_among: strength to percent of the validation set, in the order tried; empty if there was none.
     """
 
     accuracy: float
@@ -66,23 +66,23 @@ def linear_probe(
     train: Labelled,
     test: Labelled,
     *,
-    choice: Labelled | None = None,
+    val: Labelled | None = None,
     strengths: Iterable[float] = STRENGTHS,
     seed: int = 0,
 ) -> LinearResult:
     """Accuracy of the best linear classifier of frozen features, see `fit_linear`.
 
     Of all strengths, from the strongest on and each from the one before, the one with the highest accuracy on the
-    choice set is taken; of equal ones the strongest. The search ends at one that is a point, and ten samples, worse
-    than the best. The classifier is tried on the test set. Without a choice set a fifth of the training set is held out
-    for it: of each class the fifth of its samples, rounded down, drawn by the seed; afterwards the whole training set
-    is fitted. Were fewer samples held out than there are classes, nothing is held out, and the strength is
+    validation set is taken; of equal ones the strongest. The search ends at one that is a point, and ten samples,
+    worse than the best. The classifier is tried on the test set. Without a validation set a fifth of the training set
+    is held out: of each class the fifth of its samples, rounded down, drawn by the seed; afterwards the whole training
+    set is fitted. Were fewer samples held out than there are classes, nothing is held out, and the strength is
     `FIXED_STRENGTH`, 1e-2.
 
     Args:
         train: samples of at least two classes.
         test: read once, at the end.
-        choice: samples that are neither of the training nor of the test set.
+        val: samples that are neither of the training nor of the test set.
         strengths: to choose among, each at least 0.
         seed: of what is held out.
 
@@ -97,7 +97,7 @@ def linear_probe(
     tried = sorted(set(strengths), reverse=True)
     if not tried:
         raise ValueError("there are no strengths to choose among")
-    fitted, judged = train, choice
+    fitted, judged = train, val
     if judged is None:
         held = _held_out(train, seed)
         if held is None:
@@ -115,7 +115,7 @@ def linear_probe(
             break  # weaker ones fit the training set ever closer, and take ever longer
     assert best is not None
     strength, classifier = best
-    if choice is None:
+    if val is None:
         classifier = fit_linear(train, strength=strength, tolerance=_enough(strength), max_iter=_FEW_ITER)
     return _result(classifier, test, strength, found)
 

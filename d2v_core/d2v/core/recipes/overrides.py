@@ -33,9 +33,9 @@ _ORIGINAL = {
     "lr_scheduler.warmup_updates": "optim.schedule.warmup",
     "lr_scheduler.min_lr": "optim.schedule.min_lr",
     "model.model_path": "model",
-    "model.embed_dim": "model.encoder.block.dim",
-    "model.num_heads": "model.encoder.block.num_heads",
-    "model.depth": "model.encoder.depth",
+    "model.embed_dim": "model.student.encoder.block.embed_dim",
+    "model.num_heads": "model.student.encoder.block.num_heads",
+    "model.depth": "model.student.encoder.depth",
     "model.clone_batch": "model.num_masks",
     "model.average_top_k_layers": "model.targets.layers",
     "model.cls_loss": "model.cls_weight",
@@ -44,7 +44,7 @@ _ORIGINAL = {
     "model.ema_end_decay": "model.teacher.schedule.end",
     "model.ema_anneal_end_step": "model.teacher.schedule.anneal",
     "model.layer_decay": "optim.layer_decay",
-    "model.drop_path_rate": "task.drop_path",
+    "model.drop_path_rate": "task.drop_path_rate",
     "model.freeze_finetune_updates": "freeze.updates",
 }
 # Below one modality or another.

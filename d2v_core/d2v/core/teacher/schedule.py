@@ -2,7 +2,7 @@
 
 from attrs import Attribute, field, frozen
 
-from d2v.core.durations import updates
+from d2v.core.durations import check_update, updates
 
 
 @frozen
@@ -12,14 +12,14 @@ class EMASchedule:
     decay(n) = end - (end - start) (1 - k / anneal) with k = n - 1 + first, and end from k = anneal on.
 
     Args:
-        start: decay at k = 0; the teacher keeps this share of itself.
+        start: decay at k = 0; the teacher keeps this fraction of itself.
         end: decay from the end of the annealing on; None = `start`.
-        anneal: length of the annealing in updates, or as a share of the run (a float in (0, 1]).
-        total: updates of the run, needed where `anneal` is a share.
+        anneal: length of the annealing in updates, or as a fraction of the run (a float in (0, 1]).
+        total: updates of the run, needed where `anneal` is a fraction.
         first: k of the first update: 1 for the published models, 0 for the 1.0 image models.
 
     Raises:
-        ValueError: if a decay is outside [0, 1], or `anneal` is a share and `total` is missing.
+        ValueError: if a decay is outside [0, 1], or `anneal` is a fraction and `total` is missing.
 
     >>> EMASchedule(0.9, end=0.99, anneal=100)(37)
     0.9333
@@ -38,14 +38,15 @@ class EMASchedule:
     def _check_decay(self, attribute: "Attribute[float | None]", value: float | None) -> None:
         if value is not None and not 0 <= value <= 1:
             raise ValueError(
-                f"{attribute.name}={value} is not a decay: give the share that the teacher keeps, in [0, 1]"
+                f"{attribute.name}={value} is not a decay: give the fraction that the teacher keeps, in [0, 1]"
             )
 
     def __attrs_post_init__(self) -> None:
         updates(self.anneal, self.total)
 
     def __call__(self, n: int) -> float:
-        """Decay for the teacher update that follows the n-th optimiser step, n >= 1."""
+        """Decay for the teacher update that follows the n-th optimiser step; ValueError if n is below 1."""
+        check_update(n, first=1)
         end = self.start if self.end is None else self.end
         anneal = updates(self.anneal, self.total)
         position = n - 1 + self.first

@@ -51,7 +51,7 @@ class TargetAverager:
 
     >>> averager = TargetAverager([0, 2], each=["instance"], after=["layer"])
     >>> for layer in (0, 2):
-    ...     averager(layer, torch.randn(2, 1 + 5, 8), num_extra=1)
+    ...     averager(layer, torch.randn(2, 1 + 5, 8), num_prefix_tokens=1)
     >>> averager.finish().shape
     torch.Size([2, 5, 8])
     """
@@ -81,9 +81,9 @@ class TargetAverager:
         self._sum: Tensor | None = None
         self._taken = 0
 
-    def __call__(self, layer: int, result: Tensor, num_extra: int) -> None:
+    def __call__(self, layer: int, result: Tensor, num_prefix_tokens: int) -> None:
         """Add a layer result `b (e+t) d`; the first wanted layer starts a new average."""
-        y = result[:, num_extra:].float()
+        y = result[:, num_prefix_tokens:].float()
         for name in self.each:
             y = _NORMS[name](y)
         if layer == self.layers[0] or self._sum is None:

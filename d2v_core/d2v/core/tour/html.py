@@ -17,7 +17,7 @@ def page(report: Report, album: Album) -> str:
 
     Args:
         report: what `report.json` holds: accuracies in percent under `probe` and `finetune_100`, `seconds`, `steps`,
-            `images_seen`, `device`, `seed`, `recipe`; and, where there are any, `spread` (the same tree), `seconds_of`
+            `images_seen`, `device`, `seed`, `recipe`; and, where there are any, `std` (the same tree), `seconds_of`
             (by stage), `samples` (`train`, `test`) and `version`.
         album: its pictures; what is empty is left out.
 
@@ -56,7 +56,7 @@ def page(report: Report, album: Album) -> str:
         verdict=_kept_together(words.verdict(report)),
         sentences=[_kept_together(say(report)) for say in (words.beside_untrained, words.beside_scratch, words.chance)],
         device=words.device_words(report["device"]),
-        spread=bool(report.get("spread")),
+        std=bool(report.get("std")),
         train=report.get("samples", {}).get("train"),
     )
 

@@ -9,11 +9,11 @@ from attrs import field, frozen
 
 from d2v.core.data import DataConfig, DataError
 from d2v.core.jobs.finetuning import trial
-from d2v.core.model import Backbone, BackboneConfig, Batch
+from d2v.core.model import Batch, Student, StudentConfig
 from d2v.core.probes import Features, collect_features, few_label_probe, knn_accuracy, linear_probe
 from d2v.core.recipes import FinetuneRecipe
 
-READINGS = ("mean", "grid")
+POOLINGS = ("mean", "grid")
 LABELS, DRAWS = 100, 5
 _BATCH = 500
 
@@ -23,7 +23,7 @@ class Parts:
     """A labelled data set in memory.
 
     Args:
-        batches: of the parts "train", "choose" and "test".
+        batches: of the splits "train", "val" and "test".
         classes: their names in the order of their numbers.
     """
 
@@ -38,14 +38,12 @@ class Parts:
             DataError: if a part or the labels are not there.
         """
         known, classes = data.splits(), data.classes()
-        names = {"train": known.train, "choose": known.choose, "test": known.test}
+        names = {"train": known.train, "val": known.val, "test": known.test}
         batches = {
             part: list(data.build(split, batch_size=_BATCH, classes=classes)) for part, split in names.items() if split
         }
         if not classes or len(batches) < len(names):
-            raise DataError(
-                f"data.path={data.path!r} needs labels, and parts to learn from, to choose by and to report"
-            )
+            raise DataError(f"data.path={data.path!r} needs labels, and the splits train, val and test")
         return cls(batches=batches, classes=classes)
 
     def whole(self, part: str) -> Batch:
@@ -58,9 +56,9 @@ class Parts:
             modality=batches[0].modality,
         )
 
-    def features(self, encoder: Backbone) -> dict[str, Features]:
+    def features(self, encoder: Student) -> dict[str, Features]:
         """Features of all parts, the mean of all blocks."""
-        return {part: collect_features(encoder, some, readings=READINGS) for part, some in self.batches.items()}
+        return {part: collect_features(encoder, some, poolings=POOLINGS) for part, some in self.batches.items()}
 
 
 @frozen(kw_only=True)
@@ -69,27 +67,27 @@ class Score:
 
     Args:
         accuracy: percent.
-        spread: standard deviation over draws of labels; None where nothing was drawn.
+        std: standard deviation over draws of labels; None where nothing was drawn.
     """
 
     accuracy: float
-    spread: float | None = None
+    std: float | None = None
 
 
-def probed(features: Mapping[str, Features], *, layers: str, reading: str, seed: int) -> dict[str, Score]:
-    """Accuracies on "test" by probe, all settings chosen on "choose"."""
-    train, choose, test = (features[part].labelled(reading, layers) for part in ("train", "choose", "test"))
-    few = few_label_probe(train, test, labels=LABELS, draws=DRAWS, choice=choose, seed=seed)
+def probed(features: Mapping[str, Features], *, layers: str, pooling: str, seed: int) -> dict[str, Score]:
+    """Accuracies on "test" by probe, all settings chosen on "val"."""
+    train, val, test = (features[part].labelled(pooling, layers) for part in ("train", "val", "test"))
+    few = few_label_probe(train, test, labels=LABELS, draws=DRAWS, val=val, seed=seed)
     return {
         "knn": Score(accuracy=knn_accuracy(train, test)),
-        "linear": Score(accuracy=linear_probe(train, test, choice=choose, seed=seed).accuracy),
-        f"linear_{LABELS}": Score(accuracy=few.mean, spread=few.spread),
+        "linear": Score(accuracy=linear_probe(train, test, val=val, seed=seed).accuracy),
+        f"linear_{LABELS}": Score(accuracy=few.mean, std=few.std),
     }
 
 
 def fine_tuned(
     recipes: Sequence[FinetuneRecipe],
-    encoders: Sequence[tuple[Backbone, BackboneConfig]],
+    encoders: Sequence[tuple[Student, StudentConfig]],
     parts: Parts,
     device: torch.device,
 ) -> Score:
@@ -98,7 +96,7 @@ def fine_tuned(
         trial(recipe, encoder, config, parts.batches["test"], classes=parts.classes, device=device)
         for recipe, (encoder, config) in zip(recipes, encoders, strict=True)
     ]
-    return Score(accuracy=statistics.fmean(found), spread=statistics.stdev(found))
+    return Score(accuracy=statistics.fmean(found), std=statistics.stdev(found))
 
 
 @frozen
@@ -106,29 +104,29 @@ class Figures:
     """Scores as they come, and the tree that the report holds.
 
     >>> figures = Figures()
-    >>> figures.probe("mean", "pretrained", {"knn": Score(accuracy=83.94, spread=None)})
+    >>> figures.probe("mean", "pretrained", {"knn": Score(accuracy=83.94, std=None)})
     >>> figures.to_plain()["probe"]
     {'mean': {'knn': {'pretrained': 83.94}}}
     """
 
     _found: dict[tuple[str, ...], Score] = field(factory=dict)
 
-    def probe(self, reading: str, features: str, scores: Mapping[str, Score]) -> None:
-        """Take the scores of features under a reading, by probe."""
+    def probe(self, pooling: str, features: str, scores: Mapping[str, Score]) -> None:
+        """Take the scores of features under a pooling, by probe."""
         for name, score in scores.items():
-            self._found["probe", reading, name, features] = score
+            self._found["probe", pooling, name, features] = score
 
     def finetune(self, start: str, score: Score) -> None:
         """Take the score of fine-tuning from a start."""
         self._found[f"finetune_{LABELS}", start] = score
 
     def to_plain(self) -> dict[str, Any]:
-        """Accuracies under "probe" and "finetune_100"; their spreads, as far as there are any, under "spread"."""
+        """Accuracies under "probe" and "finetune_100"; their stds, as far as there are any, under "std"."""
         plain: dict[str, Any] = {}
         for keys, score in self._found.items():
             _put(plain, keys, round(score.accuracy, 2))
-            if score.spread is not None:
-                _put(plain, ("spread", *keys), round(score.spread, 2))
+            if score.std is not None:
+                _put(plain, ("std", *keys), round(score.std, 2))
         return plain
 
 

@@ -9,7 +9,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from d2v.core.model import Backbone, Batch, Data2Vec, StepOutput
+from d2v.core.model import Batch, Data2Vec, StepOutput, Student
 from d2v.core.plots import hide, pca_colours, png
 from d2v.core.plots.arrays import plane, stretched
 from d2v.core.probes import Features, collect_features, nearest_samples
@@ -37,8 +37,8 @@ class Material:
     """
 
     model: Data2Vec
-    untrained: Backbone
-    pretrained: Backbone
+    untrained: Student
+    pretrained: Student
     train: Batch
     test: Batch
     features: Mapping[str, Mapping[str, Features]]
@@ -139,9 +139,9 @@ def _feature_maps(material: Material, shown: Batch, cells: tuple[int, int]) -> t
     pictures, maps = material.pictures(shown), {}
     size = (pictures.shape[2], pictures.shape[3])
     for name, encoder in (("untrained", material.untrained), ("pretrained", material.pretrained)):
-        found = collect_features(encoder, [shown], readings=["patches"])
+        found = collect_features(encoder, [shown], poolings=["tokens"])
         # All pictures of a network at once, so that like colours mean like features.
-        colours = pca_colours(found.values["all"]["patches"].view(shown.size, *cells, -1))
+        colours = pca_colours(found.values["all"]["tokens"].view(shown.size, *cells, -1))
         maps[name] = [png(stretched(one.movedim(2, 0), size)) for one in colours]
     return tuple(
         FeatureMaps(image=png(picture), untrained=before, pretrained=after)

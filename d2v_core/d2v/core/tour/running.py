@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from d2v.core.modality import Modality, modalities
 from d2v.core.plots import require_plotting
-from d2v.core.registry import Modality, modalities
 from d2v.core.tour.budget import require_time, seconds_per_update, updates_within
 from d2v.core.tour.stages import Stages
 
@@ -39,7 +39,7 @@ def quickstart(
         progress: whether to say how far it is, on standard error.
 
     Returns:
-        What `report.json` holds: `probe.<reading>.<probe>` with accuracies in percent of pixels, random_init and
+        What `report.json` holds: `probe.<pooling>.<probe>` with accuracies in percent of pixels, random_init and
         pretrained, `finetune_100`, `seconds`, `steps`, `images_seen` and what else tells the run.
 
     Raises:

@@ -25,7 +25,7 @@ class Figure:
 
     Args:
         value: as it is shown, one decimal.
-        spread: standard deviation over label draws, if there were several.
+        std: standard deviation over label draws, if there were several.
         best: no other figure of its row is higher.
 
     >>> Figure(value=83.9).best
@@ -33,7 +33,7 @@ class Figure:
     """
 
     value: float
-    spread: float | None = None
+    std: float | None = None
     best: bool = False
 
 
@@ -78,37 +78,37 @@ def check(report: Report) -> None:
 
 
 def probe_rows(report: Report) -> list[Row]:
-    """A row for each probe and reading, ordered by probe."""
-    spreads = report.get("spread", {}).get("probe", {})
+    """A row for each probe and pooling, ordered by probe."""
+    stds = report.get("std", {}).get("probe", {})
     probes = dict.fromkeys(probe for one in report["probe"].values() for probe in one)
     return [
         Row(
             group=_PROBES.get(probe, probe),
-            label=reading,
-            figures=_figures(by_probe[probe], spreads.get(reading, {}).get(probe, {})),
-            phrase=f"{_IN_A_SENTENCE.get(probe, probe)} on the {reading} reading",
+            label=pooling,
+            figures=_figures(by_probe[probe], stds.get(pooling, {}).get(probe, {})),
+            phrase=f"{_IN_A_SENTENCE.get(probe, probe)} on the {pooling} pooling",
         )
         for probe in probes
-        for reading, by_probe in report["probe"].items()
+        for pooling, by_probe in report["probe"].items()
         if probe in by_probe
     ]
 
 
 def finetuning_row(report: Report) -> Row:
     """Fine-tuning on 100 labels; its pixels are those of the linear classifier with 100 labels, if there is one."""
-    spread = report.get("spread", {})
+    std = report.get("std", {})
     values = {"random_init": report["finetune_100"]["scratch"], "pretrained": report["finetune_100"]["pretrained"]}
-    spreads = dict(spread.get("finetune_100", {}))
-    spreads["random_init"] = spreads.get("scratch")
-    for reading, by_probe in report["probe"].items():
+    stds = dict(std.get("finetune_100", {}))
+    stds["random_init"] = stds.get("scratch")
+    for pooling, by_probe in report["probe"].items():
         if "linear_100" in by_probe:
             values = {"pixels": by_probe["linear_100"]["pixels"], **values}
-            spreads["pixels"] = spread.get("probe", {}).get(reading, {}).get("linear_100", {}).get("pixels")
+            stds["pixels"] = std.get("probe", {}).get(pooling, {}).get("linear_100", {}).get("pixels")
             break
     return Row(
         group="whole network fine-tuned, 100 labels",
         label="network",
-        figures=_figures(values, spreads),
+        figures=_figures(values, stds),
         phrase="fine-tuning on 100 labels",
     )
 
@@ -206,11 +206,11 @@ def device_words(device: str) -> str:
     return _DEVICES.get(device.partition(":")[0], device)
 
 
-def _figures(values: Mapping[str, float], spreads: Mapping[str, float | None]) -> dict[str, Figure]:
+def _figures(values: Mapping[str, float], stds: Mapping[str, float | None]) -> dict[str, Figure]:
     # What is shown decides: 83.94 and 83.91 are told as equal.
     shown = {key: float(f"{values[key]:.1f}") for key in COLUMNS if key in values}
     best = max(shown.values(), default=0.0)
-    return {key: Figure(value=one, spread=spreads.get(key), best=one == best) for key, one in shown.items()}
+    return {key: Figure(value=one, std=stds.get(key), best=one == best) for key, one in shown.items()}
 
 
 def _listed(rows: list[Row], other: str) -> str:

@@ -14,7 +14,7 @@ _CLEAR = "\r\x1b[K"
 
 
 class Progress:
-    """Rate, time left, loss, variances, decay and the share of time spent waiting for data.
+    """Rate, time left, loss, variances, decay and the fraction of time spent waiting for data.
 
     On a terminal it is one line with a bar, drawn anew and as long as fits; elsewhere a line at each logging interval.
 
@@ -80,13 +80,13 @@ class Progress:
         return (step - first) / max(time.monotonic() - since, 1e-9)
 
 
-def bar(share: float) -> str:
-    """A share of the whole as a bar.
+def bar(fraction: float) -> str:
+    """A fraction of the whole as a bar.
 
     >>> bar(0.5)
     '########--------'
     """
-    full = int(_BAR * min(share, 1.0))
+    full = int(_BAR * min(fraction, 1.0))
     return "#" * full + "-" * (_BAR - full)
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from attrs import Attribute, evolve, field, frozen
 
-from d2v.core.durations import updates
+from d2v.core.durations import check_update, updates
 
 Schedule: TypeAlias = Callable[[int], float]
 
@@ -51,7 +51,7 @@ class CosineSchedule:
     Args:
         lr: peak rate.
         total: updates of the run.
-        warmup: updates, or a share of the run (a float).
+        warmup: updates, or a fraction of the run (a float).
         min_lr: rate at the end.
         warmup_start: rate of the first update; None = `min_lr`.
         shrink: factor on the rates of each further period.
@@ -75,7 +75,8 @@ class CosineSchedule:
         _check_warmup(self.warmup, self.total)
 
     def __call__(self, n: int) -> float:
-        """Rate of the update that follows `n` finished ones."""
+        """Rate of the update that follows `n` finished ones; ValueError if n is negative."""
+        check_update(n)
         warmup = updates(self.warmup, self.total)
         low = min(self.min_lr, self.lr)
         if n < warmup:
@@ -103,16 +104,16 @@ class TriStageSchedule:
 
     Args:
         lr: peak rate, held.
-        warmup: W, in updates or as a share of the run (a float).
+        warmup: W, in updates or as a fraction of the run (a float).
         hold: H, likewise.
         decay: D, likewise.
-        total: updates of the run; needed where a stage is a share, otherwise only checked against the stages.
-        init_scale: first rate as a share of the peak.
-        final_scale: last rate as a share of the peak.
+        total: updates of the run; needed where a stage is a fraction, otherwise only checked against the stages.
+        init_scale: first rate as a fraction of the peak.
+        final_scale: last rate as a fraction of the peak.
 
     Raises:
         ValueError: if a rate is negative, a scale is outside (0, 1], the stages are longer than the run, or all are
-            shares that do not sum to 1.
+            fractions that do not sum to 1.
 
     >>> schedule = TriStageSchedule(5e-4, warmup=0.1, hold=0.4, decay=0.5, total=1000)
     >>> schedule(0), schedule(100), schedule(500), schedule(1001)
@@ -132,7 +133,7 @@ class TriStageSchedule:
         needed = sum(self._stages())
         if all(isinstance(stage, float) for stage in stages) and not math.isclose(sum(stages), 1):
             raise ValueError(
-                f"warmup={self.warmup}, hold={self.hold} and decay={self.decay} are shares of the run and sum to "
+                f"warmup={self.warmup}, hold={self.hold} and decay={self.decay} are fractions of the run and sum to "
                 f"{sum(stages):.6g}; they must sum to 1"
             )
         if self.total is not None and needed > self.total:
@@ -144,7 +145,8 @@ class TriStageSchedule:
         return warmup, hold, updates(self.decay, self.total, name="decay")
 
     def __call__(self, n: int) -> float:
-        """Rate of the update that follows `n` finished ones."""
+        """Rate of the update that follows `n` finished ones; ValueError if n is negative."""
+        check_update(n)
         warmup, hold, decay = self._stages()
         if n < warmup:
             start = self.init_scale * self.lr
@@ -167,7 +169,7 @@ class PolynomialSchedule:
     Args:
         lr: peak rate.
         total: updates of the run.
-        warmup: updates, or a share of the run (a float).
+        warmup: updates, or a fraction of the run (a float).
         end_lr: rate from `total` on.
         power: exponent; 1 is a straight line.
 
@@ -189,7 +191,8 @@ class PolynomialSchedule:
         _check_warmup(self.warmup, self.total)
 
     def __call__(self, n: int) -> float:
-        """Rate of the update that follows `n` finished ones."""
+        """Rate of the update that follows `n` finished ones; ValueError if n is negative."""
+        check_update(n)
         warmup = updates(self.warmup, self.total)
         if n < warmup:
             return self.lr * n / warmup
@@ -210,7 +213,7 @@ class BEiTCosineSchedule:
         value: peak rate, or the first weight decay.
         final: value at the end.
         total: updates of the run.
-        warmup: updates, or a share of the run (a float); a given number of steps is just an int.
+        warmup: updates, or a fraction of the run (a float).
 
     Raises:
         ValueError: if a value is negative, or the warm-up leaves nothing of the run.
@@ -229,7 +232,8 @@ class BEiTCosineSchedule:
         _check_warmup(self.warmup, self.total)
 
     def __call__(self, n: int) -> float:
-        """Value of the update that follows `n` finished ones."""
+        """Value of the update that follows `n` finished ones; ValueError if n is negative."""
+        check_update(n)
         warmup = updates(self.warmup, self.total)
         if n < warmup:
             return _line(0.0, self.value, n, warmup)
@@ -247,7 +251,7 @@ class BEiTTriPhaseSchedule:
         value: peak, held.
         final: value at the end.
         total: updates of the run.
-        warmup: updates, or a share of the run (a float).
+        warmup: updates, or a fraction of the run (a float).
         decay: likewise.
 
     Raises:
@@ -270,7 +274,8 @@ class BEiTTriPhaseSchedule:
             raise ValueError(f"warmup + decay take {needed} updates, more than the run (total={self.total})")
 
     def __call__(self, n: int) -> float:
-        """Value of the update that follows `n` finished ones."""
+        """Value of the update that follows `n` finished ones; ValueError if n is negative."""
+        check_update(n)
         warmup, decay = updates(self.warmup, self.total), updates(self.decay, self.total)
         if n < warmup:
             return _line(0.0, self.value, n, warmup)

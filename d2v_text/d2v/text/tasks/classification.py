@@ -14,24 +14,24 @@ class SentenceClassifier(nn.Module):
     Args:
         encoder: a `Backbone`, or any other module with its `encode` method.
         num_classes: number of classes; 1 = regression with squared error.
-        dim: d, the width of the encoder.
+        embed_dim: d, the width of the encoder.
         dropout: before both linear layers.
 
-    >>> from d2v.core.model import Backbone, BlockConfig, EncoderConfig
+    >>> from d2v.core.model import Backbone, BlockConfig, TransformerConfig
     >>> from d2v.text import TextAdapterConfig
-    >>> config = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=1)
+    >>> config = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     >>> adapter = TextAdapterConfig(vocabulary_size=10).build(config)
-    >>> classifier = SentenceClassifier(Backbone({"text": adapter}, config.build()), num_classes=3, dim=16)
+    >>> classifier = SentenceClassifier(Backbone({"text": adapter}, config.build()), num_classes=3, embed_dim=16)
     >>> classifier.logits(Batch(source=torch.tensor([[0, 5, 2], [0, 6, 2]]))).shape
     torch.Size([2, 3])
     """
 
-    def __init__(self, encoder: nn.Module, *, num_classes: int, dim: int, dropout: float = 0.0) -> None:
+    def __init__(self, encoder: nn.Module, *, num_classes: int, embed_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.encoder = encoder
         self.dropout = Dropout(dropout)
-        self.dense = nn.Linear(dim, dim)
-        self.out_proj = nn.Linear(dim, num_classes)
+        self.dense = nn.Linear(embed_dim, embed_dim)
+        self.out_proj = nn.Linear(embed_dim, num_classes)
         for linear in (self.dense, self.out_proj):
             initialise(linear, "normal")
 
@@ -39,7 +39,7 @@ class SentenceClassifier(nn.Module):
         """Scores `b classes`."""
         encoder: Encodes = self.encoder  # type: ignore[assignment]  # a module with that method
         encoded = encoder.encode(batch)
-        x = torch.tanh(self.dense(self.dropout(encoded.x[:, encoded.num_extra])))
+        x = torch.tanh(self.dense(self.dropout(encoded.x[:, encoded.num_prefix_tokens])))
         scores: Tensor = self.out_proj(self.dropout(x))
         return scores
 

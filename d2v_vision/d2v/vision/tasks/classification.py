@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from attrs import field, frozen, validators
 from torch import Tensor, nn
 
-from d2v.core.model import Backbone, BackboneConfig, Batch, Encodes, StepOutput
+from d2v.core.model import BackboneConfig, Batch, Encodes, StepOutput, Student, StudentConfig, TransformerConfig
 from d2v.core.scores import ClassScorer, ClassScores
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.tasks.rates import fine_tuning_drop_path
@@ -26,20 +26,20 @@ class ImageClassifier(nn.Module):
     Args:
         encoder: a `Backbone`, or any other module with its `encode` method.
         num_classes: number of classes.
-        dim: d, the width of the encoder.
-        pooling: "mean" = of all patches, without extra tokens; "class-token" = the first token.
+        embed_dim: d, the width of the encoder.
+        pooling: "mean" = of all patches, without extra tokens; "class-token".
         norm: whether a LayerNorm (eps 1e-6) stands before the linear layer.
-        label_smoothing: share of the target that is spread over all classes, in training mode only.
+        label_smoothing: fraction of the target that is spread over all classes, in training mode only.
 
     Raises:
         ValueError: if a value is out of its range.
 
     >>> import torch
-    >>> from d2v.core.model import Backbone, BlockConfig, EncoderConfig
+    >>> from d2v.core.model import Backbone, BlockConfig, TransformerConfig
     >>> from d2v.vision import ImageAdapterConfig
-    >>> config = EncoderConfig(block=BlockConfig(dim=16, num_heads=2), depth=1)
+    >>> config = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     >>> adapter = ImageAdapterConfig(image_size=8, patch_size=4).build(config)
-    >>> classifier = ImageClassifier(Backbone({"vision": adapter}, config.build()), num_classes=10, dim=16)
+    >>> classifier = ImageClassifier(Backbone({"vision": adapter}, config.build()), num_classes=10, embed_dim=16)
     >>> classifier.logits(Batch(source=torch.zeros(2, 3, 8, 8))).shape
     torch.Size([2, 10])
     """
@@ -49,7 +49,7 @@ class ImageClassifier(nn.Module):
         encoder: nn.Module,
         *,
         num_classes: int,
-        dim: int,
+        embed_dim: int,
         pooling: Pooling = "mean",
         norm: bool = True,
         label_smoothing: float = 0.0,
@@ -64,8 +64,8 @@ class ImageClassifier(nn.Module):
         self.encoder = encoder
         self.pooling = pooling
         self.label_smoothing = label_smoothing
-        self.norm = nn.LayerNorm(dim, eps=1e-6) if norm else None
-        self.head = nn.Linear(dim, num_classes)
+        self.norm = nn.LayerNorm(embed_dim, eps=1e-6) if norm else None
+        self.head = nn.Linear(embed_dim, num_classes)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
@@ -73,16 +73,11 @@ class ImageClassifier(nn.Module):
         """Scores `b classes`.
 
         Raises:
-            ValueError: if the class token is asked for and the encoder has no extra tokens.
+            ValueError: if the class token is asked for and the encoder has none.
         """
         encoder: Encodes = self.encoder  # type: ignore[assignment]  # a module with that method
         encoded = encoder.encode(batch)
-        if self.pooling == "mean":
-            x = encoded.x[:, encoded.num_extra :].mean(1)
-        elif encoded.num_extra:
-            x = encoded.x[:, 0]
-        else:
-            raise ValueError("pooling='class-token', but the encoder has no extra tokens; use pooling='mean'")
+        x = encoded.x[:, encoded.num_prefix_tokens :].mean(1) if self.pooling == "mean" else encoded.class_token
         scores: Tensor = self.head(x if self.norm is None else self.norm(x))
         return scores
 
@@ -111,7 +106,7 @@ class ImageClassification:
     """Images into classes, one each; see `ImageClassifier`.
 
     Args:
-        drop_path: probability that a branch of the last block is left out; it falls linearly towards the input.
+        drop_path_rate: probability that a branch of the last block is left out; it falls linearly towards the input.
     """
 
     described_by: ClassVar[tuple[type, ...]] = (ImageClassifier,)
@@ -122,15 +117,17 @@ class ImageClassification:
     pooling: Pooling = "mean"
     norm: bool = True
     label_smoothing: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
-    drop_path: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
+    drop_path_rate: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
 
-    def adapt(self, config: BackboneConfig) -> BackboneConfig:
-        """The encoder without dropout of any kind but drop path, as published."""
+    def adapt(self, config: StudentConfig) -> StudentConfig:
+        """The encoder without dropout of any kind but drop path, as published; somebody else's stays as it is."""
+        if not isinstance(config, BackboneConfig) or not isinstance(config.encoder, TransformerConfig):
+            return config
         adapter = config.adapters[self.modality]
         assert isinstance(adapter, ImageAdapterConfig)
         context, depth = adapter.context, config.encoder.depth
         first, shared = fine_tuning_drop_path(
-            self.drop_path, context_depth=0 if context is None else context.depth, depth=depth
+            self.drop_path_rate, context_depth=0 if context is None else context.depth, depth=depth
         )
         block = attrs.evolve(
             config.encoder.block,
@@ -140,12 +137,14 @@ class ImageClassification:
             branch_dropout=0.0,
             dropout=0.0,
         )
-        encoder = attrs.evolve(config.encoder, block=block, dropout=0.0, layer_drop=0.0, drop_path=shared)
+        encoder = attrs.evolve(config.encoder, block=block, dropout=0.0, layer_drop=0.0, drop_path_rate=shared)
         if context is not None:
-            adapter = attrs.evolve(adapter, context=attrs.evolve(context, dropout=0.0, layer_drop=0.0, drop_path=first))
+            adapter = attrs.evolve(
+                adapter, context=attrs.evolve(context, dropout=0.0, layer_drop=0.0, drop_path_rate=first)
+            )
         return attrs.evolve(config, encoder=encoder, adapters={**config.adapters, self.modality: adapter})
 
-    def build(self, encoder: Backbone, *, dim: int, classes: tuple[str, ...]) -> ImageClassifier:
+    def build(self, encoder: Student, *, embed_dim: int, classes: tuple[str, ...]) -> ImageClassifier:
         """The classifier around an encoder.
 
         Raises:
@@ -156,7 +155,7 @@ class ImageClassification:
         return ImageClassifier(
             encoder,
             num_classes=len(classes),
-            dim=dim,
+            embed_dim=embed_dim,
             pooling=self.pooling,
             norm=self.norm,
             label_smoothing=self.label_smoothing,

@@ -1,6 +1,6 @@
 """Drop-path rates of fine-tuning.
 
-Numbers only: they go into `ContextConfig.drop_path` and `EncoderConfig.drop_path`.
+Numbers only: they go into `ContextConfig.drop_path_rate` and `EncoderConfig.drop_path_rate`.
 """
 
 Range = tuple[float, float]

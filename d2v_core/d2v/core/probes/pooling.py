@@ -1,6 +1,6 @@
 """How a layer result becomes features: one vector a sample, or one a patch.
 
-A reading takes the tokens of one layer, or the mean of several, and knows neither the encoder nor what the features are
+A pooling takes the tokens of one layer, or the mean of several, and knows neither the encoder nor what the features are
 for.
 """
 
@@ -14,8 +14,8 @@ from d2v.core.suggestions import nearest
 _NUM_BLOCKS = {1: 4, 2: 2}  # along each axis, by the number of axes: four blocks in both cases
 
 
-def read_layer(
-    result: Tensor, reading: str, *, num_extra: int, grid: tuple[int, ...], padding: Tensor | None = None
+def pool_layer(
+    result: Tensor, pooling: str, *, num_prefix_tokens: int, grid: tuple[int, ...], padding: Tensor | None = None
 ) -> Tensor:
     """Features of one layer result.
 
@@ -23,15 +23,15 @@ def read_layer(
     - "grid": means of 2 x 2 blocks of a 2-d grid, of 4 segments of a 1-d one, `b (4 d)`, blocks in row-major order.
       Block i of n over a length is [floor(i length / n), ceil((i + 1) length / n)), as in adaptive average pooling.
       With padding, the length is that of the valid part and invalid positions do not count.
-    - "class": the class token, which is the last of the extra tokens (the class-token loss trains it), `b d`.
-    - "patches": every patch or frame, `b t d`, padded ones 0.
+    - "class-token": the class token, which is the last of the extra tokens (the class-token loss trains it), `b d`.
+    - "tokens": every patch or frame, `b t d`, padded ones 0.
 
     A sample without a valid position reads 0.
 
     Args:
         result: `b (e+t) d`.
-        reading: one of `READINGS`.
-        num_extra: e, extra tokens in front.
+        pooling: one of `POOLINGS`.
+        num_prefix_tokens: e, extra tokens in front.
         grid: (t,) or (h, w), the layout of the positions.
         padding: Bool `b (e+t)`, True = padding, or None.
 
@@ -39,45 +39,45 @@ def read_layer(
         Features in at least float32.
 
     Raises:
-        ValueError: if the reading is unknown, the grid does not fit, or there is no class token to read.
+        ValueError: if the pooling is unknown, the grid does not fit, or there is no class token to read.
 
     >>> result = torch.arange(2 * 5.0).view(1, 5, 2)
-    >>> read_layer(result, "mean", num_extra=1, grid=(2, 2))
+    >>> pool_layer(result, "mean", num_prefix_tokens=1, grid=(2, 2))
     tensor([[5., 6.]])
-    >>> read_layer(result, "class", num_extra=1, grid=(2, 2))
+    >>> pool_layer(result, "class-token", num_prefix_tokens=1, grid=(2, 2))
     tensor([[0., 1.]])
-    >>> read_layer(result, "grid", num_extra=1, grid=(2, 2)).shape
+    >>> pool_layer(result, "grid", num_prefix_tokens=1, grid=(2, 2)).shape
     torch.Size([1, 8])
     """
-    check_reading(reading)
-    positions = result.shape[1] - num_extra
+    check_pooling(pooling)
+    positions = result.shape[1] - num_prefix_tokens
     if len(grid) not in _NUM_BLOCKS or positions != torch.Size(grid).numel():
         raise ValueError(f"grid={grid} must have 1 or 2 axes and {positions} positions")
     if result.dtype in (torch.float16, torch.bfloat16):
         result = result.float()
-    if reading == "class":
-        if num_extra == 0:
+    if pooling == "class-token":
+        if num_prefix_tokens == 0:
             raise ValueError("the encoder has no extra tokens, so there is no class token to read")
-        return result[:, num_extra - 1]
-    patches = result[:, num_extra:]
+        return result[:, num_prefix_tokens - 1]
+    patches = result[:, num_prefix_tokens:]
     if padding is None:
         valid = torch.ones(patches.shape[:2], dtype=torch.bool, device=result.device)
     else:
-        valid = ~padding[:, num_extra:]
+        valid = ~padding[:, num_prefix_tokens:]
         # Not a product with 0: what stands at padded positions may be NaN.
         patches = patches.masked_fill(~valid[..., None], 0)
-    return _READ[reading](patches, valid, grid)
+    return _POOLED[pooling](patches, valid, grid)
 
 
-def check_reading(reading: str) -> None:
-    """Refuse a reading that does not exist.
+def check_pooling(pooling: str) -> None:
+    """Refuse a pooling that does not exist.
 
     Raises:
-        ValueError: if it is not one of `READINGS`.
+        ValueError: if it is not one of `POOLINGS`.
     """
-    if reading not in READINGS:
-        known = ", ".join(READINGS)
-        raise ValueError(f"unknown reading {reading!r}; choose from {known}{nearest(reading, READINGS)}")
+    if pooling not in POOLINGS:
+        known = ", ".join(POOLINGS)
+        raise ValueError(f"unknown pooling {pooling!r}; choose from {known}{nearest(pooling, POOLINGS)}")
 
 
 def _mean(patches: Tensor, valid: Tensor, grid: tuple[int, ...]) -> Tensor:
@@ -110,10 +110,10 @@ def _all(patches: Tensor, valid: Tensor, grid: tuple[int, ...]) -> Tensor:
     return patches
 
 
-_READ: dict[str, Callable[[Tensor, Tensor, tuple[int, ...]], Tensor]] = {
+_POOLED: dict[str, Callable[[Tensor, Tensor, tuple[int, ...]], Tensor]] = {
     "mean": _mean,
     "grid": _block_means,
-    "patches": _all,
+    "tokens": _all,
 }
-READINGS = ("mean", "grid", "class", "patches")
-"""Names of the readings, see `read_layer`."""
+POOLINGS = ("mean", "grid", "class-token", "tokens")
+"""Names of the poolings, see `pool_layer`."""

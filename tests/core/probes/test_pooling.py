@@ -1,4 +1,4 @@
-"""Readings against loops over positions, with padding and uneven grids."""
+"""Poolings against loops over positions, with padding and uneven grids."""
 
 import math
 
@@ -8,7 +8,7 @@ from building import padding_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2v.core.probes import READINGS, read_layer
+from d2v.core.probes import POOLINGS, pool_layer
 
 
 def segments(length, n):
@@ -20,12 +20,12 @@ def mean_of(rows, d):
     return torch.stack(rows).mean(0) if rows else torch.zeros(d)
 
 
-def by_loop(x, reading, grid, valid):
+def by_loop(x, pooling, grid, valid):
     """Features of one sample: patches `t d`, Bool valid `t`."""
     t, d = x.shape
-    if reading == "mean":
+    if pooling == "mean":
         return mean_of([x[i] for i in range(t) if valid[i]], d)
-    if reading == "patches":
+    if pooling == "tokens":
         return torch.stack([x[i] if valid[i] else torch.zeros(d) for i in range(t)])
     blocks = []
     if len(grid) == 1:
@@ -46,19 +46,19 @@ def by_loop(x, reading, grid, valid):
 @settings(deadline=None)
 @given(
     grid=st.one_of(st.tuples(st.integers(1, 11)), st.tuples(st.integers(1, 5), st.integers(1, 5))),
-    num_extra=st.integers(0, 2),
+    num_prefix_tokens=st.integers(0, 2),
     padded=st.booleans(),
-    reading=st.sampled_from(["mean", "grid", "patches"]),
+    pooling=st.sampled_from(["mean", "grid", "tokens"]),
     seed=st.integers(0, 99),
 )
-def test_equals_a_loop(grid, num_extra, padded, reading, seed):
+def test_equals_a_loop(grid, num_prefix_tokens, padded, pooling, seed):
     b, t, d = 3, math.prod(grid), 2
     generator = torch.Generator().manual_seed(seed)
-    result = torch.randn(b, num_extra + t, d, generator=generator)
-    padding = torch.rand(b, num_extra + t, generator=generator) < 0.4 if padded else None
-    valid = torch.ones(b, t, dtype=torch.bool) if padding is None else ~padding[:, num_extra:]
-    found = read_layer(result, reading, num_extra=num_extra, grid=grid, padding=padding)
-    expected = torch.stack([by_loop(result[i, num_extra:], reading, grid, valid[i]) for i in range(b)])
+    result = torch.randn(b, num_prefix_tokens + t, d, generator=generator)
+    padding = torch.rand(b, num_prefix_tokens + t, generator=generator) < 0.4 if padded else None
+    valid = torch.ones(b, t, dtype=torch.bool) if padding is None else ~padding[:, num_prefix_tokens:]
+    found = pool_layer(result, pooling, num_prefix_tokens=num_prefix_tokens, grid=grid, padding=padding)
+    expected = torch.stack([by_loop(result[i, num_prefix_tokens:], pooling, grid, valid[i]) for i in range(b)])
     torch.testing.assert_close(found, expected)
 
 
@@ -69,49 +69,49 @@ def test_without_padding_blocks_are_those_of_adaptive_pooling(grid):
     pool = torch.nn.functional.adaptive_avg_pool1d if len(grid) == 1 else torch.nn.functional.adaptive_avg_pool2d
     pooled = pool(images, 4 if len(grid) == 1 else 2)
     expected = pooled.flatten(2).transpose(1, 2).flatten(1)
-    torch.testing.assert_close(read_layer(x, "grid", num_extra=0, grid=grid), expected)
+    torch.testing.assert_close(pool_layer(x, "grid", num_prefix_tokens=0, grid=grid), expected)
 
 
-@pytest.mark.parametrize("reading", ["mean", "grid"])
-def test_padding_changes_nothing(reading):
+@pytest.mark.parametrize("pooling", ["mean", "grid"])
+def test_padding_changes_nothing(pooling):
     lengths, t = [7, 3, 5], 7
     x = torch.randn(3, t, 4)
-    found = read_layer(x, reading, num_extra=0, grid=(t,), padding=padding_of(lengths, t))
+    found = pool_layer(x, pooling, num_prefix_tokens=0, grid=(t,), padding=padding_of(lengths, t))
     for i, length in enumerate(lengths):
-        alone = read_layer(x[i : i + 1, :length], reading, num_extra=0, grid=(length,))
+        alone = pool_layer(x[i : i + 1, :length], pooling, num_prefix_tokens=0, grid=(length,))
         torch.testing.assert_close(found[i : i + 1], alone)
 
 
-@pytest.mark.parametrize("reading", ["mean", "grid", "patches"])
-def test_what_stands_at_padded_positions_is_not_read(reading):
+@pytest.mark.parametrize("pooling", ["mean", "grid", "tokens"])
+def test_what_stands_at_padded_positions_is_not_read(pooling):
     x, padding = torch.randn(1, 6, 4), padding_of([4], 6)
     x[:, 4:] = torch.nan
-    assert read_layer(x, reading, num_extra=0, grid=(6,), padding=padding).isfinite().all()
+    assert pool_layer(x, pooling, num_prefix_tokens=0, grid=(6,), padding=padding).isfinite().all()
 
 
 def test_the_class_token_is_the_last_extra_token():
     x = torch.randn(2, 3 + 4, 5)
-    assert torch.equal(read_layer(x, "class", num_extra=3, grid=(2, 2)), x[:, 2])
+    assert torch.equal(pool_layer(x, "class-token", num_prefix_tokens=3, grid=(2, 2)), x[:, 2])
 
 
-@pytest.mark.parametrize("reading", READINGS)
-def test_half_precision_is_summed_in_float32(reading):
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_half_precision_is_summed_in_float32(pooling):
     x = torch.randn(2, 1 + 300, 3).bfloat16()
-    found = read_layer(x, reading, num_extra=1, grid=(300,))
+    found = pool_layer(x, pooling, num_prefix_tokens=1, grid=(300,))
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, read_layer(x.float(), reading, num_extra=1, grid=(300,)))
+    torch.testing.assert_close(found, pool_layer(x.float(), pooling, num_prefix_tokens=1, grid=(300,)))
 
 
 @pytest.mark.parametrize(
-    ("reading", "options", "message"),
+    ("pooling", "options", "message"),
     [
-        ("men", {}, "unknown reading 'men'; choose from mean, grid, class, patches; did you mean 'mean'?"),
-        ("class", {}, "no class token"),
+        ("men", {}, "unknown pooling 'men'; choose from mean, grid, class-token, tokens; did you mean 'mean'?"),
+        ("class-token", {}, "no class token"),
         ("mean", {"grid": (3,)}, "grid=\\(3,\\) must have 1 or 2 axes and 4 positions"),
         ("grid", {"grid": (1, 2, 2)}, "1 or 2 axes"),
-        ("grid", {"num_extra": 1}, "3 positions"),
+        ("grid", {"num_prefix_tokens": 1}, "3 positions"),
     ],
 )
-def test_what_does_not_fit_is_refused(reading, options, message):
+def test_what_does_not_fit_is_refused(pooling, options, message):
     with pytest.raises(ValueError, match=message):
-        read_layer(torch.zeros(1, 4, 2), reading, **{"num_extra": 0, "grid": (2, 2), **options})
+        pool_layer(torch.zeros(1, 4, 2), pooling, **{"num_prefix_tokens": 0, "grid": (2, 2), **options})

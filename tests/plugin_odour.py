@@ -176,6 +176,10 @@ class Recurrent(Student):
         super().__init__()
         self.rnn = nn.GRU(WIDTH, embed_dim, batch_first=True)
 
+    def front(self, batch: Batch) -> Local:
+        """The raw input: it tells how many positions there are to mask."""
+        return Local(x=batch.source, padding=None, grid=(batch.source.shape[1],))
+
     def encode(
         self, batch: Batch, mask: Mask | None = None, *, local: Any = None, tokens: Any = None,
         sink: LayerSink | None = None,

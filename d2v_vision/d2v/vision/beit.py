@@ -34,7 +34,7 @@ from d2v.core.model import (
 )
 from d2v.core.teacher import EMASchedule
 from d2v.vision.config import ImageAdapterConfig
-from d2v.vision.former import block_rules, former_encoder, image_data, read_norms, token_rules
+from d2v.vision.former import block_rules, former_encoder, image_data, read_norms, read_sizes, token_rules
 
 _BIAS = "rel_pos_bias.relative_position_bias_table"
 _HEADS = {"base": 12, "large": 16}
@@ -97,6 +97,7 @@ class BeitFormat:
         shared, own = model.get("use_shared_rel_pos_bias"), model.get("use_rel_pos_bias", False)
         model.refuse_unless("mask_dropout_prob", -1, -1.0, 0, 0.0)
         scale, beta = model.get("loss_scale", -1), model.get("l1_beta")
+        size, patch = read_sizes(model, "img_size", "patch_size")
         config = Data2VecConfig(
             student=BackboneConfig(
                 encoder=former_encoder(
@@ -111,8 +112,8 @@ class BeitFormat:
                 ),
                 adapters={
                     "vision": ImageAdapterConfig(
-                        image_size=model.get("img_size"),
-                        patch_size=model.get("patch_size"),
+                        image_size=size,
+                        patch_size=patch,
                         positions="learned" if model.get("use_abs_pos_emb", False) else None,
                         relative_bias="both" if shared and own else "shared" if shared else "layer" if own else None,
                         extra_tokens_std=0.02,
@@ -158,7 +159,7 @@ class BeitFormat:
         mean = model.get("mean", None)
         values = {} if mean is None else {"mean": [mean], "std": [mean]}
         model.finish()
-        return Description(model=config, data={"vision": image_data(model.get("img_size"), 3, **values)})
+        return Description(model=config, data={"vision": image_data(size, 3, **values)})
 
     def layout(self, description: Description, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""

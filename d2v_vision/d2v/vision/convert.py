@@ -42,7 +42,7 @@ from d2v.core.model import (
 from d2v.core.teacher import EMASchedule
 from d2v.vision.beit import BeitFormat
 from d2v.vision.config import ImageAdapterConfig
-from d2v.vision.former import block_rules, former_encoder, image_data, read_norms, token_rules
+from d2v.vision.former import block_rules, former_encoder, image_data, read_norms, read_sizes, token_rules
 
 
 class _ImageReader:
@@ -53,10 +53,10 @@ class _ImageReader:
     ) -> ImageAdapterConfig:
         own.refuse_unless("transformer_decoder", False)
         own.refuse_unless("enc_dec_transformer", False)
-        width = own.get("embed_dim")
+        width, (size, patch) = own.get("embed_dim"), read_sizes(own, "input_size", "patch_size")
         return ImageAdapterConfig(
-            image_size=own.get("input_size"),
-            patch_size=own.get("patch_size"),
+            image_size=size,
+            patch_size=patch,
             channels=own.get("in_chans"),
             width=None if width == encoder.embed_dim else width,
             positions="sincos" if own.get("fixed_positions") else None,
@@ -111,7 +111,7 @@ class FormerImageFormat:
         model = ForeignConfig(model_section(foreign), "model")
         model.ignore("mlp_ratio", "max_update")  # the original ignores its own ratio: the network is always 4 d wide
         model.refuse_unless("shared_rel_pos_bias", True, why="the original fails without the shared bias")
-        scale = model.get("loss_scale")
+        scale, (size, patch) = model.get("loss_scale"), read_sizes(model, "image_size", "patch_size")
         leave_out = ("adapters.*.front", "adapters.*.extra_tokens", "adapters.*.mask_token")
         config = Data2VecConfig(
             student=BackboneConfig(
@@ -127,8 +127,8 @@ class FormerImageFormat:
                 ),
                 adapters={
                     "vision": ImageAdapterConfig(
-                        image_size=model.get("image_size"),
-                        patch_size=model.get("patch_size"),
+                        image_size=size,
+                        patch_size=patch,
                         channels=model.get("in_channels"),
                         positions=None,
                         relative_bias="shared",
@@ -162,7 +162,7 @@ class FormerImageFormat:
             loss=RegressionLoss(beta=model.get("loss_beta"), scale=1.0 if scale is not None and scale <= 0 else scale),
         )
         model.finish()
-        return Description(model=config, data={"vision": image_data(model.get("image_size"), model.get("in_channels"))})
+        return Description(model=config, data={"vision": image_data(size, model.get("in_channels"))})
 
     def layout(self, description: Description, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""

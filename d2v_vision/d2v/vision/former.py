@@ -6,6 +6,8 @@ from d2v.core.foreign import ForeignConfig, Rename, Rule, both
 from d2v.core.model import BlockConfig, TransformerConfig
 from d2v.core.teacher.targets import TargetNorm
 
+_MOST_PATCHES = 64
+
 
 def read_norms(model: ForeignConfig, norms: tuple[TargetNorm, ...], *fields: str) -> tuple[TargetNorm, ...]:
     """Those of the norms whose field is on; one field name has a gap for the norm's."""
@@ -62,6 +64,23 @@ def block_rules(there: str, i: int, block: BlockConfig, *, mlp: tuple[str, str])
     if block.layer_scale is not None:
         rules += [Rename(f"{there}.gamma_{k}", f"{here}.scale{k}") for k in (1, 2)]
     return rules
+
+
+def read_sizes(model: ForeignConfig, image: str, patch: str) -> tuple[int, int]:
+    """Sides of images and patches, as far as their positions fit into a memory.
+
+    Args:
+        model: the foreign configuration.
+        image: field of the image's side.
+        patch: field of the patch's.
+
+    Raises:
+        ValueError: if there are more than 64 patches along a side, whose relative positions fill the memory.
+    """
+    size, part = model.count(image, most=1 << 13), model.count(patch, most=1 << 13)
+    if part == 0 or size // part > _MOST_PATCHES:
+        raise ValueError(f"{model.name}.{image}={size} has more than {_MOST_PATCHES} patches of {part} along a side")
+    return size, part
 
 
 def image_data(size: int, channels: int, **values: Any) -> dict[str, Any]:

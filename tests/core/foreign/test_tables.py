@@ -108,7 +108,9 @@ def test_duplicates_are_refused(rules):
 
 
 def test_misfits_are_found_by_shapes_alone():
-    table = KeyTable([Join(("q", "k"), "qk"), Split("p", ("first", "rest"), (1, 4), 0), Reshape("s", "t", (4,), (2, 2))])
+    table = KeyTable(
+        [Join(("q", "k"), "qk"), Split("p", ("first", "rest"), (1, 4), 0), Reshape("s", "t", (4,), (2, 2))]
+    )
     expected = {"qk": (4, 2), "first": (1,), "rest": (4,), "t": (2, 2)}
     assert not any(table.misfits({"q": (2, 2), "k": (2, 2), "p": (5,), "s": (4,)}, expected).values())
     found = table.misfits({"q": (2, 3), "k": (2, 2), "p": (6,), "s": (5,), "z": (1,)}, expected)

@@ -11,7 +11,7 @@ from attrs import field, frozen
 from torch import Tensor, nn
 
 from d2v.core.description import Description
-from d2v.core.foreign.bounded import bounded
+from d2v.core.foreign.limits import bounded
 from d2v.core.foreign.stored import StoredTensor
 from d2v.core.foreign.tables import KeyTable, Tensors
 from d2v.core.foreign.torch_files import load_tensors, read_file, told

@@ -14,7 +14,7 @@ from attrs import frozen
 from building import NEW, WIDTH, ToyAdapterConfig
 from torch import Tensor, nn
 
-from d2v.core.data import DataConfig, DataError, Loader, Splits
+from d2v.core.data import DataConfig, DataError, FixedPlan, Loader, Splits
 from d2v.core.files import add_kind, save
 from d2v.core.files.kinds import role_of
 from d2v.core.labels import Classes, Labels, MultiLabel, Number, Symbols
@@ -102,15 +102,16 @@ class ToyData:
             raise DataError(f"no split {split!r}")
         if labels is not None and labels != LABELS[self.path]:
             raise DataError(f"toys of {self.path} are not labelled with {type(labels).what}")
-        return Loader(
-            Samples(self.path, split),
-            Collate(self.path),
+        plan = FixedPlan(
+            n=SIZES[split],
             batch_size=batch_size,
             seed=seed,
-            endless=training,
+            shuffle=training,
+            drop_last=training,
             rank=rank,
             world_size=world_size,
         )
+        return Loader(Samples(self.path, split), Collate(self.path), plan, endless=training)
 
     def preparation(self) -> Mapping[str, Any]:
         return {}

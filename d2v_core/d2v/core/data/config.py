@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 from attrs import frozen
 
-from d2v.core.data.loader import Loader
+from d2v.core.data.batches import Batches
 from d2v.core.labels import Labels
 from d2v.core.model import AdapterConfig, ModalityAdapter
 
@@ -63,7 +63,7 @@ class DataConfig(Protocol):
         world_size: int = 1,
         training: bool = False,
         labels: Labels | None = None,
-    ) -> Loader[Any]:
+    ) -> Batches:
         """The batches of a split.
 
         Args:

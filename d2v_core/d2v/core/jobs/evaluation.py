@@ -40,7 +40,7 @@ class UseSettings:
     """How a fine-tuned model is used.
 
     Args:
-        model: a run or a model folder.
+        model: a run, a model folder or a published checkpoint file.
         data: samples; what is not given is as in training.
         split: part of the data, or several; None = the one for figures, and all files of a folder for predictions.
         task: what the model was fine-tuned for; options of its use may be changed, what is built in may not.
@@ -129,7 +129,7 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluate
     93.5
     >>> evaluate({"data.path": "photos"})
     Traceback (most recent call last):
-    d2v.core.files.kinds.ConfigError: missing key 'model': give a run or a model folder
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
     settings, stored = _opened(overrides)
     check_ending(settings.out, ".json")
@@ -176,7 +176,7 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
     ...     print(row["file"], row["class"], row["probability"])
     >>> predict({"data.path": "photos"})
     Traceback (most recent call last):
-    d2v.core.files.kinds.ConfigError: missing key 'model': give a run or a model folder
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
     settings, stored = _opened(overrides)
     check_ending(settings.out, ".csv", ".jsonl")

@@ -32,14 +32,14 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
     """
     source = overrides.get("model", overrides.get("+model"))
     if not isinstance(source, str):
-        raise ConfigError("missing key 'model': give a run or a model folder")
+        raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
     stored = open_model(source)
     described = stored.description
     given = {"data": dict(described.data.get(described.modality, {"kind": described.modality}))}
     if "task" in (one.name for one in attrs.fields(kind)):  # type: ignore[arg-type]  # settings are attrs classes
         if described.task is None:
             raise ConfigError(
-                f"{stored.folder} is pretrained, not fine-tuned: `d2v finetune` it first, or use `d2v probe`"
+                f"{stored.path} is pretrained, not fine-tuned: `d2v finetune` it first, or use `d2v probe`"
             )
         given["task"] = to_plain(described.task)
     settings: Any = from_plain(settle(kind, given, overrides), kind)

@@ -26,7 +26,7 @@ def batches_of(lengths: list[int], **limits: int | None) -> list[list[int]]:
 
 
 def by_scanning(lengths: list[int], max_tokens: int, max_samples: int, multiple: int) -> list[list[int]]:
-    """The rule as SPEC_FINETUNE 8.2 words it, sample by sample: a committed batch and a pending tail."""
+    """The published rule, sample by sample: a committed batch and a pending tail."""
     batches: list[list[int]] = []
     committed: list[int] = []
     tail: list[int] = []

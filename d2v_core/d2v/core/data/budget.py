@@ -31,7 +31,7 @@ class Run:
 def cut(
     lengths: Tensor, *, max_tokens: int | None = None, max_samples: int | None = None, multiple: int = 1
 ) -> list[Run]:
-    """Cut a sequence of samples into batches by the rule of the original toolkit (SPEC_FINETUNE 8.2).
+    """Cut a sequence of samples into batches by the rule of the original toolkit.
 
     From where the last one ended, a batch takes as many samples s as fit: s * longest <= max_tokens and
     s <= max_samples. Of `multiple` or more it takes a multiple of it, and the rest begins the next one. The original

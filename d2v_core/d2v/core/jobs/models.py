@@ -32,7 +32,7 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
     """
     source = overrides.get("model", overrides.get("+model"))
     if not isinstance(source, str):
-        raise ConfigError("missing key 'model': give a run or a model folder")
+        raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
     stored = open_model(source)
     described = stored.description
     data = described.data.get(described.modality, {"kind": described.modality})

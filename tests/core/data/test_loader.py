@@ -102,6 +102,20 @@ def test_a_place_that_is_set_holds_after_an_abandoned_pass(endless: bool, worker
     assert take(again, 2) == through[2:]
 
 
+@pytest.mark.parametrize("endless", [True, False])
+def test_a_place_that_is_set_holds_while_an_older_pass_goes_on(endless: bool) -> None:
+    loader = make(endless=endless)
+    through = take(loader, 4)
+    loader.load_state_dict({"epoch": 0, "batch": 0})
+    older = iter(loader)
+    next(older)
+    loader.load_state_dict({"epoch": 0, "batch": 1})
+    take(older, 3)
+    next(older, None)
+    assert loader.state_dict() == {"epoch": 0, "batch": 1}
+    assert take(loader, 2) == through[1:3]
+
+
 def test_a_pass_that_was_abandoned_can_be_gone_on_with_by_its_state() -> None:
     loader = make(endless=False)
     through = take(loader)

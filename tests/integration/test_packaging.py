@@ -53,6 +53,7 @@ FORBIDDEN = {
     "patterns": PIECE,
     "scores": PIECE,
     "suggestions": PIECE,
+    "wrappers": PIECE,
 }
 
 

@@ -9,7 +9,7 @@ from attrs import frozen
 from d2v.audio.config import WaveformAdapterConfig
 from d2v.audio.waveform import ConvSpec
 from d2v.core.foreign import ForeignConfig, KeyTable, Layout, Rename, Reshape, Rule, Shapes, own_parts
-from d2v.core.foreign.fairseq import read_schedule, read_target_norms, separate_block_rules
+from d2v.core.foreign.fairseq import read_activation, read_schedule, read_target_norms, separate_block_rules
 from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_block_masks, read_context, read_noise
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import ChannelMasker, Masker, SpanMasker
@@ -200,6 +200,7 @@ def _former_encoder(model: ForeignConfig) -> TransformerConfig:
         embed_dim=model.get("encoder_embed_dim"),
         num_heads=model.get("encoder_attention_heads"),
         mlp_ratio=model.get("encoder_ffn_embed_dim") / model.get("encoder_embed_dim"),
+        activation=read_activation(model),
         norm="pre" if pre else "post",
         norm_eps=1e-5,
         attention_dropout=model.get("attention_dropout"),
@@ -266,7 +267,6 @@ def _former_masker(model: ForeignConfig, embed_dim: int) -> Masker:
 
 def _refuse(model: ForeignConfig) -> None:
     model.refuse_unless("layer_type", "transformer")
-    model.refuse_unless("activation_fn", "gelu")
     model.refuse_unless("pos_enc_type", "abs")
     model.refuse_unless("attn_type", "")
     model.refuse_unless("quantize_input", False)

@@ -6,7 +6,7 @@ from typing import Any
 from attrs import frozen
 
 from d2v.core.foreign import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes, own_parts
-from d2v.core.foreign.fairseq import read_schedule, read_target_norms, separate_block_rules
+from d2v.core.foreign.fairseq import read_activation, read_schedule, read_target_norms, separate_block_rules
 from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Masker, RandomMasker, SpanMasker
@@ -170,6 +170,7 @@ def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> Trans
         embed_dim=section.get("embed_dim"),
         num_heads=section.get("attention_heads"),
         mlp_ratio=section.get("ffn_embed_dim") / section.get("embed_dim"),
+        activation=read_activation(transformer),
         norm="pre" if pre else "post",
         norm_eps=1e-5,
         attention_dropout=transformer.get("attention_dropout"),
@@ -183,7 +184,6 @@ def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> Trans
 
 
 def _former_adapter(transformer: ForeignConfig, section: ForeignConfig, size: int, shapes: Shapes) -> TextAdapterConfig:
-    transformer.refuse_unless("activation_fn", "gelu")
     return TextAdapterConfig(
         vocabulary_size=size,
         max_length=_max_length(shapes, "encoder.sentence_encoder", transformer.get("max_source_positions")),

@@ -138,10 +138,14 @@ class Data2Vec(nn.Module):
                         f"cls_weight={self.cls_weight}, but the {name!r} adapter has no extra token to learn from; "
                         "set cls_weight=0 or add a class token"
                     )
-        if self.pixel_weight and not (self.pixel_heads and "pixels" in self._student_has):
+        if self.pixel_weight and not self.pixel_heads:
             raise ValueError(
-                f"pixel_weight={self.pixel_weight} needs pixel_heads, and a student with pixels(batch); set it to 0 "
-                "where there is no raw content"
+                f"pixel_weight={self.pixel_weight} needs pixel_heads; set it to 0 where no adapter has raw content"
+            )
+        if self.pixel_weight and "pixels" not in self._student_has:
+            raise ValueError(
+                f"pixel_weight={self.pixel_weight} needs a student with a method pixels(batch), which "
+                f"{type(self._inside).__name__} lacks; set it to 0"
             )
 
     def _check_teacher(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
+from einops import repeat
 from torch import Tensor, nn
 
 from d2v.core.masks import Mask
@@ -184,7 +185,7 @@ class Backbone(Student):
     def _with_context(adapter: ModalityAdapter, tokens: Tokens) -> Tokens:
         if adapter.extra_tokens is not None:
             extra = adapter.extra_tokens()
-            x = torch.cat([extra.to(tokens.x.dtype).expand(tokens.x.shape[0], -1, -1), tokens.x], 1)
+            x = torch.cat([repeat(extra.to(tokens.x.dtype), "1 e d -> r e d", r=tokens.x.shape[0]), tokens.x], 1)
             padding = None if tokens.padding is None else F.pad(tokens.padding, (extra.shape[1], 0), value=False)
             tokens = dataclasses.replace(tokens, x=x, padding=padding, num_prefix_tokens=extra.shape[1])
         if adapter.bias is not None:

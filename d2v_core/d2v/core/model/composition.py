@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Draw, Mask, Masker
+from d2v.core.model.adapter import repeat_rows
 from d2v.core.model.backbone import Backbone, Start
 from d2v.core.model.batch import Batch, Encoded, Local, Tokens, pick
 from d2v.core.model.batcher import MultimaskBatcher
@@ -250,9 +251,8 @@ class Data2Vec(nn.Module):
         self.teacher.update(self.student, n)
 
     def _class_token_loss(self, encoded: Encoded, full_targets: Tensor) -> Tensor:
-        target = full_targets.mean(1)
         token = encoded.class_token
-        return self.loss.scaled_sum(token, target.repeat_interleave(token.shape[0] // target.shape[0], 0))
+        return self.loss.scaled_sum(token, repeat_rows(full_targets.mean(1), token.shape[0]))
 
     def _pixel_loss(self, batch: Batch, predictions: Tensor, mask: Mask) -> Tensor:
         pixels = MultimaskBatcher(mask).hidden(self._inside.pixels(batch))

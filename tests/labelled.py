@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from attrs import frozen
-from building import NEW, WIDTH, ToyAdapterConfig
+from building import NEW, WIDTH
 from torch import Tensor, nn
 
 from d2v.core.data import DataConfig, DataError, FixedPlan, Loader, Splits
@@ -262,8 +262,8 @@ TASKS: dict[str, type[ToyTask]] = {
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """The toys have kinds meanwhile."""
-    kinds = [(AdapterConfig, "toy", ToyAdapterConfig), (DataConfig, "toy", ToyData)]
+    """The toys have kinds meanwhile; their adapter has one always."""
+    kinds = [(DataConfig, "toy", ToyData)]
     kinds += [(Task, f"toy/{kind}", task) for kind, task in TASKS.items()]
     for declared, kind, config in kinds:
         add_kind(declared, kind, config)

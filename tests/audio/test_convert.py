@@ -42,6 +42,7 @@ def test_published_settings_convert_without_a_warning(name):
         (FORMER, "extractor_mode", "default"),
         (FORMER, "mask_channel_prob", 0.3),
         (FORMER, "ema_transformer_only", False),
+        (FORMER, "activation_fn", "gelu_accurate"),
     ],
 )
 def test_other_settings_convert(foreign, path, value):
@@ -69,7 +70,7 @@ def test_other_settings_convert(foreign, path, value):
         (FORMER, "quantize_targets", True, r"model.quantize_targets=True"),
         (FORMER, "target_glu", True, r"model.target_glu=True"),
         (FORMER, "layer_type", "conformer", r"model.layer_type='conformer'"),
-        (FORMER, "activation_fn", "relu", r"model.activation_fn='relu'"),
+        (FORMER, "activation_fn", "swish", r"model.activation_fn='swish'"),
         (FORMER, "pos_enc_type", "rope", r"model.pos_enc_type='rope'"),
         (FORMER, "attn_type", "espnet", r"model.attn_type='espnet'"),
         (FORMER, "adp_num", 1, r"model.adp_num=1"),

@@ -19,9 +19,9 @@ PORTIONS = ("core", "vision", "audio", "text")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # What `import d2v.core` may add to `import torch`. A new line here is a new cost for everyone who wants one piece.
-THIRD_PARTY = {"attr", "attrs", "entrypoints", "safetensors", "yaml"}
+THIRD_PARTY = {"attr", "attrs", "einops", "entrypoints", "safetensors", "yaml"}
 # The same for all rooms of core together.
-THIRD_PARTY_ALL_ROOMS = {"attr", "attrs", "entrypoints", "safetensors", "yaml"}
+THIRD_PARTY_ALL_ROOMS = {"attr", "attrs", "einops", "entrypoints", "safetensors", "yaml"}
 
 EXTRAS = {"torchvision", "PIL", "torchaudio", "tokenizers", "transformers", "matplotlib"}
 
@@ -58,6 +58,7 @@ FORBIDDEN = {
     "patterns": PIECE,
     "scores": {*BELOW, "registry", "data", "task", *FROM_DESCRIPTION},
     "suggestions": PIECE,
+    "wrappers": PIECE,
 }
 
 

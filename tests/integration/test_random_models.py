@@ -1,6 +1,7 @@
 """Models over random valid combinations of our configurations take a step and another one."""
 
-import attrs
+import dataclasses
+
 import torch
 from building import gradients, padding_of
 from hypothesis import HealthCheck, given, settings
@@ -202,5 +203,5 @@ def test_a_valid_combination_takes_steps(case):
         optimizer.step()
         model.update_teacher(update + 1)
         assert all(tensor.isfinite().all() for tensor in model.teacher.state_dict().values())
-    features = model.student.eval().encode(attrs.evolve(batch, mask=None))
+    features = model.student.eval().encode(dataclasses.replace(batch, mask=None))
     assert features.x.isfinite().all()

@@ -1,8 +1,8 @@
 """Pretraining folders of the original toolkit's 1.0 speech, text and image models."""
 
+import dataclasses
 from typing import Any
 
-import attrs
 import torch
 from reading import Tensors, Watch, all_layers, converted, matching, named, padding_of, scalar, trainable_gradients
 
@@ -70,7 +70,7 @@ def _inference(one: Converted, config: dict[str, Any], batch: Batch, tensors: Te
     student = one.model.student.eval()
     if "infer.source" in io:
         batch = Batch(source=io["infer.source"], padding=io["infer.padding_mask"].bool())
-    batch = attrs.evolve(batch.seen_by_teacher(), mask=None)
+    batch = dataclasses.replace(batch.seen_by_teacher(), mask=None)
     encoded = student.encode(batch)
     produced = {"infer.x": encoded.x[:, encoded.num_prefix_tokens :]}
     produced["infer.padding_mask_frames"] = padding_of(encoded)
@@ -121,5 +121,5 @@ def _step(one: Converted, batch: Batch, io: Tensors) -> Tensors:
 
 @torch.no_grad()
 def _pipeline(one: Converted, batch: Batch, io: Tensors) -> Tensors:
-    out = one.model(attrs.evolve(batch, view=io["pipeline.target_tokens"]), update=0)
+    out = one.model(dataclasses.replace(batch, view=io["pipeline.target_tokens"]), update=0)
     return {"pipeline.loss": scalar(out.loss_sum, io["pipeline.loss"]), "pipeline.target": out.targets}

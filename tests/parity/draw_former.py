@@ -7,6 +7,8 @@ import torch
 from draw import Draw, Shapes, Tensors, base, convolution, frames, linear, norm, prefixed
 from draw_multimodal import SPECS
 
+ACTIVATIONS = ("gelu", "relu", "gelu_accurate", "gelu_fast")
+
 
 def audio(seed: int) -> tuple[dict[str, Any], Tensors, Tensors]:
     """Configuration, tensors and inputs of a speech model."""
@@ -60,6 +62,7 @@ def audio(seed: int) -> tuple[dict[str, Any], Tensors, Tensors]:
     io["mask"] = d.mask(2, length, [d.settings.randint(2, length - 2) for _ in range(2)], padding)
     if d.chance(0.5):
         io["channel_mask"] = (torch.rand(2, dim, generator=d.numbers) < 0.3).to(torch.uint8)
+    cfg["activation_fn"] = d.one_of(*ACTIVATIONS)
     return finish(d, config, shapes, io, "encoder." if cfg["ema_transformer_only"] else "", "_ema.")
 
 
@@ -112,6 +115,7 @@ def text(seed: int) -> tuple[dict[str, Any], Tensors, Tensors]:
     io = {"target_tokens": tokens, "src_tokens": masked, "mask": mask}
     io["pipeline.target_tokens"] = torch.where(mask.bool(), tokens, 1)
     config |= {"vocab_size": vocabulary, "mask": vocabulary - 1}
+    transformer["activation_fn"] = d.one_of(*ACTIVATIONS)
     return finish(d, config, shapes, io, at, "encoder._ema.")
 
 

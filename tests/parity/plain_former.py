@@ -68,7 +68,19 @@ def averaged(config: dict[str, Any], before: Tensors, student: Tensors) -> Tenso
     return after
 
 
-def layer(t: Tensors, name: str, x: Tensor, heads: int, padding: Tensor | None, first: bool) -> tuple[Tensor, Tensor]:
+def activated(x: Tensor, name: str) -> Tensor:
+    """GELU, its approximation or ReLU, by the original's names."""
+    if name == "relu":
+        return x.clamp(min=0)
+    if name == "gelu":
+        return x * (1 + torch.erf(x / 2**0.5)) / 2
+    assert name in ("gelu_accurate", "gelu_fast")
+    return x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2
+
+
+def layer(
+    t: Tensors, name: str, x: Tensor, heads: int, padding: Tensor | None, first: bool, activation: str
+) -> tuple[Tensor, Tensor]:
     """Output of a speech or text layer and its feed-forward branch."""
 
     def attention(y: Tensor) -> Tensor:
@@ -76,7 +88,7 @@ def layer(t: Tensors, name: str, x: Tensor, heads: int, padding: Tensor | None, 
         return linear(t, f"{name}.self_attn.out_proj", attend(q, k, v, heads, None, padding))
 
     def ffn(y: Tensor) -> Tensor:
-        return linear(t, f"{name}.fc2", F.gelu(linear(t, f"{name}.fc1", y)))
+        return linear(t, f"{name}.fc2", activated(linear(t, f"{name}.fc1", y), activation))
 
     if first:
         x = x + attention(norm(t, f"{name}.self_attn_layer_norm", x))
@@ -87,11 +99,13 @@ def layer(t: Tensors, name: str, x: Tensor, heads: int, padding: Tensor | None, 
     return norm(t, f"{name}.final_layer_norm", x + f), f
 
 
-def layers(t: Tensors, at: str, x: Tensor, count: int, heads: int, padding: Tensor | None, first: bool) -> dict:
+def layers(
+    t: Tensors, at: str, x: Tensor, count: int, heads: int, padding: Tensor | None, first: bool, activation: str
+) -> dict:
     """Outputs and feed-forward branches of all layers; the output gets the last norm of a pre-norm stack."""
     outs, ffns = [], []
     for i in range(count):
-        x, f = layer(t, f"{at}layers.{i}", x, heads, padding, first)
+        x, f = layer(t, f"{at}layers.{i}", x, heads, padding, first, activation)
         outs.append(x)
         ffns.append(f)
     return {"out": norm(t, f"{at}layer_norm", x) if first else x, "layers": outs, "ffns": ffns}
@@ -116,7 +130,8 @@ def audio_encoder(cfg: dict[str, Any], t: Tensors, at: str, x: Tensor, padding: 
     x = x + z.transpose(1, 2)
     if not cfg["layer_norm_first"]:
         x = norm(t, f"{at}layer_norm", x)
-    return layers(t, at, x, cfg["encoder_layers"], cfg["encoder_attention_heads"], padding, cfg["layer_norm_first"])
+    count, heads = cfg["encoder_layers"], cfg["encoder_attention_heads"]
+    return layers(t, at, x, count, heads, padding, cfg["layer_norm_first"], cfg["activation_fn"])
 
 
 def audio_step(config: dict[str, Any], student: Tensors, teacher: Tensors, io: Tensors) -> Tensors:
@@ -162,7 +177,8 @@ def text_encoder(cfg: dict[str, Any], t: Tensors, at: str, tokens: Tensor) -> di
     if transformer["layernorm_embedding"]:
         x = norm(t, f"{at}layernorm_embedding", x)
     x = x.masked_fill(padding[..., None], 0.0)
-    return layers(t, at, x, encoder["layers"], encoder["attention_heads"], padding, encoder["normalize_before"])
+    count, heads, first = encoder["layers"], encoder["attention_heads"], encoder["normalize_before"]
+    return layers(t, at, x, count, heads, padding, first, transformer["activation_fn"])
 
 
 def text_step(config: dict[str, Any], student: Tensors, teacher: Tensors, io: Tensors) -> Tensors:

@@ -53,6 +53,7 @@ def test_sizes_come_from_shapes():
         (FORMER, "transformer.layernorm_embedding", False),
         (FORMER, "transformer.no_scale_embedding", False),
         (FORMER, "loss_scale", -1),
+        (FORMER, "transformer.activation_fn", "gelu_fast"),
     ],
 )
 def test_other_settings_convert(foreign, path, value):
@@ -68,7 +69,7 @@ def test_other_settings_convert(foreign, path, value):
         (NEW, "modalities.text.learned_alibi", True, r"text.learned_alibi=True"),
         (NEW, "modalities.text.keep_masked_pct", 0.2, r"text.keep_masked_pct=0.2"),
         (NEW, "shared_decoder", {"decoder_dim": 8}, r"model.shared_decoder="),
-        (FORMER, "transformer.activation_fn", "relu", r"model.transformer.activation_fn='relu'"),
+        (FORMER, "transformer.activation_fn", "swish", r"model.transformer.activation_fn='swish'"),
     ],
 )
 def test_refusals_by_name(foreign, path, value, message):

@@ -25,6 +25,7 @@ from d2v.core.foreign import (
 from d2v.core.foreign.fairseq import (
     MultimodalFormat,
     model_section,
+    read_activation,
     read_alibi,
     read_block_masks,
     read_context,
@@ -230,6 +231,7 @@ def _former_encoder(model: ForeignConfig) -> TransformerConfig:
         embed_dim=model.get("encoder_embed_dim"),
         num_heads=model.count("encoder_attention_heads"),
         mlp_ratio=model.get("encoder_ffn_embed_dim") / model.get("encoder_embed_dim"),
+        activation=read_activation(model),
         norm="pre" if pre else "post",
         norm_eps=1e-5,
         attention_dropout=model.get("attention_dropout"),
@@ -296,7 +298,6 @@ def _former_masker(model: ForeignConfig, embed_dim: int) -> Masker:
 
 def _refuse(model: ForeignConfig) -> None:
     model.refuse_unless("layer_type", "transformer")
-    model.refuse_unless("activation_fn", "gelu")
     model.refuse_unless("pos_enc_type", "abs")
     model.refuse_unless("attn_type", "")
     model.refuse_unless("quantize_input", False)

@@ -6,6 +6,7 @@ batch.
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange, reduce
 from torch import Tensor
 from torch import distributed as dist
 
@@ -79,8 +80,8 @@ def _by_position(targets: Tensor, mask: Mask) -> dict[str, Tensor]:
     table[pair] = targets - mean
     hidden = targets.new_zeros(samples * length, dtype=_wide(targets))
     hidden[pair] = 1
-    pairs = hidden.view(samples, length).sum(0)
-    centred = table.view(samples, length, d).sum(0, dtype=_wide(targets))
+    pairs = reduce(hidden, "(b t) -> t", "sum", t=length)
+    centred = rearrange(table, "(b t) d -> b t d", t=length).sum(0, dtype=_wide(targets))
     mean = mean.to(_wide(targets))
     squares = table.square().sum(dtype=_wide(targets)) + 2 * mean @ centred.sum(0) + pairs.sum() * mean @ mean
     return {"pairs": pairs, "position_sum": centred + pairs[:, None] * mean, "pair_squares": squares}

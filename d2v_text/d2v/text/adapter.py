@@ -1,8 +1,8 @@
 """The adapter of text."""
 
+import dataclasses
 from typing import Any
 
-import attrs
 import torch
 from torch import Tensor, nn
 
@@ -29,5 +29,5 @@ class MaskedTextAdapter(ModalityAdapter):
         del local
         ids = torch.where(mask.hidden, self.mask_id, repeat_rows(batch.source, mask.hidden.shape[0]))
         padding = None if batch.padding is None else repeat_rows(batch.padding, ids.shape[0])
-        x = self.front(attrs.evolve(batch, source=ids, padding=padding)).x
+        x = self.front(dataclasses.replace(batch, source=ids, padding=padding)).x
         return x if mask.channels is None else x.masked_fill(mask.channels[:, None], 0)

@@ -22,6 +22,7 @@ from d2v.core.foreign import (
 from d2v.core.foreign.fairseq import (
     MultimodalFormat,
     model_section,
+    read_activation,
     read_alibi,
     read_context,
     read_noise,
@@ -199,6 +200,7 @@ def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> Trans
         embed_dim=section.get("embed_dim"),
         num_heads=section.count("attention_heads"),
         mlp_ratio=section.get("ffn_embed_dim") / section.get("embed_dim"),
+        activation=read_activation(transformer),
         norm="pre" if pre else "post",
         norm_eps=1e-5,
         attention_dropout=transformer.get("attention_dropout"),
@@ -212,7 +214,6 @@ def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> Trans
 
 
 def _former_adapter(transformer: ForeignConfig, section: ForeignConfig, size: int, shapes: Shapes) -> TextAdapterConfig:
-    transformer.refuse_unless("activation_fn", "gelu")
     return TextAdapterConfig(
         vocabulary_size=size,
         max_length=_max_length(shapes, "encoder.sentence_encoder", transformer.get("max_source_positions")),

@@ -1,6 +1,7 @@
 """Images to patches: the front end, and the patches' raw content."""
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from d2v.core.model import Batch, Local
@@ -60,7 +61,7 @@ class PatchEmbedding(nn.Module):
             )
         x = self.proj(batch.source)
         grid = tuple(x.shape[2:])
-        x = x.flatten(2).transpose(1, 2)
+        x = rearrange(x, "b d h w -> b (h w) d")
         x = x if self.widen is None else self.widen(x)
         return Local(x=scale_gradient(x, self.gradient_scale), padding=None, grid=grid)
 
@@ -79,7 +80,6 @@ def normalised_pixels(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
     torch.Size([2, 4, 48])
     """
     ph, pw = patch_size
-    patches = images.unfold(2, ph, ph).unfold(3, pw, pw)  # b c gh gw ph pw
-    pixels = patches.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2).float()
+    pixels = rearrange(images, "b c (gh ph) (gw pw) -> b (gh gw) (ph pw c)", ph=ph, pw=pw).float()
     variance, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
     return (pixels - mean) / (variance + 1e-6).sqrt()

@@ -1,5 +1,7 @@
 """Masks, padding and extra tokens through the backbone."""
 
+import dataclasses
+
 import attrs
 import pytest
 import torch
@@ -53,7 +55,7 @@ def test_shapes_of_features(parts):
     assert encoded.local.x.shape == (B, T, DIM)
     assert torch.equal(encoded.padding[:, e:], batch.padding)
     assert not encoded.padding[:, :e].any()
-    assert build(NEW, **parts).encode(attrs.evolve(batch, padding=padding_of([8, 8, 8], T))).padding is None
+    assert build(NEW, **parts).encode(dataclasses.replace(batch, padding=padding_of([8, 8, 8], T))).padding is None
 
 
 def test_visible_only_can_be_flipped():
@@ -70,7 +72,7 @@ def test_visible_only_can_be_flipped():
 def test_what_hidden_positions_hold_never_matters():
     """2.0 drops them and 1.0 replaces them."""
     mask, batch = random_mask(B, 1, T, HIDDEN), toy_batch(B, T)
-    other = attrs.evolve(batch, source=torch.where(mask.hidden[..., None], 9.0, batch.source))
+    other = dataclasses.replace(batch, source=torch.where(mask.hidden[..., None], 9.0, batch.source))
     for config in (NEW, FORMER):
         backbone = build(config)
         assert torch.equal(backbone.encode(batch, mask).x, backbone.encode(other, mask).x)

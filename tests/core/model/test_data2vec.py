@@ -1,5 +1,7 @@
 """One training step: what it adds up, where the teacher starts, and what it refuses."""
 
+import dataclasses
+
 import attrs
 import pytest
 import torch
@@ -42,7 +44,7 @@ def build(config):
 
 
 def rows(batch: Batch, part: slice) -> Batch:
-    return attrs.evolve(batch, source=batch.source[part], ids=batch.ids[part])
+    return dataclasses.replace(batch, source=batch.source[part], ids=batch.ids[part])
 
 
 @configs
@@ -187,7 +189,7 @@ def test_students_tokens_are_made_in_the_students_mode():
         config = adapted(NEW, options={"dropout": 0.5})
         model = attrs.evolve(config, teacher=attrs.evolve(config.teacher, leave_out=leave_out)).build()
         batch, mask = toy_batch(B, T), random_mask(B, 2, T, 4)
-        batch = attrs.evolve(batch, mask=mask)
+        batch = dataclasses.replace(batch, mask=mask)
         assert torch.equal(model(batch, update=0).targets, model(batch, update=0).targets) == same
         model.eval()
         assert torch.equal(model(batch, update=0).targets, model(batch, update=0).targets)

@@ -121,3 +121,20 @@ def test_refusals(options, message):
         TransformerBlock(DIM, num_heads=HEADS, **options)
     with pytest.raises(ValueError, match="num_heads=3 does not divide embed_dim=8"):
         TransformerBlock(DIM, num_heads=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("gelu", lambda x: x * (1 + torch.erf(x / 2**0.5)) / 2),
+        ("relu", lambda x: x.clamp(min=0)),
+        ("gelu_new", lambda x: x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2),
+    ],
+)
+def test_activations(name, formula):
+    block, x = make(activation=name), 2 * torch.randn(3, 5, DIM)
+    a = block.norm1(x + block.attn(x))
+    first, *_, last, _ = block.mlp
+    torch.testing.assert_close(block(x)[1], last(formula(first(a))), atol=1e-6, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"gelu, relu, gelu_new.*'gelu_fast'"):
+        make(activation="gelu_fast")

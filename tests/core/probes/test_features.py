@@ -1,6 +1,7 @@
 """What is collected from an encoder equals what it encodes, whatever the batches, and the encoder is left as it was."""
 
-import attrs
+import dataclasses
+
 import pytest
 import torch
 from building import DIM, NEW, adapted, padding_of, random_mask, randomise, toy_batch
@@ -82,7 +83,7 @@ def test_ids_are_places_in_the_pass_where_there_are_none():
 
 def test_masks_of_batches_hide_nothing():
     encoder, batch = backbone(), toy_batch(3, 8)
-    masked = attrs.evolve(batch, mask=random_mask(3, 2, 8, 4))
+    masked = dataclasses.replace(batch, mask=random_mask(3, 2, 8, 4))
     plain, other = (collect_features(encoder, [one]).values["all"]["mean"] for one in (batch, masked))
     assert torch.equal(plain, other)
 
@@ -173,7 +174,7 @@ def test_bf16_is_near_and_is_read_in_float32():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_layers_of_any_precision_are_averaged_in_float32(dtype):
     batch = toy_batch(2, 4, width=5)
-    batch = attrs.evolve(batch, source=batch.source.to(dtype))
+    batch = dataclasses.replace(batch, source=batch.source.to(dtype))
     mean = collect_features(Doubler(), [batch], layers={"two": [0, 1]}, depth=2).values["two"]["mean"]
     assert mean.dtype == torch.float32
     torch.testing.assert_close(mean, batch.source.float().mean(1) * 1.5)
@@ -216,7 +217,7 @@ def test_what_cannot_be_put_together_is_refused():
 
     class Square(Doubler):
         def encode(self, batch, mask=None, **options):
-            return attrs.evolve(super().encode(batch, **options), grid=(2, batch.source.shape[1] // 2))
+            return dataclasses.replace(super().encode(batch, **options), grid=(2, batch.source.shape[1] // 2))
 
     with pytest.raises(ValueError, match="different grids cannot be put together: \\(2, 2\\), \\(2, 3\\)"):
         collect_features(Square(), [toy_batch(1, 4), toy_batch(1, 6)], poolings=["tokens"], depth=1)

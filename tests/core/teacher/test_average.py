@@ -247,3 +247,38 @@ def test_a_changed_student_is_refused():
     with pytest.raises(ValueError, match=r"the student has no '2.weight', which the teacher averages; was the student"):
         teacher.update(student, 1)
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+
+
+def test_a_number_is_a_constant_decay():
+    student = net()
+    ours, theirs = EMATeacher(student, 0.75), EMATeacher(student, lambda n: 0.75)
+    assert ours.schedule(1) == ours.schedule(10**6) == 0.75
+    for n in (1, 2):
+        moved(student)
+        ours.update(student, n)
+        theirs.update(student, n)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+    EMATeacher(student, 1)
+    with pytest.raises(ValueError, match=r"1\.5 is not a decay"):
+        EMATeacher(student, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "shapes"),
+    [
+        (2, "weight", nn.Parameter(torch.ones(7, 4)), r"\(7, 4\).*\(2, 4\)"),
+        (2, "bias", nn.Parameter(torch.ones(1)), r"\(1,\).*\(2,\)"),  # could be broadcast
+        (1, "weight", nn.Parameter(torch.ones(1), requires_grad=False), r"\(1,\).*\(4,\)"),
+        (1, "running_mean", torch.ones(1), r"\(1,\).*\(4,\)"),
+    ],
+)
+def test_another_shape_is_refused_before_anything_moves(place, name, value, shapes):
+    student = net()
+    teacher = EMATeacher(student, half)
+    before = copy.deepcopy(teacher.state_dict())
+    moved(student)
+    setattr(student[place], name, value)
+    with pytest.raises(ValueError, match=rf"'{place}\.{name}' has shape {shapes}"):
+        teacher.update(student, 1)
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())

@@ -94,12 +94,30 @@ def test_it_keeps_no_layer(each):
     averager.finish()
 
 
-def test_an_interrupted_step_leaves_nothing_behind():
+def test_a_pass_that_was_broken_off_leaves_nothing_behind():
     averager = TargetAverager([0, 1])
     averager(0, torch.full((1, 2, 3), 100.0), 0)
-    for layer in (0, 1):  # the first layer starts anew
+    averager.clear()
+    for layer in (0, 1):
         averager(layer, torch.ones(1, 2, 3), 0)
     assert torch.equal(averager.finish(), torch.ones(1, 2, 3))
+
+
+@pytest.mark.parametrize("layers", [(0, 0), (0, 2, 0), (0, 2, 2), (2, 2)])
+def test_a_layer_that_comes_twice(layers):
+    averager, x = TargetAverager([0, 2]), torch.ones(1, 2, 3)
+    for layer in layers[:-1]:
+        averager(layer, x, 0)
+    with pytest.raises(RuntimeError, match=rf"layer {layers[-1]} came twice.*clear\(\)"):
+        averager(layers[-1], x, 0)
+    for layer in (0, 2):  # it has forgotten what it took
+        averager(layer, 2 * x, 0)
+    assert torch.equal(averager.finish(), 2 * x)
+
+
+def test_a_layer_that_is_not_wanted():
+    with pytest.raises(ValueError, match=r"layer 1 .*\[0, 2\]"):
+        TargetAverager([0, 2])(1, torch.ones(1, 2, 3), 0)
 
 
 @pytest.mark.parametrize(

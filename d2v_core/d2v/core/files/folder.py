@@ -22,6 +22,7 @@ from d2v.core.files.kinds import ConfigError
 from d2v.core.files.published import convert_published
 from d2v.core.model import Data2Vec, Data2VecConfig
 from d2v.core.state_dict import load_strictly
+from d2v.core.wrappers import plain_name
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
@@ -31,7 +32,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
 
     Args:
         folder: to be made; must not exist yet.
-        model: teacher and predictors are written too.
+        model: teacher and predictors are written too; names are those without wrappers such as torch.compile.
         config: what the model was built from; a `Description` tells of its data and task too, and may hold files.
 
     Raises:
@@ -90,7 +91,10 @@ def write_files(
     listed = {"files": sorted(further)} if further else {}
     (folder / _CONFIG).write_text(json.dumps({"format": FORMAT, **description, **listed}, indent=1) + "\n")
     # Tied weights share storage, which the format refuses: each name gets its own copy.
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        plain_name(model, name): tensor.detach().cpu().clone().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     save_file(tensors, folder / _WEIGHTS)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from attrs import frozen
+from einops import rearrange
 from torch import Tensor
 
 from d2v.core.data import Batches, DataConfig, DataError
@@ -212,7 +213,8 @@ def _hidden(model: Data2Vec, batch: Batch) -> Tensor:
     assert isinstance(model.student, Backbone)  # a model that was read from a folder
     local = model.student.adapter(batch.modality).front(batch)
     mask = model.mask(batch, local, update=0)
-    return mask.hidden.view(batch.size, mask.num_masks, *plane(tuple(local.grid)))[:, :_VIEWS]
+    height, _ = plane(tuple(local.grid))
+    return rearrange(mask.hidden, "(b m) (gh gw) -> b m gh gw", m=mask.num_masks, gh=height)[:, :_VIEWS]
 
 
 def _features(stored: Stored, data: DataConfig, batch: Batch, seed: int) -> dict[str, Tensor]:
@@ -225,6 +227,6 @@ def _features(stored: Stored, data: DataConfig, batch: Batch, seed: int) -> dict
         encoder, _ = encoder_of(stored, chosen, seed=seed)
         match_input(data, encoder, modality)
         found = collect_features(encoder, [batch], poolings=["tokens"])
-        patches = found.values["all"]["tokens"]
-        features[name] = patches.view(len(patches), *plane(found.grid or ()), -1)
+        height, _ = plane(found.grid or ())
+        features[name] = rearrange(found.values["all"]["tokens"], "b (gh gw) d -> b gh gw d", gh=height)
     return features

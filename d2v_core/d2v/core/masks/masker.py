@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from attrs import Attribute
+from einops import repeat
 from torch import Tensor
 
 from d2v.core.masks.draw import Source
@@ -65,7 +66,7 @@ def valid_positions(b: int, grid: tuple[int, ...], num_masks: int, lengths: Tens
         raise ValueError(
             f"lengths[{sample}]={int(lengths[sample])} must lie between 1 and the {t} positions of the grid"
         )
-    return lengths.repeat_interleave(num_masks)
+    return repeat(lengths, "b -> (b m)", m=num_masks)
 
 
 def inside(valid: Tensor, t: int, device: torch.device) -> Tensor:

@@ -6,6 +6,7 @@ A modality is mostly its front end; positions, bias, extra tokens, mask token an
 from collections.abc import Callable
 
 import torch
+from einops import repeat
 from torch import Tensor, nn
 
 from d2v.core.masks import Mask
@@ -162,4 +163,4 @@ def repeat_rows(x: Tensor, rows: int) -> Tensor:
     """
     if rows % x.shape[0]:
         raise ValueError(f"a mask of {rows} rows does not fit {x.shape[0]} samples")
-    return x if rows == x.shape[0] else x.repeat_interleave(rows // x.shape[0], 0)
+    return x if rows == x.shape[0] else repeat(x, "b ... -> (b m) ...", m=rows // x.shape[0])

@@ -4,12 +4,13 @@ The same lines serve data2vec 2.0 (hidden positions are dropped) and 1.0 (they a
 and feature extraction.
 """
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
-import attrs
 import torch
 import torch.nn.functional as F
+from einops import repeat
 from torch import Tensor, nn
 
 from d2v.core.masks import Mask
@@ -18,9 +19,16 @@ from d2v.core.model.batch import Batch, Encoded, Local, Tokens, pick
 from d2v.core.model.batcher import MultimaskBatcher
 from d2v.core.nn import LayerSink, TransformerEncoder
 
+Start = Literal["raw", "local", "tokens"]
+
 
 class Encodes(Protocol):
-    """An encoder that can be trained with `Data2Vec`: its own, or anybody else's behind this one method."""
+    """An encoder that can be trained with `Data2Vec`: its own, or anybody else's behind this one method.
+
+    It may have more of what `Backbone` has: `front` (masks then lie over its local features), `start_of` with `front`
+    and `tokens` (its teacher may lack parts), `pixels` (for a pixel loss), `depth` and `num_prefix_tokens` (what does
+    not fit is refused when the model is made).
+    """
 
     def encode(
         self,
@@ -90,6 +98,51 @@ class Backbone(Student):
         context = self.adapter(modality).context
         return [*(context.blocks if context is not None else ()), *self.encoder.blocks]
 
+    @property
+    def depth(self) -> int:
+        """Blocks of the shared encoder; in a teacher, those before the first that is left out."""
+        lacking = self.encoder is None or self.encoder.blocks is None
+        blocks: list[nn.Module | None] = [] if lacking else list(self.encoder.blocks)
+        return blocks.index(None) if None in blocks else len(blocks)
+
+    def num_prefix_tokens(self, modality: str | None = None) -> int:
+        """e, the tokens that a modality's adapter puts in front of the positions."""
+        extra_tokens = self.adapter(modality).extra_tokens
+        return 0 if extra_tokens is None else extra_tokens().shape[1]
+
+    def pixels(self, batch: Batch) -> Tensor:
+        """Normalised raw content of each position, `b t p`; see `ModalityAdapter.pixels`."""
+        return self.adapter(batch.modality).pixels(batch)
+
+    def start_of(self, teacher: nn.Module, modality: str | None = None) -> Start:
+        """The first stage from which on a teacher of this student has every part.
+
+        Args:
+            teacher: the averaged module.
+            modality: None = the only one.
+
+        Returns:
+            "raw" = the raw input: the teacher has a front end, or is no copy of this student; "local" = this student's
+            local features: it has none; "tokens" = this student's tokens of the clean input: it lacks positions, bias,
+            extra tokens or context, or the whole adapter.
+        """
+        ours = self.adapter(modality)
+        if not hasattr(teacher, "adapters"):
+            return "raw"
+        adapters: Any = teacher.adapters
+        theirs: ModalityAdapter | None = None if adapters is None else pick(adapters, modality, "adapter")
+
+        def lacks(part: str) -> bool:
+            return getattr(theirs, part) is None and getattr(ours, part) is not None
+
+        if theirs is None or any(lacks(part) for part in ("positions", "bias", "extra_tokens", "context")):
+            return "tokens"
+        return "local" if lacks("front") else "raw"
+
+    def front(self, batch: Batch) -> Local:
+        """Local features of a batch, once a sample and with nothing masked."""
+        return self.adapter(batch.modality).front(batch)
+
     def tokens(self, batch: Batch, local: Local | None = None, mask: Mask | None = None) -> Tokens:
         """Input of the shared encoder: positions, masking, extra tokens, context.
 
@@ -105,8 +158,8 @@ class Backbone(Student):
             ValueError: if the mask does not fit, or hides different counts where hidden positions are dropped.
         """
         adapter = self.adapter(batch.modality)
-        local = adapter.front(batch) if local is None else local
-        local = attrs.evolve(local, x=adapter.dropout(local.x))
+        local = self.front(batch) if local is None else local
+        local = dataclasses.replace(local, x=adapter.dropout(local.x))
         x, padding, position = local.x, local.padding, None
         _check(mask, local)
         dropped = mask if self.visible_only else None
@@ -132,15 +185,15 @@ class Backbone(Student):
     def _with_context(adapter: ModalityAdapter, tokens: Tokens) -> Tokens:
         if adapter.extra_tokens is not None:
             extra = adapter.extra_tokens()
-            x = torch.cat([extra.to(tokens.x.dtype).expand(tokens.x.shape[0], -1, -1), tokens.x], 1)
+            x = torch.cat([repeat(extra.to(tokens.x.dtype), "1 e d -> r e d", r=tokens.x.shape[0]), tokens.x], 1)
             padding = None if tokens.padding is None else F.pad(tokens.padding, (extra.shape[1], 0), value=False)
-            tokens = attrs.evolve(tokens, x=x, padding=padding, num_prefix_tokens=extra.shape[1])
+            tokens = dataclasses.replace(tokens, x=x, padding=padding, num_prefix_tokens=extra.shape[1])
         if adapter.bias is not None:
-            tokens = attrs.evolve(tokens, bias=adapter.bias(tokens))
+            tokens = dataclasses.replace(tokens, bias=adapter.bias(tokens))
         if adapter.context is None:
             return tokens
         x = adapter.context(tokens.x, padding=tokens.padding, bias=tokens.bias)
-        return attrs.evolve(tokens, x=x, num_context=len(adapter.context.blocks))
+        return dataclasses.replace(tokens, x=x, num_context=len(adapter.context.blocks))
 
     def encode(
         self,
@@ -167,10 +220,10 @@ class Backbone(Student):
             ValueError: if the mask, the padding or the bias does not fit.
         """
         if tokens is None:
-            local = self.adapter(batch.modality).front(batch) if local is None else local
+            local = self.front(batch) if local is None else local
             tokens = self.tokens(batch, local, mask)
         elif (own := self._own_bias(batch.modality)) is not None:
-            tokens = attrs.evolve(tokens, bias=own(tokens))
+            tokens = dataclasses.replace(tokens, bias=own(tokens))
         bias, first = tokens.bias, tokens.num_context
         x: Tensor = self.encoder(
             tokens.x,
@@ -184,8 +237,9 @@ class Backbone(Student):
         )
 
     def _own_bias(self, modality: str | None) -> nn.Module | None:
-        adapter = self.adapter(modality)
-        return None if adapter is None else adapter.bias  # a teacher may lack the whole adapter
+        # A teacher may lack the whole adapter, or all of them.
+        adapter = None if self.adapters is None else self.adapter(modality)
+        return None if adapter is None else adapter.bias
 
 
 def _check(mask: Mask | None, local: Local) -> None:

@@ -1,14 +1,15 @@
 """The values that pass between the parts of a model.
 
-All tensors are batch first. They say nothing of how they were made.
+All tensors are batch first. They say nothing of how they were made. They are standard-library dataclasses, because DDP
+and FSDP2 look for tensors in those and not in attrs classes.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import attrs
 import torch
-from attrs import field, frozen
 from torch import Tensor, nn
 
 from d2v.core.masks import Mask
@@ -17,7 +18,7 @@ from d2v.core.suggestions import nearest
 _Part = TypeVar("_Part")
 
 
-@frozen(kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
     """Samples as a data set gives them.
 
@@ -39,7 +40,7 @@ class Batch:
     """
 
     source: Tensor
-    padding: Tensor | None = field(default=None)
+    padding: Tensor | None = None
     ids: Tensor | None = None
     mask: Mask | None = None
     view: Tensor | None = None
@@ -47,9 +48,8 @@ class Batch:
     label_lengths: Tensor | None = None
     modality: str | None = None
 
-    @padding.validator
-    def _check(self, _: object, padding: Tensor | None) -> None:
-        _check_padding(padding, self.source.shape[:2], "source")
+    def __post_init__(self) -> None:
+        _check_padding(self.padding, self.source.shape[:2], "source")
 
     @property
     def size(self) -> int:
@@ -62,14 +62,14 @@ class Batch:
         def moved(value: Any) -> Any:
             return value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor | Mask) else value
 
-        return Batch(**{field.name: moved(getattr(self, field.name)) for field in attrs.fields(Batch)})
+        return Batch(**{field.name: moved(getattr(self, field.name)) for field in dataclasses.fields(Batch)})
 
     def seen_by_teacher(self) -> "Batch":
         """The same samples with the teacher's view as their source."""
-        return self if self.view is None else attrs.evolve(self, source=self.view, view=None)
+        return self if self.view is None else dataclasses.replace(self, source=self.view, view=None)
 
 
-@frozen(kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Local:
     """What a front end makes of a batch, once a sample and with nothing masked.
 
@@ -83,15 +83,14 @@ class Local:
     """
 
     x: Tensor
-    padding: Tensor | None = field()
+    padding: Tensor | None
     grid: tuple[int, ...]
 
-    @padding.validator
-    def _check(self, _: object, padding: Tensor | None) -> None:
-        _check_padding(padding, self.x.shape[:2], "features")
+    def __post_init__(self) -> None:
+        _check_padding(self.padding, self.x.shape[:2], "features")
 
 
-@frozen(kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Tokens:
     """What the shared encoder receives; rows are ordered (b m).
 
@@ -114,7 +113,7 @@ class Tokens:
     num_context: int = 0
 
 
-@frozen(kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Encoded:
     """What the encoder returns.
 

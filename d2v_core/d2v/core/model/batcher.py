@@ -1,6 +1,7 @@
 """M masked views of each sample, without copying a sample M times (multimask training, data2vec 2.0, section 3)."""
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from d2v.core.masks import Mask
@@ -74,11 +75,13 @@ class MultimaskBatcher:
         else:
             out = torch.zeros(shape, device=visible.device, dtype=visible.dtype)
         start = torch.arange(0, rows * length, length, device=visible.device)[:, None]
-        return out.index_copy(0, (self.mask.visible + start).flatten(), visible.flatten(0, 1)).view(rows, length, -1)
+        out = out.index_copy(0, (self.mask.visible + start).flatten(), rearrange(visible, "r v d -> (r v) d"))
+        return rearrange(out, "(r t) d -> r t d", r=rows)
 
     def _take(self, x: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
         num_rows, length = self.mask.hidden.shape
         if x.shape[1] != length or num_rows % x.shape[0]:
             raise ValueError(f"{tuple(x.shape[:2])} rows and positions do not fit a mask of {(num_rows, length)}")
         index = rows // (num_rows // x.shape[0]) * length + positions
-        return x.flatten(0, 1).index_select(0, index.flatten()).view(*index.shape, *x.shape[2:])
+        flat = rearrange(x, "r t ... -> (r t) ...")
+        return flat.index_select(0, index.flatten()).view(*index.shape, *x.shape[2:])

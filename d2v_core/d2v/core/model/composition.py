@@ -5,26 +5,27 @@ nor a modality's name is branched on: the parts that are put together decide.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import dataclass, field
 
 import torch
-from attrs import define, field
 from torch import Tensor, nn
 
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Draw, Mask, Masker
-from d2v.core.model.adapter import ModalityAdapter
-from d2v.core.model.backbone import Backbone, Encodes
-from d2v.core.model.batch import Batch, Encoded, Local, pick
+from d2v.core.model.adapter import repeat_rows
+from d2v.core.model.backbone import Backbone, Start
+from d2v.core.model.batch import Batch, Encoded, Local, Tokens, pick
 from d2v.core.model.batcher import MultimaskBatcher
 from d2v.core.model.predictors import Predictor
 from d2v.core.nn import LayerSink
 from d2v.core.teacher import EMATeacher, TargetAverager
+from d2v.core.wrappers import call_inside, unwrapped
 
-Start = Literal["raw", "local", "tokens"]
+# What a student may have beside `encode`; see `Encodes`.
+_ABILITIES = ("front", "tokens", "start_of", "pixels", "num_prefix_tokens")
 
 
-@define(kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class StepOutput:
     """What a training step gives to its loop.
 
@@ -39,7 +40,7 @@ class StepOutput:
 
     loss_sum: Tensor
     sample_size: int
-    metrics: dict[str, tuple[Tensor, int]] = field(factory=dict)
+    metrics: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     predictions: Tensor | None = None
     targets: Tensor | None = None
     mask: Mask | None = None
@@ -54,7 +55,8 @@ class Data2Vec(nn.Module):
     content.
 
     Args:
-        student: a `Backbone`, or any other encoder with its `encode` method.
+        student: a `Backbone`, or any other encoder with its `encode` method (see `Encodes`). It may be wrapped in
+            torch.compile or DDP; only `encode` is called, so compile its blocks rather than the whole.
         teacher: average of the student.
         predictors: by modality.
         maskers: by modality; may be empty where batches bring their masks.
@@ -63,13 +65,13 @@ class Data2Vec(nn.Module):
         num_masks: m, masked views of each sample.
         regression_weight: of R.
         cls_weight: of C; needs extra tokens.
-        pixel_weight: of Q; needs pixel heads.
+        pixel_weight: of Q; needs pixel heads, and a student with `pixels`.
         pixel_heads: by modality, `n d` to `n p`.
         seed: of the masks.
 
-    The teacher starts at the first stage from which on it has every part: the raw input (it has a front end), the
-    student's local features (it has none), or the student's own tokens of the clean input (it lacks positions, bias,
-    extra tokens or context, or the whole adapter). So `EMATeacher(leave_out=...)` alone decides.
+    The teacher starts at the first stage from which on it has every part, as the student's `start_of` says: the raw
+    input, the student's local features, or the student's own tokens of the clean input. So `EMATeacher(leave_out=...)`
+    alone decides. Without `start_of` it starts at the raw input.
 
     Raises:
         ValueError: if a class-token loss has no extra token, a pixel loss no head, or the teacher lacks a block that
@@ -77,7 +79,7 @@ class Data2Vec(nn.Module):
 
     A toy over vectors that are features already (`examples/pretrain_images.py` composes the real thing):
 
-    >>> from d2v.core import EMASchedule, MaskedHead, RandomMasker, TransformerBlock, TransformerEncoder
+    >>> from d2v.core import MaskedHead, ModalityAdapter, RandomMasker, TransformerBlock, TransformerEncoder
     >>> class Front(nn.Module):
     ...     def forward(self, batch):
     ...         return Local(x=batch.source, padding=None, grid=(batch.source.shape[1],))
@@ -85,7 +87,7 @@ class Data2Vec(nn.Module):
     >>> student = Backbone({"toy": ModalityAdapter(Front())}, encoder, visible_only=False)
     >>> model = Data2Vec(
     ...     student,
-    ...     EMATeacher(student, EMASchedule(0.99)),
+    ...     EMATeacher(student, 0.99),
     ...     predictors={"toy": MaskedHead(8)},
     ...     maskers={"toy": RandomMasker(mask_prob=0.5)},
     ...     targets=TargetAverager([0], each=["instance"]),
@@ -125,13 +127,14 @@ class Data2Vec(nn.Module):
         self.cls_weight = cls_weight
         self.pixel_weight = pixel_weight
         self.seed = seed
+        self._student_has = frozenset(name for name in _ABILITIES if callable(getattr(self._inside, name, None)))
         self._check_weights()
         self._check_teacher()
 
     def _check_weights(self) -> None:
-        if self.cls_weight and isinstance(self.student, Backbone):
-            for name, adapter in self.student.adapters.items():
-                if adapter.extra_tokens is None:
+        if self.cls_weight and "num_prefix_tokens" in self._student_has:
+            for name in self.predictors:
+                if self._inside.num_prefix_tokens(name) == 0:
                     raise ValueError(
                         f"cls_weight={self.cls_weight}, but the {name!r} adapter has no extra token to learn from; "
                         "set cls_weight=0 or add a class token"
@@ -140,14 +143,19 @@ class Data2Vec(nn.Module):
             raise ValueError(
                 f"pixel_weight={self.pixel_weight} needs pixel_heads; set it to 0 where no adapter has raw content"
             )
+        if self.pixel_weight and "pixels" not in self._student_has:
+            raise ValueError(
+                f"pixel_weight={self.pixel_weight} needs a student with a method pixels(batch), which "
+                f"{type(self._inside).__name__} lacks; set it to 0"
+            )
 
     def _check_teacher(self) -> None:
-        if not isinstance(self.teacher.module, Backbone):
-            return
-        encoder, last = self.teacher.module.encoder, max(self.targets.wants)
-        blocks = None if encoder is None else encoder.blocks
-        if blocks is None or any(blocks[i] is None for i in range(last + 1)):
-            raise ValueError(f"the teacher needs its encoder up to block {last} for the targets; do not leave that out")
+        depth, last = getattr(unwrapped(self.teacher.module), "depth", None), max(self.targets.wants)
+        if isinstance(depth, int) and depth <= last:
+            raise ValueError(
+                f"the teacher needs its encoder up to block {last} for the targets; do not leave that out, or choose "
+                f"layers below {depth}"
+            )
 
     def forward(self, batch: Batch, *, update: int) -> StepOutput:
         """One step.
@@ -162,14 +170,15 @@ class Data2Vec(nn.Module):
         Raises:
             ValueError: if no position is hidden, or the mask does not fit the batch.
         """
-        local = self._local(batch)
+        local = self._inside.front(batch) if "front" in self._student_has else None
         mask = self.mask(batch, local, update=update)
         n = mask.index.shape[0]
         if n == 0:
             raise ValueError("the mask hides no position, so there is nothing to predict; raise the mask ratio")
-        encoded = self._encoder(self.student).encode(batch, mask, local=local)
+        encoded: Encoded = call_inside(self.student, "encode", batch, mask, local=local)
         predictor: Predictor = pick(self.predictors, batch.modality, "predictor")
         predictions = predictor(encoded, mask)
+        self.targets.clear()  # of a step that was broken off
         self.encode_teacher(batch, local, sink=self.targets)
         full_targets = self.targets.finish()
         targets = MultimaskBatcher(mask).hidden(full_targets)
@@ -216,51 +225,36 @@ class Data2Vec(nn.Module):
             local: the student's local features of the batch, which a teacher without front end starts from.
             sink: receives the teacher's layer results.
         """
-        encoder = self._encoder(self.teacher.module)
         seen = batch.seen_by_teacher()
         start = self.teacher_start(batch.modality)
-        if start == "raw":
-            return encoder.encode(seen, sink=sink)
-        assert isinstance(self.student, Backbone)  # a teacher of any other encoder starts at the raw input
-        if local is None or seen is not batch:
-            local = self.student.adapter(batch.modality).front(seen)
-        if start == "local":
-            return encoder.encode(seen, local=local, sink=sink)
-        return encoder.encode(seen, tokens=self.student.tokens(seen, local), sink=sink)
+        given: dict[str, Local | Tokens] = {}
+        if start != "raw":
+            if local is None or seen is not batch:
+                local = self._inside.front(seen)
+            given = {"local": local} if start == "local" else {"tokens": self._inside.tokens(seen, local)}
+        encoded: Encoded = call_inside(self.teacher.module, "encode", seen, **given, sink=sink)
+        return encoded
 
     def teacher_start(self, modality: str | None = None) -> Start:
         """Where the teacher starts: at the raw input, the student's local features, or the student's tokens."""
-        student, teacher = self.student, self.teacher.module
-        if not isinstance(student, Backbone) or not isinstance(teacher, Backbone):
+        if "start_of" not in self._student_has:
             return "raw"
-        has, ours = teacher.adapter(modality), student.adapter(modality)
-        if has is None or any(_lacks(has, ours, part) for part in ("positions", "bias", "extra_tokens", "context")):
-            return "tokens"
-        return "local" if _lacks(has, ours, "front") else "raw"
+        return self._inside.start_of(unwrapped(self.teacher.module), modality)
+
+    @property
+    def _inside(self) -> Backbone:
+        """The student without wrappers; any other encoder may have less than a `Backbone`."""
+        return unwrapped(self.student)  # type: ignore[return-value]
 
     def update_teacher(self, n: int) -> None:
         """Let the teacher follow, right after the n-th optimiser step (n >= 1)."""
         self.teacher.update(self.student, n)
 
-    def _local(self, batch: Batch) -> Local | None:
-        return self.student.adapter(batch.modality).front(batch) if isinstance(self.student, Backbone) else None
-
-    @staticmethod
-    def _encoder(module: nn.Module) -> Encodes:
-        return module  # type: ignore[return-value]  # a module with the method of the protocol
-
     def _class_token_loss(self, encoded: Encoded, full_targets: Tensor) -> Tensor:
-        target = full_targets.mean(1)
         token = encoded.class_token
-        return self.loss.scaled_sum(token, target.repeat_interleave(token.shape[0] // target.shape[0], 0))
+        return self.loss.scaled_sum(token, repeat_rows(full_targets.mean(1), token.shape[0]))
 
     def _pixel_loss(self, batch: Batch, predictions: Tensor, mask: Mask) -> Tensor:
-        assert isinstance(self.student, Backbone)
-        adapter: ModalityAdapter = self.student.adapter(batch.modality)
-        pixels = MultimaskBatcher(mask).hidden(adapter.pixels(batch))
+        pixels = MultimaskBatcher(mask).hidden(self._inside.pixels(batch))
         head: nn.Module = pick(self.pixel_heads, batch.modality, "pixel head")
         return self.loss.scaled_sum(head(predictions), pixels)
-
-
-def _lacks(teacher: ModalityAdapter, student: ModalityAdapter, part: str) -> bool:
-    return getattr(teacher, part) is None and getattr(student, part) is not None

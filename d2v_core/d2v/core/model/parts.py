@@ -13,7 +13,7 @@ from torch import nn
 from d2v.core.model.adapter import ExtraTokens, ModalityAdapter
 from d2v.core.nn import Alibi, TransformerBlock, TransformerEncoder, initialise
 from d2v.core.nn.attention import QKVBias
-from d2v.core.nn.block import NormForm
+from d2v.core.nn.block import Activation, NormForm
 from d2v.core.nn.initialisation import Scheme, scale_branches
 
 
@@ -26,6 +26,7 @@ class BlockConfig:
     embed_dim: int
     num_heads: int
     mlp_ratio: float = 4.0
+    activation: Activation = "gelu"
     norm: NormForm = "post"
     norm_eps: float = 1e-6
     norm_affine: bool = True

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from d2v.core.nn.dropout import Dropout, keep_mask
@@ -69,9 +70,9 @@ class Attention(nn.Module):
         Raises:
             ValueError: if a bias is for another number of heads.
         """
-        rows, length, embed_dim = x.shape
+        rows, length, _ = x.shape
         qkv = F.linear(x, self.qkv.weight, self._bias())
-        qkv = qkv.view(rows, length, 3, self.num_heads, embed_dim // self.num_heads).permute(2, 0, 3, 1, 4)
+        qkv = rearrange(qkv, "r k (three h w) -> three r h k w", three=3, h=self.num_heads)
         q, k, v = qkv.unbind()
         if mask is not None and mask.shape[1] not in (1, self.num_heads):
             raise ValueError(
@@ -87,7 +88,7 @@ class Attention(nn.Module):
             y = _products(qkv, mask)
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        projected: Tensor = self.proj(y.transpose(1, 2).flatten(2))
+        projected: Tensor = self.proj(rearrange(y, "r h k w -> r k (h w)"))
         dropped: Tensor = self.projection_dropout(projected)
         return dropped
 
@@ -107,17 +108,17 @@ def _products_are_faster(q: Tensor) -> bool:
 
 def _products(qkv: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q k^T / sqrt(width) + mask) v of `3 r h k w`, as products over merged rows and heads."""
-    _, rows, heads, length, width = qkv.shape
-    q, k, v = qkv.reshape(3, rows * heads, length, width).unbind()
+    heads, width = qkv.shape[2], qkv.shape[4]
+    q, k, v = rearrange(qkv, "three r h k w -> three (r h) k w").unbind()
     scores = torch.baddbmm(q.new_zeros(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=width**-0.5)
     if mask is None:
         weights = torch.softmax(scores, -1)
     else:
-        scores = scores.view(rows, heads, length, length)
+        scores = rearrange(scores, "(r h) q k -> r h q k", h=heads)
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
         # As the fused kernel: zeros, not NaN, where everything is masked.
-        weights = torch.ops.aten._safe_softmax(scores, -1).flatten(0, 1)
-    return torch.bmm(weights, v).view(rows, heads, length, width)
+        weights = rearrange(torch.ops.aten._safe_softmax(scores, -1), "r h q k -> (r h) q k")
+    return rearrange(torch.bmm(weights, v), "(r h) q w -> r h q w", h=heads)
 
 
 def attention_mask(x: Tensor, bias: Tensor | None, padding: Tensor | None) -> Tensor | None:

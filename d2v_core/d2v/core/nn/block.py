@@ -3,6 +3,7 @@
 A block returns its feed-forward branch beside its output, because the teacher's targets are taken from that branch.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -13,6 +14,13 @@ from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import initialise
 
 NormForm = Literal["post", "pre", "pre_lossy"]
+Activation = Literal["gelu", "relu", "gelu_new"]
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "gelu_new": lambda: nn.GELU(approximate="tanh"),
+}
 
 
 class TransformerBlock(nn.Module):
@@ -29,6 +37,8 @@ class TransformerBlock(nn.Module):
         embed_dim: d, the width.
         num_heads: h, divides d.
         mlp_ratio: width of the feed-forward network as a multiple of d, rounded down.
+        activation: of the feed-forward network: "gelu" (all published models), "relu", or "gelu_new", the approximation
+            of GELU by tanh, as Hugging Face names it.
         norm: "post" (2.0, and 1.0 speech and text), "pre" (1.0 images) or "pre_lossy".
         norm_eps: of both norms.
         norm_affine: whether the norms have weights.
@@ -42,7 +52,8 @@ class TransformerBlock(nn.Module):
         drop_path_rate: probability that a branch is left out, for each row.
 
     Raises:
-        ValueError: if `norm` is unknown, a probability is outside [0, 1) or `num_heads` does not divide `embed_dim`.
+        ValueError: if `norm` or `activation` is unknown, a probability is outside [0, 1) or `num_heads` does not divide
+            `embed_dim`.
 
     >>> out, branch = TransformerBlock(8, num_heads=2)(torch.zeros(3, 5, 8))
     >>> out.shape, branch.shape
@@ -55,6 +66,7 @@ class TransformerBlock(nn.Module):
         *,
         num_heads: int,
         mlp_ratio: float = 4.0,
+        activation: Activation = "gelu",
         norm: NormForm = "post",
         norm_eps: float = 1e-6,
         norm_affine: bool = True,
@@ -70,6 +82,8 @@ class TransformerBlock(nn.Module):
         super().__init__()
         if norm not in ("post", "pre", "pre_lossy"):
             raise ValueError(f'norm must be "post", "pre" or "pre_lossy", not {norm!r}')
+        if activation not in _ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, not {activation!r}")
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f"drop_path_rate={drop_path_rate} is not in [0, 1)")
         self.norm = norm
@@ -86,7 +100,11 @@ class TransformerBlock(nn.Module):
         hidden_dim = int(embed_dim * mlp_ratio + 1e-6)
         last = nn.Linear(hidden_dim, embed_dim)
         self.mlp = nn.Sequential(
-            nn.Linear(embed_dim, hidden_dim), nn.GELU(), Dropout(activation_dropout), last, Dropout(branch_dropout)
+            nn.Linear(embed_dim, hidden_dim),
+            _ACTIVATIONS[activation](),
+            Dropout(activation_dropout),
+            last,
+            Dropout(branch_dropout),
         )
         self.last_linears = (self.attn.proj, last)
         self.scale1 = None if layer_scale is None else nn.Parameter(torch.full((embed_dim,), layer_scale))

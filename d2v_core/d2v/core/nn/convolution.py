@@ -7,6 +7,7 @@ import math
 from itertools import pairwise
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 
@@ -92,16 +93,16 @@ class ConvDecoder(nn.Module):
         """
         if len(grid) != self.dims or math.prod(grid) != x.shape[1]:
             raise ValueError(f"grid {grid} does not lay out {x.shape[1]} positions along {self.dims} axes")
-        rows, length, _ = x.shape
-        x = x.view(rows, *grid, -1)
+        rows = x.shape[0]
+        x = rearrange(x, "r (h w) d -> r h w d", h=grid[0]) if self.dims == 2 else x
         for conv in self.convs:
             y = self._layer(conv, x)
             x = y + x if self.residual and y.shape == x.shape else y
-        x = x.reshape(rows * length, -1)
+        x = rearrange(x, "r ... d -> (r ...) d")
         if index is not None:
             x = x.index_select(0, index)
         out: Tensor = self.proj(x)
-        return out if index is not None else out.view(rows, length, -1)
+        return out if index is not None else rearrange(out, "(r t) d -> r t d", r=rows)
 
     @staticmethod
     def _layer(conv: nn.Module, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import io
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -63,7 +64,7 @@ def pca_colours(features: Tensor) -> Tensor:
             [1.0000, 0.5000, 0.5000]])
     """
     # Double precision: the components, and with them the signs, must not hang on the last bits.
-    rows = features.detach().cpu().double().flatten(0, -2)
+    rows = rearrange(features.detach().cpu().double(), "... d -> (...) d")
     if not rows.numel() or not rows.isfinite().all():
         raise ValueError(f"features of shape {tuple(features.shape)} must be finite, and at least one row")
     rows = rows - rows.mean(0)
@@ -106,8 +107,8 @@ def png(image: Tensor, scale: int = 1) -> bytes:
     from PIL import Image
 
     image = image.detach().cpu().float()
-    pixels = image if shape[2] == 3 else image.movedim(0, 2)
-    pixels = pixels.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+    pixels = image if shape[2] == 3 else rearrange(image, "c h w -> h w c")
+    pixels = repeat(pixels, "h w c -> (h down) (w across) c", down=scale, across=scale)
     values = (pixels.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8).squeeze(2).numpy()
     stream = io.BytesIO()
     Image.fromarray(values).save(stream, "png", optimize=True)

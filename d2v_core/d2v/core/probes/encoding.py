@@ -11,7 +11,7 @@ import torch
 from attrs import evolve
 from torch import Tensor, nn
 
-from d2v.core.model import Backbone, Batch, Encodes
+from d2v.core.model import Batch, Encodes
 from d2v.core.nn import LayerFeatures
 from d2v.core.probes.features import Features, described, joined
 from d2v.core.probes.pooling import check_pooling, pool_layer
@@ -54,7 +54,7 @@ def encode_layers(
         ValueError: at once if a pooling, layer or precision does not exist or the depth is not known; while iterating
             if a pooling does not fit the encoder.
 
-    >>> from d2v.core.model import Local, ModalityAdapter
+    >>> from d2v.core.model import Backbone, Local, ModalityAdapter
     >>> from d2v.core.nn import TransformerBlock, TransformerEncoder
     >>> class Front(nn.Module):
     ...     def forward(self, batch):
@@ -93,7 +93,7 @@ def collect_features(
         ValueError: as `encode_layers`; and if there is no batch, some have labels and others not, or patches of
             different 2-d grids are to be put together.
 
-    >>> from d2v.core.model import Local, ModalityAdapter
+    >>> from d2v.core.model import Backbone, Local, ModalityAdapter
     >>> from d2v.core.nn import TransformerBlock, TransformerEncoder
     >>> class Front(nn.Module):
     ...     def forward(self, batch):
@@ -162,8 +162,9 @@ def _mean_of(results: Mapping[int, Tensor], layers: Sequence[int]) -> Tensor:
 
 
 def _depth(encoder: Encodes) -> int:
-    if isinstance(encoder, Backbone):
-        return len(encoder.encoder.blocks)
+    depth = getattr(encoder, "depth", None)
+    if isinstance(depth, int):
+        return depth
     raise ValueError(f"how many layers a {type(encoder).__name__} has is not known; give depth")
 
 

@@ -7,6 +7,7 @@ for.
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from d2v.core.suggestions import nearest
@@ -89,12 +90,12 @@ def _block_means(patches: Tensor, valid: Tensor, grid: tuple[int, ...]) -> Tenso
     if len(grid) == 1:
         members = _segments(valid, n)
     else:
-        valid = valid.reshape(-1, *grid)
+        valid = rearrange(valid, "b (h w) -> b h w", h=grid[0])
         rows, columns = _segments(valid.any(2), n), _segments(valid.any(1), n)
-        members = (rows[:, :, None, :, None] & columns[:, None, :, None, :]).flatten(1, 2)
-        members = (members & valid[:, None]).flatten(2)
+        members = rows[:, :, None, :, None] & columns[:, None, :, None, :] & valid[:, None, None]
+        members = rearrange(members, "b i j h w -> b (i j) (h w)")
     sums = members.to(patches.dtype) @ patches
-    return (sums / members.sum(2, keepdim=True).clamp(min=1)).flatten(1)
+    return rearrange(sums / members.sum(2, keepdim=True).clamp(min=1), "b n d -> b (n d)")
 
 
 def _segments(valid: Tensor, n: int) -> Tensor:

@@ -5,11 +5,14 @@ It works for any `nn.Module` and knows nothing of masks, modalities or losses.
 
 import copy as copying
 from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from d2v.core.patterns import matching
+from d2v.core.teacher.schedule import EMASchedule
+from d2v.core.wrappers import named_parts, unwrapped
 
 
 class EMATeacher(nn.Module):
@@ -18,21 +21,22 @@ class EMATeacher(nn.Module):
     After the n-th optimiser step: teacher = decay * teacher + (1 - decay) * student with decay = schedule(n). Trainable
     parameters of the student are averaged; its buffers, frozen parameters and the parts named by `copy` are copied. A
     decay of 1 leaves the teacher as it is. The average is one foreach operation on local shards, so it works on sharded
-    parameters. The teacher keeps no reference to the student.
+    parameters. The teacher keeps no reference to the student. It is a copy of what is inside wrappers (torch.compile,
+    DDP, DataParallel), and follows a student that is wrapped before or after it is made.
 
     Args:
         student: the module to follow; the teacher starts as its copy.
-        schedule: n -> decay, usually an `EMASchedule`.
+        schedule: n -> decay, usually an `EMASchedule`; a number is a constant decay.
         leave_out: patterns of modules or parameters that the teacher does not have; they become None.
         copy: patterns of modules or parameters that are copied instead of averaged.
 
     A pattern is a dotted name; each part may hold wildcards, and "*" stands for one part: "adapters.*.front".
 
     Raises:
-        ValueError: if a pattern matches nothing.
+        ValueError: if a pattern matches nothing, or a constant decay is outside [0, 1].
 
     >>> student = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    >>> teacher = EMATeacher(student, lambda n: 0.5, leave_out=["1"])
+    >>> teacher = EMATeacher(student, 0.5, leave_out=["1"])
     >>> before = teacher.module[0].bias.clone()
     >>> _ = student[0].bias.data.add_(1.0)
     >>> teacher.update(student, 1)
@@ -45,18 +49,22 @@ class EMATeacher(nn.Module):
     def __init__(
         self,
         student: nn.Module,
-        schedule: Callable[[int], float],
+        schedule: Callable[[int], float] | float,
         *,
         leave_out: Iterable[str] = (),
         copy: Iterable[str] = (),
     ) -> None:
         super().__init__()
-        self.schedule = schedule
-        parts: dict[str, object] = dict(student.named_modules(remove_duplicate=False))
-        parts |= dict(student.named_parameters(remove_duplicate=False))
-        # deepcopy looks an object up in its memo first: a left-out part is replaced by None and never copied.
-        absent: dict[int, object] = {id(parts[name]): None for name in matching(leave_out, parts, of="the student")}
-        self.module = copying.deepcopy(student, absent).float().requires_grad_(False).eval()
+        self.schedule = EMASchedule(schedule) if isinstance(schedule, int | float) else schedule
+        parts: dict[str, object] = dict(named_parts(student))
+        parts |= _named(student, "parameters")
+        # deepcopy looks an object up in its memo first: a left-out part is replaced by None and never copied, a wrapper
+        # by the copy of what is inside. Children come before the wrappers around their parents.
+        copies: dict[int, object] = {id(parts[name]): None for name in matching(leave_out, parts, of="the student")}
+        for part in reversed(list(student.modules())):
+            if (inside := unwrapped(part)) is not part:
+                copies[id(part)] = copying.deepcopy(inside, copies)
+        self.module = copying.deepcopy(student, copies).float().requires_grad_(False).eval()
         self._copied = tuple(matching(copy, parts, of="the student"))
         self.eval()
 
@@ -77,7 +85,8 @@ class EMATeacher(nn.Module):
             n: finished updates, at least 1; call right after the optimiser step.
 
         Raises:
-            ValueError: if n < 1, the schedule gives a decay outside [0, 1], or the student lacks a part of the teacher.
+            ValueError: if n < 1, the schedule gives a decay outside [0, 1], or a part of the teacher is missing in the
+                student or has another shape there; nothing has moved then.
         """
         if n < 1:
             raise ValueError(f"n={n}: the teacher is updated after an optimiser step, so n starts at 1")
@@ -97,21 +106,42 @@ class EMATeacher(nn.Module):
     def _pairs(self, student: nn.Module) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
         averaged: list[tuple[Tensor, Tensor]] = []
         copied: list[tuple[Tensor, Tensor]] = []
-        parameters = dict(student.named_parameters(remove_duplicate=False))
-        buffers = dict(student.named_buffers(remove_duplicate=False))
-        for name, ours in self.module.named_parameters():
-            theirs = _find(parameters, name)
+        parameters, buffers = _named(student, "parameters"), _named(student, "buffers")
+        seen: set[int] = set()
+        for name, ours in _named(self.module, "parameters").items():
+            if id(ours) in seen:  # tied parameters move once
+                continue
+            seen.add(id(ours))
+            theirs = _find(parameters, name, ours)
             pair = (_local(ours), _local(theirs).to(ours.dtype))
             keep = theirs.requires_grad and not any(_below(name, part) for part in self._copied)
             (averaged if keep else copied).append(pair)
-        copied += [(_local(ours), _local(_find(buffers, name))) for name, ours in self.module.named_buffers()]
+        for name, ours in _named(self.module, "buffers").items():
+            copied.append((_local(ours), _local(_find(buffers, name, ours))))
         return averaged, copied
 
 
-def _find(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+def _named(module: nn.Module, kind: Literal["parameters", "buffers"]) -> dict[str, Tensor]:
+    return {
+        f"{part}.{name}".lstrip("."): tensor
+        for part, one in named_parts(module)
+        for name, tensor in getattr(one, f"_{kind}").items()
+        if tensor is not None
+    }
+
+
+def _find(tensors: Mapping[str, Tensor], name: str, ours: Tensor) -> Tensor:
     if name not in tensors:
         raise ValueError(f"the student has no {name!r}, which the teacher averages; was the student changed after it?")
-    return tensors[name]
+    theirs = tensors[name]
+    # Shards as well: a teacher that is sharded otherwise would be broadcast in silence.
+    for whole in (lambda tensor: tensor, _local):
+        if whole(theirs).shape != whole(ours).shape:
+            raise ValueError(
+                f"{name!r} has shape {tuple(whole(theirs).shape)} in the student and {tuple(whole(ours).shape)} in the "
+                "teacher; was the student changed after the teacher was made?"
+            )
+    return theirs
 
 
 def _local(tensor: Tensor) -> Tensor:

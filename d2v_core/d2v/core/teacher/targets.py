@@ -79,18 +79,34 @@ class TargetAverager:
             raise ValueError(f"unknown target norm {unknown[0]!r}; choose from {', '.join(_NORMS)}")
         self.wants = frozenset(self.layers)
         self._sum: Tensor | None = None
-        self._taken = 0
+        self._taken: list[int] = []
 
     def __call__(self, layer: int, result: Tensor, num_prefix_tokens: int) -> None:
-        """Add a layer result `b (e+t) d`; the first wanted layer starts a new average."""
+        """Add a layer result `b (e+t) d`.
+
+        Raises:
+            ValueError: if the layer is not wanted.
+            RuntimeError: if it came before; what was taken is forgotten then.
+        """
+        if layer not in self.wants:
+            raise ValueError(f"layer {layer} is none of layers={list(self.layers)}")
+        if layer in self._taken:
+            self.clear()
+            raise RuntimeError(
+                f"layer {layer} came twice before finish(); after a pass that was broken off, begin again with clear()"
+            )
         y = result[:, num_prefix_tokens:].float()
         for name in self.each:
             y = _NORMS[name](y)
-        if layer == self.layers[0] or self._sum is None:
-            self._sum, self._taken = (y if self.each else y.clone()), 1
+        if self._sum is None:
+            self._sum = y if self.each else y.clone()
         else:
             self._sum += y
-            self._taken += 1
+        self._taken.append(layer)
+
+    def clear(self) -> None:
+        """Forget what was taken, for a pass that was broken off."""
+        self._sum, self._taken = None, []
 
     def finish(self) -> Tensor:
         """The targets `b t d` in float32; the averager is empty afterwards.
@@ -98,8 +114,8 @@ class TargetAverager:
         Raises:
             RuntimeError: if not every wanted layer was seen.
         """
-        total, taken = self._sum, self._taken
-        self._sum, self._taken = None, 0
+        total, taken = self._sum, len(self._taken)
+        self.clear()
         if total is None or taken != len(self.layers):
             raise RuntimeError(f"{taken} of {len(self.layers)} wanted layers were seen")
         y = total / len(self.layers)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from attrs import frozen
+from einops import rearrange, repeat
 from torch import Tensor
 
 from d2v.core.model import Batch, Data2Vec, StepOutput, Student
@@ -85,7 +86,7 @@ def _one_of_each_class(test: Batch) -> Batch:
 def _hidden(out: StepOutput, grid: tuple[int, ...]) -> Tensor:
     """Bool `b m gh gw`, what each view hides."""
     assert out.mask is not None
-    return out.mask.hidden.view(-1, out.mask.num_masks, *plane(grid))
+    return rearrange(out.mask.hidden, "(b m) (gh gw) -> b m gh gw", m=out.mask.num_masks, gh=plane(grid)[0])
 
 
 def _views(material: Material, shown: Batch, hidden: Tensor) -> tuple[View, ...]:
@@ -121,18 +122,16 @@ def _imagined(material: Material, shown: Batch, out: StepOutput, grid: tuple[int
 
 def _patches(pictures: Tensor, hidden: Tensor) -> Tensor:
     """`n c ph pw`: the pixels at the hidden places of all views, in the order of predictions."""
-    gh, gw = hidden.shape[-2:]
-    b, c, h, w = pictures.shape
-    cut = pictures.view(b, c, gh, h // gh, gw, w // gw).permute(0, 2, 4, 1, 3, 5)
-    return cut[:, None].expand(-1, hidden.shape[1], *cut.shape[1:])[hidden]
+    m, gh, gw = hidden.shape[1:]
+    cut = rearrange(pictures, "b c (gh ph) (gw pw) -> b gh gw c ph pw", gh=gh, gw=gw)
+    return repeat(cut, "b ... -> b m ...", m=m)[hidden]
 
 
 def _with_patches(picture: Tensor, hidden: Tensor, patches: Tensor) -> Tensor:
     gh, gw = hidden.shape
-    c, h, w = picture.shape
-    cut = picture.clone().view(c, gh, h // gh, gw, w // gw).permute(1, 3, 0, 2, 4).contiguous()
+    cut = rearrange(picture, "c (gh ph) (gw pw) -> gh gw c ph pw", gh=gh, gw=gw).clone()
     cut[hidden] = patches
-    return cut.permute(2, 0, 3, 1, 4).reshape(c, h, w)
+    return rearrange(cut, "gh gw c ph pw -> c (gh ph) (gw pw)")
 
 
 def _feature_maps(material: Material, shown: Batch, cells: tuple[int, int]) -> tuple[FeatureMaps, ...]:
@@ -141,8 +140,9 @@ def _feature_maps(material: Material, shown: Batch, cells: tuple[int, int]) -> t
     for name, encoder in (("untrained", material.untrained), ("pretrained", material.pretrained)):
         found = collect_features(encoder, [shown], poolings=["tokens"])
         # All pictures of a network at once, so that like colours mean like features.
-        colours = pca_colours(found.values["all"]["tokens"].view(shown.size, *cells, -1))
-        maps[name] = [png(stretched(one.movedim(2, 0), size)) for one in colours]
+        colours = pca_colours(found.values["all"]["tokens"])
+        planes = rearrange(colours, "b (gh gw) c -> b c gh gw", gh=cells[0])
+        maps[name] = [png(stretched(one, size)) for one in planes]
     return tuple(
         FeatureMaps(image=png(picture), untrained=before, pretrained=after)
         for picture, before, after in zip(pictures, maps["untrained"], maps["pretrained"], strict=True)

@@ -23,6 +23,7 @@ from torch import nn
 from d2v.core.files.atomic import publish
 from d2v.core.files.folder import write_files
 from d2v.core.train.gradients import world
+from d2v.core.wrappers import load_plain_state
 
 _STATE = "training.pt"
 _HELD: set[Path] = set()  # run folders of this process: the system's locks only keep other processes out
@@ -142,7 +143,7 @@ class RunFolder:
             return None
         folder = self.checkpoint(steps[-1])
         try:
-            model.load_state_dict(load_file(folder / "model.safetensors"))
+            load_plain_state(model, load_file(folder / "model.safetensors"))
             state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
         except Exception as error:  # torch and safetensors have no common class for a broken file
             raise RunFolderError(f"{folder} is broken or of another model: {error}") from error

@@ -2,8 +2,16 @@
 
 from d2v.core.foreign.config import ForeignConfig
 from d2v.core.foreign.rules import Join, Rule, both
+from d2v.core.nn.block import Activation
 from d2v.core.teacher import EMASchedule
 from d2v.core.teacher.targets import TargetNorm
+
+_ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "relu": "relu",
+    "gelu_accurate": "gelu_new",  # it is the approximation, whatever it is called
+    "gelu_fast": "gelu_new",
+}
 
 
 def separate_block_rules(theirs: str, ours: str) -> list[Rule]:
@@ -41,3 +49,9 @@ def read_target_norms(
 def read_schedule(model: ForeignConfig) -> EMASchedule:
     """The teacher's decay."""
     return EMASchedule(model.get("ema_decay"), end=model.get("ema_end_decay"), anneal=model.get("ema_anneal_end_step"))
+
+
+def read_activation(model: ForeignConfig) -> Activation:
+    """The activation of the blocks."""
+    model.refuse_unless("activation_fn", *_ACTIVATIONS)
+    return _ACTIVATIONS[model.get("activation_fn", "gelu")]

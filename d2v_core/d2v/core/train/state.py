@@ -23,7 +23,7 @@ class TrainingState:
 
     Args:
         model: trained.
-        data: of this rank; its position is the same on all ranks.
+        data: of this rank; its place is the same on all ranks.
         optimizer: of the model.
         loss_scale: for fp16.
         monitors: of the model's targets.
@@ -49,7 +49,7 @@ class TrainingState:
             return
         state: dict[str, Any] = {
             "step": self.step,
-            "position": tuple(self.data.position),
+            "data": self.data.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "hooks": states(self.hooks),
             **{name: part.state_dict() for name, part in self._parts().items()},
@@ -67,8 +67,7 @@ class TrainingState:
         if state is None:
             return
         self.step = state["step"]
-        epoch, batch = state["position"]
-        self.data.position = (epoch, batch)
+        self.data.load_state_dict(state["data"])
         self.optimizer.load_state_dict(state["optimizer"])
         restore(self.hooks, state["hooks"])
         for name, part in self._parts().items():

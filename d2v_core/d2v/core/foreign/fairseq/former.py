@@ -1,4 +1,4 @@
-"""What the 1.0 models of the original toolkit share: block names, target fields, teacher schedule."""
+"""What the 1.0 models of the original toolkit share: blocks, target fields, teacher schedule."""
 
 from d2v.core.foreign.config import ForeignConfig
 from d2v.core.foreign.rules import Join, Rule, both

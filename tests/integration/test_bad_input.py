@@ -45,6 +45,7 @@ def test_bad_input_is_one_line(made: Path, tmp_path: Path, d2v: Run) -> None:
         (["finetune", "vision/small-finetune", run, photos, out, "data.per_class=7"], 1, "has 6 images only"),
         (["probe", run, f"data.path={one}", "probes=[knn]", "neighbours=2"], 1, "at least two classes"),
         (["probe", run, photos, "layers=[4]", "probes=[knn]"], 1, "layer 4 does not exist"),
+        (["probe", run, photos, "layers=last"], 2, "layers: expected a list of layers or final, not 'last'"),
         (["probe", run, photos, "poolings=[middle]"], 2, "poolings"),
         (["probe", photos], 2, "missing key 'model'"),
         (["probe", run, photos, "lables=20"], 2, "did you mean 'labels'?"),

@@ -159,6 +159,10 @@ def test_probe_reads_any_layer_and_part(made: Path) -> None:
     assert [figure.layers for figure in each.figures] == ["0", "1", "2", "3", "all"]
     alone = probe({**given, "layers": [-1], "poolings": ["class-token"]}, progress=False)
     assert [figure.accuracy for figure in alone.figures] == [each.figures[3].accuracy]
+    final = probe({**given, "layers": "final", "each": True, "poolings": ["mean"]}, progress=False)
+    assert [figure.layers for figure in final.figures] == ["0", "1", "2", "3", "final"]
+    branches = probe({**given, "layers": [0], "result": "ffn", "poolings": ["mean"]}, progress=False)
+    assert branches.figures[0].layers == "0"
     part = probe({**given, "data.path": str(made / "photos/train"), "neighbours": 3}, progress=False)
     assert (part.num_train, part.num_test) == (50, 10)
     teacher = probe({**given, "weights": "teacher"}, progress=False)
@@ -186,6 +190,27 @@ def test_extract_writes_features_and_names(
     tensors = load_file(tmp_path / "g.safetensors")
     torch.testing.assert_close(tensors["features"], torch.from_numpy(features), rtol=1e-5, atol=1e-5)
     assert tensors["labels"].tolist() == [number // 6 for number in range(60)]
+
+
+@pytest.mark.parametrize("out", ["f.npy", "f.safetensors"])
+def test_extract_reads_the_final_output_and_feed_forward_branches(
+    out: str, made: Path, tmp_path: Path, d2v: Run
+) -> None:
+    given = [f"model={made / 'classifier'}", f"data.path={made / 'photos/test'}", "batch_size=7"]
+
+    def extracted(*options: str) -> torch.Tensor:
+        code, _, errors = d2v("extract", *given, f"out={tmp_path / out}", *options)
+        assert code == 0, errors
+        file = tmp_path / out
+        return load_file(file)["features"] if out == "f.safetensors" else torch.from_numpy(np.load(file))
+
+    final, last, branch = extracted("layers=final"), extracted("layers=[-1]"), extracted("layers=[-1]", "result=ffn")
+    assert final.shape == last.shape == branch.shape == (60, 96)
+    torch.testing.assert_close(final, last, atol=1e-5, rtol=1e-4)  # this model has no norm behind its last block
+    assert not torch.allclose(branch, last, atol=0.1)
+    code, _, errors = d2v("extract", *given, f"out={tmp_path / out}", "layers=final", "result=ffn")
+    assert code == 1
+    assert "no feed-forward branch" in errors
 
 
 def test_extract_takes_any_size_that_the_positions_allow(made: Path, tmp_path: Path, d2v: Run) -> None:

@@ -1,11 +1,11 @@
 """Models that jobs start from: read from a folder, stripped to the encoder, fed as they were trained."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import attrs
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from d2v.core.files import ConfigError, Stored, from_plain, open_model
 from d2v.core.model import Backbone, BackboneConfig, Data2Vec
@@ -66,6 +66,10 @@ def encoder_of(
 ) -> tuple[Backbone, BackboneConfig]:
     """A new encoder with the weights of a stored model, and its configuration.
 
+    A teacher may lack parts of the student (`EMATeacher(leave_out=...)`): the front end, positions, extra tokens, a
+    whole adapter, a norm. With weights="teacher" these are the student's, all others the teacher's. In training the
+    teacher starts from what the student's parts make of the input, so this encoder computes what targets are made of.
+
     Args:
         stored: pretrained or fine-tuned.
         weights: student, teacher, or random = initial weights.
@@ -75,22 +79,18 @@ def encoder_of(
     Raises:
         ConfigError: if the model has no such weights.
     """
+    if weights not in get_args(Weights):
+        raise ConfigError(f"weights={weights!r} is not one of {', '.join(get_args(Weights))}")
     encoder, config = new_encoder(stored.description.model, adapt=adapt, seed=seed)
     if weights != "random":
-        encoder.load_state_dict(_part(stored.module, weights).state_dict())
+        encoder.load_state_dict(_tensors(stored.module, weights))
     return encoder, config
 
 
-def _part(module: nn.Module, weights: Weights) -> nn.Module:
+def _tensors(module: nn.Module, weights: Weights) -> dict[str, Tensor]:
     if not isinstance(module, Data2Vec):
         if weights == "teacher":
             raise ConfigError("weights=teacher: the model is fine-tuned and has no teacher; use weights=student")
-        found: nn.Module = module.get_submodule("encoder")
-        return found
-    if weights == "student":
-        return module.student
-    if module.teacher_start(None) != "raw":
-        raise ConfigError(
-            "weights=teacher: the teacher of this model lacks the front end and reads no raw input; use weights=student"
-        )
-    return module.teacher.module
+        return module.get_submodule("encoder").state_dict()
+    tensors = module.student.state_dict()
+    return tensors if weights == "student" else {**tensors, **module.teacher.module.state_dict()}

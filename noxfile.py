@@ -23,6 +23,8 @@ OLDEST = PYTHONS[0]
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 MODALITIES = list(PYPROJECT["project"]["entry-points"]["d2v.modalities"])
 SHARED = f"env-{OLDEST}"
+# What oneDNN and ATen may use: wider instructions round bf16 products in other places.
+PLAIN_CPU = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"}
 
 
 @nox.session(python=PYTHONS, default=False)
@@ -41,9 +43,9 @@ def shared_python(session: nox.Session, version: str = OLDEST) -> str:
     return str(python)
 
 
-def run(session: nox.Session, *command: str, version: str = OLDEST) -> None:
+def run(session: nox.Session, *command: str, version: str = OLDEST, env: dict[str, str] | None = None) -> None:
     """Run `python COMMAND` in the shared environment, with what stands behind `--` on the command line."""
-    session.run(shared_python(session, version), *command, *session.posargs, external=True)
+    session.run(shared_python(session, version), *command, *session.posargs, env=env, external=True)
 
 
 @nox.session(python=PYTHONS, requires=["env-{python}"])
@@ -51,6 +53,12 @@ def tests(session: nox.Session) -> None:
     """Run the default suite, as .ci/run does."""
     # Nox runs a session without an environment for one Python only, so this has one, and leaves it empty.
     run(session, "-m", "pytest", version=str(session.python))
+
+
+@nox.session(venv_backend="none", requires=[SHARED])
+def plain_cpu(session: nox.Session) -> None:
+    """Run the default suite as on a processor with AVX2 alone and one thread: no result may depend on more."""
+    run(session, "-m", "pytest", env=PLAIN_CPU)
 
 
 PACKAGES = {"vision": ["torchvision", "PIL"], "audio": ["torchaudio"], "text": ["tokenizers"]}

@@ -4,13 +4,14 @@ from d2v.audio import WaveformAdapterConfig
 from d2v.core import EMASchedule, InverseBlockMasker, RandomMasker
 from d2v.core.loss import RegressionLoss
 from d2v.core.model import (
+    BackboneConfig,
     BlockConfig,
     ContextConfig,
     ConvDecoderConfig,
     Data2VecConfig,
-    EncoderConfig,
     TargetsConfig,
     TeacherConfig,
+    TransformerConfig,
 )
 from d2v.core.recipes import PretrainRecipe, read_recipe
 from d2v.text import TextAdapterConfig
@@ -35,8 +36,10 @@ def audio_base() -> Data2VecConfig:
     )
     decoder = ConvDecoderConfig(decoder_dim=384, num_layers=4, kernel_size=7, groups=16, dropout=0.1)
     return Data2VecConfig(
-        encoder=EncoderConfig(block=block, depth=12, layer_drop=0.05),
-        adapters={"audio": WaveformAdapterConfig(context=ContextConfig(dropout=0.1, layer_drop=0.05))},
+        student=BackboneConfig(
+            encoder=TransformerConfig(block=block, depth=12, layer_drop=0.05),
+            adapters={"audio": WaveformAdapterConfig(context=ContextConfig(dropout=0.1, layer_drop=0.05))},
+        ),
         predictors={"audio": decoder},
         maskers={"audio": InverseBlockMasker(mask_prob=0.5, mask_length=5, mask_prob_adjust=0.05, inverse=False)},
         targets=TargetsConfig(layers=8, each=("instance",)),
@@ -54,8 +57,10 @@ def text_base() -> Data2VecConfig:
         decoder_dim=768, num_layers=5, kernel_size=9, groups=1, residual=False, projection_layers=2, dropout=0.1
     )
     return Data2VecConfig(
-        encoder=EncoderConfig(block=block, depth=12),
-        adapters={"text": TextAdapterConfig(vocabulary_size=50_265)},
+        student=BackboneConfig(
+            encoder=TransformerConfig(block=block, depth=12),
+            adapters={"text": TextAdapterConfig(vocabulary_size=50_265)},
+        ),
         predictors={"text": decoder},
         maskers={"text": RandomMasker(mask_prob=0.48, pad_aware=False)},
         targets=TargetsConfig(layers=12, each=("instance",)),

@@ -40,7 +40,7 @@ SECONDS, TOKENS = 10, 512
 
 def samples(config: Data2VecConfig, batch: int) -> Tensor:
     """Random input of the model's size."""
-    ((modality, adapter),) = config.adapters.items()
+    ((modality, adapter),) = config.student.adapters.items()
     if isinstance(adapter, ImageAdapterConfig):
         return torch.randn(batch, adapter.channels, *adapter.image_size)
     if modality == "audio":

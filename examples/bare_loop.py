@@ -3,7 +3,8 @@
 What you can take away: `train` below is all that data2vec asks of a loop; it gives the losses and weights of `fit`, bit
 for bit. The order counts (rates, gradients, step, then the teacher), losses are sums with counts, and all that is
 random is a function of integers. Each piece can be another's: any optimiser, any source of batches, any schedule that
-maps finished updates to a rate. What `fit` adds is left out: checkpoints, metrics, half precision, more processes.
+maps finished updates to a rate. What `fit` adds is left out: checkpoints, metrics, half precision, more processes, a
+schedule for the weight decay.
 
 Example: `python examples/bare_loop.py --steps 100`.
 """

@@ -12,11 +12,14 @@ import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
+from d2v.core.files import add_kind
 from d2v.core.foreign import Converted, Converter, Shapes, convert
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Mask, RandomMasker
 from d2v.core.model import (
+    AdapterConfig,
     AlibiConfig,
+    BackboneConfig,
     Batch,
     BlockConfig,
     ContextConfig,
@@ -30,6 +33,7 @@ from d2v.core.model import (
     ModalityAdapter,
     TargetsConfig,
     TeacherConfig,
+    TransformerConfig,
 )
 from d2v.core.teacher import EMASchedule
 
@@ -85,7 +89,7 @@ class ToyAdapterConfig:
         return self.width
 
     def build(self, encoder: EncoderConfig) -> ModalityAdapter:
-        embed_dim, heads = encoder.block.embed_dim, encoder.block.num_heads
+        embed_dim, heads = encoder.embed_dim, encoder.num_heads
         layers = encoder.depth + (0 if self.context is None else self.context.depth)
         return ToyAdapter(
             ToyFront(self.width, embed_dim),
@@ -93,15 +97,17 @@ class ToyAdapterConfig:
             bias=None if self.alibi is None else self.alibi.build(num_heads=heads, num_layers=layers),
             extra_tokens=ExtraTokens(self.extra_tokens, embed_dim) if self.extra_tokens else None,
             mask_token=MaskToken(embed_dim) if self.mask_token else None,
-            context=None if self.context is None else self.context.build(encoder),
+            context=None if self.context is None else encoder.build_context(self.context),
             **self.options,
         )
 
 
 DECODER = ConvDecoderConfig(decoder_dim=DIM, num_layers=2, kernel_size=3, groups=4, noise_std=0.0)
 NEW = Data2VecConfig(  # the composition of data2vec 2.0
-    encoder=EncoderConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=3),
-    adapters={"toy": ToyAdapterConfig()},
+    student=BackboneConfig(
+        encoder=TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=3),
+        adapters={"toy": ToyAdapterConfig()},
+    ),
     predictors={"toy": DECODER},
     maskers={"toy": RandomMasker(mask_prob=0.5)},
     targets=TargetsConfig(layers=2),
@@ -110,17 +116,21 @@ NEW = Data2VecConfig(  # the composition of data2vec 2.0
 )
 FORMER = attrs.evolve(  # the composition of data2vec 1.0
     NEW,
-    adapters={"toy": ToyAdapterConfig(mask_token=True)},
+    student=attrs.evolve(NEW.student, adapters={"toy": ToyAdapterConfig(mask_token=True)}, visible_only=False),
     predictors={"toy": MaskedHeadConfig()},
     loss=RegressionLoss(beta=1.0),
-    visible_only=False,
     num_masks=1,
 )
 
 
+def with_student(config: Data2VecConfig, **parts: Any) -> Data2VecConfig:
+    """The configuration with other parts of its student."""
+    return attrs.evolve(config, student=attrs.evolve(config.student, **parts))
+
+
 def adapted(config: Data2VecConfig, **parts: Any) -> Data2VecConfig:
     """The configuration with other parts of its toy adapter."""
-    return attrs.evolve(config, adapters={"toy": attrs.evolve(config.adapters["toy"], **parts)})
+    return with_student(config, adapters={"toy": attrs.evolve(config.student.adapters["toy"], **parts)})
 
 
 def toy_batch(b: int = 3, t: int = 8, *, width: int = WIDTH, **fields: Any) -> Batch:
@@ -183,3 +193,6 @@ def changed(foreign: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]
     """A foreign configuration with one field, "modalities.audio.use_alibi_encoder", changed or added."""
     first, _, rest = path.partition(".")
     return {**foreign, first: changed(foreign[first], rest, value) if rest else value}
+
+
+add_kind(AdapterConfig, "toy", ToyAdapterConfig)

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import torch
-from building import NEW, toy_batch
+from building import NEW, toy_batch, with_student
 from torch import Tensor, nn
 
 from d2v.core.files import to_plain
@@ -30,7 +30,9 @@ from d2v.core.train import (
 )
 
 STEPS = 8
-NOISY = attrs.evolve(NEW, encoder=attrs.evolve(NEW.encoder, block=BlockConfig(embed_dim=16, num_heads=2, dropout=0.1)))
+NOISY = with_student(
+    NEW, encoder=attrs.evolve(NEW.student.encoder, block=BlockConfig(embed_dim=16, num_heads=2, dropout=0.1))
+)
 
 
 class Boom(Exception):

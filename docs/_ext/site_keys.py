@@ -7,7 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 
 from d2v.core.files import to_plain
-from d2v.core.files.structure import kinds
+from d2v.core.files.kinds import role_of
 from d2v.core.jobs.evaluation import UseSettings
 from d2v.core.jobs.extraction import ExtractSettings
 from d2v.core.jobs.probing import ProbeSettings
@@ -40,12 +40,13 @@ def keys_text() -> str:
 
 
 def _body(kind: Any) -> str:
-    table = kinds(kind)
-    if table is None:
+    role = role_of(kind)
+    if role is None:
         return _table(kind)
-    intro = f"One of several forms; `kind` says which: {', '.join(f'`{name}`' for name in sorted(table))}.\n"
-    forms = [f"### `kind: {name}`\n\n{_summary(table[name])}\n\n{_table(table[name])}" for name in sorted(table)]
-    return "\n".join([intro, *forms])
+    forms = {name: role.find(name) for name in role.names()}
+    intro = f"One of several forms; `kind` says which: {', '.join(f'`{name}`' for name in forms)}.\n"
+    texts = [f"### `kind: {name}`\n\n{_summary(form)}\n\n{_table(form)}" for name, form in forms.items()]
+    return "\n".join([intro, *texts])
 
 
 def _summary(config: type) -> str:
@@ -74,13 +75,15 @@ def _below(config: type, place: str, above: tuple[Any, ...] = ()) -> Iterator[tu
             continue
         name += ".<modality>" if get_origin(one.type) is Mapping else ""
         yield name, kind
-        for form in (kinds(kind) or {"": kind}).values() if kind not in above else ():
+        role = role_of(kind)
+        forms = [kind] if role is None else [role.find(known) for known in role.names()]
+        for form in forms if kind not in above else ():
             yield from _below(form, f"{name}.", (*above, kind))
 
 
 def _nested(kind: Any) -> Any:
     """The configuration class, or the role with several kinds, in a type."""
-    if kinds(kind) is not None or (isinstance(kind, type) and attrs.has(kind)):
+    if role_of(kind) is not None or (isinstance(kind, type) and attrs.has(kind)):
         return kind
     return next((found for part in get_args(kind) if (found := _nested(part)) is not None), None)
 

@@ -74,7 +74,7 @@ def _train_and_look() -> Look:
     assert first.ids[places].tolist() == places
     mask = recipe.mask(len(places), grid, draw=Draw(seed=1, update=0, ids=torch.arange(len(places))))
     batch = Batch(source=first.source[places], mask=mask, modality="vision")
-    sink = LayerFeatures(range(recipe.model.encoder.depth))
+    sink = LayerFeatures(range(recipe.model.student.depth))
     with torch.no_grad():
         out = model(batch, update=0)
         model.encode_teacher(batch, sink=model.targets)

@@ -18,8 +18,8 @@ from site_keys import keys_text
 from d2v.core.cli import main
 from d2v.core.cli.entry import COMMANDS
 from d2v.core.files.atomic import write_text
+from d2v.core.modality import modalities
 from d2v.core.recipes import recipe_names, recipe_text
-from d2v.core.registry import modalities
 
 __all__ = ["help_section", "homes", "pages", "printed", "rooms", "setup", "write"]
 

@@ -6,7 +6,15 @@ from building import padding_of, randomise
 
 from d2v.audio import WaveformAdapterConfig, WaveformExtractor, WaveformFront
 from d2v.audio.config import WAV2VEC_LAYERS
-from d2v.core.model import Batch, BlockConfig, Data2VecConfig, EncoderConfig, TargetsConfig, TeacherConfig
+from d2v.core.model import (
+    BackboneConfig,
+    Batch,
+    BlockConfig,
+    Data2VecConfig,
+    TargetsConfig,
+    TeacherConfig,
+    TransformerConfig,
+)
 from d2v.core.teacher import EMASchedule
 
 SPEC = [(6, 10, 5), (6, 3, 2), (4, 2, 2)]
@@ -96,10 +104,12 @@ def test_refusals():
 
 
 def test_waveforms_have_no_raw_content_to_reconstruct():
-    encoder = EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
+    encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     config = Data2VecConfig(
-        encoder=encoder,
-        adapters={"audio": WaveformAdapterConfig()},
+        student=BackboneConfig(
+            encoder=encoder,
+            adapters={"audio": WaveformAdapterConfig()},
+        ),
         predictors={},
         maskers={},
         targets=TargetsConfig(layers=1),

@@ -8,10 +8,10 @@ from building import padding_of, random_mask, randomise
 
 from d2v.audio import ConvPositions, WaveformAdapterConfig
 from d2v.core.masks import Mask
-from d2v.core.model import Backbone, Batch, BlockConfig, EncoderConfig
+from d2v.core.model import Backbone, Batch, BlockConfig, TransformerConfig
 
 DIM = 8
-ENCODER = EncoderConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=1)
+ENCODER = TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=1)
 ADAPTER = WaveformAdapterConfig(
     conv_layers=((6, 10, 5), (6, 3, 2)),
     positions_width=9,

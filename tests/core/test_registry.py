@@ -1,18 +1,18 @@
-"""The registry on real dist-info folders, so that the standard library's reading of them is part of the test."""
+"""The registry on real dist-info folders, so that reading them is part of the test."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from d2v.core.registry import MissingExtraError, Modality, PluginError, Registry, UnknownNameError
+from d2v.core.modality import Modality
+from d2v.core.registry import PluginError, Registry, UnknownNameError
 
 GROUP = "d2v.test_plugins"
 GOOD = """
-from d2v.core.registry import Modality
+from d2v.core.modality import Modality
 modality = Modality(name={name!r}, description="made up")
 """
 
@@ -49,7 +49,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 def registry() -> Registry[Modality]:
-    return Registry(GROUP, kind=Modality)
+    return Registry(GROUP, kind=Modality, word="modality")
 
 
 def one_line(error: BaseException) -> str:
@@ -159,40 +159,22 @@ def test_a_plugin_that_is_mended_loads_without_a_restart(site: Site) -> None:
     assert known.load("bad").name == "bad"
 
 
-def test_missing_extra_names_the_modules_and_the_command() -> None:
-    record = Modality(name="vision", description="", extra="d2v[vision]", requires=("json", "no_such_a", "no_such_b"))
-    with pytest.raises(MissingExtraError) as caught:
-        record.require_extra()
-    expected = "vision needs no_such_a, no_such_b, which are not installed: pip install 'd2v[vision]'"
-    assert one_line(caught.value) == expected
-    assert caught.value.name == "no_such_a"
-    assert isinstance(caught.value, ImportError)
+def test_plugins_that_are_classes(site: Site) -> None:
+    site.module("plug_kinds", "class Spiral: pass\nspiral = Spiral()")
+    site.distribution("plug-kinds", {"spiral": "plug_kinds:Spiral", "made": "plug_kinds:spiral"})
+    known = Registry(GROUP, kind=type, word="masker")
+    assert known.load("spiral").__name__ == "Spiral"
+    with pytest.raises(PluginError) as caught:
+        known.load("made")
+    assert one_line(caught.value) == "masker 'made' of plug-kinds 1.0 (plug_kinds:spiral) is a Spiral, not a class"
+    with pytest.raises(UnknownNameError, match="unknown masker 'sprial'"):
+        known.load("sprial")
 
 
-def test_nothing_missing() -> None:
-    Modality(name="plain", description="").require_extra()
-    Modality(name="json", description="", extra="d2v[json]", requires=("json",)).require_extra()
-
-
-def test_requires_without_extra_is_refused() -> None:
-    with pytest.raises(ValueError, match="modality 'vision' requires torchvision but names no extra"):
-        Modality(name="vision", description="", requires=("torchvision",))
-
-
-@pytest.mark.parametrize("name", ["vision", "audio", "text"])
-def test_our_own_modality_without_its_extra(name: str) -> None:
-    """Its portion imports, and the missing extra is one line, in a process where the packages cannot be found."""
-    program = f"""
-        import sys
-        # None there is Python's own way to say that a module cannot be imported, installed or not.
-        sys.modules.update(dict.fromkeys(("torchvision", "PIL", "torchaudio", "tokenizers")))
-        from d2v.{name} import modality
-        try:
-            modality.require_extra()
-        except ImportError as error:
-            print(error)
-    """
-    done = subprocess.run([sys.executable, "-c", dedent(program)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"{name} needs" in done.stdout
-    assert done.stdout.rstrip().endswith(f"not installed: pip install 'd2v[{name}]'")
+def test_entry_points_that_cannot_be_read(site: Site) -> None:
+    site.plugin("video", "plug_video")
+    site.distribution("plug-bad", {})
+    (site.folder / "plug_bad-1.0.dist-info" / "entry_points.txt").write_text("video = before any section\n")
+    with pytest.raises(PluginError) as caught:
+        registry().names()
+    assert "plug_bad-1.0.dist-info" in one_line(caught.value)

@@ -7,7 +7,8 @@ import torch
 
 import d2v.core
 from d2v.core.masks import Draw
-from d2v.core.registry import MissingExtraError, modalities
+from d2v.core.modality import modalities
+from d2v.core.registry import MissingExtraError
 from d2v.vision.builtin import fashion_mnist
 
 

@@ -121,7 +121,7 @@ def test_a_checkpoint_of_another_model(made: Path, tmp_path: Path, d2v: Run) -> 
 
 
 def test_a_missing_extra_is_one_line(made: Path, d2v: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("d2v.core.registry.find_spec", lambda name: None if name == "torchvision" else object())
+    monkeypatch.setattr("d2v.core.modality.find_spec", lambda name: None if name == "torchvision" else object())
     code, _, errors = d2v("pretrain", "vision/small", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}")
     assert code == 1
     assert "pip install 'd2v[vision]'" in errors

@@ -70,6 +70,26 @@ def test_fine_tuning_starts_from_the_pretrained_weights(made: Path, tmp_path: Pa
     assert not torch.equal(fresh[name], model.student.state_dict()[name])
 
 
+def test_schedules_of_the_recipe_reach_the_run(made: Path, tmp_path: Path, d2v: Run) -> None:
+    decay = [f"optim.weight_decay_schedule.{key}" for key in ("kind=beit-cosine", "final=0.25")]
+    given = [f"model={made / 'run'}", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}", *decay, *SHORT]
+    code, _, errors = d2v(
+        "finetune",
+        "vision/small-finetune",
+        *given,
+        "optim.weight_decay=0.05",
+        "validation.every=1",
+        "validation.start=3",
+    )
+    assert code == 0, errors
+    metrics = lines(tmp_path / "out" / "metrics.jsonl")
+    # After updates 0 to 3 of 4: 0.25 - 0.1 (1 + cos(pi n / 4)).
+    assert [line["weight_decay"] for line in metrics if "weight_decay" in line] == pytest.approx(
+        [0.0793, 0.2207], abs=1e-4
+    )
+    assert [line["step"] for line in metrics if "val_accuracy" in line] == [3, 4]
+
+
 def test_a_frozen_encoder_stays_as_it_was(made: Path, tmp_path: Path, d2v: Run) -> None:
     given = [f"model={made / 'run'}", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}", "freeze.updates=4"]
     code, _, errors = d2v("finetune", "vision/small-finetune", *given, *SHORT)

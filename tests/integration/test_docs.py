@@ -21,9 +21,9 @@ from d2v.core.cli.entry import COMMANDS
 from d2v.core.jobs.evaluation import UseSettings
 from d2v.core.jobs.extraction import ExtractSettings
 from d2v.core.jobs.probing import ProbeSettings
+from d2v.core.modality import modalities
 from d2v.core.recipes import parse_overrides, recipe_names, recipe_values
 from d2v.core.recipes.schema import keys
-from d2v.core.registry import modalities
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import torch
+from building import with_student
 
 import d2v.core.files.folder as folder_module
 from d2v.audio import WaveformAdapterConfig
@@ -16,14 +16,15 @@ from d2v.core.files import ConfigError, from_plain, to_plain
 from d2v.core.masks import ChannelMasker
 from d2v.core.model import (
     AlibiConfig,
+    BackboneConfig,
     BlockConfig,
     ContextConfig,
     ConvDecoderConfig,
     Data2VecConfig,
-    EncoderConfig,
     MaskedHeadConfig,
     TargetsConfig,
     TeacherConfig,
+    TransformerConfig,
 )
 from d2v.text import TextAdapterConfig
 from d2v.vision import ImageAdapterConfig
@@ -34,14 +35,16 @@ SPEECH_MASKS = ChannelMasker(
     embed_dim=16,
 )
 CONFIG = Data2VecConfig(
-    encoder=EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=2, drop_path_rate=(0.0, 0.1)),
-    adapters={
-        "vision": ImageAdapterConfig(image_size=(8, 16), patch_size=4, context=ContextConfig(depth=1)),
-        "audio": WaveformAdapterConfig(
-            conv_layers=((8, 10, 5), (8, 3, 2)), positions_groups=4, alibi=AlibiConfig(per_layer=True)
-        ),
-        "text": TextAdapterConfig(vocabulary_size=20, max_length=10),
-    },
+    student=BackboneConfig(
+        encoder=TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=2, drop_path_rate=(0.0, 0.1)),
+        adapters={
+            "vision": ImageAdapterConfig(image_size=(8, 16), patch_size=4, context=ContextConfig(depth=1)),
+            "audio": WaveformAdapterConfig(
+                conv_layers=((8, 10, 5), (8, 3, 2)), positions_groups=4, alibi=AlibiConfig(per_layer=True)
+            ),
+            "text": TextAdapterConfig(vocabulary_size=20, max_length=10),
+        },
+    ),
     predictors={
         "vision": ConvDecoderConfig(decoder_dim=8, num_layers=1, kernel_size=3, groups=2),
         "audio": MaskedHeadConfig(num_layers=2),
@@ -71,22 +74,22 @@ def test_a_configuration_survives_json() -> None:
 
 
 def test_defaults_may_be_left_out_and_sizes_may_be_one_number() -> None:
-    plain = written(lambda plain: (plain.pop("loss"), plain["adapters"]["vision"].update(image_size=8)))
+    plain = written(lambda plain: (plain.pop("loss"), plain["student"]["adapters"]["vision"].update(image_size=8)))
     read = from_plain(plain, Data2VecConfig)
     assert read.loss == RegressionLoss()
-    assert read.adapters["vision"].image_size == (8, 8)
+    assert read.student.adapters["vision"].image_size == (8, 8)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: p["encoder"].update(depht=3), "unknown key 'encoder.depht'; did you mean 'depth'?"),
-        (lambda p: p["encoder"].pop("depth"), "missing key 'encoder.depth'"),
-        (lambda p: p["encoder"].update(depth="two"), "encoder.depth: expected a whole number, not 'two'"),
-        (lambda p: p["encoder"].update(depth=True), "encoder.depth: expected a whole number, not True"),
-        (lambda p: p["encoder"].update(norm_in=1), "encoder.norm_in: expected true or false, not 1"),
-        (lambda p: p["encoder"].update(depth=-1), "encoder: depth=-1 is negative"),
-        (lambda p: p["encoder"]["block"].update(norm="pst"), "encoder.block.norm: pst is not one of"),
+        (lambda p: p["student"]["encoder"].update(depht=3), "unknown key 'student.encoder.depht'; did you"),
+        (lambda p: p["student"]["encoder"].pop("depth"), "missing key 'student.encoder.depth'"),
+        (lambda p: p["student"]["encoder"].update(depth="two"), "encoder.depth: expected a whole number, not 'two'"),
+        (lambda p: p["student"]["encoder"].update(depth=True), "encoder.depth: expected a whole number, not True"),
+        (lambda p: p["student"]["encoder"].update(norm_in=1), "encoder.norm_in: expected true or false, not 1"),
+        (lambda p: p["student"]["encoder"].update(depth=-1), "encoder: depth=-1 is negative"),
+        (lambda p: p["student"]["encoder"]["block"].update(norm="pst"), "encoder.block.norm: pst is not one of"),
         (lambda p: p["maskers"]["text"].update(kind="randm"), "maskers.text: kind 'randm' is not one of"),
         (lambda p: p["maskers"]["text"].update(kind="os:system"), "maskers.text: kind 'os:system' is not one of"),
         (lambda p: p["maskers"]["text"].pop("kind"), "maskers.text: kind None is not one of"),
@@ -102,7 +105,7 @@ def test_a_mistake_is_told_by_its_key(change: Callable[[dict[str, Any]], object]
 
 
 def test_all_mistakes_are_told_together() -> None:
-    plain = written(lambda p: (p.update(num_mask=2), p["encoder"].update(depth="two")))
+    plain = written(lambda p: (p.update(num_mask=2), p["student"]["encoder"].update(depth="two")))
     with pytest.raises(ConfigError, match=r"encoder\.depth.*num_masks|num_masks.*encoder\.depth"):
         from_plain(plain, Data2VecConfig)
 
@@ -172,7 +175,7 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
 
 
 def test_weights_of_another_model(folder: Path) -> None:
-    other = attrs.evolve(CONFIG, encoder=EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=3))
+    other = with_student(CONFIG, encoder=TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=3))
     (folder / "config.json").write_text(json.dumps({"format": 1, "model": to_plain(other)}))
-    with pytest.raises(ValueError, match=r"do not fit the model; missing: student\.encoder\.blocks\.2"):
+    with pytest.raises(ValueError, match=r"do not fit the model; 24 missing: student\.encoder\.blocks\.2"):
         load(folder)

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from d2v.core.registry import Modality, modalities
+from d2v.core.modality import Modality, modalities
 
 ROOT = Path(__file__).parents[2]
 PORTIONS = ("core", "vision", "audio", "text")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # What `import d2v.core` may add to `import torch`. A new line here is a new cost for everyone who wants one piece.
-THIRD_PARTY = {"attr", "attrs", "safetensors", "yaml"}
+THIRD_PARTY = {"attr", "attrs", "entrypoints", "safetensors", "yaml"}
 # The same for all rooms of core together.
-THIRD_PARTY_ALL_ROOMS = {"attr", "attrs", "safetensors", "yaml"}
+THIRD_PARTY_ALL_ROOMS = {"attr", "attrs", "entrypoints", "safetensors", "yaml"}
 
 EXTRAS = {"torchvision", "PIL", "torchaudio", "tokenizers", "transformers", "matplotlib"}
 
@@ -29,6 +29,7 @@ EXTRAS = {"torchvision", "PIL", "torchaudio", "tokenizers", "transformers", "mat
 ABOVE = {"recipes", "jobs", "tour", "cli"}
 PIECE = {"model", "task", "train", *ABOVE}
 BELOW = {"train", *ABOVE}
+FROM_DESCRIPTION = {"description", "foreign", "modality", "files"}
 FORBIDDEN = {
     "masks": PIECE,
     "nn": PIECE,
@@ -36,11 +37,14 @@ FORBIDDEN = {
     "loss": PIECE,
     "model": BELOW,
     "monitor": BELOW,
-    "registry": {*BELOW, "files"},
+    "state_dict": PIECE,
+    "registry": {*PIECE, "data", "foreign", "files"},
+    "data": {*BELOW, "registry", *FROM_DESCRIPTION},
+    "task": {*BELOW, "registry", *FROM_DESCRIPTION},
+    "description": {*BELOW, "registry", *FROM_DESCRIPTION} - {"description"},
+    "foreign": {*BELOW, "registry", "modality", "files"},
+    "modality": {*BELOW, "files"},
     "files": BELOW,
-    "foreign": {*BELOW, "files", "registry"},
-    "data": {*BELOW, "files", "registry"},
-    "task": {*BELOW, "files", "registry"},
     "train": ABOVE,
     "probes": BELOW,
     "plots": {*PIECE, "files"},

@@ -9,6 +9,7 @@ import pytest
 
 # `__all__` of each portion and of each of its rooms that has one, sorted.
 PUBLIC: dict[str, list[str]] = {
+    "d2v.audio": ["ConvPositions", "WaveformAdapterConfig", "WaveformExtractor", "WaveformFront", "modality"],
     "d2v.core": [
         "Backbone",
         "Batch",
@@ -58,7 +59,19 @@ PUBLIC: dict[str, list[str]] = {
         "few_of_each",
         "sample_seed",
     ],
-    "d2v.core.files": ["ConfigError", "Description", "Stored", "from_plain", "load", "open_model", "save", "to_plain"],
+    "d2v.core.description": ["Description"],
+    "d2v.core.files": [
+        "ConfigError",
+        "Stored",
+        "add_kind",
+        "description_from_plain",
+        "description_to_plain",
+        "from_plain",
+        "load",
+        "open_model",
+        "save",
+        "to_plain",
+    ],
     "d2v.core.foreign": [
         "Constant",
         "Converted",
@@ -73,6 +86,7 @@ PUBLIC: dict[str, list[str]] = {
         "Shapes",
         "Split",
         "convert",
+        "own_parts",
     ],
     "d2v.core.jobs": [
         "Checkup",
@@ -97,6 +111,7 @@ PUBLIC: dict[str, list[str]] = {
         "SpanMasker",
         "cover_spans",
     ],
+    "d2v.core.modality": ["Modality", "Quickstart", "Verb", "modalities"],
     "d2v.core.model": [
         "AdapterConfig",
         "AdapterParts",
@@ -123,9 +138,12 @@ PUBLIC: dict[str, list[str]] = {
         "Predictor",
         "PredictorConfig",
         "StepOutput",
+        "Student",
+        "StudentConfig",
         "TargetsConfig",
         "TeacherConfig",
         "Tokens",
+        "TransformerConfig",
         "VisibleDecoder",
     ],
     "d2v.core.nn": [
@@ -167,8 +185,8 @@ PUBLIC: dict[str, list[str]] = {
         "knn_predictions",
         "linear_probe",
         "nearest_samples",
-        "raw_features",
         "pool_layer",
+        "raw_features",
     ],
     "d2v.core.recipes": [
         "FinetuneOptimConfig",
@@ -190,16 +208,7 @@ PUBLIC: dict[str, list[str]] = {
         "settle",
         "without_path",
     ],
-    "d2v.core.registry": [
-        "MissingExtraError",
-        "Modality",
-        "PluginError",
-        "Quickstart",
-        "Registry",
-        "UnknownNameError",
-        "Verb",
-        "modalities",
-    ],
+    "d2v.core.registry": ["MissingExtraError", "PluginError", "Registry", "UnknownNameError"],
     "d2v.core.scores": ["ClassRow", "ClassScorer", "ClassScores"],
     "d2v.core.task": ["Evaluation", "Task"],
     "d2v.core.teacher": ["EMASchedule", "EMATeacher", "TargetAverager"],
@@ -231,7 +240,9 @@ PUBLIC: dict[str, list[str]] = {
         "native_precision",
         "parameter_groups",
         "set_rates",
+        "set_weight_decay",
     ],
+    "d2v.text": ["MaskedTextAdapter", "SentenceClassifier", "TextAdapterConfig", "TokenEmbedding", "modality"],
     "d2v.vision": [
         "ImageAdapter",
         "ImageAdapterConfig",
@@ -247,8 +258,6 @@ PUBLIC: dict[str, list[str]] = {
     "d2v.vision.builtin": ["DIGITS_CLASSES", "FASHION_MNIST_CLASSES", "digits", "fashion_mnist"],
     "d2v.vision.data": ["ImageDataConfig", "ImageFolder"],
     "d2v.vision.verbs": ["check_images", "export_images"],
-    "d2v.audio": ["ConvPositions", "WaveformAdapterConfig", "WaveformExtractor", "WaveformFront", "modality"],
-    "d2v.text": ["MaskedTextAdapter", "SentenceClassifier", "TextAdapterConfig", "TokenEmbedding", "modality"],
 }
 PORTIONS = ("d2v.core", "d2v.vision", "d2v.audio", "d2v.text")
 

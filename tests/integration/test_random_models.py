@@ -11,15 +11,16 @@ from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, ChannelMasker, InverseBlockMasker, RandomMasker, SpanMasker
 from d2v.core.model import (
     AlibiConfig,
+    BackboneConfig,
     Batch,
     BlockConfig,
     ContextConfig,
     ConvDecoderConfig,
     Data2VecConfig,
-    EncoderConfig,
     MaskedHeadConfig,
     TargetsConfig,
     TeacherConfig,
+    TransformerConfig,
 )
 from d2v.core.teacher import EMASchedule
 from d2v.text import TextAdapterConfig
@@ -42,7 +43,7 @@ blocks = st.builds(
 schemes = st.sampled_from(["normal", "xavier", "scaled"])
 rates = st.sampled_from([(0.0, 0.0), (0.0, 0.1), (0.2, 0.0)])
 encoders = st.builds(
-    EncoderConfig, block=blocks, depth=st.integers(1, 3), drop_path_rate=rates, norm_in=yes, norm_out=yes,
+    TransformerConfig, block=blocks, depth=st.integers(1, 3), drop_path_rate=rates, norm_in=yes, norm_out=yes,
     norm_affine=yes, dropout=rare, init=schemes,
 )  # fmt: skip
 contexts = st.none() | st.builds(
@@ -136,8 +137,11 @@ def models(draw):
     layers = draw(st.integers(1, encoder.depth) | st.sets(st.integers(0, encoder.depth - 1), min_size=1).map(tuple))
     kind = draw(st.sampled_from(["ffn", "block"]))
     config = Data2VecConfig(
-        encoder=encoder,
-        adapters={name: adapter},
+        student=BackboneConfig(
+            encoder=encoder,
+            adapters={name: adapter},
+            visible_only=not kept,
+        ),
         predictors={name: draw(heads if kept else decoders)},
         maskers={name: masker},
         targets=TargetsConfig(layers=layers, kind=kind, each=draw(norms), after=draw(norms)),
@@ -147,7 +151,6 @@ def models(draw):
             copy=draw(st.sampled_from([(), ("encoder.blocks.0",)])),
         ),
         loss=draw(losses),
-        visible_only=not kept,
         num_masks=draw(st.integers(1, 3)),
         cls_weight=draw(rare) if adapter.extra_tokens else 0.0,
         pixel_weight=draw(rare) if name == "vision" else 0.0,
@@ -158,10 +161,10 @@ def models(draw):
 
 def idle(name, config):
     """Parameters that a valid composition need not train."""
-    (adapter,) = config.adapters.values()
+    (adapter,) = config.student.adapters.values()
     frozen_front = getattr(adapter, "gradient_scale", 1.0) == 0 and ".front.extractor." in name
     # A mask token that nothing hides behind: 2.0 drops hidden positions.
-    return frozen_front or (".mask_token." in name and config.visible_only)
+    return frozen_front or (".mask_token." in name and config.student.visible_only)
 
 
 @given(case=models())

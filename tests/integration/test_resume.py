@@ -16,14 +16,24 @@ from training import STEPS, Boom, Breaking, breaking, lines, same, started, trai
 
 from d2v.core import EMASchedule, InverseBlockMasker
 from d2v.core.data import Loader
-from d2v.core.model import BlockConfig, ConvDecoderConfig, Data2VecConfig, EncoderConfig, TargetsConfig, TeacherConfig
+from d2v.core.model import (
+    BackboneConfig,
+    BlockConfig,
+    ConvDecoderConfig,
+    Data2VecConfig,
+    TargetsConfig,
+    TeacherConfig,
+    TransformerConfig,
+)
 from d2v.core.train import BatchSource, RunFolder
 from d2v.core.train import run_folder as folder_module
 from d2v.vision import ImageAdapterConfig, ImageDataConfig
 
 CONFIG = Data2VecConfig(
-    encoder=EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2, dropout=0.1), depth=2),
-    adapters={"vision": ImageAdapterConfig(image_size=8, patch_size=2, channels=1)},
+    student=BackboneConfig(
+        encoder=TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2, dropout=0.1), depth=2),
+        adapters={"vision": ImageAdapterConfig(image_size=8, patch_size=2, channels=1)},
+    ),
     predictors={"vision": ConvDecoderConfig(decoder_dim=16, num_layers=1, kernel_size=3, groups=4)},
     maskers={"vision": InverseBlockMasker(mask_prob=0.6, mask_length=2)},
     targets=TargetsConfig(layers=2),

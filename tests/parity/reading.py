@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from d2v.core.foreign import Converted, convert
+from d2v.core.modality import modalities
 from d2v.core.model import Encoded
 from d2v.core.nn import LayerFeatures
-from d2v.core.registry import modalities
 
 Tensors = dict[str, Tensor]
 

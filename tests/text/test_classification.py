@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from building import gradients, randomise
 
-from d2v.core.model import Backbone, Batch, BlockConfig, EncoderConfig
+from d2v.core.model import Backbone, Batch, BlockConfig, TransformerConfig
 from d2v.text import SentenceClassifier, TextAdapterConfig
 
 DIM = 8
-ENCODER = EncoderConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=2)
+ENCODER = TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=2)
 IDS = torch.tensor([[0, 5, 6, 2], [0, 7, 2, 1], [0, 2, 1, 1]])
 
 

@@ -8,11 +8,11 @@ import torch
 from building import random_mask, randomise
 
 from d2v.core.masks import Mask
-from d2v.core.model import Backbone, Batch, BlockConfig, EncoderConfig
+from d2v.core.model import Backbone, Batch, BlockConfig, TransformerConfig
 from d2v.text import MaskedTextAdapter, TextAdapterConfig, TokenEmbedding
 
 DIM, PAD = 8, 1
-ENCODER = EncoderConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=2)
+ENCODER = TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=2)
 TEXT = TextAdapterConfig(vocabulary_size=20, max_length=10, embedding_dropout=0.0)
 IDS = torch.tensor([[0, 5, 6, 2], [0, 7, 2, PAD], [0, 2, PAD, PAD]])
 

@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from d2v.core.foreign import KeyTable, Rename
-from d2v.core.model import Backbone, Batch, BlockConfig, ContextConfig, EncoderConfig
+from d2v.core.model import Backbone, Batch, BlockConfig, ContextConfig, TransformerConfig
 from d2v.core.train import LayerDecay, parameter_groups
 from d2v.vision import ImageAdapterConfig, ImageClassifier
 from d2v.vision.convert import converters
 from d2v.vision.tasks.rates import fine_tuning_drop_path
 
 FIXTURE = Path(__file__).parent / "data/image_cls_v2"
-ENCODER = EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=2)
+ENCODER = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=2)
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def published() -> tuple[dict[str, Any], ImageClassifier, KeyTable]:
     table = converter.layout(ours, shapes).table
     task = config["classification_cfg"]
     model = ImageClassifier(
-        ours.build_backbone(),
+        ours.student.build(),
         num_classes=task["num_classes"],
-        embed_dim=ours.encoder.block.embed_dim,
+        embed_dim=ours.student.embed_dim,
         norm=task["use_fc_norm"],
         label_smoothing=task["label_smoothing"],
     )
@@ -180,7 +180,7 @@ def test_loss_is_float32_under_autocast() -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="the batch has no labels to learn from"):
         classifier()(Batch(source=torch.zeros(1, 3, 8, 8)), update=0)
-    with pytest.raises(ValueError, match="the encoder has no extra tokens; use pooling='mean'"):
+    with pytest.raises(ValueError, match="no class token"):
         classifier(pooling="class-token", extra_tokens=0).logits(images())
     for options, message in (
         ({"pooling": "max"}, "pooling='max' must be"),
@@ -202,8 +202,8 @@ def test_drop_path_rates(rate: float, context: int, depth: int) -> None:
         assert np.allclose(first, (rates[0], rates[context - 1]))
     assert np.allclose(shared, (rates[context], rates[-1]))
     block = BlockConfig(embed_dim=8, num_heads=2)
-    encoder = EncoderConfig(block=block, depth=depth, drop_path_rate=shared)
-    assert len(ContextConfig(depth=context, drop_path_rate=first).build(encoder).blocks) == context
+    encoder = TransformerConfig(block=block, depth=depth, drop_path_rate=shared)
+    assert len(encoder.build_context(ContextConfig(depth=context, drop_path_rate=first)).blocks) == context
 
 
 def test_drop_path_refusals() -> None:

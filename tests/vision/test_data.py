@@ -9,7 +9,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from d2v.core.data import DataError, Loader
-from d2v.core.registry import MissingExtraError, Modality
+from d2v.core.modality import Modality
+from d2v.core.registry import MissingExtraError
 from d2v.vision.data import ImageDataConfig, ImageFolder
 
 KINDS = ["rgb.jpg", "grey.png", "cmyk.jpg", "deep.png", "palette.gif", "alpha.png", "rgb.webp", "rgb.bmp", "rgb.tiff"]

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from d2v.core.data import DataConfig, DataError, Loader, Splits
-from d2v.core.model import Backbone, Batch, BlockConfig, EncoderConfig, ModalityAdapter
+from d2v.core.model import Backbone, Batch, BlockConfig, ModalityAdapter, TransformerConfig
 from d2v.vision import ImageAdapterConfig, ImageDataConfig, SinCosPositions
 
-ENCODER = EncoderConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=2)
+ENCODER = TransformerConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=2)
 
 
 def save(path: Path, shade: int = 0) -> None:
@@ -94,7 +94,7 @@ def test_all_of_a_folder(tmp_path: Path) -> None:
     assert loader.classes == ()
     assert labels(config(tmp_path / "train").build(None, batch_size=4)) == [0]
     assert config("digits").build(None, batch_size=4).name(0) == "digits/test/0"
-    assert config("fashion-mnist").build(None, batch_size=4).name(0) == "fashion-mnist/report/0"
+    assert config("fashion-mnist").build(None, batch_size=4).name(0) == "fashion-mnist/test/0"
 
 
 def test_numbers_follow_the_classes_of_the_model(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from building import random_mask, randomise
 
-from d2v.core.model import AlibiConfig, Backbone, Batch, BlockConfig, EncoderConfig
+from d2v.core.model import AlibiConfig, Backbone, Batch, BlockConfig, TransformerConfig
 from d2v.vision import ImageAdapterConfig, LearnedPositions, PatchEmbedding, RelativeBias, SinCosPositions
 from d2v.vision.patches import normalised_pixels
 
 DIM, HEADS = 8, 2
-ENCODER = EncoderConfig(block=BlockConfig(embed_dim=DIM, num_heads=HEADS), depth=2)
+ENCODER = TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=HEADS), depth=2)
 IMAGE = ImageAdapterConfig(image_size=(8, 12), patch_size=4, context=None)
 
 

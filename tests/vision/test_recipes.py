@@ -57,7 +57,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
 def numbers(recipe: PretrainRecipe) -> dict[str, Any]:
     """What the table tells, read from a resolved recipe."""
     model, optim, train, mask = recipe.model, recipe.optim, recipe.train, recipe.mask
-    block, adapter, decoder = model.encoder.block, model.adapters["vision"], model.predictors["vision"]
+    block, adapter, decoder = model.student.encoder.block, model.student.adapters["vision"], model.predictors["vision"]
     assert isinstance(adapter, ImageAdapterConfig)
     assert isinstance(decoder, ConvDecoderConfig)
     assert isinstance(mask, InverseBlockMasker)
@@ -65,7 +65,7 @@ def numbers(recipe: PretrainRecipe) -> dict[str, Any]:
     assert adapter.context is not None
     schedule = optim.build_schedule(train.max_steps)
     assert isinstance(schedule, CosineSchedule)
-    encoder, context = model.encoder, adapter.context
+    encoder, context = model.student.encoder, adapter.context
     return {
         "embed_dim": block.embed_dim,
         "num_heads": block.num_heads,
@@ -132,12 +132,12 @@ def test_published_models_build(name: str) -> None:
     """On the meta device: shapes without memory."""
     recipe = read_recipe(f"vision/{name}", GIVEN, PretrainRecipe)
     with torch.device("meta"):
-        backbone = recipe.model.build_backbone()
-    blocks = 12 * recipe.model.encoder.block.embed_dim**2 * len(backbone.blocks())
+        backbone = recipe.model.student.build()
+    blocks = 12 * recipe.model.student.encoder.block.embed_dim**2 * len(backbone.blocks())
     assert blocks < sum(parameter.numel() for parameter in backbone.parameters()) < 1.1 * blocks
 
 
 def test_every_recipe_is_complete_but_for_what_a_user_gives() -> None:
     for name in recipe_names():
         if name.startswith("vision/") and "finetune" not in name:
-            assert read_recipe(name, GIVEN, PretrainRecipe).modality == "vision"
+            assert read_recipe(name, GIVEN, PretrainRecipe).modalities == ("vision",)

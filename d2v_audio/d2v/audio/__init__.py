@@ -4,7 +4,7 @@ from d2v.audio.config import WaveformAdapterConfig
 from d2v.audio.convert import converters
 from d2v.audio.positions import ConvPositions
 from d2v.audio.waveform import WaveformExtractor, WaveformFront
-from d2v.core.registry import Modality
+from d2v.core.modality import Modality
 
 __all__ = ["ConvPositions", "WaveformAdapterConfig", "WaveformExtractor", "WaveformFront", "modality"]
 
@@ -13,6 +13,6 @@ modality = Modality(
     description="speech and other sound: frames of the waveform, masked in blocks (2.0) or spans (1.0)",
     extra="d2v[audio]",
     requires=("torchaudio",),
-    adapter=WaveformAdapterConfig,
+    adapters={"waveform": WaveformAdapterConfig},
     converters=converters,
 )

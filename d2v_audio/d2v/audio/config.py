@@ -26,7 +26,7 @@ class WaveformAdapterConfig(AdapterParts):
         zero_padding: whether padded frames are set to zero (1.0).
 
     >>> from d2v.core.model import BlockConfig
-    >>> encoder = EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
+    >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     >>> adapter = WaveformAdapterConfig(conv_layers=((8, 10, 5),), positions_groups=4).build(encoder)
     >>> adapter.front.extractor.num_frames(100)
     19
@@ -56,7 +56,7 @@ class WaveformAdapterConfig(AdapterParts):
 
     def build(self, encoder: EncoderConfig) -> ModalityAdapter:
         """The adapter for a shared encoder."""
-        embed_dim = encoder.block.embed_dim
+        embed_dim = encoder.embed_dim
         extractor = WaveformExtractor(self.conv_layers, norm=self.extractor_norm, bias=self.conv_bias)
         positions = ConvPositions(
             embed_dim, width=self.positions_width, depth=self.positions_depth, groups=self.positions_groups

@@ -8,18 +8,19 @@ from attrs import frozen
 
 from d2v.audio.config import WaveformAdapterConfig
 from d2v.audio.waveform import ConvSpec
-from d2v.core.foreign import ForeignConfig, KeyTable, Layout, Rename, Reshape, Rule, Shapes
+from d2v.core.foreign import ForeignConfig, KeyTable, Layout, Rename, Reshape, Rule, Shapes, own_parts
 from d2v.core.foreign.fairseq import read_schedule, read_target_norms, separate_block_rules
 from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_block_masks, read_context, read_noise
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import ChannelMasker, Masker, SpanMasker
 from d2v.core.model import (
+    BackboneConfig,
     BlockConfig,
     Data2VecConfig,
-    EncoderConfig,
     MaskedHeadConfig,
     TargetsConfig,
     TeacherConfig,
+    TransformerConfig,
 )
 
 _EXTRACTOR_NORMS = {"layer_norm": "layer", "default": "group"}
@@ -81,7 +82,9 @@ def _evaluate(node: ast.expr) -> Any:
 class _AudioReader:
     decoder_init = None
 
-    def adapter(self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str) -> WaveformAdapterConfig:
+    def adapter(
+        self, own: ForeignConfig, encoder: TransformerConfig, shapes: Shapes, prefix: str
+    ) -> WaveformAdapterConfig:
         own.refuse_unless("conv_pos_pre_ln", False)
         own.refuse_unless("extractor_mode", *_EXTRACTOR_NORMS)
         return WaveformAdapterConfig(
@@ -102,7 +105,7 @@ class _AudioReader:
         return read_block_masks(own)
 
     def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
-        (adapter,) = config.adapters.values()
+        (adapter,) = own_parts(config)[0].adapters.values()
         assert isinstance(adapter, WaveformAdapterConfig)
         rules = _extractor_rules(adapter, f"{theirs}.local_encoder", f"{ours}.front.extractor")
         rules += both(f"{theirs}.project_features.1", f"{ours}.front.norm")
@@ -143,15 +146,13 @@ class FormerAudioFormat:
             )
         layers = min(model.get("average_top_k_layers"), encoder.depth)  # the original takes what there is
         config = Data2VecConfig(
-            encoder=encoder,
-            adapters={"audio": _former_adapter(model)},
+            student=BackboneConfig(encoder=encoder, adapters={"audio": _former_adapter(model)}, visible_only=False),
             predictors={"audio": MaskedHeadConfig(num_layers=1)},
-            maskers={"audio": _former_masker(model, encoder.block.embed_dim)},
+            maskers={"audio": _former_masker(model, encoder.embed_dim)},
             # The original averages every layer where its teacher is the complete model.
             targets=TargetsConfig(layers=encoder.depth if complete else layers, each=each, after=after),
             teacher=TeacherConfig(schedule=read_schedule(model), leave_out=leave_out, copy=copied),
             loss=RegressionLoss(beta=model.get("loss_beta"), scale=model.get("loss_scale")),
-            visible_only=False,
         )
         _refuse(model)
         model.finish()
@@ -160,10 +161,11 @@ class FormerAudioFormat:
     def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""
         del shapes
-        adapter = config.adapters["audio"]
+        student, encoder = own_parts(config)
+        adapter = student.adapters["audio"]
         assert isinstance(adapter, WaveformAdapterConfig)
-        ours, embed_dim = "student.adapters.audio", config.encoder.block.embed_dim
-        norm = "norm_out" if config.encoder.norm_out else "norm_in"
+        ours, embed_dim = "student.adapters.audio", encoder.embed_dim
+        norm = "norm_out" if encoder.norm_out else "norm_in"
         rules = [
             *_extractor_rules(adapter, "feature_extractor", f"{ours}.front.extractor"),
             *both("layer_norm", f"{ours}.front.norm"),
@@ -174,7 +176,7 @@ class FormerAudioFormat:
         ]
         for i in range(adapter.positions_depth):
             rules += both(f"encoder.pos_conv.{i}.0", f"{ours}.positions.convs.{i}")
-        for i in range(config.encoder.depth):
+        for i in range(encoder.depth):
             rules += separate_block_rules(f"encoder.layers.{i}", f"student.encoder.blocks.{i}")
         strip = "encoder." if config.teacher.leave_out else ""
         return Layout(KeyTable(rules), teacher_prefix="_ema.", teacher_strip=strip)
@@ -192,7 +194,7 @@ def _extractor_rules(adapter: WaveformAdapterConfig, theirs: str, ours: str) -> 
     return rules
 
 
-def _former_encoder(model: ForeignConfig) -> EncoderConfig:
+def _former_encoder(model: ForeignConfig) -> TransformerConfig:
     pre = model.get("layer_norm_first")
     block = BlockConfig(
         embed_dim=model.get("encoder_embed_dim"),
@@ -205,7 +207,7 @@ def _former_encoder(model: ForeignConfig) -> EncoderConfig:
         activation_dropout=model.get("activation_dropout"),
         dropout=model.get("dropout"),
     )
-    return EncoderConfig(
+    return TransformerConfig(
         block=block,
         depth=model.get("encoder_layers"),
         norm_in=not pre,

@@ -9,10 +9,11 @@ from d2v.core.files import load, save
 from d2v.core.jobs import evaluate, extract, finetune, plot, predict, pretrain, probe
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Mask, RandomMasker, SpanMasker
+from d2v.core.modality import modalities
 from d2v.core.model import Backbone, Batch, Data2Vec, MaskedHead, ModalityAdapter, MultimaskBatcher, VisibleDecoder
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
-from d2v.core.registry import Registry, modalities
+from d2v.core.registry import Registry
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
 from d2v.core.tour import quickstart
 from d2v.core.train import fit

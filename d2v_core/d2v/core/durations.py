@@ -34,3 +34,21 @@ def updates(duration: int | float, total: int | None = None, *, name: str = "dur
     if total is None:
         raise ValueError(f"{name}={duration} is a fraction of the run, so total (the updates of the run) is needed")
     return int(total * duration)
+
+
+def check_update(n: int, *, first: int = 0) -> None:
+    """Refuse a number that counts no update.
+
+    Args:
+        n: what a schedule is asked for.
+        first: smallest n that there is.
+
+    Raises:
+        ValueError: if n is below it.
+
+    >>> check_update(-1)
+    Traceback (most recent call last):
+    ValueError: n=-1 must be at least 0: it counts finished updates
+    """
+    if n < first:
+        raise ValueError(f"n={n} must be at least {first}: it counts finished updates")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
-from d2v.core.model import Backbone, BackboneConfig, Batch
+from d2v.core.model import Batch, Student, StudentConfig
 
 __all__ = ["Evaluation", "Task"]
 
@@ -39,11 +39,11 @@ class Task(Protocol):
     best: ClassVar[str]
     higher: ClassVar[bool]
 
-    def adapt(self, config: BackboneConfig) -> BackboneConfig:
-        """The encoder's configuration with the task's regularisation (drop path, dropout) written over its own."""
+    def adapt(self, config: StudentConfig) -> StudentConfig:
+        """The student's configuration with the task's regularisation (drop path, dropout) written over its own."""
         ...
 
-    def build(self, encoder: Backbone, *, embed_dim: int, classes: tuple[str, ...]) -> nn.Module:
+    def build(self, encoder: Student, *, embed_dim: int, classes: tuple[str, ...]) -> nn.Module:
         """A module around the encoder whose `forward(batch, update=n)` gives a `StepOutput`.
 
         Args:

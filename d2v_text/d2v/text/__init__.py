@@ -1,6 +1,6 @@
 """data2vec for text."""
 
-from d2v.core.registry import Modality
+from d2v.core.modality import Modality
 from d2v.text.adapter import MaskedTextAdapter
 from d2v.text.config import TextAdapterConfig
 from d2v.text.convert import converters
@@ -14,6 +14,6 @@ modality = Modality(
     description="text: subword tokens, masked one by one (2.0) or in spans (1.0)",
     extra="d2v[text]",
     requires=("tokenizers",),
-    adapter=TextAdapterConfig,
+    adapters={"tokens": TextAdapterConfig},
     converters=converters,
 )

@@ -26,7 +26,7 @@ class TextAdapterConfig(AdapterParts):
         zero_padding: whether padded positions are set to zero (1.0).
 
     >>> from d2v.core.model import BlockConfig
-    >>> encoder = EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
+    >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     >>> TextAdapterConfig(vocabulary_size=10, max_length=8).build(encoder).front.positions.num_embeddings
     10
     """
@@ -54,7 +54,7 @@ class TextAdapterConfig(AdapterParts):
 
     def build(self, encoder: EncoderConfig) -> ModalityAdapter:
         """The adapter for a shared encoder."""
-        embed_dim = encoder.block.embed_dim
+        embed_dim = encoder.embed_dim
         front = TokenEmbedding(
             self.vocabulary_size,
             embed_dim=embed_dim,

@@ -5,18 +5,19 @@ from typing import Any
 
 from attrs import frozen
 
-from d2v.core.foreign import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes
+from d2v.core.foreign import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes, own_parts
 from d2v.core.foreign.fairseq import read_schedule, read_target_norms, separate_block_rules
 from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Masker, RandomMasker, SpanMasker
 from d2v.core.model import (
+    BackboneConfig,
     BlockConfig,
     Data2VecConfig,
-    EncoderConfig,
     MaskedHeadConfig,
     TargetsConfig,
     TeacherConfig,
+    TransformerConfig,
 )
 from d2v.core.nn.initialisation import Scheme
 from d2v.text.config import TextAdapterConfig
@@ -36,7 +37,7 @@ def _max_length(shapes: Shapes, prefix: str, stated: int) -> int:
 class _TextReader:
     decoder_init: Scheme | None = "normal"
 
-    def adapter(self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str) -> TextAdapterConfig:
+    def adapter(self, own: ForeignConfig, encoder: TransformerConfig, shapes: Shapes, prefix: str) -> TextAdapterConfig:
         return TextAdapterConfig(
             vocabulary_size=_vocabulary_size(shapes, f"{prefix}.local_encoder.embed_tokens.weight"),
             max_length=_max_length(shapes, f"{prefix}.local_encoder", own.get("max_source_positions")),
@@ -61,7 +62,7 @@ class _TextReader:
         return SpanMasker(mask_prob=prob, mask_length=length, add_masks=add, mask_dropout=dropout)
 
     def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
-        (adapter,) = config.adapters.values()
+        (adapter,) = own_parts(config)[0].adapters.values()
         assert isinstance(adapter, TextAdapterConfig)
         return _embedding_rules(adapter, f"{theirs}.local_encoder", f"{ours}.front")
 
@@ -96,8 +97,7 @@ class FormerTextFormat:
         fixed = adapter.positions == "learned"
         copied = ("adapters.*.front",) if fixed else ("adapters.*.front.norm",) if adapter.norm else ()
         config = Data2VecConfig(
-            encoder=encoder,
-            adapters={"text": adapter},
+            student=BackboneConfig(encoder=encoder, adapters={"text": adapter}, visible_only=False),
             predictors={"text": MaskedHeadConfig(num_layers=model.get("head_layers"), init="normal")},
             # Spans may begin anywhere, <s> and </s> included, and rows differ in count.
             maskers={"text": SpanMasker(mask_prob=0.35, mask_length=4, reach_end=True, equal_counts=False)},
@@ -106,21 +106,21 @@ class FormerTextFormat:
                 schedule=read_schedule(model), copy=copied if model.get("ema_transformer_layers_only") else ()
             ),
             loss=RegressionLoss(beta=model.get("loss_beta"), scale=scale if scale is not None and scale > 0 else None),
-            visible_only=False,
         )
         _ignore(model, transformer, section)
         return config
 
     def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""
-        adapter = config.adapters["text"]
+        student, encoder = own_parts(config)
+        adapter = student.adapters["text"]
         assert isinstance(adapter, TextAdapterConfig)
         theirs, head = "encoder.sentence_encoder", config.predictors["text"]
         assert isinstance(head, MaskedHeadConfig)
         rules = _embedding_rules(adapter, theirs, "student.adapters.text.front")
-        for i in range(config.encoder.depth):
+        for i in range(encoder.depth):
             rules += separate_block_rules(f"{theirs}.layers.{i}", f"student.encoder.blocks.{i}")
-        if config.encoder.norm_out:
+        if encoder.norm_out:
             rules += both(f"{theirs}.layer_norm", "student.encoder.norm_out")
         for i in range(head.num_layers):
             rules += both(f"encoder.regression_head.{2 * i}", f"predictors.text.layers.{2 * i}")
@@ -164,7 +164,7 @@ def _embedding_rules(adapter: TextAdapterConfig, theirs: str, ours: str) -> list
     return rules + (both(f"{theirs}.layernorm_embedding", f"{ours}.norm") if adapter.norm else [])
 
 
-def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> EncoderConfig:
+def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> TransformerConfig:
     pre = section.get("normalize_before")
     block = BlockConfig(
         embed_dim=section.get("embed_dim"),
@@ -177,7 +177,9 @@ def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> Encod
         activation_dropout=transformer.get("activation_dropout"),
         dropout=transformer.get("dropout"),
     )
-    return EncoderConfig(block=block, depth=section.get("layers"), norm_out=pre, layer_drop=section.get("layerdrop"))
+    return TransformerConfig(
+        block=block, depth=section.get("layers"), norm_out=pre, layer_drop=section.get("layerdrop")
+    )
 
 
 def _former_adapter(transformer: ForeignConfig, section: ForeignConfig, size: int, shapes: Shapes) -> TextAdapterConfig:

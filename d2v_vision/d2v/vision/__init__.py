@@ -1,6 +1,6 @@
 """data2vec for images."""
 
-from d2v.core.registry import Modality, Quickstart
+from d2v.core.modality import Modality, Quickstart
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.convert import converters
@@ -28,8 +28,8 @@ modality = Modality(
     description="images: patches, masked in blocks",
     extra="d2v[vision]",
     requires=("torchvision", "PIL"),
-    adapter=ImageAdapterConfig,
-    data=ImageDataConfig,
+    adapters={"patches": ImageAdapterConfig},
+    data={"images": ImageDataConfig},
     recipes="d2v.vision.recipes",
     converters=converters,
     tasks={"classification": ImageClassification},

@@ -39,9 +39,9 @@ class ImageAdapter(ModalityAdapter):
         Raises:
             ValueError: if the patch does not divide the size, or positions or bias are learned for one grid.
 
-        >>> from d2v.core.model import BlockConfig, EncoderConfig
+        >>> from d2v.core.model import BlockConfig, TransformerConfig
         >>> from d2v.vision import ImageAdapterConfig
-        >>> encoder = EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
+        >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
         >>> adapter = ImageAdapterConfig(image_size=8, patch_size=4).build(encoder)
         >>> adapter.resize((16, 8))
         >>> adapter.positions(None, None).shape

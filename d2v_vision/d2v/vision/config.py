@@ -31,8 +31,8 @@ class ImageAdapterConfig(AdapterParts):
     Raises:
         ValueError: if there are two kinds of attention bias.
 
-    >>> from d2v.core.model import BlockConfig
-    >>> encoder = EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
+    >>> from d2v.core.model import BlockConfig, TransformerConfig
+    >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     >>> ImageAdapterConfig(image_size=8, patch_size=4).build(encoder).extra_tokens().shape
     torch.Size([1, 1, 16])
     """
@@ -70,7 +70,7 @@ class ImageAdapterConfig(AdapterParts):
 
     def build(self, encoder: EncoderConfig) -> ImageAdapter:
         """The adapter for a shared encoder."""
-        embed_dim = encoder.block.embed_dim
+        embed_dim = encoder.embed_dim
         front = PatchEmbedding(
             embed_dim,
             image_size=self.image_size,
@@ -94,7 +94,7 @@ class ImageAdapterConfig(AdapterParts):
             return parts
         own = self.num_layers(encoder) if self.relative_bias in ("layer", "both") else 0
         shared = self.relative_bias in ("shared", "both")
-        return parts | {"bias": RelativeBias(self.grid, encoder.block.num_heads, num_layers=own, shared=shared)}
+        return parts | {"bias": RelativeBias(self.grid, encoder.num_heads, num_layers=own, shared=shared)}
 
     def build_extra_tokens(self, embed_dim: int) -> ExtraTokens:
         """The extra tokens, with positions of their own where patches have learned ones."""

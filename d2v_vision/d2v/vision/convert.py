@@ -5,17 +5,18 @@ from typing import Any
 
 from attrs import frozen
 
-from d2v.core.foreign import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes, Split
+from d2v.core.foreign import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes, Split, own_parts
 from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_block_masks, read_context, read_noise
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, Masker
 from d2v.core.model import (
+    BackboneConfig,
     BlockConfig,
     Data2VecConfig,
-    EncoderConfig,
     MaskedHeadConfig,
     TargetsConfig,
     TeacherConfig,
+    TransformerConfig,
 )
 from d2v.core.teacher import EMASchedule
 from d2v.core.teacher.targets import TargetNorm
@@ -25,7 +26,9 @@ from d2v.vision.config import ImageAdapterConfig
 class _ImageReader:
     decoder_init = None
 
-    def adapter(self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str) -> ImageAdapterConfig:
+    def adapter(
+        self, own: ForeignConfig, encoder: TransformerConfig, shapes: Shapes, prefix: str
+    ) -> ImageAdapterConfig:
         own.refuse_unless("transformer_decoder", False)
         own.refuse_unless("enc_dec_transformer", False)
         width = own.get("embed_dim")
@@ -33,7 +36,7 @@ class _ImageReader:
             image_size=own.get("input_size"),
             patch_size=own.get("patch_size"),
             channels=own.get("in_chans"),
-            width=None if width == encoder.block.embed_dim else width,
+            width=None if width == encoder.embed_dim else width,
             positions="sincos" if own.get("fixed_positions") else None,
             alibi=read_alibi(own, axes=2),
             extra_tokens=own.get("num_extra_tokens"),
@@ -47,7 +50,7 @@ class _ImageReader:
         return read_block_masks(own)
 
     def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
-        (adapter,) = config.adapters.values()
+        (adapter,) = own_parts(config)[0].adapters.values()
         assert isinstance(adapter, ImageAdapterConfig)
         if adapter.width is None:
             rules = both(f"{theirs}.local_encoder.proj", f"{ours}.front.proj")
@@ -82,28 +85,31 @@ class FormerImageFormat:
         scale = model.get("loss_scale")
         leave_out = ("adapters.*.front", "adapters.*.extra_tokens", "adapters.*.mask_token")
         config = Data2VecConfig(
-            encoder=_encoder(
-                embed_dim=model.get("embed_dim"),
-                depth=model.get("depth"),
-                num_heads=model.get("num_heads"),
-                mlp_ratio=4,
-                eps=1e-5,
-                layer_scale=model.get("layer_scale_init_value"),
-                drop_path_rate=model.get("drop_path"),
-                attention_dropout=model.get("attention_dropout"),
+            student=BackboneConfig(
+                encoder=_encoder(
+                    embed_dim=model.get("embed_dim"),
+                    depth=model.get("depth"),
+                    num_heads=model.get("num_heads"),
+                    mlp_ratio=4,
+                    eps=1e-5,
+                    layer_scale=model.get("layer_scale_init_value"),
+                    drop_path_rate=model.get("drop_path"),
+                    attention_dropout=model.get("attention_dropout"),
+                ),
+                adapters={
+                    "vision": ImageAdapterConfig(
+                        image_size=model.get("image_size"),
+                        patch_size=model.get("patch_size"),
+                        channels=model.get("in_channels"),
+                        positions=None,
+                        relative_bias="shared",
+                        extra_tokens_std=0.02,
+                        mask_token=True,
+                        context=None,
+                    )
+                },
+                visible_only=False,
             ),
-            adapters={
-                "vision": ImageAdapterConfig(
-                    image_size=model.get("image_size"),
-                    patch_size=model.get("patch_size"),
-                    channels=model.get("in_channels"),
-                    positions=None,
-                    relative_bias="shared",
-                    extra_tokens_std=0.02,
-                    mask_token=True,
-                    context=None,
-                )
-            },
             predictors={"vision": MaskedHeadConfig(num_layers=0)},
             maskers={
                 "vision": BlockMasker(
@@ -125,7 +131,6 @@ class FormerImageFormat:
                 leave_out=leave_out if model.get("ema_transformer_only") else (),
             ),
             loss=RegressionLoss(beta=model.get("loss_beta"), scale=1.0 if scale is not None and scale <= 0 else scale),
-            visible_only=False,
         )
         model.finish()
         return config
@@ -133,6 +138,7 @@ class FormerImageFormat:
     def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""
         del shapes
+        _, encoder = own_parts(config)
         rules = [
             *_token_rules(cls_name="cls_emb", mask_name="mask_emb", patch_name="patch_embed.conv"),
             Rename("encoder.rel_pos_bias.relative_position_bias_table", "student.adapters.vision.bias.shared"),
@@ -140,8 +146,8 @@ class FormerImageFormat:
             *both("encoder.norm", "student.encoder.norm_out"),
             *(Constant(f"final_proj.{part}") for part in ("weight", "bias")),  # never used by the original
         ]
-        for i in range(config.encoder.depth):
-            rules += _block_rules(f"encoder.blocks.{i}", i, config.encoder.block, mlp=("0", "2"))
+        for i in range(encoder.depth):
+            rules += _block_rules(f"encoder.blocks.{i}", i, encoder.block, mlp=("0", "2"))
         strip = "encoder." if config.teacher.leave_out else ""
         return Layout(KeyTable(rules), teacher_prefix="_ema.", teacher_strip=strip)
 
@@ -171,27 +177,30 @@ class BeitFormat:
         model.refuse_unless("mask_dropout_prob", -1, -1.0, 0, 0.0)
         scale, beta = model.get("loss_scale", -1), model.get("l1_beta")
         config = Data2VecConfig(
-            encoder=_encoder(
-                embed_dim=model.get("embed_dim"),
-                depth=model.get("depth"),
-                num_heads=model.get("num_heads"),
-                mlp_ratio=model.get("mlp_ratio"),
-                eps=model.get("layer_norm_eps", 1e-6),
-                layer_scale=model.get("init_values"),
-                drop_path_rate=model.get("drop_path", 0.0),
-                attention_dropout=model.get("attn_drop_rate", 0.0),
+            student=BackboneConfig(
+                encoder=_encoder(
+                    embed_dim=model.get("embed_dim"),
+                    depth=model.get("depth"),
+                    num_heads=model.get("num_heads"),
+                    mlp_ratio=model.get("mlp_ratio"),
+                    eps=model.get("layer_norm_eps", 1e-6),
+                    layer_scale=model.get("init_values"),
+                    drop_path_rate=model.get("drop_path", 0.0),
+                    attention_dropout=model.get("attn_drop_rate", 0.0),
+                ),
+                adapters={
+                    "vision": ImageAdapterConfig(
+                        image_size=model.get("img_size"),
+                        patch_size=model.get("patch_size"),
+                        positions="learned" if model.get("use_abs_pos_emb", False) else None,
+                        relative_bias="both" if shared and own else "shared" if shared else "layer" if own else None,
+                        extra_tokens_std=0.02,
+                        mask_token=True,
+                        context=None,
+                    )
+                },
+                visible_only=False,
             ),
-            adapters={
-                "vision": ImageAdapterConfig(
-                    image_size=model.get("img_size"),
-                    patch_size=model.get("patch_size"),
-                    positions="learned" if model.get("use_abs_pos_emb", False) else None,
-                    relative_bias="both" if shared and own else "shared" if shared else "layer" if own else None,
-                    extra_tokens_std=0.02,
-                    mask_token=True,
-                    context=None,
-                )
-            },
             predictors={"vision": MaskedHeadConfig(num_layers=1, init="scaled")},
             maskers={
                 "vision": BlockMasker(
@@ -224,7 +233,6 @@ class BeitFormat:
                 variance_weight=model.get("var_w0", 0.0),
                 variance_margin=model.get("var_margin0", 0.5),
             ),
-            visible_only=False,
         )
         model.finish()
         return config
@@ -232,7 +240,8 @@ class BeitFormat:
     def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""
         del shapes
-        adapter = config.adapters["vision"]
+        student, encoder = own_parts(config)
+        adapter = student.adapters["vision"]
         assert isinstance(adapter, ImageAdapterConfig)
         ours = "student.adapters.vision"
         rules = [
@@ -247,8 +256,8 @@ class BeitFormat:
         if adapter.relative_bias in ("shared", "both"):
             rules.append(Rename("rel_pos_bias.relative_position_bias_table", f"{ours}.bias.shared"))
             rules.append(Constant("rel_pos_bias.relative_position_index"))
-        for i in range(config.encoder.depth):
-            rules += _block_rules(f"blocks.{i}", i, config.encoder.block, mlp=("fc1", "fc2"))
+        for i in range(encoder.depth):
+            rules += _block_rules(f"blocks.{i}", i, encoder.block, mlp=("fc1", "fc2"))
             if adapter.relative_bias in ("layer", "both"):
                 there = f"blocks.{i}.attn"
                 rules.append(Rename(f"{there}.relative_position_bias_table", f"{ours}.bias.layers.{i}"))
@@ -271,7 +280,7 @@ def _encoder(
     layer_scale: float,
     drop_path_rate: float,
     attention_dropout: float,
-) -> EncoderConfig:
+) -> TransformerConfig:
     block = BlockConfig(
         embed_dim=embed_dim,
         num_heads=num_heads,
@@ -282,7 +291,9 @@ def _encoder(
         layer_scale=layer_scale if layer_scale else None,
         attention_dropout=attention_dropout,
     )
-    return EncoderConfig(block=block, depth=depth, drop_path_rate=(0.0, drop_path_rate), norm_out=True, init="scaled")
+    return TransformerConfig(
+        block=block, depth=depth, drop_path_rate=(0.0, drop_path_rate), norm_out=True, init="scaled"
+    )
 
 
 def _token_rules(*, cls_name: str, mask_name: str, patch_name: str) -> list[Rule]:

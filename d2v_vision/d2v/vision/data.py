@@ -6,8 +6,8 @@ imported when they are needed, so that this module can be imported without the e
 
 import math
 import os
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from attrs import Attribute, evolve, field, frozen
@@ -54,8 +54,8 @@ class ImageDataConfig:
         crop_area: fraction of the picture's area that a random crop covers; None = no random crop, as in evaluation.
         crop_ratio: range of width by height of a crop.
         flip: probability of a horizontal flip.
-        mean: subtracted from values from 0 to 1, one number or one a channel; None = ImageNet's. A model takes what it
-            was pretrained with: fine-tune with the same.
+        mean: subtracted from values from 0 to 1, one number or one a channel; None = ImageNet's. A model keeps
+            what it was pretrained with.
         std: what is divided by afterwards, likewise.
         resize: shorter side before the central crop of evaluation; None = size * 256 / 224.
         per_class: train on so many pictures of each class, drawn by seed; None = on all. Their ids stay those of the
@@ -69,6 +69,8 @@ class ImageDataConfig:
     >>> next(iter(loader)).source.shape, loader.name(3), loader.classes[3]
     (torch.Size([5, 1, 8, 8]), 'digits/test/3', '3')
     """
+
+    inherited: ClassVar[tuple[str, ...]] = ("size", "resize", "channels", "mean", "std")
 
     path: str = field(validator=_must(bool, "a folder or the name of a set, not empty"))
     size: int = field(default=224, validator=_must(lambda size: size >= 1, "at least 1"))
@@ -149,6 +151,15 @@ class ImageDataConfig:
             rank=rank,
             world_size=world_size,
         )
+
+    def preparation(self) -> Mapping[str, Any]:
+        """Channels, mean and standard deviation; the size may differ where the model's positions allow it."""
+        mean, std = self._mean_std()
+        return {"channels": self.channels, "mean": list(mean), "std": list(std)}
+
+    def files(self) -> Mapping[str, bytes]:
+        """None: a model of images needs its weights alone."""
+        return {}
 
     def splits(self) -> Splits:
         """The parts of this data set.

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from d2v.core.data import DataError
-from d2v.core.registry import Verb
+from d2v.core.modality import Verb
 from d2v.vision import builtin
 from d2v.vision.data import ImageDataConfig
 from d2v.vision.sources import splits_of

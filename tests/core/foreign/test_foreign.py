@@ -108,5 +108,5 @@ def test_tensors_that_do_not_fit_are_named_together():
     ):
         convert([ToyFormat()], FOREIGN, student | {first: torch.ones(3)})
     del teacher["ema.x.student.encoder.blocks.0.norm1.weight"]
-    with pytest.raises(ValueError, match=r"do not fit the model; missing: encoder.blocks.0.norm1.weight"):
+    with pytest.raises(ValueError, match=r"do not fit the model; 1 missing: encoder.blocks.0.norm1.weight"):
         convert([ToyFormat()], FOREIGN, student | teacher)

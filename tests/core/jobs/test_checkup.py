@@ -11,7 +11,8 @@ import torch
 from d2v.core import modalities
 from d2v.core.cli import main
 from d2v.core.jobs import CheckupError, checkup, facts, selfcheck
-from d2v.core.registry import Modality, PluginError
+from d2v.core.modality import Modality
+from d2v.core.registry import PluginError
 from d2v.core.train.state import TrainingState
 
 CHECKS = ["masks", "training step", "checkpoint", "resume"]
@@ -62,7 +63,7 @@ def test_plugins_and_extras(monkeypatch):
 
     monkeypatch.setattr(modalities, "names", lambda: ["bare", "broken", "missing", "torn"])
     monkeypatch.setattr(modalities, "load", load)
-    monkeypatch.setattr("d2v.core.registry.find_spec", lambda name: None if name == "nose_of_nobody" else object())
+    monkeypatch.setattr("d2v.core.modality.find_spec", lambda name: None if name == "nose_of_nobody" else object())
     found = checkup()
     assert found.facts["broken"].startswith("broken: modality 'broken' of d2v-broken 1.0 cannot be imported")
     assert "pip install 'd2v[missing]'" in found.facts["missing"]

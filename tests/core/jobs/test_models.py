@@ -5,16 +5,17 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from building import FORMER, NEW, adapted, randomise, toy_batch
+from building import FORMER, NEW, adapted, randomise, toy_batch, with_student
 from torch import nn
 
-from d2v.core.files import ConfigError, Description, Stored
+from d2v.core.description import Description
+from d2v.core.files import ConfigError, Stored
 from d2v.core.jobs.models import encoder_of
 from d2v.core.model import AlibiConfig, ContextConfig, Data2VecConfig
 from d2v.core.nn import LayerFeatures
 
 RICH = adapted(NEW, extra_tokens=1, alibi=AlibiConfig(), context=ContextConfig(depth=1))
-NORMED = attrs.evolve(RICH, encoder=attrs.evolve(RICH.encoder, norm_out=True))
+NORMED = with_student(RICH, encoder=attrs.evolve(RICH.student.encoder, norm_out=True))
 
 
 def stored(config: Data2VecConfig, *leave_out: str) -> Stored:

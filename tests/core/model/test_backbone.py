@@ -3,10 +3,10 @@
 import attrs
 import pytest
 import torch
-from building import DIM, FORMER, NEW, adapted, calls_of, padding_of, random_mask, randomise, toy_batch
+from building import DIM, FORMER, NEW, adapted, calls_of, padding_of, random_mask, randomise, toy_batch, with_student
 
 from d2v.core.masks import Mask
-from d2v.core.model import AlibiConfig, Batch, BlockConfig, ContextConfig, EncoderConfig, Local
+from d2v.core.model import AlibiConfig, Batch, BlockConfig, ContextConfig, Local, TransformerConfig
 from d2v.core.nn import LayerFeatures
 
 B, M, T, HIDDEN = 3, 4, 8, 5
@@ -21,7 +21,7 @@ modes = pytest.mark.parametrize("config", [NEW, FORMER], ids=["visible only", "a
 
 
 def build(config, **parts):
-    return randomise(adapted(config, **parts).build_backbone(), std=0.2)
+    return randomise(adapted(config, **parts).student.build(), std=0.2)
 
 
 @adapters
@@ -132,8 +132,8 @@ def test_padding_changes_no_valid_output(parts, zero_padding, norm):
     """Attention masks padded keys, so nothing reaches a valid position; convolutional positions are another matter
     (tests/audio: the features of padded frames go through the convolution, as the published models' do).
     """  # noqa: D205
-    encoder = EncoderConfig(block=BlockConfig(embed_dim=DIM, num_heads=2, norm=norm), depth=2)
-    backbone = build(attrs.evolve(NEW, encoder=encoder), **parts, options={"zero_padding": zero_padding})
+    encoder = TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=2, norm=norm), depth=2)
+    backbone = build(with_student(NEW, encoder=encoder), **parts, options={"zero_padding": zero_padding})
     lengths = [8, 6, 3]
     batch = toy_batch(B, T, padding=padding_of(lengths, T))
     encoded = backbone.encode(batch)
@@ -218,13 +218,13 @@ def test_modalities_by_name():
     backbone = build(NEW)
     with pytest.raises(ValueError, match="no adapter for modality 'toi', only toy; did you mean 'toy'"):
         backbone.encode(toy_batch(B, T, modality="toi"))
-    two = attrs.evolve(NEW, adapters={"a": NEW.adapters["toy"], "b": NEW.adapters["toy"]}).build_backbone()
+    two = with_student(NEW, adapters=dict.fromkeys(["a", "b"], NEW.student.adapters["toy"])).student.build()
     with pytest.raises(ValueError, match=r"the model has adapters for a, b; name one in Batch.modality"):
         two.encode(toy_batch(B, T))
     assert two.encode(toy_batch(B, T, modality="b")).x.shape == (B, T, DIM)
 
 
 def test_heads_that_do_not_divide_the_width():
-    encoder = EncoderConfig(block=BlockConfig(embed_dim=DIM, num_heads=3), depth=1)
+    encoder = TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=3), depth=1)
     with pytest.raises(ValueError, match="num_heads=3 does not divide embed_dim=16; choose a divisor"):
-        attrs.evolve(NEW, encoder=encoder).build()
+        with_student(NEW, encoder=encoder).build()

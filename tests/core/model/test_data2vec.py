@@ -16,6 +16,7 @@ from building import (
     random_mask,
     randomise,
     toy_batch,
+    with_student,
 )  # fmt: skip
 
 from d2v.core.loss import RegressionLoss
@@ -194,7 +195,10 @@ def test_students_tokens_are_made_in_the_students_mode():
 
 TWO = attrs.evolve(
     NEW,
-    adapters={"a": ToyAdapterConfig(), "b": ToyAdapterConfig(width=5, extra_tokens=1)},
+    student=attrs.evolve(
+        NEW.student,
+        adapters={"a": ToyAdapterConfig(), "b": ToyAdapterConfig(width=5, extra_tokens=1)},
+    ),
     predictors={"a": NEW.predictors["toy"], "b": NEW.predictors["toy"]},
     maskers={"a": RandomMasker(mask_prob=0.5), "b": RandomMasker(mask_prob=0.25)},
     teacher=attrs.evolve(NEW.teacher, leave_out=("adapters.a.front",)),
@@ -325,9 +329,9 @@ def test_masks_that_cannot_be_learned_from():
 
 def test_predictors_that_do_not_go_with_what_is_kept():
     refused(
-        attrs.evolve(NEW, visible_only=False), r"\(8, 8\) rows and tokens are not the \(8, 4\) visible ones; a decoder"
+        with_student(NEW, visible_only=False), r"\(8, 8\) rows and tokens are not the \(8, 4\) visible ones; a decoder"
     )
-    refused(attrs.evolve(FORMER, visible_only=True), r"\(4, 4\) rows and positions do not fit a mask of \(4, 8\)")
+    refused(with_student(FORMER, visible_only=True), r"\(4, 4\) rows and positions do not fit a mask of \(4, 8\)")
 
 
 def test_batches_whose_parts_do_not_fit():
@@ -355,7 +359,9 @@ def test_unknown_modalities():
         attrs.evolve(NEW, maskers={"toi": RandomMasker(mask_prob=0.5)}), "no masker for modality 'toy'", modality="toy"
     )
     without = attrs.evolve(
-        NEW, predictors={"other": NEW.predictors["toy"]}, adapters=NEW.adapters | {"other": ToyAdapterConfig()}
+        NEW,
+        predictors={"other": NEW.predictors["toy"]},
+        student=attrs.evolve(NEW.student, adapters=NEW.student.adapters | {"other": ToyAdapterConfig()}),
     )
     refused(without, "no predictor for modality 'toy', only other", modality="toy", mask=random_mask(B, 1, T, 2))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from d2v.core.model import BlockConfig, EncoderConfig
+from d2v.core.model import BlockConfig, TransformerConfig
 from d2v.core.nn import LayerFeatures, TransformerBlock, initialise
 from d2v.core.nn.gradients import scale_gradient
 from d2v.core.nn.initialisation import scale_branches
@@ -35,13 +35,13 @@ def test_schemes(scheme, std, largest):
 def test_blocks_start_normal_and_configurations_decide():
     assert TransformerBlock(64, num_heads=4).attn.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
     block = BlockConfig(embed_dim=64, num_heads=4)
-    encoder = EncoderConfig(block=block, depth=3, init="scaled").build()
+    encoder = TransformerConfig(block=block, depth=3, init="scaled").build()
     for i, built in enumerate(encoder.blocks):
         for linear in built.last_linears:
             expected = TRUNCATED_STD / math.sqrt(2 * (i + 1))
             assert linear.weight.std().item() == pytest.approx(expected, rel=0.05)
         assert built.attn.qkv.weight.std().item() == pytest.approx(TRUNCATED_STD, rel=0.05)
-    xavier = EncoderConfig(block=block, depth=1, init="xavier").build().blocks[0].mlp[0].weight
+    xavier = TransformerConfig(block=block, depth=1, init="xavier").build().blocks[0].mlp[0].weight
     assert xavier.std().item() == pytest.approx(math.sqrt(2 / (64 + 256)), rel=0.05)
 
 

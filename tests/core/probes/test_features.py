@@ -10,7 +10,7 @@ from d2v.core.model import Batch, Encoded
 from d2v.core.nn import LayerFeatures
 from d2v.core.probes import POOLINGS, collect_features, encode_layers, pool_layer, raw_features
 
-DEPTH = NEW.encoder.depth
+DEPTH = NEW.student.encoder.depth
 
 
 def backbone(extra_tokens=1, **options):
@@ -268,8 +268,8 @@ def test_features_with_labels_by_name():
     found = collect_features(backbone(), [batch], poolings=["mean", "class-token"], layers={"all": None, "0": [0]})
     assert torch.equal(found.labelled("class-token", "0").features, found.values["0"]["class-token"])
     assert torch.equal(found.labelled().features, found.values["all"]["mean"])
-    with pytest.raises(ValueError, match="no features 'clas', only mean, class-token"):
-        found.labelled("clas")
+    with pytest.raises(ValueError, match="no features 'meen', only mean, class-token; did you mean 'mean'"):
+        found.labelled("meen")
     with pytest.raises(ValueError, match="no features '1', only all, 0"):
         found.labelled("mean", "1")
 

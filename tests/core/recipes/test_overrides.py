@@ -86,10 +86,14 @@ def test_arguments_of_another_form_are_refused(arguments: list[str], told: str) 
 
 def test_overrides_reach_every_depth() -> None:
     recipe = small(
-        seed=3, optim__lr=0.5, mask__mask_length=1, model__adapters__vision__context__depth=1, monitor__stop=False
+        seed=3,
+        optim__lr=0.5,
+        mask__mask_length=1,
+        model__student__adapters__vision__context__depth=1,
+        monitor__stop=False,
     )
     assert (recipe.seed, recipe.optim.lr, recipe.monitor.stop) == (3, 0.5, False)
-    assert recipe.model.adapters["vision"].context.depth == 1  # type: ignore[attr-defined]
+    assert recipe.model.student.adapters["vision"].context.depth == 1  # type: ignore[attr-defined]
     assert recipe.optim.betas == (0.9, 0.95), "the rest stays"
 
 
@@ -104,8 +108,8 @@ def test_the_same_kind_changes_nothing() -> None:
 
 
 def test_a_section_that_is_off_is_switched_on_by_its_keys() -> None:
-    recipe = small(model__adapters__vision__alibi__scale=2.0)
-    assert recipe.model.adapters["vision"].alibi.scale == 2.0  # type: ignore[attr-defined]
+    recipe = small(model__student__adapters__vision__alibi__scale=2.0)
+    assert recipe.model.student.adapters["vision"].alibi.scale == 2.0  # type: ignore[attr-defined]
 
 
 def test_fractions_of_the_run_follow_its_length() -> None:

@@ -11,7 +11,20 @@ import pytest
 import torch
 from building import NEW, toy_batch
 from torch import nn
-from training import At, Boom, Breaking, breaking, lines, opened, same, started, toy_data, train, wait_for_line
+from training import (
+    STEPS,
+    At,
+    Boom,
+    Breaking,
+    breaking,
+    lines,
+    opened,
+    same,
+    started,
+    toy_data,
+    train,
+    wait_for_line,
+)
 
 from d2v.core.model import Batch, StepOutput
 from d2v.core.train import (
@@ -168,6 +181,31 @@ def test_best_and_early_stop(tmp_path):
     best = (tmp_path / "run" / "checkpoints" / "step-2" / "model.safetensors").read_bytes()
     assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == best
     assert [line["accuracy"] for line in lines(tmp_path / "run")] == [0.2, 0.5, 0.4, 0.3]
+
+
+def test_validation_starts_late(tmp_path):
+    rule = Validation(run=lambda: {"accuracy": 0.5}, every=2, start=5)
+    train(tmp_path / "run", model=Line(), monitor=None, validation=rule)
+    assert [line["step"] for line in lines(tmp_path / "run") if "accuracy" in line] == [6, 8]
+
+
+def test_a_scheduled_weight_decay_is_set_logged_and_resumed(tmp_path, whole):
+    def schedule(n):
+        seen.append(n)
+        return 0.1 * n
+
+    seen = []
+    train(tmp_path / "run", weight_decay=schedule)
+    assert set(seen) == set(range(STEPS))
+    logged = [line["weight_decay"] for line in lines(tmp_path / "run")]
+    assert logged == pytest.approx([0.1, 0.3, 0.5, 0.7])  # of the update that the line ends with
+    state = torch.load(tmp_path / "run" / f"checkpoints/step-{STEPS}/training.pt", weights_only=True)
+    assert [group["weight_decay"] for group in state["optimizer"]["param_groups"]] == [pytest.approx(0.7), 0.0]
+    assert not any("weight_decay" in line for line in lines(whole))
+    with pytest.raises(Interrupted):
+        train(tmp_path / "two", weight_decay=schedule, hooks=[At(4, lambda: signal.raise_signal(signal.SIGINT))])
+    train(tmp_path / "two", weight_decay=schedule)
+    same(tmp_path / "two", tmp_path / "run")
 
 
 def test_overflow_is_skipped_and_not_counted():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from d2v.core.model import Batch, StepOutput
-from d2v.core.train import MemorySource, PublishedAdamW, fit, parameter_groups
+from d2v.core.train import MemorySource, PublishedAdamW, fit, parameter_groups, set_weight_decay
 from d2v.core.train.stages import clip_gradients
 
 CASE = json.loads((Path(__file__).parent / "data" / "adam.json").read_text())
@@ -46,7 +46,7 @@ def steps(
     return seen
 
 
-@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("fused", [True, False])
 def test_published_trajectory(fused):
     weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
     optimizer = PublishedAdamW([weight], **OPTIONS, fused=fused)
@@ -158,11 +158,199 @@ def test_closure_gives_the_loss_and_the_gradients():
     assert weight.item() < 1.0
 
 
-def test_fused_where_the_device_offers_it():
-    assert PublishedAdamW([nn.Parameter(torch.zeros(2))]).param_groups[0]["fused"] is True
-    assert PublishedAdamW(iter([nn.Parameter(torch.zeros(2))]), fused=False).param_groups[0]["fused"] is False
-    named = PublishedAdamW(nn.Linear(2, 2).named_parameters())
-    assert named.param_groups[0]["param_names"] == ["weight", "bias"]
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of parameters that the fused kernel is called with."""
+    seen, fused = [], torch._fused_adamw_
+
+    def counting(parameters, *rest, **options):
+        seen.append(len(parameters))
+        return fused(parameters, *rest, **options)
+
+    monkeypatch.setattr(torch, "_fused_adamw_", counting)
+    return seen
+
+
+def test_small_parameters_share_one_kernel(kernels):
+    parameters = [nn.Parameter(torch.zeros(4, 4)) for _ in range(152)]
+    optimizer = PublishedAdamW(iter(parameters))
+    for parameter in parameters:
+        parameter.grad = torch.ones(4, 4)
+    for _ in range(2):
+        optimizer.step()
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    optimizer.step()
+    assert kernels == [152, 152, 152]
+
+
+def test_no_kernel_where_none_is_wanted(kernels):
+    linear = nn.Linear(2, 2)
+    optimizer = PublishedAdamW(linear.named_parameters(), fused=False)
+    assert optimizer.param_groups[0]["param_names"] == ["weight", "bias"]
+    linear(torch.ones(2)).sum().backward()
+    optimizer.step()
+    assert kernels == []
+
+
+class Formula:
+    """The published update of a parameter of its own, in one memory layout, by the formula."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.p = weight.detach().double().contiguous()
+        self.m, self.v, self.t = torch.zeros_like(self.p), torch.zeros_like(self.p), 0
+
+    def step(self, g: torch.Tensor) -> torch.Tensor:
+        lr, (b1, b2), eps, decay = (OPTIONS[name] for name in ("lr", "betas", "eps", "weight_decay"))
+        self.t += 1
+        self.m, self.v = b1 * self.m + (1 - b1) * g.double(), b2 * self.v + (1 - b2) * g.double() ** 2
+        scale = lr * (1 - b2**self.t) ** 0.5 / (1 - b1**self.t)
+        self.p = self.p * (1 - lr * decay) - scale * self.m / (self.v.sqrt() + eps)
+        return self.p.float()
+
+
+LAYOUTS = {
+    "slice": lambda: torch.randn(4, 3)[:, :1],
+    "every other": lambda: torch.randn(4, 6)[:, ::2],
+    "transposed": lambda: torch.randn(3, 4).T,
+    "channels last": lambda: torch.randn(2, 3, 2, 2).to(memory_format=torch.channels_last),
+    "contiguous": lambda: torch.randn(2, 3, 2, 2),
+}
+
+
+def gradient(like: torch.Tensor, layout: str) -> torch.Tensor:
+    """Random, laid out as the parameter, in order, or in the opposite order."""
+    values = torch.randn(like.shape)
+    if layout == "reversed":
+        return values.permute(*range(like.dim())[::-1]).contiguous().permute(*range(like.dim())[::-1])
+    return values if layout == "contiguous" else torch.empty_like(like).copy_(values)
+
+
+@pytest.mark.parametrize("layout", ["own", "contiguous", "reversed"])
+@pytest.mark.parametrize("kind", LAYOUTS)
+@pytest.mark.parametrize("added", [False, True])
+def test_any_layout_follows_the_formula(kind, layout, added):
+    torch.manual_seed(0)
+    weight, plain = nn.Parameter(LAYOUTS[kind]()), nn.Parameter(torch.zeros(2))
+    formula = Formula(weight)
+    optimizer = PublishedAdamW([plain] if added else [plain, weight], **OPTIONS)
+    if added:
+        optimizer.add_param_group({"params": [weight]})
+    for _ in range(4):
+        weight.grad, plain.grad = gradient(weight.detach(), layout), torch.ones(2)
+        expected = formula.step(weight.grad)
+        optimizer.step()
+        torch.testing.assert_close(weight.detach(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_neighbours_of_a_slice_stay(kernels):
+    whole = torch.randn(4, 3)
+    before = whole.clone()
+    weight = nn.Parameter(whole[:, :1])
+    optimizer = PublishedAdamW([weight], **OPTIONS)
+    weight.grad = torch.ones(4, 1)
+    optimizer.step()
+    assert kernels == []
+    assert torch.equal(whole[:, 1:], before[:, 1:])
+    assert (whole[:, :1] != before[:, :1]).all()
+
+
+def test_channels_last_gradients_converge_as_with_adamw():
+    torch.manual_seed(0)
+    source = torch.randn(8, 3, 8, 8).to(memory_format=torch.channels_last)
+    target = nn.Conv2d(3, 5, 3)(source).detach()
+    losses = []
+    for make in (PublishedAdamW, torch.optim.AdamW):
+        torch.manual_seed(1)
+        convolution = nn.Conv2d(3, 5, 3)
+        optimizer = make(convolution.parameters(), lr=1e-2, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.0)
+        for _ in range(60):
+            loss = (convolution(source) - target).square().mean()
+            # Not backward(), which brings gradients to their parameter's layout by itself.
+            found = torch.autograd.grad(loss, list(convolution.parameters()))
+            for parameter, one in zip(convolution.parameters(), found, strict=True):
+                parameter.grad = one
+            optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert losses[0] < 0.05
+
+
+@pytest.mark.parametrize("saved", [None, False, True])
+def test_a_loaded_state_is_laid_out_as_its_parameter(saved):
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(2, 3, 2, 2))
+    formula = Formula(weight)
+    first = PublishedAdamW([weight], **OPTIONS)
+    weight.grad = torch.randn(2, 3, 2, 2)
+    formula.step(weight.grad)
+    first.step()
+    state = first.state_dict()
+    state["param_groups"][0]["fused"] = saved
+    other = nn.Parameter(weight.detach().to(memory_format=torch.channels_last))
+    second = PublishedAdamW([other], **OPTIONS)
+    second.load_state_dict(state)
+    for _ in range(2):
+        other.grad = torch.randn(2, 3, 2, 2)
+        expected = formula.step(other.grad)
+        second.step()
+        torch.testing.assert_close(other.detach(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_may_change_its_layout_while_it_trains():
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(3, 2, 2, bias=False)
+    weight, formula = convolution.weight, Formula(convolution.weight)
+    optimizer = PublishedAdamW([weight], **OPTIONS)
+    for layout in (torch.contiguous_format, torch.channels_last, torch.contiguous_format):
+        convolution.to(memory_format=layout)
+        for _ in range(2):
+            weight.grad = gradient(weight.detach(), "own")
+            expected = formula.step(weight.grad)
+            optimizer.step()
+            torch.testing.assert_close(weight.detach(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_thawed_parameters_count_their_own_steps(fused, kernels):
+    torch.manual_seed(0)
+    early, late = (nn.Parameter(torch.randn(5)) for _ in range(2))
+    formulas = {early: Formula(early), late: Formula(late)}
+    optimizer = PublishedAdamW([early, late], **OPTIONS, fused=fused)
+
+    def update(*parameters):
+        optimizer.zero_grad()
+        for parameter in parameters:
+            parameter.grad = torch.randn(5)
+            expected = formulas[parameter].step(parameter.grad)
+            formulas[parameter].p = expected.double()
+        optimizer.step()
+        for parameter in parameters:
+            torch.testing.assert_close(parameter.detach(), formulas[parameter].p.float(), rtol=1e-5, atol=1e-6)
+
+    update(early)
+    update(early)
+    update(early, late)
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    update(early, late)
+    assert kernels == ([1, 1, 1, 1, 1, 1] if fused else [])
+
+
+def test_counts_are_read_once_after_loading(monkeypatch):
+    parameters = [nn.Parameter(torch.ones(2)) for _ in range(3)]
+    optimizer = PublishedAdamW(parameters, **OPTIONS)
+
+    def step():
+        for parameter in parameters:
+            parameter.grad = torch.ones(2)
+        optimizer.step()
+
+    step()
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    reads, read = [], torch.Tensor.__int__
+    monkeypatch.setattr(torch.Tensor, "__int__", lambda self: reads.append(1) or read(self))
+    step()
+    step()
+    assert len(reads) == 3
 
 
 def test_matrices():
@@ -172,6 +360,30 @@ def test_matrices():
         0.05: {"linear.weight", "position.rows"},
         0.0: {"cls_token", "position.table", "head_bias", "linear.bias", "norm.weight", "norm.bias", "scale"},
     }
+
+
+def test_a_schedule_sets_the_groups_that_decay() -> None:
+    optimizer = PublishedAdamW(parameter_groups(Toy(), weight_decay=0.05))
+    for n, value in enumerate([0.1, 0.0, 0.3]):  # it may pass through 0
+        set_weight_decay(optimizer, [0.1, 0.0, 0.3].__getitem__, n)
+        assert [group["weight_decay"] for group in optimizer.param_groups] == [value, 0.0]
+
+
+def test_a_schedule_finds_groups_that_others_made() -> None:
+    weights = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    groups = [
+        {"params": [weight], "weight_decay": value} for weight, value in zip(weights, [0.1, 0.0, 0.2], strict=True)
+    ]
+    optimizer = torch.optim.AdamW([*groups[:2], groups[2] | {"decays": False}])
+    for value in (0.0, 0.3):
+        set_weight_decay(optimizer, lambda n, value=value: value, 0)
+        assert [group["weight_decay"] for group in optimizer.param_groups] == [value, 0.0, 0.2]
+
+
+def test_a_schedule_needs_a_group_that_decays() -> None:
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(2))], weight_decay=0.0)
+    with pytest.raises(ValueError, match="decays=True"):
+        set_weight_decay(optimizer, lambda n: 0.1, 0)
 
 
 def test_a_pattern_may_name_a_module():

@@ -142,7 +142,7 @@ def test_loss_scale_of_the_published_runs():
 
 
 def test_layer_decay_in_both_forms():
-    model = NEW.build_backbone()
+    model = NEW.student.build()
     blocks = model.blocks("toy")
     for first, front in (((), 1.0), (("adapters.toy.front",), 0.5**4)):
         groups = parameter_groups(model, weight_decay=0.1, layer_decay=LayerDecay(0.5, blocks=blocks, first=first))

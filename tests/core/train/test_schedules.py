@@ -145,6 +145,23 @@ def test_refusals_name_the_value(make, message):
         make()
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        CosineSchedule(1.0, total=10),
+        TriStageSchedule(1.0, warmup=2, hold=4, decay=4),
+        PolynomialSchedule(1.0, total=10),
+        BEiTCosineSchedule(1.0, final=0.1, total=10, warmup=2),
+        BEiTTriPhaseSchedule(1.0, final=0.1, total=10, decay=2),
+    ],
+    ids=lambda schedule: type(schedule).__name__,
+)
+def test_no_update_comes_before_the_first(schedule):
+    schedule(0)
+    with pytest.raises(ValueError, match=r"n=-1 .* finished"):
+        schedule(-1)
+
+
 @pytest.mark.parametrize("duration", [True, "10", None])
 def test_durations_are_numbers(duration):
     with pytest.raises(TypeError, match="neither a number of updates"):

@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from d2v.core.cli.command import Command, Parser
-from d2v.core.registry import modalities
+from d2v.core.modality import modalities
 
 
 def add_arguments(parser: Parser) -> None:

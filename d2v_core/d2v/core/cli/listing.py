@@ -3,8 +3,9 @@
 from argparse import Namespace
 
 from d2v.core.cli.command import Command, Parser
+from d2v.core.modality import modalities
 from d2v.core.recipes import recipe_names, recipe_text
-from d2v.core.registry import MissingExtraError, modalities
+from d2v.core.registry import MissingExtraError
 
 
 def run(arguments: Namespace) -> None:

@@ -3,7 +3,8 @@
 Commands know this contract and no modality; a modality's configuration keeps it without inheriting anything.
 """
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 from attrs import frozen
 
@@ -38,7 +39,13 @@ class Splits:
 
 
 class DataConfig(Protocol):
-    """A data set as a value that can be written down."""
+    """A data set as a value that can be written down.
+
+    Attributes:
+        inherited: fields whose values a model hands on to whatever is done with it, where nothing else is said.
+    """
+
+    inherited: ClassVar[tuple[str, ...]]
 
     @property
     def path(self) -> str:
@@ -70,6 +77,14 @@ class DataConfig(Protocol):
         Raises:
             DataError: if the data, the split or a class is not there, or nothing can be read.
         """
+        ...
+
+    def preparation(self) -> Mapping[str, Any]:
+        """How raw input becomes what a network sees, as plain values by key: a model is used as it was trained."""
+        ...
+
+    def files(self) -> Mapping[str, bytes]:
+        """What a model that is trained on this data needs beside its weights (tokenizer, dictionary), by file name."""
         ...
 
     def splits(self) -> Splits:

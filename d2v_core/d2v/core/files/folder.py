@@ -15,11 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from d2v.core.description import Description
 from d2v.core.files.atomic import publish
-from d2v.core.files.description import FORMAT, Description
-from d2v.core.files.structure import ConfigError
-from d2v.core.foreign.converter import load_state
+from d2v.core.files.description import FORMAT, description_from_plain, description_to_plain
+from d2v.core.files.kinds import ConfigError
 from d2v.core.model import Data2Vec, Data2VecConfig
+from d2v.core.state_dict import load_strictly
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
@@ -30,17 +31,20 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
     Args:
         folder: to be made; must not exist yet.
         model: teacher and predictors are written too.
-        config: what the model was built from; a `Description` tells of its data and task too.
+        config: what the model was built from; a `Description` tells of its data and task too, and may hold files.
 
     Raises:
         FileExistsError: if the folder exists.
         OSError: if it cannot be written.
 
     >>> from d2v.core import EMASchedule, RandomMasker, modalities
-    >>> from d2v.core.model import BlockConfig, EncoderConfig, MaskedHeadConfig, TargetsConfig, TeacherConfig
+    >>> from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
+    >>> from d2v.core.model import MaskedHeadConfig, TargetsConfig, TeacherConfig
     >>> config = Data2VecConfig(
-    ...     encoder=EncoderConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1),
-    ...     adapters={"text": modalities.load("text").adapter(vocabulary_size=10)},
+    ...     student=BackboneConfig(
+    ...         encoder=TransformerConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1),
+    ...         adapters={"text": modalities.load("text").adapters["tokens"](vocabulary_size=10)},
+    ...     ),
     ...     predictors={"text": MaskedHeadConfig()},
     ...     maskers={"text": RandomMasker(mask_prob=0.5)},
     ...     targets=TargetsConfig(layers=1),
@@ -58,22 +62,32 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         described = config if isinstance(config, Description) else Description(model=config)
-        write_files(unfinished, model, described.to_plain())
+        write_files(unfinished, model, description_to_plain(described), described.files)
         publish(unfinished, target)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
 
 
-def write_files(folder: Path, model: nn.Module, description: Mapping[str, Any]) -> None:
+def write_files(
+    folder: Path, model: nn.Module, description: Mapping[str, Any], files: Mapping[str, bytes] | None = None
+) -> None:
     """Write the files of a model folder into an unfinished one.
 
     Args:
         folder: exists.
         model: whose tensors.
-        description: plain values; see `Description.to_plain`.
+        description: plain values; see `description_to_plain`.
+        files: further ones that belong to the model, by name.
+
+    Raises:
+        ValueError: if a name is that of another file of the folder, or leads out of it.
     """
-    (folder / _CONFIG).write_text(json.dumps({"format": FORMAT, **description}, indent=1) + "\n")
+    further = {_checked(name): content for name, content in (files or {}).items()}
+    for name, content in further.items():
+        (folder / name).write_bytes(content)
+    listed = {"files": sorted(further)} if further else {}
+    (folder / _CONFIG).write_text(json.dumps({"format": FORMAT, **description, **listed}, indent=1) + "\n")
     # Tied weights share storage, which the format refuses: each name gets its own copy.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / _WEIGHTS)
@@ -113,7 +127,7 @@ def open_model(source: str | os.PathLike[str]) -> Stored:
         raise ValueError(f"{folder / _WEIGHTS} is broken or cut off: {error}") from error
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten, and need no random numbers of the caller
         module = description.build()
-    load_state(module, tensors)
+    load_strictly(module, tensors)
     return Stored(folder=folder, description=description, module=module)
 
 
@@ -147,13 +161,21 @@ def read_description(folder: Path) -> Description:
         written = values.pop("format")
         if not isinstance(written, int) or written > FORMAT:
             raise ValueError(f"{path} has format {written!r}; this version reads up to {FORMAT}: update d2v")
-        return Description.from_plain(values)
+        files = {name: (folder / _checked(name)).read_bytes() for name in values.pop("files", ())}
+        return description_from_plain(values, files)
     except FileNotFoundError:
         raise
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a configuration of d2v: {error}") from error
     except ConfigError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _checked(name: str) -> str:
+    # Names come out of other people's folders: none may lead elsewhere.
+    if name in (_CONFIG, _WEIGHTS) or not re.fullmatch(r"(?!\.)[\w. -]+", name):
+        raise ValueError(f"{name!r} is no name for a further file of a model folder")
+    return name
 
 
 def _model_folder(source: Path) -> Path:

@@ -1,57 +1,58 @@
 """Configurations as plain values, for JSON and YAML, and back.
 
-What may stand in several forms (adapters, predictors, maskers) carries its kind. Kinds are looked up in fixed tables
-and among the registered modalities; nothing that a file names is ever imported.
+What may stand in several forms (adapters, predictors, maskers) carries its kind, see `kinds`.
 """
 
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import attrs
 
-from d2v.core.data import DataConfig
-from d2v.core.masks import BlockMasker, ChannelMasker, InverseBlockMasker, Masker, RandomMasker, SpanMasker
-from d2v.core.model import AdapterConfig, ConvDecoderConfig, MaskedHeadConfig, PredictorConfig
-from d2v.core.registry import modalities
+from d2v.core.files.kinds import ConfigError, Role, role_of, roles
 from d2v.core.suggestions import nearest
-from d2v.core.task import Task
 
 _Config = TypeVar("_Config")
-
-_MASKERS: dict[str, type] = {
-    "inverse-blocks": InverseBlockMasker,
-    "spans": SpanMasker,
-    "random": RandomMasker,
-    "blocks": BlockMasker,
-    "channels": ChannelMasker,
-}
-_PREDICTORS: dict[str, type] = {"conv-decoder": ConvDecoderConfig, "masked-head": MaskedHeadConfig}
-
 
 _SIMPLE: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
-class ConfigError(ValueError):
-    """A configuration cannot be read; the message names the key, what was expected and the nearest valid name."""
-
-
-def to_plain(value: Any) -> Any:
+def to_plain(value: Any, declared: Any = None) -> Any:
     """A configuration as dicts, lists, strings and numbers.
 
-    >>> from d2v.core import EMASchedule
+    Args:
+        value: an attrs instance, or what its fields hold.
+        declared: type of the field that holds it, if one does.
+
+    Raises:
+        ConfigError: if a value fills a role and has no kind, so that it could not be read back.
+
+    >>> from d2v.core import EMASchedule, RandomMasker
     >>> to_plain(EMASchedule(0.999, end=0.9999, anneal=30_000))
     {'start': 0.999, 'end': 0.9999, 'anneal': 30000, 'total': None, 'first': 1}
     >>> to_plain(RandomMasker(mask_prob=0.5))
     {'kind': 'random', 'mask_prob': 0.5, 'pad_aware': True}
     """
-    if attrs.has(type(value)):
-        fields = {field.name: to_plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
-        kind = _kind_of(type(value))
-        return fields if kind is None else {"kind": kind} | fields
     if isinstance(value, Mapping):
-        return {key: to_plain(item) for key, item in value.items()}
-    return [to_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: to_plain(item, declared) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item, declared) for item in value]
+    if value is None or type(value) in _SIMPLE:
+        return value
+    fields = {}
+    if attrs.has(type(value)):
+        fields = {one.name: to_plain(getattr(value, one.name), one.type) for one in _fields(type(value))}
+    role = role_within(declared)
+    kind = _kind_of(type(value)) if role is None else role.kind_of(type(value))
+    if kind is not None:
+        return {"kind": kind} | fields
+    if role is not None:
+        raise ConfigError(
+            f"{type(value).__name__} is used as {role.name} and has no kind, so it could not be read back: declare it "
+            "as an entry point of its role, or give it a kind with add_kind"
+        )
+    return fields if attrs.has(type(value)) else value
 
 
 def from_plain(values: Any, config: type[_Config]) -> _Config:
@@ -67,7 +68,7 @@ def from_plain(values: Any, config: type[_Config]) -> _Config:
     >>> from d2v.core import EMASchedule
     >>> from_plain({"start": 0.999, "ned": 1.0}, EMASchedule)
     Traceback (most recent call last):
-    d2v.core.files.structure.ConfigError: unknown key 'ned'; did you mean 'end'?
+    d2v.core.files.kinds.ConfigError: unknown key 'ned'; did you mean 'end'?
     """
     try:
         made: _Config = _converter().structure(values, config)
@@ -76,40 +77,39 @@ def from_plain(values: Any, config: type[_Config]) -> _Config:
     return made
 
 
-def add_role(role: type, table: Mapping[str, type]) -> None:
-    """Let fields of this type stand in several forms, told apart by `kind`; for rooms above this one."""
-    _ROLES[role] = lambda: table
+def role_within(declared: Any) -> Role | None:
+    """The role that values of a type fill, also inside a union or a mapping; None if they fill none."""
+    found = role_of(declared)
+    return found or next((inner for part in get_args(declared) if (inner := role_within(part)) is not None), None)
 
 
-def kinds(role: Any) -> Mapping[str, type] | None:
-    """The forms of a type by the name of their kind; None if it has one form only."""
-    return next((table() for known, table in _ROLES.items() if known is role), None)
+def is_by_modality(declared: Any, values: Any) -> bool:
+    """Whether values for `Role | Mapping[str, Role]` are one form for each modality, and not a single form.
+
+    A single form says its kind, or has a role that needs none; what is by modality has a mapping for every name.
+    """
+    return (
+        _may_be_by_modality(declared)
+        and isinstance(values, Mapping)
+        and "kind" not in values
+        and bool(values)
+        and all(isinstance(value, Mapping) and "kind" in value for value in values.values())
+    )
 
 
-def _registered(part: str) -> dict[str, Any]:
-    found = {
-        name: getattr(modalities.load(name), part) for name in modalities.names() if name not in modalities.broken()
-    }
-    return {name: known for name, known in found.items() if known is not None}
+def _may_be_by_modality(declared: Any) -> bool:
+    if get_origin(declared) not in (Union, types.UnionType):
+        return False
+    parts = get_args(declared)
+    return any(role_of(part) for part in parts) and any(get_origin(part) is Mapping for part in parts)
 
 
-def _tasks() -> dict[str, type]:
-    return {
-        f"{modality}/{name}": task for modality, tasks in _registered("tasks").items() for name, task in tasks.items()
-    }
-
-
-_ROLES: dict[type, Callable[[], Mapping[str, type]]] = {
-    Masker: lambda: _MASKERS,
-    PredictorConfig: lambda: _PREDICTORS,
-    AdapterConfig: lambda: _registered("adapter"),
-    DataConfig: lambda: _registered("data"),
-    Task: _tasks,
-}
+def _fields(config: type) -> Any:
+    return attrs.fields(attrs.resolve_types(config))
 
 
 def _kind_of(config: type) -> str | None:
-    return next((name for table in _ROLES.values() for name, known in table().items() if known is config), None)
+    return next((kind for role in roles() if (kind := role.kind_of(config)) is not None), None)
 
 
 @cache
@@ -120,16 +120,18 @@ def _converter() -> Any:
     converter = cattrs.Converter(forbid_extra_keys=True, prefer_attrib_converters=True)
     configure_union_passthrough(bool | int | float | str | None, converter)
 
-    def tagged(values: Any, role: type) -> Any:
-        table = kinds(role) or {}
+    def tagged(values: Any, declared: Any) -> Any:
+        role = role_of(declared)
+        assert role is not None
         fields = dict(values)
-        kind = fields.pop("kind", None)
-        if kind not in table:
-            hint = "" if kind is None else nearest(kind, table)
-            raise ConfigError(f"kind {kind!r} is not one of {', '.join(sorted(table))}{hint}")
-        return converter.structure(fields, table[kind])
+        return converter.structure(fields, role.find(fields.pop("kind", None)))
 
-    converter.register_structure_hook_func(lambda cl: any(cl is role for role in _ROLES), tagged)
+    def single_or_by_modality(values: Any, declared: Any) -> Any:
+        single, by_name = get_args(declared)
+        return converter.structure(values, by_name if is_by_modality(declared, values) else single)
+
+    converter.register_structure_hook_func(lambda cl: role_of(cl) is not None, tagged)
+    converter.register_structure_hook_func(_may_be_by_modality, single_or_by_modality)
     converter.register_structure_hook(
         tuple[int, ...] | int, lambda v, _: v if isinstance(v, int) else tuple(map(int, v))
     )

@@ -1,7 +1,7 @@
 """Other people's models: their configurations and tensors, and how they become ours."""
 
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.converter import Converted, Converter, Layout, Shapes, convert
+from d2v.core.foreign.converter import Converted, Converter, Layout, Shapes, convert, own_parts
 from d2v.core.foreign.tables import Constant, Join, KeyTable, Rename, Reshape, Rule, Split
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "Shapes",
     "Split",
     "convert",
+    "own_parts",
 ]

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from attrs import frozen
-from torch import Tensor, nn
+from torch import Tensor
 
 from d2v.core.foreign.tables import KeyTable, Tensors
-from d2v.core.model import Data2Vec, Data2VecConfig
+from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig, TransformerConfig
+from d2v.core.state_dict import load_strictly
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -105,7 +106,7 @@ class Converted:
         Raises:
             ValueError: if tensors are missing, unexpected or of another shape.
         """
-        load_state(self.model, self.layout.table.to_ours(tensors), below=_LEARNED)
+        load_strictly(self.model, self.layout.table.to_ours(tensors), below=_LEARNED)
 
     def load_teacher(self, tensors: Tensors) -> None:
         """Set the teacher from tensors by the file's names, without prefix.
@@ -118,7 +119,7 @@ class Converted:
         ours = self.layout.table.to_ours(whole, partial=True)
         # A complete teacher of the original holds a prediction head too, which it never uses.
         state = {name.removeprefix("student."): t for name, t in ours.items() if name.startswith("student.")}
-        load_state(self.model.teacher.module, state)
+        load_strictly(self.model.teacher.module, state)
 
 
 def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors: Tensors) -> Converted:
@@ -150,26 +151,9 @@ def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors
     return converted
 
 
-def load_state(module: nn.Module, state: Tensors, below: tuple[str, ...] = ("",)) -> None:
-    """Set a module's tensors, strictly.
-
-    Args:
-        module: to set in place.
-        state: by name.
-        below: prefixes of the names that must be there; others stay as they are.
-
-    Raises:
-        ValueError: naming together what is missing, unexpected or of another shape.
-    """
-    expected = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(below)}
-    common = [name for name in expected if name in state]
-    reshaped = [name for name in common if state[name].shape != expected[name].shape]
-    problems = {
-        "missing": sorted(expected.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - expected.keys()),
-        "of another shape": [f"{n} {tuple(state[n].shape)} for {tuple(expected[n].shape)}" for n in reshaped],
-    }
-    told = [f"{what}: {', '.join(names[:8])}" for what, names in problems.items() if names]
-    if told:
-        raise ValueError(f"the tensors do not fit the model; {'; '.join(told)}")
-    module.load_state_dict(dict(state), strict=False)
+def own_parts(config: Data2VecConfig) -> tuple[BackboneConfig, TransformerConfig]:
+    """Backbone and encoder of a configuration that a converter has made: always of our own classes."""
+    student = config.student
+    assert isinstance(student, BackboneConfig)
+    assert isinstance(student.encoder, TransformerConfig)
+    return student, student.encoder

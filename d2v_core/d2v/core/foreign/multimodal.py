@@ -10,20 +10,21 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.converter import Layout, Shapes
+from d2v.core.foreign.converter import Layout, Shapes, own_parts
 from d2v.core.foreign.tables import KeyTable, Rename, Reshape, Rule
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import ChannelMasker, InverseBlockMasker, Masker, RandomMasker, SpanMasker
 from d2v.core.model import (
     AdapterConfig,
     AlibiConfig,
+    BackboneConfig,
     BlockConfig,
     ContextConfig,
     ConvDecoderConfig,
     Data2VecConfig,
-    EncoderConfig,
     TargetsConfig,
     TeacherConfig,
+    TransformerConfig,
 )
 from d2v.core.nn.initialisation import Scheme
 from d2v.core.teacher import EMASchedule
@@ -62,12 +63,11 @@ class MultimodalFormat:
         adapter = self.reader.adapter(own, encoder, shapes, f"modality_encoders.{self.kind}")
         noise_std = own.get("mask_noise_std")
         config = Data2VecConfig(
-            encoder=encoder,
-            adapters={self.modality: adapter},
+            student=BackboneConfig(encoder=encoder, adapters={self.modality: adapter}),
             predictors={
                 self.modality: _decoder(own.section("decoder"), self.kind, noise_std, self.reader.decoder_init)
             },
-            maskers={self.modality: _with_channels(self.reader.masker(own), own, encoder.block.embed_dim)},
+            maskers={self.modality: _with_channels(self.reader.masker(own), own, encoder.embed_dim)},
             targets=_targets(model),
             teacher=_teacher(model, own),
             loss=RegressionLoss(beta=model.get("loss_beta"), scale=model.get("loss_scale")),
@@ -86,29 +86,31 @@ class MultimodalFormat:
         """Where a file of this model keeps its tensors."""
         theirs = f"modality_encoders.{self.kind}"
         ours = f"student.adapters.{self.modality}"
-        block, adapter = config.encoder.block, config.adapters[self.modality]
+        student, encoder = own_parts(config)
+        block, adapter = encoder.block, student.adapters[self.modality]
         context: ContextConfig | None = getattr(adapter, "context", None)
         rules: list[Rule] = self.reader.rules(config, theirs, ours)
-        for i in range(config.encoder.depth):
+        for i in range(encoder.depth):
             rules += block_rules(f"blocks.{i}", f"student.encoder.blocks.{i}", block)
         for i in range(context.depth if context else 0):
             rules += block_rules(f"{theirs}.context_encoder.blocks.{i}", f"{ours}.context.blocks.{i}", block)
         if context is not None and context.norm and context.norm_affine:
             rules += both(f"{theirs}.context_encoder.norm", f"{ours}.context.norm_in")
-        if config.encoder.norm_out and config.encoder.norm_affine:
+        if encoder.norm_out and encoder.norm_affine:
             rules += both("norm", "student.encoder.norm_out")
         rules += self._common(config, theirs, ours)
         encoder_only = "adapters.*" in config.teacher.leave_out
         return Layout(KeyTable(rules), teacher_prefix="_ema.", teacher_strip="blocks." if encoder_only else "")
 
     def _common(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
-        adapter = config.adapters[self.modality]
+        student, encoder = own_parts(config)
+        adapter = student.adapters[self.modality]
         rules: list[Rule] = []
         alibi: AlibiConfig | None = getattr(adapter, "alibi", None)
         if alibi is not None:
             context: ContextConfig | None = getattr(adapter, "context", None)
-            layers = config.encoder.depth + (context.depth if context else 0) if alibi.per_layer else 1
-            heads = config.encoder.block.num_heads if alibi.per_head else 1
+            layers = encoder.depth + (context.depth if context else 0) if alibi.per_layer else 1
+            heads = encoder.num_heads if alibi.per_head else 1
             rules.append(
                 Reshape(f"{theirs}.alibi_scale", f"{ours}.bias.scale", (layers, 1, heads, 1, 1), (layers, heads))
             )
@@ -135,7 +137,7 @@ class ModalityReader(Protocol):
         """How the decoder's projection starts."""
         ...
 
-    def adapter(self, own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str) -> AdapterConfig:
+    def adapter(self, own: ForeignConfig, encoder: TransformerConfig, shapes: Shapes, prefix: str) -> AdapterConfig:
         """The adapter's configuration."""
         ...
 
@@ -162,7 +164,7 @@ def block_rules(theirs: str, ours: str, block: BlockConfig) -> list[Rule]:
 
 
 def read_context(
-    own: ForeignConfig, encoder: EncoderConfig, shapes: Shapes, prefix: str, *, always: bool
+    own: ForeignConfig, encoder: TransformerConfig, shapes: Shapes, prefix: str, *, always: bool
 ) -> ContextConfig | None:
     """Prenet blocks and the norm in front of them.
 
@@ -221,7 +223,7 @@ def read_noise(own: ForeignConfig) -> float:
     return 0.0 if own.get("encoder_zero_mask") else noise
 
 
-def _encoder(model: ForeignConfig, shapes: Shapes) -> EncoderConfig:
+def _encoder(model: ForeignConfig, shapes: Shapes) -> TransformerConfig:
     embed_dim = model.get("embed_dim")
     pre = model.get("layer_norm_first")
     block = BlockConfig(
@@ -237,7 +239,7 @@ def _encoder(model: ForeignConfig, shapes: Shapes) -> EncoderConfig:
         branch_dropout=model.get("activation_dropout"),
         dropout=model.get("post_mlp_drop"),
     )
-    return EncoderConfig(
+    return TransformerConfig(
         block=block,
         depth=model.get("depth"),
         drop_path_rate=(model.get("start_drop_path_rate"), model.get("end_drop_path_rate")),

@@ -15,9 +15,8 @@ from d2v.core.data import DataConfig
 from d2v.core.files import ConfigError, Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.models import settings_of
+from d2v.core.jobs.models import match_input, settings_of
 from d2v.core.jobs.running import shown
-from d2v.core.model import Backbone
 from d2v.core.task import Evaluation, Task
 from d2v.core.train.precision import autocast, native_precision
 
@@ -63,7 +62,7 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluati
     93.5
     >>> evaluate({"data.path": "photos"})
     Traceback (most recent call last):
-    d2v.core.files.structure.ConfigError: missing key 'model': give a run or a model folder
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run or a model folder
     """
     settings, stored = settings_of(UseSettings, overrides)
     check_ending(settings.out, ".json")
@@ -98,7 +97,7 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
     ...     print(row["file"], row["class"], row["probability"])
     >>> predict({"data.path": "photos"})
     Traceback (most recent call last):
-    d2v.core.files.structure.ConfigError: missing key 'model': give a run or a model folder
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run or a model folder
     """
     settings, stored = settings_of(UseSettings, overrides)
     check_ending(settings.out, ".csv", ".jsonl")
@@ -149,9 +148,7 @@ def _autocast(settings: UseSettings, device: torch.device) -> AbstractContextMan
 def _prepare(settings: UseSettings, stored: Stored) -> torch.device:
     device = pick_device(settings.device)
     module = stored.module.to(device).eval()
-    encoder = module.get_submodule("encoder")
-    assert isinstance(encoder, Backbone)
-    settings.data.match(encoder.adapter(stored.description.modality))
+    match_input(settings.data, module.get_submodule("encoder"), stored.description.modality)  # type: ignore[arg-type]  # it is kept there
     return device
 
 

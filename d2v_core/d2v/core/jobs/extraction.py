@@ -10,7 +10,7 @@ from d2v.core.data import DataConfig
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.feature_file import write_features
-from d2v.core.jobs.models import encoder_of, settings_of
+from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.running import shown
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.probes import encode_layers
@@ -86,12 +86,12 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
     (1200, 768)
     >>> extract({"data.path": "photos"})
     Traceback (most recent call last):
-    d2v.core.files.structure.ConfigError: missing key 'model': give a run or a model folder
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run or a model folder
     """
     settings, stored = settings_of(ExtractSettings, overrides)
     check_ending(settings.out, ".safetensors", ".npy")
     encoder, _ = encoder_of(stored, settings.weights)
-    settings.data.match(encoder.adapter(stored.description.modality))
+    match_input(settings.data, encoder, stored.description.modality)
     device = pick_device(settings.device)
     encoder.to(device)
     loader = settings.data.build(settings.split, batch_size=settings.batch_size)
@@ -101,6 +101,7 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
         poolings=[settings.pooling],
         layers={"chosen": settings.layers or "all"},
         result=settings.result,
+        depth=stored.description.student.depth,
         precision=native_precision(device) if settings.precision == "auto" else settings.precision,
     )
     out = Path(settings.out)

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from d2v.core.jobs.device import pick_device
-from d2v.core.registry import MissingExtraError, modalities
+from d2v.core.modality import modalities
+from d2v.core.registry import MissingExtraError
 
 _OPTIONAL = {"tensorboard": "d2v[tensorboard]", "matplotlib": "d2v[plot]"}
 _GIB = 2**30

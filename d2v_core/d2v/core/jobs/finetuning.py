@@ -4,18 +4,18 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import attrs
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from d2v.core.data import DataError
-from d2v.core.files import ConfigError, Description, open_model
+from d2v.core.description import Description
+from d2v.core.files import ConfigError, Stored, open_model
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.models import encoder_of
+from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
 from d2v.core.jobs.running import decided_precision, run_training, training_batches
-from d2v.core.model import Backbone, BackboneConfig, Batch
-from d2v.core.recipes import FinetuneRecipe, read_recipe, without_path
+from d2v.core.model import Backbone, Batch, Student, StudentConfig
+from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without_path
 from d2v.core.train import Fitted, Freeze, Validation, fit
 
 _logger = logging.getLogger(__name__)
@@ -42,27 +42,33 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     900
     >>> finetune("vision/small-finetune", settings | {"optim.lrr": 1e-3})
     Traceback (most recent call last):
-    d2v.core.files.structure.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
+    d2v.core.files.kinds.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
-    settings = read_recipe(recipe, overrides, FinetuneRecipe)
+    settings, stored = _settings(recipe, overrides or {})
     device = pick_device(settings.device)
-    stored = open_model(settings.model)
     task = settings.task
-    if task.modality not in stored.description.model.adapters:
-        known = ", ".join(stored.description.model.adapters)
-        raise ConfigError(f"model={settings.model}: the task needs a model of {task.modality}, this one is of {known}")
+    known = stored.description.student.modalities
+    if task.modality not in known:
+        raise ConfigError(
+            f"model={settings.model}: the task needs a model of {task.modality}, this one is of {', '.join(known)}"
+        )
     classes = settings.data.classes()
     if not classes:
         raise DataError(f"data.path={settings.data.path!r} has no labels: images of a class lie in a folder of its own")
     data = training_batches(settings, classes)
     encoder, config = encoder_of(stored, settings.weights, adapt=task.adapt, seed=settings.seed)
-    adapters = {**config.adapters, task.modality: settings.data.matching(config.adapters[task.modality])}
-    config = attrs.evolve(config, adapters=adapters)
+    config = matched(config, settings.data, task.modality)
     model, optimizer = _put_together(settings, encoder, config, classes, device)
     freeze = settings.freeze
     return run_training(
         settings,
-        description=Description(model=config, data=without_path(settings.data), task=task, classes=classes),
+        description=Description(
+            model=config,
+            data={task.modality: without_path(settings.data)},
+            task=task,
+            classes=classes,
+            files={**stored.description.files, **settings.data.files()},
+        ),
         model=model,
         data=data,
         optimizer=optimizer,
@@ -74,10 +80,37 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     )
 
 
+def recipe_for(recipe: str, overrides: Mapping[str, Any], description: Description) -> FinetuneRecipe:
+    """A recipe of fine-tuning for a model: it prepares its input as the model was pretrained, where nothing is said.
+
+    Raises:
+        UnknownNameError: if there is no such recipe.
+        ConfigError: if it is for another command, a key is wrong, or `data` contradicts the model.
+    """
+    settings = read_recipe(recipe, overrides, FinetuneRecipe, complete=lambda values: _inherit(values, description))
+    if settings.preparation == "model":
+        check_preparation(settings.data, description)
+    return settings
+
+
+def _inherit(values: dict[str, Any], description: Description) -> None:
+    if isinstance(values.get("data"), dict):
+        values["data"] = inherited(description, values["data"])
+
+
+def _settings(recipe: str, overrides: Mapping[str, Any]) -> tuple[FinetuneRecipe, Stored]:
+    _, values = recipe_values(recipe, overrides)
+    if not isinstance(values.get("model"), str):
+        read_recipe(recipe, overrides, FinetuneRecipe)  # says what is missing
+        raise ConfigError("missing key 'model': give a run or a model folder")
+    stored = open_model(values["model"])
+    return recipe_for(recipe, overrides, stored.description), stored
+
+
 def trial(
     settings: FinetuneRecipe,
-    encoder: Backbone,
-    config: BackboneConfig,
+    encoder: Student,
+    config: StudentConfig,
     test: Iterable[Batch],
     *,
     classes: tuple[str, ...],
@@ -100,6 +133,7 @@ def trial(
         data,
         optimizer=optimizer,
         schedule=settings.optim.build_schedule(settings.train.max_steps),
+        weight_decay=settings.optim.build_weight_decay(settings.train.max_steps),
         max_steps=settings.train.max_steps,
         accumulate=settings.train.accumulate,
         clip=settings.optim.clip,
@@ -113,13 +147,14 @@ def trial(
 
 
 def _put_together(
-    settings: FinetuneRecipe, encoder: Backbone, config: BackboneConfig, classes: tuple[str, ...], device: torch.device
+    settings: FinetuneRecipe, encoder: Student, config: StudentConfig, classes: tuple[str, ...], device: torch.device
 ) -> tuple[nn.Module, Optimizer]:
     task = settings.task
-    settings.data.match(encoder.adapter(task.modality))
+    match_input(settings.data, encoder, task.modality)
     torch.manual_seed(settings.seed)
-    model = task.build(encoder, embed_dim=config.encoder.block.embed_dim, classes=classes).to(device)
-    return model, settings.optim.build_for(model, encoder.blocks(task.modality))
+    model = task.build(encoder, embed_dim=config.embed_dim, classes=classes).to(device)
+    blocks = encoder.blocks(task.modality) if isinstance(encoder, Backbone) else ()
+    return model, settings.optim.build_for(model, blocks)
 
 
 def _validation(
@@ -142,6 +177,7 @@ def _validation(
     return Validation(
         run=measure,
         every=rule.every,
+        start=rule.start,
         best=f"val_{rule.best or task.best}",
         higher=task.higher if rule.best in (None, task.best) else rule.best != "loss",
         patience=rule.patience,

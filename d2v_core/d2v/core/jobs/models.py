@@ -7,8 +7,11 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from d2v.core.data import DataConfig
+from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, from_plain, open_model
-from d2v.core.model import Backbone, BackboneConfig, Data2Vec
+from d2v.core.files.kinds import role_of
+from d2v.core.model import BackboneConfig, Data2Vec, ModalityAdapter, Student, StudentConfig
 from d2v.core.recipes import settle
 from d2v.core.recipes.recipe import Weights
 
@@ -32,38 +35,73 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
         raise ConfigError("missing key 'model': give a run or a model folder")
     stored = open_model(source)
     described = stored.description
-    data = {"kind": described.modality} if described.data is None else dict(described.data)
-    return from_plain(settle(kind, {"data": data}, overrides), kind), stored
+    data = described.data.get(described.modality, {"kind": described.modality})
+    settings: Any = from_plain(settle(kind, {"data": dict(data)}, overrides), kind)
+    check_preparation(settings.data, described)
+    return settings, stored
+
+
+def inherited(description: Description, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values of a data configuration, with what a model hands on where nothing else is said.
+
+    Args:
+        description: of the model.
+        data: plain values, of the modality that the model takes first if they name no kind.
+    """
+    values = dict(data)
+    kind = values.setdefault("kind", description.modality)
+    role = role_of(DataConfig)
+    assert role is not None
+    known: DataConfig = role.find(kind)  # type: ignore[assignment]  # its class
+    stored = description.data.get(description.modality, {})
+    return {name: stored[name] for name in known.inherited if name in stored} | values
+
+
+def check_preparation(data: DataConfig, description: Description) -> None:
+    """Refuse input that is prepared in another way than that of the model's training.
+
+    Raises:
+        ConfigError: naming each key that differs.
+    """
+    stored = description.data.get(description.modality)
+    if stored is None:
+        return
+    trained: DataConfig = from_plain({**stored, "path": data.path}, DataConfig)  # type: ignore[type-abstract]  # one of its forms is made
+    wanted, given = trained.preparation(), data.preparation()
+    other = [key for key, value in wanted.items() if given.get(key, value) != value]
+    if other:
+        differing = [f"data.{key}={given[key]} ({wanted[key]})" for key in other]
+        raise ConfigError(
+            f"{', '.join(differing)}: the model was trained on input prepared as in brackets; leave the key out"
+        )
 
 
 def new_encoder(
-    model: BackboneConfig,
+    student: StudentConfig,
     *,
-    adapt: Callable[[BackboneConfig], BackboneConfig] = lambda config: config,
+    adapt: Callable[[StudentConfig], StudentConfig] = lambda config: config,
     seed: int = 0,
-) -> tuple[Backbone, BackboneConfig]:
+) -> tuple[Student, StudentConfig]:
     """An untrained encoder, and its configuration.
 
     Args:
-        model: what it is built by; may hold more, which is left out.
+        student: what it is built by.
         adapt: changes the configuration first.
         seed: of the weights.
     """
-    fields = {one.name: getattr(model, one.name) for one in attrs.fields(BackboneConfig)}
-    # Nothing is dropped where nothing is masked; with masks, fine-tuning keeps the sequence.
-    config = adapt(BackboneConfig(**fields | {"visible_only": False}))
+    config = adapt(student.unmasked())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return config.build_backbone(), config
+        return config.build(), config
 
 
 def encoder_of(
     stored: Stored,
     weights: Weights,
     *,
-    adapt: Callable[[BackboneConfig], BackboneConfig] = lambda config: config,
+    adapt: Callable[[StudentConfig], StudentConfig] = lambda config: config,
     seed: int = 0,
-) -> tuple[Backbone, BackboneConfig]:
+) -> tuple[Student, StudentConfig]:
     """A new encoder with the weights of a stored model, and its configuration.
 
     A teacher may lack parts of the student (`EMATeacher(leave_out=...)`): the front end, positions, extra tokens, a
@@ -81,7 +119,7 @@ def encoder_of(
     """
     if weights not in get_args(Weights):
         raise ConfigError(f"weights={weights!r} is not one of {', '.join(get_args(Weights))}")
-    encoder, config = new_encoder(stored.description.model, adapt=adapt, seed=seed)
+    encoder, config = new_encoder(stored.description.student, adapt=adapt, seed=seed)
     if weights != "random":
         encoder.load_state_dict(_tensors(stored.module, weights))
     return encoder, config
@@ -94,3 +132,25 @@ def _tensors(module: nn.Module, weights: Weights) -> dict[str, Tensor]:
         return module.get_submodule("encoder").state_dict()
     tensors = module.student.state_dict()
     return tensors if weights == "student" else {**tensors, **module.teacher.module.state_dict()}
+
+
+def match_input(data: DataConfig, encoder: Student, modality: str) -> None:
+    """Make an encoder take what the data gives; one without adapters knows its input itself.
+
+    Raises:
+        DataError: naming the field that does not fit.
+    """
+    adapter: Callable[[str], ModalityAdapter] | None = getattr(encoder, "adapter", None)
+    if adapter is not None:
+        data.match(adapter(modality))
+
+
+def matched(config: StudentConfig, data: DataConfig, modality: str) -> StudentConfig:
+    """The configuration of an encoder after `match_input`.
+
+    Raises:
+        DataError: as there.
+    """
+    if not isinstance(config, BackboneConfig):
+        return config
+    return attrs.evolve(config, adapters={**config.adapters, modality: data.matching(config.adapters[modality])})

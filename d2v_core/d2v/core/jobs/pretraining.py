@@ -9,6 +9,7 @@ from d2v.core.durations import updates
 from d2v.core.files import ConfigError, to_plain
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.running import run_training, training_batches
+from d2v.core.model import BackboneConfig
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.recipes import PretrainRecipe, read_recipe
 from d2v.core.train import Fitted
@@ -34,7 +35,7 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     375300
     >>> pretrain("vision/base", settings | {"optim.lrr": 1e-3})
     Traceback (most recent call last):
-    d2v.core.files.structure.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
+    d2v.core.files.kinds.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
     settings = read_recipe(recipe, overrides, PretrainRecipe)
     device = pick_device(settings.device)
@@ -63,8 +64,12 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
 
 
 def _check_input(settings: PretrainRecipe) -> None:
-    own = settings.model.adapters[settings.modality]
-    given, wanted = to_plain(own), to_plain(settings.data.matching(own))
-    differing = [f"{key}={wanted[key]} instead of {given[key]}" for key in given if given[key] != wanted[key]]
-    if differing:
-        raise ConfigError(f"data does not fit model.adapters.{settings.modality}: it needs {', '.join(differing)}")
+    student = settings.model.student
+    if not isinstance(student, BackboneConfig):
+        return  # somebody else's knows its input itself
+    for name, data in settings.sources.items():
+        own = student.adapters[name]
+        given, wanted = to_plain(own), to_plain(data.matching(own))
+        differing = [f"{key}={wanted[key]} instead of {given[key]}" for key in given if given[key] != wanted[key]]
+        if differing:
+            raise ConfigError(f"data does not fit model.student.adapters.{name}: it needs {', '.join(differing)}")

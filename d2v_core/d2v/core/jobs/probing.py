@@ -13,9 +13,9 @@ from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.figures import Figure, ProbeReport
-from d2v.core.jobs.models import encoder_of, settings_of
+from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.running import shown
-from d2v.core.model import Backbone
+from d2v.core.model import Student
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.probes import Features, Labelled, collect_features, few_label_probe, hold_out, knn_accuracy, linear_probe
 from d2v.core.probes import raw_features as raw_features_of
@@ -94,7 +94,7 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> ProbeReport
     >>> print(probe({"model": "run", "data.path": "fashion-mnist"}).table())  # doctest: +SKIP
     >>> probe({"data.path": "photos"})
     Traceback (most recent call last):
-    d2v.core.files.structure.ConfigError: missing key 'model': give a run or a model folder
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run or a model folder
     """
     settings, stored = settings_of(ProbeSettings, overrides)
     check_ending(settings.out, ".json")
@@ -110,7 +110,7 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> ProbeReport
         if all(found is not None for found in raw.values()):
             figures += parts.measure("input", {n: f for n, f in raw.items() if f is not None}, "input", "raw")
     for weights, encoder in encoders.items():
-        features = _features(settings, encoder, parts, progress)
+        features = _features(settings, encoder, parts, progress, depth=stored.description.student.depth)
         label = "random_init" if weights == "random" else "pretrained"
         for layers in next(iter(features.values())).values:
             for pooling in settings.poolings:
@@ -179,17 +179,19 @@ class _Parts:
         return found
 
 
-def _encoder(settings: ProbeSettings, stored: Stored, weights: Weights) -> Backbone:
+def _encoder(settings: ProbeSettings, stored: Stored, weights: Weights) -> Student:
     encoder, _ = encoder_of(stored, weights, seed=settings.seed)
-    settings.data.match(encoder.adapter(stored.description.modality))
+    match_input(settings.data, encoder, stored.description.modality)
     return encoder.to(pick_device(settings.device))
 
 
-def _features(settings: ProbeSettings, encoder: Backbone, parts: _Parts, progress: bool) -> dict[str, Features]:
+def _features(
+    settings: ProbeSettings, encoder: Student, parts: _Parts, progress: bool, *, depth: int
+) -> dict[str, Features]:
     given: Layers = settings.layers or "all"
     chosen: dict[str, Layers] = {}
     if settings.each:
-        alone = range(len(encoder.encoder.blocks)) if isinstance(given, str) else settings.layers
+        alone = range(depth) if isinstance(given, str) else settings.layers
         chosen = {str(layer): (int(layer),) for layer in alone}
     chosen[given if isinstance(given, str) else ",".join(map(str, settings.layers))] = given
     device = next(encoder.parameters()).device
@@ -201,6 +203,7 @@ def _features(settings: ProbeSettings, encoder: Backbone, parts: _Parts, progres
             poolings=settings.poolings,
             layers=chosen,
             result=settings.result,
+            depth=depth,
             precision=precision,
         )
         for name, loader in parts.loaders.items()

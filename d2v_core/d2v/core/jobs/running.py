@@ -10,7 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from d2v.core.data import Loader
-from d2v.core.files import Description
+from d2v.core.description import Description
+from d2v.core.files import description_to_plain
 from d2v.core.model import Batch
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.recipes import FinetuneRecipe, OptimConfig, PretrainRecipe, TrainConfig, resolved_text
@@ -33,17 +34,24 @@ from d2v.core.train.precision import Precision
 
 
 def training_batches(recipe: PretrainRecipe | FinetuneRecipe, classes: tuple[str, ...] | None = None) -> Loader[Any]:
-    """The endless batches of this rank, of the part that is for training."""
+    """The endless batches of this rank, of the training split; of several modalities, drawn by `sampling`."""
     rank, world_size = world()
-    return recipe.data.build(
-        recipe.data.splits().train,
-        batch_size=recipe.train.batch_size,
-        seed=recipe.seed,
-        rank=rank,
-        world_size=world_size,
-        training=True,
-        classes=classes,
-    )
+    parts = recipe.sources if isinstance(recipe, PretrainRecipe) else {recipe.task.modality: recipe.data}
+    built = {
+        name: data.build(
+            data.splits().train,
+            batch_size=recipe.train.batch_size,
+            seed=recipe.seed,
+            rank=rank,
+            world_size=world_size,
+            training=True,
+            classes=classes,
+        )
+        for name, data in parts.items()
+    }
+    if len(built) == 1:
+        return next(iter(built.values()))
+    raise NotImplementedError
 
 
 def run_training(
@@ -65,7 +73,8 @@ def run_training(
     run = RunFolder(
         recipe.out,
         config=resolved_text(attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))),
-        description=description.to_plain(),
+        description=description_to_plain(description),
+        files=description.files,
         resume=recipe.resume,
         keep=train.keep,
     )
@@ -78,6 +87,7 @@ def run_training(
             data,
             optimizer=optimizer,
             schedule=optim.build_schedule(train.max_steps),
+            weight_decay=optim.build_weight_decay(train.max_steps),
             max_steps=train.max_steps,
             accumulate=train.accumulate,
             clip=optim.clip,

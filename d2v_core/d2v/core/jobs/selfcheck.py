@@ -18,9 +18,10 @@ from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.facts import surroundings
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Masker, RandomMasker, SpanMasker
+from d2v.core.modality import modalities
 from d2v.core.model import Backbone, Batch, Data2Vec, Local, ModalityAdapter, VisibleDecoder
 from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
-from d2v.core.registry import MissingExtraError, PluginError, modalities
+from d2v.core.registry import MissingExtraError, PluginError
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
 from d2v.core.train import CosineSchedule, MemorySource, PublishedAdamW, RunFolder, fit, parameter_groups
 

@@ -1,7 +1,7 @@
 """The composition: batches, adapters, backbone, predictors and the training step."""
 
 from d2v.core.model.adapter import ExtraTokens, MaskToken, ModalityAdapter
-from d2v.core.model.backbone import Backbone, Encodes
+from d2v.core.model.backbone import Backbone, Encodes, Student
 from d2v.core.model.batch import Batch, Encoded, Local, Tokens
 from d2v.core.model.batcher import MultimaskBatcher
 from d2v.core.model.composition import Data2Vec, StepOutput
@@ -12,10 +12,19 @@ from d2v.core.model.config import (
     MaskedHeadConfig,
     ModelConfig,
     PredictorConfig,
+    StudentConfig,
     TargetsConfig,
     TeacherConfig,
 )
-from d2v.core.model.parts import AdapterConfig, AdapterParts, AlibiConfig, BlockConfig, ContextConfig, EncoderConfig
+from d2v.core.model.parts import (
+    AdapterConfig,
+    AdapterParts,
+    AlibiConfig,
+    BlockConfig,
+    ContextConfig,
+    EncoderConfig,
+    TransformerConfig,
+)
 from d2v.core.model.predictors import MaskedHead, Predictor, VisibleDecoder
 
 __all__ = [
@@ -44,8 +53,11 @@ __all__ = [
     "Predictor",
     "PredictorConfig",
     "StepOutput",
+    "Student",
+    "StudentConfig",
     "TargetsConfig",
     "TeacherConfig",
     "Tokens",
+    "TransformerConfig",
     "VisibleDecoder",
 ]

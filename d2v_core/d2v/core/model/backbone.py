@@ -35,12 +35,28 @@ class Encodes(Protocol):
         ...
 
 
-class Backbone(nn.Module):
+class Student(nn.Module):
+    """A module with the method of `Encodes`, as a type: any module that has it will do, whatever its class."""
+
+    def encode(
+        self,
+        batch: Batch,
+        mask: Mask | None = None,
+        *,
+        local: Local | None = None,
+        tokens: Tokens | None = None,
+        sink: LayerSink | None = None,
+    ) -> Encoded:
+        """Encode a batch; see `Encodes`."""
+        raise NotImplementedError(f"{type(self).__name__} has no method encode")
+
+
+class Backbone(Student):
     """Modality adapters over one shared encoder.
 
     Args:
         adapters: by modality.
-        encoder: the shared blocks.
+        encoder: the shared blocks, a `TransformerEncoder` or a module that is called as one and has `blocks`.
         visible_only: True = hidden positions are dropped (2.0 pretraining); False = they are replaced and kept (1.0,
             and fine-tuning with masks).
 

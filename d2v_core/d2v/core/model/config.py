@@ -9,7 +9,7 @@ from torch import nn
 
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Masker
-from d2v.core.model.backbone import Backbone
+from d2v.core.model.backbone import Backbone, Student
 from d2v.core.model.composition import Data2Vec
 from d2v.core.model.parts import AdapterConfig, EncoderConfig
 from d2v.core.model.predictors import MaskedHead, VisibleDecoder
@@ -124,12 +124,47 @@ class TeacherConfig:
         return EMATeacher(student, self.schedule, leave_out=self.leave_out, copy=self.copy)
 
 
+class StudentConfig(Protocol):
+    """What a student is made of: `BackboneConfig`, or somebody else's (`d2v.students`)."""
+
+    @property
+    def embed_dim(self) -> int:
+        """Width d of what it encodes to."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """Layers that it hands to a sink."""
+        ...
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What it takes, by the names of the modalities."""
+        ...
+
+    def grid_axes(self, modality: str) -> int:
+        """Axes of the grid of positions, 1 or 2."""
+        ...
+
+    def pixel_dim(self, modality: str) -> int:
+        """Numbers of raw content at a position, for the reconstruction loss; 0 = none."""
+        ...
+
+    def unmasked(self) -> "StudentConfig":
+        """The same student as features and fine-tuning use it: every position is kept."""
+        ...
+
+    def build(self) -> Student:
+        """The student with initial weights, a module with the method of `Encodes`."""
+        ...
+
+
 @frozen(kw_only=True)
 class BackboneConfig:
-    """An encoder with its adapters: what features and fine-tuning need; see `Backbone`.
+    """An encoder with its adapters; see `Backbone`.
 
     Args:
-        encoder: shared blocks.
+        encoder: shared by all modalities.
         adapters: by modality.
         visible_only: whether hidden positions are dropped.
     """
@@ -138,20 +173,48 @@ class BackboneConfig:
     adapters: Mapping[str, AdapterConfig]
     visible_only: bool = True
 
-    def build_backbone(self) -> Backbone:
+    @property
+    def embed_dim(self) -> int:
+        """Width d of the encoder."""
+        return self.encoder.embed_dim
+
+    @property
+    def depth(self) -> int:
+        """Layers of the shared encoder."""
+        return self.encoder.depth
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of its adapters."""
+        return tuple(self.adapters)
+
+    def grid_axes(self, modality: str) -> int:
+        """Axes of the grid of positions, 1 or 2."""
+        return self.adapters[modality].dims
+
+    def pixel_dim(self, modality: str) -> int:
+        """Numbers of raw content at a position; 0 = none."""
+        return self.adapters[modality].pixel_dim
+
+    def unmasked(self) -> "BackboneConfig":
+        """The same with every position kept."""
+        return attrs.evolve(self, visible_only=False)
+
+    def build(self) -> Backbone:
         """The encoder and its adapters with initial weights."""
         adapters = {name: adapter.build(self.encoder) for name, adapter in self.adapters.items()}
         return Backbone(adapters, self.encoder.build(), visible_only=self.visible_only)
 
 
 @frozen(kw_only=True)
-class ModelConfig(BackboneConfig):
+class ModelConfig:
     """All of a model but its masks and its seed, which a recipe has elsewhere; see `Data2Vec`.
 
     Args:
+        student: the network that is trained and kept.
         predictors: by modality.
         targets: from the teacher's layers.
-        teacher: its average.
+        teacher: the student's moving average.
         loss: of predictions and targets.
         num_masks: m, masked views of each sample (`clone_batch`).
         regression_weight: of the loss of predictions and targets.
@@ -159,6 +222,7 @@ class ModelConfig(BackboneConfig):
         pixel_weight: of the reconstruction loss.
     """
 
+    student: StudentConfig
     predictors: Mapping[str, PredictorConfig]
     targets: TargetsConfig
     teacher: TeacherConfig
@@ -183,26 +247,25 @@ class Data2VecConfig(ModelConfig):
 
     def build(self) -> Data2Vec:
         """The model with initial weights."""
-        student = self.build_backbone()
-        embed_dim = self.encoder.block.embed_dim
+        student, config = self.student.build(), self.student
         return Data2Vec(
             student,
             self.teacher.build(student),
             predictors={
-                name: predictor.build(embed_dim=embed_dim, dims=self.adapters[name].dims)
+                name: predictor.build(embed_dim=config.embed_dim, dims=config.grid_axes(name))
                 for name, predictor in self.predictors.items()
             },
             maskers=self.maskers,
-            targets=self.targets.build(depth=self.encoder.depth),
+            targets=self.targets.build(depth=config.depth),
             loss=self.loss,
             num_masks=self.num_masks,
             regression_weight=self.regression_weight,
             cls_weight=self.cls_weight,
             pixel_weight=self.pixel_weight,
             pixel_heads={
-                name: nn.Linear(embed_dim, adapter.pixel_dim)
-                for name, adapter in self.adapters.items()
-                if self.pixel_weight and adapter.pixel_dim
+                name: nn.Linear(config.embed_dim, width)
+                for name in config.modalities
+                if self.pixel_weight and (width := config.pixel_dim(name))
             },
             seed=self.seed,
         )

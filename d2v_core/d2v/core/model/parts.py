@@ -42,9 +42,36 @@ class BlockConfig:
         return TransformerBlock(**attrs.asdict(self), drop_path_rate=drop_path_rate)
 
 
+class EncoderConfig(Protocol):
+    """What the shared encoder of a `Backbone` is made of: `TransformerConfig`, or somebody else's (`d2v.encoders`)."""
+
+    @property
+    def embed_dim(self) -> int:
+        """Width d."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """Layers that can be read, by targets and probes."""
+        ...
+
+    @property
+    def num_heads(self) -> int:
+        """Heads that an attention bias is for."""
+        ...
+
+    def build(self) -> TransformerEncoder:
+        """The encoder with initial weights: a `TransformerEncoder`, or a module called as one that has `blocks`."""
+        ...
+
+    def build_context(self, context: "ContextConfig") -> TransformerEncoder:
+        """What runs in an adapter before the shared encoder, likewise."""
+        ...
+
+
 @frozen(kw_only=True)
-class EncoderConfig:
-    """A stack of equal blocks.
+class TransformerConfig:
+    """A stack of equal blocks; see `TransformerEncoder`.
 
     Args:
         block: every block.
@@ -72,6 +99,29 @@ class EncoderConfig:
     def _check_depth(self, _: object, depth: int) -> None:
         if depth < 0:
             raise ValueError(f"depth={depth} is negative")
+
+    @property
+    def embed_dim(self) -> int:
+        """Width d."""
+        return self.block.embed_dim
+
+    @property
+    def num_heads(self) -> int:
+        """Heads of each block."""
+        return self.block.num_heads
+
+    def build_context(self, context: "ContextConfig") -> TransformerEncoder:
+        """Context blocks that are like those of the encoder."""
+        return TransformerConfig(
+            block=self.block,
+            depth=context.depth,
+            drop_path_rate=context.drop_path_rate,
+            norm_in=context.norm,
+            norm_affine=context.norm_affine,
+            dropout=context.dropout,
+            layer_drop=context.layer_drop,
+            init=self.init,
+        ).build()
 
     def build(self) -> TransformerEncoder:
         """The encoder with initial weights."""
@@ -112,19 +162,6 @@ class ContextConfig:
     dropout: float = 0.0
     layer_drop: float = 0.0
     drop_path_rate: tuple[float, float] = (0.0, 0.0)
-
-    def build(self, encoder: EncoderConfig) -> TransformerEncoder:
-        """The context encoder that goes with a shared encoder."""
-        return EncoderConfig(
-            block=encoder.block,
-            depth=self.depth,
-            drop_path_rate=self.drop_path_rate,
-            norm_in=self.norm,
-            norm_affine=self.norm_affine,
-            dropout=self.dropout,
-            layer_drop=self.layer_drop,
-            init=encoder.init,
-        ).build()
 
 
 @frozen(kw_only=True)
@@ -173,11 +210,11 @@ class AdapterParts:
 
     def parts(self, encoder: EncoderConfig) -> dict[str, Any]:
         """Arguments of `ModalityAdapter` for a shared encoder."""
-        num_layers, heads = self.num_layers(encoder), encoder.block.num_heads
+        num_layers, heads = self.num_layers(encoder), encoder.num_heads
         return {
             "bias": None if self.alibi is None else self.alibi.build(num_heads=heads, num_layers=num_layers),
-            "extra_tokens": self.build_extra_tokens(encoder.block.embed_dim) if self.extra_tokens else None,
-            "context": None if self.context is None else self.context.build(encoder),
+            "extra_tokens": self.build_extra_tokens(encoder.embed_dim) if self.extra_tokens else None,
+            "context": None if self.context is None else encoder.build_context(self.context),
             "noise_std": self.noise_std,
         }
 

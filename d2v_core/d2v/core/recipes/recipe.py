@@ -1,12 +1,15 @@
 """What a recipe holds: everything that a run depends on, as frozen values."""
 
+import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import attrs
 from attrs import field, frozen, validators
 
 from d2v.core.data import DataConfig
-from d2v.core.files import Description, to_plain
+from d2v.core.description import Description
+from d2v.core.files import to_plain
 from d2v.core.masks import Masker
 from d2v.core.model import Data2VecConfig, ModelConfig
 from d2v.core.recipes.sections import (
@@ -47,12 +50,13 @@ class Run:
 
 @frozen(kw_only=True)
 class PretrainRecipe(Run):
-    """Pretraining of one modality.
+    """Pretraining of one modality, or of several that share an encoder.
 
     Args:
-        model: encoder, adapter, decoder, targets and teacher.
-        mask: which positions are hidden.
-        data: unlabelled samples.
+        model: student, predictors, targets and teacher.
+        mask: which positions are hidden; by modality where there are several.
+        data: unlabelled samples, likewise.
+        sampling: by modality, how often batches of it are drawn, relative to the others; not given = equally often.
         optim: optimiser and learning rate.
         train: length of the run.
         monitor: when to stop a run that learns nothing.
@@ -61,16 +65,24 @@ class PretrainRecipe(Run):
     command: ClassVar[str] = "pretrain"
 
     model: ModelConfig
-    mask: Masker
-    data: DataConfig
+    mask: Masker | Mapping[str, Masker]
+    data: DataConfig | Mapping[str, DataConfig]
+    sampling: Mapping[str, float] = field(factory=dict)
     optim: OptimConfig
     train: TrainConfig
     monitor: MonitorConfig = field(factory=MonitorConfig)
 
     def __attrs_post_init__(self) -> None:
-        if len(self.model.adapters) != 1:
-            raise ValueError(f"model.adapters must hold one modality, not {len(self.model.adapters)}")
+        taken = ", ".join(self.modalities)
+        named = {"predictors": self.model.predictors, "mask": self.masks, "data": self.sources}
+        for key, parts in named.items():
+            if set(parts) != set(self.modalities):
+                raise ValueError(f"{key} is for {', '.join(parts)}, but model.student takes {taken}")
+        for name, weight in self.sampling.items():
+            if name not in self.modalities or not 0 < weight < math.inf:
+                raise ValueError(f"sampling.{name}={weight} must be a number above 0, of {taken}")
         self.optim.build_schedule(self.train.max_steps)
+        self.optim.build_weight_decay(self.train.max_steps)
 
     @classmethod
     def complete(cls, values: dict[str, Any]) -> None:
@@ -84,18 +96,30 @@ class PretrainRecipe(Run):
             place["total"] = train.get("max_steps")
 
     @property
-    def modality(self) -> str:
-        """Name of its adapter."""
-        return next(iter(self.model.adapters))
+    def modalities(self) -> tuple[str, ...]:
+        """What the student takes."""
+        return self.model.student.modalities
+
+    @property
+    def masks(self) -> Mapping[str, Masker]:
+        """Maskers by modality."""
+        return self.mask if isinstance(self.mask, Mapping) else dict.fromkeys(self.modalities[:1], self.mask)
+
+    @property
+    def sources(self) -> Mapping[str, DataConfig]:
+        """Data by modality."""
+        return self.data if isinstance(self.data, Mapping) else dict.fromkeys(self.modalities[:1], self.data)
 
     def model_config(self) -> Data2VecConfig:
-        """The whole model, with its mask and seed."""
+        """The whole model, with its masks and seed."""
         values = {one.name: getattr(self.model, one.name) for one in attrs.fields(ModelConfig)}
-        return Data2VecConfig(**values, maskers={self.modality: self.mask}, seed=self.seed)
+        return Data2VecConfig(**values, maskers=self.masks, seed=self.seed)
 
     def description(self) -> Description:
         """What its model folder tells."""
-        return Description(model=self.model_config(), data=without_path(self.data))
+        data = {name: without_path(one) for name, one in self.sources.items()}
+        files = {name: content for one in self.sources.values() for name, content in one.files().items()}
+        return Description(model=self.model_config(), data=data, files=files)
 
 
 @frozen(kw_only=True)
@@ -106,7 +130,9 @@ class FinetuneRecipe(Run):
         model: a run or a model folder.
         weights: which of its weights to start from: student, teacher, or random = from scratch.
         task: what to learn.
-        data: labelled samples.
+        data: labelled samples; what is not given of their preparation is as the model was pretrained.
+        preparation: model = a contradiction to the model's preparation is refused; data = the input is prepared as
+            `data` says all the same, as some published runs did.
         optim: optimiser and learning rate.
         train: length of the run.
         validation: looking at held-out data.
@@ -119,6 +145,7 @@ class FinetuneRecipe(Run):
     weights: Weights = "student"
     task: Task
     data: DataConfig
+    preparation: Literal["model", "data"] = "model"
     optim: FinetuneOptimConfig
     train: TrainConfig
     validation: ValidationConfig = field(factory=ValidationConfig)
@@ -126,6 +153,7 @@ class FinetuneRecipe(Run):
 
     def __attrs_post_init__(self) -> None:
         self.optim.build_schedule(self.train.max_steps)
+        self.optim.build_weight_decay(self.train.max_steps)
 
 
 def without_path(data: DataConfig) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any, Union, get_args, get_origin
 import attrs
 from attrs import frozen
 
-from d2v.core.files import to_plain
-from d2v.core.files.structure import kinds
+from d2v.core.files import ConfigError, to_plain
+from d2v.core.files.kinds import role_of
+from d2v.core.files.structure import is_by_modality
 
 REQUIRED = object()
 """In place of a value that a user has to give."""
@@ -53,13 +54,14 @@ def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator
     first 1
     """
     dot = f"{below}." if below else ""
-    table = kinds(config)
-    if table is not None:
-        kind = values.get("kind", REQUIRED)
-        yield Key(f"{dot}kind", kind, "one of " + ", ".join(sorted(table)))
-        if not isinstance(kind, str) or kind not in table:
+    role = role_of(config)
+    if role is not None:
+        kind = values.get("kind", REQUIRED if role.default is None else role.default)
+        yield Key(f"{dot}kind", kind, "one of " + ", ".join(role.names()))
+        try:
+            config = role.find(None if kind is REQUIRED else kind)
+        except ConfigError:  # told when the classes are filled
             return
-        config = table[kind]
     comments = descriptions(config)
     for one in attrs.fields(attrs.resolve_types(config)):
         value = values.get(one.name, REQUIRED)
@@ -69,15 +71,15 @@ def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator
 
 
 def _key(kind: Any, name: str, value: Any, comment: str) -> Iterator[Key]:
-    nested = _nested(kind)
+    nested, by_name = _nested(kind), _by_name(kind) or is_by_modality(kind, value)
     if nested is None or not isinstance(value, Mapping):
-        if value is REQUIRED and nested is not None and not _by_name(kind):
+        if value is REQUIRED and nested is not None and not by_name:
             value = {}  # a section that is not there yet still shows what it needs
         else:
             yield Key(name, value, comment)
             return
     yield Key(name, None, comment, section=True)
-    if not _by_name(kind):
+    if not by_name:
         yield from keys(nested, value, below=name)
         return
     for inner, item in value.items():
@@ -91,7 +93,7 @@ def _nested(kind: Any) -> Any:
         return next((found for part in get_args(kind) if (found := _nested(part)) is not None), None)
     if _by_name(kind):
         return _nested(get_args(kind)[1])
-    return kind if kinds(kind) is not None or (isinstance(kind, type) and attrs.has(kind)) else None
+    return kind if role_of(kind) is not None or (isinstance(kind, type) and attrs.has(kind)) else None
 
 
 def _by_name(kind: Any) -> bool:

@@ -3,15 +3,17 @@
 They hold plain values and turn them into the pieces of `d2v.core.train`; neither side knows the other's files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Protocol
 
 from attrs import field, frozen, validators
 from torch import nn
 from torch.optim import Optimizer
 
-from d2v.core.files.structure import add_role
+from d2v.core.files.kinds import add_role
 from d2v.core.train import (
+    BEiTCosineSchedule,
+    BEiTTriPhaseSchedule,
     CosineSchedule,
     LayerDecay,
     PolynomialSchedule,
@@ -24,10 +26,10 @@ from d2v.core.train.precision import Precision
 
 
 class ScheduleConfig(Protocol):
-    """How the learning rate changes, but for its peak and the length of the run, which stand elsewhere."""
+    """How a rate or a weight decay changes, but for its peak and the length of the run, which stand elsewhere."""
 
-    def build(self, lr: float, total: int) -> Schedule:
-        """The schedule for a peak rate and a number of updates."""
+    def build(self, peak: float, total: int) -> Schedule:
+        """The schedule for a peak and a number of updates."""
         ...
 
 
@@ -41,9 +43,11 @@ class CosineConfig:
     min_lr: float = 0.0
     warmup_start: float | None = None
 
-    def build(self, lr: float, total: int) -> CosineSchedule:
-        """The schedule for a peak rate and a number of updates."""
-        return CosineSchedule(lr, total=total, warmup=self.warmup, min_lr=self.min_lr, warmup_start=self.warmup_start)
+    def build(self, peak: float, total: int) -> CosineSchedule:
+        """The schedule for a peak and a number of updates."""
+        if self.min_lr > peak:
+            raise ValueError(f"min_lr={self.min_lr} is above the peak {peak}; beit-cosine goes from low to high")
+        return CosineSchedule(peak, total=total, warmup=self.warmup, min_lr=self.min_lr, warmup_start=self.warmup_start)
 
 
 @frozen(kw_only=True)
@@ -58,10 +62,10 @@ class TriStageConfig:
     init_scale: float = 0.01
     final_scale: float = 0.01
 
-    def build(self, lr: float, total: int) -> TriStageSchedule:
-        """The schedule for a peak rate and a number of updates."""
+    def build(self, peak: float, total: int) -> TriStageSchedule:
+        """The schedule for a peak and a number of updates."""
         return TriStageSchedule(
-            lr,
+            peak,
             total=total,
             warmup=self.warmup,
             hold=self.hold,
@@ -81,12 +85,50 @@ class PolynomialConfig:
     end_lr: float = 0.0
     power: float = 1.0
 
-    def build(self, lr: float, total: int) -> PolynomialSchedule:
-        """The schedule for a peak rate and a number of updates."""
-        return PolynomialSchedule(lr, total=total, warmup=self.warmup, end_lr=self.end_lr, power=self.power)
+    def build(self, peak: float, total: int) -> PolynomialSchedule:
+        """The schedule for a peak and a number of updates."""
+        return PolynomialSchedule(peak, total=total, warmup=self.warmup, end_lr=self.end_lr, power=self.power)
 
 
-add_role(ScheduleConfig, {"cosine": CosineConfig, "tri-stage": TriStageConfig, "polynomial": PolynomialConfig})
+@frozen(kw_only=True)
+class BEiTCosineConfig:
+    """`BEiTCosineSchedule`; see there."""
+
+    described_by: ClassVar[tuple[type, ...]] = (BEiTCosineSchedule,)
+
+    final: float
+    warmup: int | float = 0
+
+    def build(self, peak: float, total: int) -> BEiTCosineSchedule:
+        """The schedule for a peak and a number of updates."""
+        return BEiTCosineSchedule(peak, final=self.final, total=total, warmup=self.warmup)
+
+
+@frozen(kw_only=True)
+class BEiTTriPhaseConfig:
+    """`BEiTTriPhaseSchedule`; see there."""
+
+    described_by: ClassVar[tuple[type, ...]] = (BEiTTriPhaseSchedule,)
+
+    final: float
+    warmup: int | float = 0
+    decay: int | float
+
+    def build(self, peak: float, total: int) -> BEiTTriPhaseSchedule:
+        """The schedule for a peak and a number of updates."""
+        return BEiTTriPhaseSchedule(peak, final=self.final, total=total, warmup=self.warmup, decay=self.decay)
+
+
+add_role(
+    ScheduleConfig,
+    {
+        "cosine": CosineConfig,
+        "tri-stage": TriStageConfig,
+        "polynomial": PolynomialConfig,
+        "beit-cosine": BEiTCosineConfig,
+        "beit-tri-phase": BEiTTriPhaseConfig,
+    },
+)
 
 
 @frozen(kw_only=True)
@@ -98,7 +140,8 @@ class OptimConfig:
         schedule: of the rate.
         betas: decay of both averages.
         eps: on the uncorrected root, as published.
-        weight_decay: of the parameters that decay.
+        weight_decay: of the parameters that decay; with a schedule, its peak (beit-cosine: its first value).
+        weight_decay_schedule: of the weight decay; None = constant.
         decay: which do: "matrices", or "all" as in the published runs.
         no_decay: patterns of more parameters that do not.
         clip: largest norm of all gradients together; 0 = any.
@@ -109,6 +152,7 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = field(default=1e-8, validator=validators.gt(0))
     weight_decay: float = field(default=0.05, validator=validators.ge(0))
+    weight_decay_schedule: ScheduleConfig | None = None
     decay: Literal["matrices", "all"] = "matrices"
     no_decay: tuple[str, ...] = ()
     clip: float = field(default=0.0, validator=validators.ge(0))
@@ -118,21 +162,35 @@ class OptimConfig:
         return self._adam(model, None)
 
     def build_schedule(self, total: int) -> Schedule:
-        """The schedule for a number of updates.
+        """The schedule of the rate for a number of updates.
 
         Raises:
             ValueError: if it does not fit them.
         """
-        try:
-            return self.schedule.build(self.lr, total)
-        except ValueError as error:
-            raise ValueError(f"optim.schedule does not fit train.max_steps={total}: {error}") from error
+        return _built(self.schedule, self.lr, total, "schedule")
+
+    def build_weight_decay(self, total: int) -> Schedule | None:
+        """The schedule of the weight decay for a number of updates; None = constant.
+
+        Raises:
+            ValueError: if it does not fit them.
+        """
+        if self.weight_decay_schedule is None:
+            return None
+        return _built(self.weight_decay_schedule, self.weight_decay, total, "weight_decay_schedule")
 
     def _adam(self, model: nn.Module, layer_decay: LayerDecay | None) -> Optimizer:
         groups = parameter_groups(
             model, weight_decay=self.weight_decay, decay=self.decay, no_decay=self.no_decay, layer_decay=layer_decay
         )
         return PublishedAdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps)
+
+
+def _built(config: ScheduleConfig, peak: float, total: int, key: str) -> Schedule:
+    try:
+        return config.build(peak, total)
+    except ValueError as error:
+        raise ValueError(f"optim.{key} does not fit train.max_steps={total}: {error}") from error
 
 
 @frozen(kw_only=True)
@@ -163,6 +221,7 @@ class TrainConfig:
         checkpoint_every: updates between checkpoints.
         keep: newest checkpoints that are kept.
         log_every: updates between lines of metrics.
+        kernels: by operation, the form that was chosen for the machine on which the run began; {} = the plain ones.
     """
 
     max_steps: int = field(validator=validators.ge(1))
@@ -172,6 +231,7 @@ class TrainConfig:
     checkpoint_every: int = field(default=1000, validator=validators.ge(1))
     keep: int = field(default=2, validator=validators.ge(1))
     log_every: int = field(default=50, validator=validators.ge(1))
+    kernels: Mapping[str, str] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -180,12 +240,14 @@ class ValidationConfig:
 
     Args:
         every: updates between two looks; 0 = never.
+        start: finished updates before the first look.
         split: part of the data; None = the validation split, else the test split.
         best: metric whose best checkpoint becomes the run's model; None = the task's own.
         patience: looks without a better one after which the run ends; None = it goes on.
     """
 
     every: int = field(default=0, validator=validators.ge(0))
+    start: int = field(default=0, validator=validators.ge(0))
     split: str | None = None
     best: str | None = None
     patience: int | None = field(default=None, validator=validators.optional(validators.ge(1)))

@@ -1,17 +1,18 @@
 """Where recipes are found: YAML files inside the portions, and files of the user's own."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 from d2v.core.files import ConfigError, from_plain, to_plain
+from d2v.core.modality import modalities
 from d2v.core.recipes.overrides import merged, plain_keys
 from d2v.core.recipes.printing import as_yaml
 from d2v.core.recipes.recipe import FinetuneRecipe, PretrainRecipe, Run
 from d2v.core.recipes.yaml_text import read_yaml
-from d2v.core.registry import UnknownNameError, modalities
+from d2v.core.registry import UnknownNameError
 from d2v.core.suggestions import nearest
 
 _logger = logging.getLogger(__name__)
@@ -59,13 +60,20 @@ def recipe_values(name: str, overrides: Mapping[str, Any] | None = None) -> tupl
     return kind, _completed(kind, values, overrides or {})
 
 
-def read_recipe(name: str, overrides: Mapping[str, Any] | None, kind: type[_Run]) -> _Run:
+def read_recipe(
+    name: str,
+    overrides: Mapping[str, Any] | None,
+    kind: type[_Run],
+    *,
+    complete: Callable[[dict[str, Any]], None] = lambda values: None,
+) -> _Run:
     """A recipe with overrides.
 
     Args:
         name: of the recipe, or path of a YAML file.
         overrides: by dotted key.
         kind: class that it must be of.
+        complete: puts into the plain values what they do not say and something else knows.
 
     Raises:
         UnknownNameError: if there is no such recipe.
@@ -74,7 +82,9 @@ def read_recipe(name: str, overrides: Mapping[str, Any] | None, kind: type[_Run]
     found, values = _opened(name)
     if found is not kind:
         raise ConfigError(f"{name} is a recipe for `d2v {found.command}`, not for `d2v {kind.command}`")
-    return from_plain(_completed(kind, values, overrides or {}), kind)
+    completed = _completed(kind, values, overrides or {})
+    complete(completed)
+    return from_plain(completed, kind)
 
 
 def settle(kind: type, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from attrs import Attribute, field, frozen
 
-from d2v.core.durations import updates
+from d2v.core.durations import check_update, updates
 
 
 @frozen
@@ -45,7 +45,8 @@ class EMASchedule:
         updates(self.anneal, self.total)
 
     def __call__(self, n: int) -> float:
-        """Decay for the teacher update that follows the n-th optimiser step, n >= 1."""
+        """Decay for the teacher update that follows the n-th optimiser step; ValueError if n is below 1."""
+        check_update(n, first=1)
         end = self.start if self.end is None else self.end
         anneal = updates(self.anneal, self.total)
         position = n - 1 + self.first

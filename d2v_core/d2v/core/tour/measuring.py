@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from d2v.core.data import DataConfig, DataError
 from d2v.core.jobs.finetuning import trial
-from d2v.core.model import Backbone, BackboneConfig, Batch
+from d2v.core.model import Batch, Student, StudentConfig
 from d2v.core.probes import Features, collect_features, few_label_probe, knn_accuracy, linear_probe
 from d2v.core.recipes import FinetuneRecipe
 
@@ -56,7 +56,7 @@ class Parts:
             modality=batches[0].modality,
         )
 
-    def features(self, encoder: Backbone) -> dict[str, Features]:
+    def features(self, encoder: Student) -> dict[str, Features]:
         """Features of all parts, the mean of all blocks."""
         return {part: collect_features(encoder, some, poolings=POOLINGS) for part, some in self.batches.items()}
 
@@ -87,7 +87,7 @@ def probed(features: Mapping[str, Features], *, layers: str, pooling: str, seed:
 
 def fine_tuned(
     recipes: Sequence[FinetuneRecipe],
-    encoders: Sequence[tuple[Backbone, BackboneConfig]],
+    encoders: Sequence[tuple[Student, StudentConfig]],
     parts: Parts,
     device: torch.device,
 ) -> Score:

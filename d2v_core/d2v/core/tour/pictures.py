@@ -9,7 +9,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from d2v.core.model import Backbone, Batch, Data2Vec, StepOutput
+from d2v.core.model import Batch, Data2Vec, StepOutput, Student
 from d2v.core.plots import hide, pca_colours, png
 from d2v.core.plots.arrays import plane, stretched
 from d2v.core.probes import Features, collect_features, nearest_samples
@@ -37,8 +37,8 @@ class Material:
     """
 
     model: Data2Vec
-    untrained: Backbone
-    pretrained: Backbone
+    untrained: Student
+    pretrained: Student
     train: Batch
     test: Batch
     features: Mapping[str, Mapping[str, Features]]

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from d2v.core.modality import Modality, modalities
 from d2v.core.plots import require_plotting
-from d2v.core.registry import Modality, modalities
 from d2v.core.tour.budget import require_time, seconds_per_update, updates_within
 from d2v.core.tour.stages import Stages
 

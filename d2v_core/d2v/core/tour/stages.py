@@ -11,17 +11,19 @@ from typing import Any
 import torch
 
 from d2v.core import __version__
+from d2v.core.data import DataConfig
 from d2v.core.files import open_model
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.finetuning import recipe_for
 from d2v.core.jobs.models import encoder_of, new_encoder
 from d2v.core.jobs.pretraining import pretrain
 from d2v.core.jobs.running import decided_precision
-from d2v.core.model import Backbone, Data2Vec
+from d2v.core.modality import Modality
+from d2v.core.model import Data2Vec, Student
 from d2v.core.plots import learning_curves, svg
 from d2v.core.probes import Features, raw_features
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, read_recipe
-from d2v.core.registry import Modality
 from d2v.core.tour.html import page
 from d2v.core.tour.measuring import DRAWS, POOLINGS, Figures, Parts, fine_tuned, probed
 from d2v.core.tour.pictures import Material, draw
@@ -49,7 +51,7 @@ class Stages:
         self.features: dict[str, dict[str, Features]] = {}
         self.seconds_of: dict[str, float] = {}
         self._trained_like: float = 0.0
-        self.parts = Parts.of(self.recipe(steps=1).data)
+        self.parts = Parts.of(self._data())
 
     def spent(self) -> float:
         """Seconds since the start."""
@@ -72,7 +74,7 @@ class Stages:
             for pooling in POOLINGS:
                 self.figures.probe(pooling, "pixels", scores)
             begin = time.monotonic()
-            model = self.recipe(steps=1).model_config()
+            model = self.recipe(steps=1).model.student
             self._measure("untrained", "random_init", new_encoder(model, seed=self.seed)[0])
             recipes = self._finetuning("random")
             encoders = [new_encoder(model, adapt=one.task.adapt, seed=one.seed) for one in recipes]
@@ -102,6 +104,10 @@ class Stages:
         write_text(self.folder / "report.html", page(report, album))
         return report
 
+    def _data(self) -> DataConfig:
+        (data,) = self.recipe(steps=1).sources.values()
+        return data
+
     def _overrides(self, steps: int) -> dict[str, Any]:
         out = str(self.folder / "run")
         chosen = {"seed": self.seed, "device": str(self.device), "train.max_steps": steps}
@@ -116,20 +122,21 @@ class Stages:
         if weights == "random":
             given |= self.plan.scratch
         seeds = range(self.seed * DRAWS, (self.seed + 1) * DRAWS)
-        return [read_recipe(self.plan.finetune, given | {"seed": seed}, FinetuneRecipe) for seed in seeds]
+        description = self.recipe(steps=1).description()
+        return [recipe_for(self.plan.finetune, given | {"seed": seed}, description) for seed in seeds]
 
-    def _measure(self, name: str, column: str, encoder: Backbone) -> None:
+    def _measure(self, name: str, column: str, encoder: Student) -> None:
         self.features[name] = self.parts.features(encoder.to(self.device))
         for pooling in POOLINGS:
             scores = probed(self.features[name], layers="all", pooling=pooling, seed=self.seed)
             self.figures.probe(pooling, column, scores)
 
-    def _material(self, model: Data2Vec, encoder: Backbone) -> Material:
-        look, data = self.record.pictures, self.recipe(steps=1).data
+    def _material(self, model: Data2Vec, encoder: Student) -> Material:
+        look, data = self.record.pictures, self._data()
         assert look is not None
         return Material(
             model=model,
-            untrained=new_encoder(self.recipe(steps=1).model_config(), seed=self.seed)[0].to(self.device),
+            untrained=new_encoder(self.recipe(steps=1).model.student, seed=self.seed)[0].to(self.device),
             pretrained=encoder,
             train=self.parts.whole("train").to(self.device),
             test=self.parts.whole("test").to(self.device),

@@ -1,8 +1,9 @@
 """Training: the loop, and beside it schedules, optimiser, run folder, metrics and progress, each replaceable."""
 
 from d2v.core.train.freezing import Freeze
+from d2v.core.train.groups import LayerDecay, parameter_groups, set_rates, set_weight_decay
 from d2v.core.train.loop import Fitted, fit
-from d2v.core.train.optimizer import LayerDecay, PublishedAdamW, parameter_groups, set_rates
+from d2v.core.train.optimizer import PublishedAdamW
 from d2v.core.train.precision import LossScale, NonFiniteError, native_precision
 from d2v.core.train.progress import Progress
 from d2v.core.train.run_folder import RunFolder, RunFolderError
@@ -46,4 +47,5 @@ __all__ = [
     "native_precision",
     "parameter_groups",
     "set_rates",
+    "set_weight_decay",
 ]

@@ -16,14 +16,13 @@ from d2v.core.model import StepOutput
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.train.freezing import Freeze
 from d2v.core.train.gradients import dropout_seed, sum_over_ranks, world
-from d2v.core.train.optimizer import set_rates
 from d2v.core.train.precision import LossScale, Precision, autocast
 from d2v.core.train.progress import Progress
 from d2v.core.train.run_folder import RunFolder
 from d2v.core.train.signals import Interrupted, StopRequest
 from d2v.core.train.sinks import MetricSink
 from d2v.core.train.source import BatchSource
-from d2v.core.train.stages import Clock, call, finish_gradients, kept, measured, validate
+from d2v.core.train.stages import Clock, call, finish_gradients, kept, measured, set_scheduled, validate
 from d2v.core.train.state import TrainingState
 from d2v.core.train.validation import Validation
 
@@ -52,6 +51,7 @@ def fit(
     max_steps: int,
     accumulate: int = 1,
     clip: float = 0.0,
+    weight_decay: Callable[[int], float] | None = None,
     precision: Precision = "fp32",
     loss_scale: LossScale | None = None,
     seed: int = 0,
@@ -79,6 +79,7 @@ def fit(
         max_steps: finished updates to reach.
         accumulate: micro-batches in an update.
         clip: largest norm of all gradients together; 0 = any.
+        weight_decay: of the update after n finished ones, see `set_weight_decay`; None = as the groups have it.
         precision: of the forward pass; the weights stay as they are.
         loss_scale: for fp16; None = as published.
         seed: of dropout.
@@ -89,14 +90,16 @@ def fit(
         monitor: sees the updates that are logged.
         validation: on held-out data.
         freeze: parts that do not train at first.
-        hooks: objects whose `on_step_end(step)` and `on_log(step, metrics)` are called, where they have them.
+        hooks: objects whose `on_step_end(step)` and `on_log(step, metrics)` are called, where they have them. What
+            their `state_dict()` gives is kept in checkpoints, under `name` or their class.
         progress: shows how far it is.
 
     Raises:
         Interrupted: at Ctrl-C or SIGTERM, after the update is finished and saved.
         NonFiniteError: if loss or gradient is not finite; the step is not made, checkpoints stay.
         CollapseError: from the monitor.
-        RunFolderError: if something cannot be written; checkpoints stay.
+        RunFolderError: if something cannot be written, or the hooks are not those of the checkpoint; checkpoints stay.
+        TypeError: if the state of a hook cannot be saved.
         ValueError: if a number is out of its range, nothing is trained, or an update counts nothing.
 
     >>> from d2v.core.model import Batch
@@ -120,7 +123,9 @@ def fit(
         loss_scale = loss_scale or LossScale.published(workers=workers, accumulate=accumulate)
     else:
         loss_scale = None
-    now = TrainingState(model=model, data=data, optimizer=optimizer, loss_scale=loss_scale, monitor=monitor)
+    now = TrainingState(
+        model=model, data=data, optimizer=optimizer, loss_scale=loss_scale, monitor=monitor, hooks=hooks
+    )
     now.restore(run)
     outlets: list[Any] = [*(sinks if rank == 0 else ()), *([progress] if progress and rank == 0 else [])]
     for outlet in outlets:
@@ -132,15 +137,16 @@ def fit(
             while now.step < max_steps and not now.best.exhausted(validation):
                 if freeze is not None:
                     freeze.apply(now.step)
-                set_rates(optimizer, schedule, now.step)
+                rates = set_scheduled(now, schedule, weight_decay)
                 optimizer.zero_grad()
-                outputs = []
+                outputs, modalities = [], []
                 for micro in range(accumulate):
                     batch = clock.wait(batches).to(device)
                     torch.manual_seed(dropout_seed(seed, now.step, rank, micro))
                     with autocast(precision, device):
                         output: StepOutput = model(batch, update=now.step)
                     torch.autograd.backward(output.loss_sum * (loss_scale.value if loss_scale else 1.0))
+                    modalities.append(batch.modality)
                     outputs.append(kept(output, whole=now.step + 1 == max_steps or (now.step + 1) % log_every == 0))
                 count, stopping = sum_over_ranks(
                     [sum(output.sample_size for output in outputs), int(stop.signum is not None)], device
@@ -152,13 +158,14 @@ def fit(
                 update_teacher = getattr(model, "update_teacher", None)
                 if update_teacher is not None:
                     update_teacher(now.step)
-                for output in outputs:
-                    now.meters.add({"loss": (output.loss_sum, output.sample_size), **output.metrics})
+                for modality, output in zip(modalities, outputs, strict=True):
+                    found = {"loss": (output.loss_sum, output.sample_size), **output.metrics}
+                    now.meters.add(found, modality=modality)
                 call(hooks, "on_step_end", now.step)
                 call(outlets, "advance", now.step)
                 metrics, better = validate(now, validation)
                 if now.step % log_every == 0 or now.step == max_steps:
-                    metrics = {**measured(now, outputs, schedule(now.step - 1)), **clock.report(), **metrics}
+                    metrics = {**measured(now, outputs, rates), **clock.report(), **metrics}
                 if metrics:
                     # Before the checkpoint: whoever goes on from that finds every line up to it.
                     call(outlets, "write", now.step, metrics)

@@ -1,47 +1,48 @@
 """Sums and counts of metrics between two lines of the log, kept on the device until they are asked for."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch import distributed as dist
 
 from d2v.core.train.gradients import world
 
+_Sums = dict[str, tuple[Tensor | float, int]]
+
 
 class Meters:
     """Means of metrics over micro-batches, updates and ranks.
 
-    Every rank adds the same names.
+    Ranks may have seen different metrics.
 
-    >>> import torch
     >>> meters = Meters()
-    >>> meters.add({"loss": (torch.tensor(6.0), 2)})
-    >>> meters.add({"loss": (torch.tensor(3.0), 1)})
+    >>> meters.add({"loss": (torch.tensor(6.0), 2)}, modality="image")
+    >>> meters.add({"loss": (torch.tensor(3.0), 1)}, modality="text")
     >>> meters.report()
-    {'loss': 3.0}
+    {'image/loss': 3.0, 'loss': 3.0, 'text/loss': 3.0}
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, tuple[Tensor | float, int]] = {}
+        self._sums: _Sums = {}
 
-    def add(self, metrics: dict[str, tuple[Tensor, int]]) -> None:
-        """Take the metrics of a micro-batch, by name as (sum, count)."""
+    def add(self, metrics: dict[str, tuple[Tensor, int]], *, modality: str | None = None) -> None:
+        """Take the metrics of a micro-batch.
+
+        Args:
+            metrics: by name as (sum, count).
+            modality: of the batch; its metrics are kept as `modality/name` too. None = not told.
+        """
         for name, (total, count) in metrics.items():
-            before, counted = self._sums.get(name, (0.0, 0))
-            self._sums[name] = before + total.detach().float(), counted + count
+            for key in (name,) if modality is None else (name, f"{modality}/{name}"):
+                before, counted = self._sums.get(key, (0.0, 0))
+                self._sums[key] = before + total.detach().float(), counted + count
 
     def report(self) -> dict[str, float]:
-        """The means since the last report; those without a count are missing."""
-        means = {}
-        for name in sorted(self._sums):
-            total, count = self._sums[name]
-            if world()[1] > 1 and isinstance(total, Tensor):
-                pair = total.new_tensor([0.0, count])
-                pair[0] = total
-                dist.all_reduce(pair)
-                total, count = pair[0], int(pair[1])
-            if count:
-                means[name] = float(total) / count
-        self._sums = {}
-        return means
+        """The means since the last report, over all ranks, which all call it; those without a count are missing."""
+        sums, self._sums = self._sums, {}
+        if world()[1] > 1:
+            sums = _over_ranks(sums)
+        return {name: float(total) / count for name, (total, count) in sorted(sums.items()) if count}
 
     def state_dict(self) -> dict[str, list[float]]:
         """What came since the last report; a float holds a float32 exactly."""
@@ -50,3 +51,26 @@ class Meters:
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
         """Go on where other meters were."""
         self._sums = {name: (total, int(count)) for name, (total, count) in state.items()}
+
+
+def _over_ranks(sums: _Sums) -> _Sums:
+    device = next((total.device for total, _ in sums.values() if isinstance(total, Tensor)), torch.device("cpu"))
+    names = _of_all_ranks(list(sums), device)
+    table = torch.zeros(len(names), 2, dtype=torch.float64, device=device)
+    for row, name in zip(table, names, strict=True):
+        if name in sums:
+            row[0], row[1] = sums[name]
+    dist.all_reduce(table)
+    return {name: (total, int(count)) for name, (total, count) in zip(names, table.tolist(), strict=True)}
+
+
+def _of_all_ranks(names: list[str], device: torch.device) -> list[str]:
+    """Names that any rank has, sorted."""
+    # As bytes: torch gathers other objects by pickling, on a device that it picks by itself.
+    text = torch.tensor(list("\n".join(names).encode()), dtype=torch.uint8, device=device)
+    length = torch.tensor(text.numel(), device=device)
+    dist.all_reduce(length, dist.ReduceOp.MAX)
+    padded = F.pad(text, (0, int(length) - text.numel()), value=ord("\n"))
+    texts = [torch.empty_like(padded) for _ in range(world()[1])]
+    dist.all_gather(texts, padded)
+    return sorted({name for one in texts for name in bytes(one.tolist()).decode().split("\n") if name})

@@ -40,7 +40,8 @@ class RunFolder:
     Args:
         path: made if need be.
         config: text of `config.yaml`; to go on, a run must have been started with the same.
-        description: plain values of what the model is, for the checkpoints' `config.json`; see `Description.to_plain`.
+        description: plain values of what the model is, for the checkpoints' `config.json`; see `description_to_plain`.
+        files: further files that belong to the model, such as a tokenizer: content by name.
         resume: whether to go on with the run that is there, if one is.
         keep: how many of the newest checkpoints to keep; the best is kept beside them.
 
@@ -63,6 +64,7 @@ class RunFolder:
         *,
         config: str,
         description: Mapping[str, Any],
+        files: Mapping[str, bytes] | None = None,
         resume: bool = False,
         keep: int = 2,
     ) -> None:
@@ -70,6 +72,7 @@ class RunFolder:
             raise ValueError(f"keep={keep}: at least 1 checkpoint must be kept")
         self.path = Path(path).absolute()
         self.description = description
+        self.files = dict(files or {})
         self.keep = keep
         self._lock: int | None = None
         if world()[0] > 0:
@@ -152,8 +155,9 @@ class RunFolder:
             return
         try:
             with self._unfinished(self.path, "model") as unfinished:
-                for name in ("config.json", "model.safetensors"):
-                    shutil.copyfile(self.checkpoint(step) / name, unfinished / name)
+                for path in self.checkpoint(step).iterdir():
+                    if path.name != _STATE:
+                        shutil.copyfile(path, unfinished / path.name)
                 publish(unfinished, target)
         except OSError as error:
             raise RunFolderError(
@@ -188,7 +192,7 @@ class RunFolder:
 
     def _write(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
         with self._unfinished(self.path / "checkpoints", f"step-{step}") as unfinished:
-            write_files(unfinished, model, self.description)
+            write_files(unfinished, model, self.description, self.files)
             # Through memory: torch hides the reason if it is torch that cannot write.
             buffer = io.BytesIO()
             torch.save(state, buffer)

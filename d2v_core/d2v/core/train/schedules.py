@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from attrs import Attribute, evolve, field, frozen
 
-from d2v.core.durations import updates
+from d2v.core.durations import check_update, updates
 
 Schedule: TypeAlias = Callable[[int], float]
 
@@ -75,7 +75,8 @@ class CosineSchedule:
         _check_warmup(self.warmup, self.total)
 
     def __call__(self, n: int) -> float:
-        """Rate of the update that follows `n` finished ones."""
+        """Rate of the update that follows `n` finished ones; ValueError if n is negative."""
+        check_update(n)
         warmup = updates(self.warmup, self.total)
         low = min(self.min_lr, self.lr)
         if n < warmup:
@@ -144,7 +145,8 @@ class TriStageSchedule:
         return warmup, hold, updates(self.decay, self.total, name="decay")
 
     def __call__(self, n: int) -> float:
-        """Rate of the update that follows `n` finished ones."""
+        """Rate of the update that follows `n` finished ones; ValueError if n is negative."""
+        check_update(n)
         warmup, hold, decay = self._stages()
         if n < warmup:
             start = self.init_scale * self.lr
@@ -189,7 +191,8 @@ class PolynomialSchedule:
         _check_warmup(self.warmup, self.total)
 
     def __call__(self, n: int) -> float:
-        """Rate of the update that follows `n` finished ones."""
+        """Rate of the update that follows `n` finished ones; ValueError if n is negative."""
+        check_update(n)
         warmup = updates(self.warmup, self.total)
         if n < warmup:
             return self.lr * n / warmup
@@ -210,7 +213,7 @@ class BEiTCosineSchedule:
         value: peak rate, or the first weight decay.
         final: value at the end.
         total: updates of the run.
-        warmup: updates, or a fraction of the run (a float); a given number of steps is just an int.
+        warmup: updates, or a fraction of the run (a float).
 
     Raises:
         ValueError: if a value is negative, or the warm-up leaves nothing of the run.
@@ -229,7 +232,8 @@ class BEiTCosineSchedule:
         _check_warmup(self.warmup, self.total)
 
     def __call__(self, n: int) -> float:
-        """Value of the update that follows `n` finished ones."""
+        """Value of the update that follows `n` finished ones; ValueError if n is negative."""
+        check_update(n)
         warmup = updates(self.warmup, self.total)
         if n < warmup:
             return _line(0.0, self.value, n, warmup)
@@ -270,7 +274,8 @@ class BEiTTriPhaseSchedule:
             raise ValueError(f"warmup + decay take {needed} updates, more than the run (total={self.total})")
 
     def __call__(self, n: int) -> float:
-        """Value of the update that follows `n` finished ones."""
+        """Value of the update that follows `n` finished ones; ValueError if n is negative."""
+        check_update(n)
         warmup, decay = updates(self.warmup, self.total), updates(self.decay, self.total)
         if n < warmup:
             return _line(0.0, self.value, n, warmup)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn.utils import get_total_norm
 from d2v.core.model import Batch, StepOutput
 from d2v.core.teacher import EMATeacher
 from d2v.core.train.gradients import scale_gradients
+from d2v.core.train.groups import set_rates, set_weight_decay
 from d2v.core.train.precision import NonFiniteError
 from d2v.core.train.state import TrainingState
 from d2v.core.train.validation import Validation
@@ -36,6 +37,17 @@ class Clock:
         fraction = self._waited / max(now - self._since, 1e-9)
         self._since, self._waited = now, 0.0
         return {"data_wait": fraction}
+
+
+def set_scheduled(
+    now: TrainingState, schedule: Callable[[int], float], weight_decay: Callable[[int], float] | None
+) -> dict[str, float]:
+    """Set the rates and the weight decay of the next update; gives both, by the names that they are logged under."""
+    set_rates(now.optimizer, schedule, now.step)
+    if weight_decay is None:
+        return {"lr": schedule(now.step)}
+    set_weight_decay(now.optimizer, weight_decay, now.step)
+    return {"lr": schedule(now.step), "weight_decay": weight_decay(now.step)}
 
 
 def finish_gradients(now: TrainingState, count: int, clip: float) -> bool:
@@ -103,7 +115,7 @@ def kept(output: StepOutput, *, whole: bool) -> StepOutput:
 
 def validate(now: TrainingState, rule: Validation | None) -> tuple[dict[str, float], bool]:
     """Metrics of the validation, if one is due, and whether it is the best so far."""
-    if rule is None or now.step % rule.every:
+    if rule is None or not rule.due(now.step):
         return {}, False
     now.model.eval()
     with torch.no_grad():
@@ -112,9 +124,9 @@ def validate(now: TrainingState, rule: Validation | None) -> tuple[dict[str, flo
     return metrics, now.best.see(now.step, metrics, rule)
 
 
-def measured(now: TrainingState, outputs: Sequence[StepOutput], rate: float) -> dict[str, float]:
-    """Means since the last line, what the monitor sees in this update, and the rates."""
-    metrics = {**now.meters.report(), "lr": rate}
+def measured(now: TrainingState, outputs: Sequence[StepOutput], rates: Mapping[str, float]) -> dict[str, float]:
+    """Means since the last line, what the monitor sees in this update, and the rates of the update."""
+    metrics = {**now.meters.report(), **rates}
     teacher = getattr(now.model, "teacher", None)
     if isinstance(teacher, EMATeacher):
         metrics["decay"] = teacher.schedule(now.step)

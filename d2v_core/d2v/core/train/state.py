@@ -1,5 +1,6 @@
 """Everything of a training that changes, as one value that is saved and restored."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import define, field
@@ -8,6 +9,7 @@ from torch.optim import Optimizer
 
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.train.gradients import sum_over_ranks, world
+from d2v.core.train.hooks import restore, states
 from d2v.core.train.meters import Meters
 from d2v.core.train.precision import LossScale
 from d2v.core.train.run_folder import RunFolder
@@ -25,6 +27,7 @@ class TrainingState:
         optimizer: of the model.
         loss_scale: for fp16.
         monitor: of the model's targets.
+        hooks: of which some keep a state.
         step: finished updates.
         meters: metrics since the last line.
         best: of the validations.
@@ -35,6 +38,7 @@ class TrainingState:
     optimizer: Optimizer
     loss_scale: LossScale | None = None
     monitor: CollapseMonitor | None = None
+    hooks: Sequence[object] = ()
     step: int = 0
     meters: Meters = field(factory=Meters)
     best: Best = field(factory=Best)
@@ -47,6 +51,7 @@ class TrainingState:
             "step": self.step,
             "position": tuple(self.data.position),
             "optimizer": self.optimizer.state_dict(),
+            "hooks": states(self.hooks),
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
         run.save(self.step, self.model, state, best=self.best.step)
@@ -55,6 +60,7 @@ class TrainingState:
         """Go on from the newest checkpoint, if there is one."""
         if run is None:
             return
+        states(self.hooks)  # what cannot be saved is told now, not at the first checkpoint
         # A rank must not look before the first one has opened the folder and cleaned it.
         sum_over_ranks([0], next(self.model.parameters()).device)
         state = run.load(self.model)
@@ -64,6 +70,7 @@ class TrainingState:
         epoch, batch = state["position"]
         self.data.position = (epoch, batch)
         self.optimizer.load_state_dict(state["optimizer"])
+        restore(self.hooks, state["hooks"])
         for name, part in self._parts().items():
             if name in state:
                 part.load_state_dict(state[name])

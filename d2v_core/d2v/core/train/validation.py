@@ -14,12 +14,13 @@ class Validation:
     Args:
         run: gives metrics by name; the model is in eval mode meanwhile, without gradients.
         every: updates between two calls.
+        start: finished updates before which it is not called.
         best: metric by which the best checkpoint is kept; None = none is.
         higher: whether more of it is better.
         patience: stop after so many validations without a better one; None = never.
 
     Raises:
-        ValueError: if a number is below 1, or there is patience without a metric.
+        ValueError: if a number is too small, or there is patience without a metric.
 
     >>> Validation(run=lambda: {"val_accuracy": 0.5}, every=100, best="val_accuracy", higher=True).patience is None
     True
@@ -27,9 +28,19 @@ class Validation:
 
     run: Callable[[], Mapping[str, float]]
     every: int = field(validator=validators.ge(1))
+    start: int = field(default=0, validator=validators.ge(0))
     best: str | None = None
     higher: bool = False
     patience: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+
+    def due(self, step: int) -> bool:
+        """Whether held-out data is looked at after so many finished updates.
+
+        >>> rule = Validation(run=dict, every=10, start=25)
+        >>> [step for step in range(1, 50) if rule.due(step)]
+        [30, 40]
+        """
+        return step >= self.start and step % self.every == 0
 
     @patience.validator
     def _check(self, _: object, patience: int | None) -> None:

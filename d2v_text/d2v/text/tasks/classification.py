@@ -17,9 +17,9 @@ class SentenceClassifier(nn.Module):
         embed_dim: d, the width of the encoder.
         dropout: before both linear layers.
 
-    >>> from d2v.core.model import Backbone, BlockConfig, EncoderConfig
+    >>> from d2v.core.model import Backbone, BlockConfig, TransformerConfig
     >>> from d2v.text import TextAdapterConfig
-    >>> config = EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
+    >>> config = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     >>> adapter = TextAdapterConfig(vocabulary_size=10).build(config)
     >>> classifier = SentenceClassifier(Backbone({"text": adapter}, config.build()), num_classes=3, embed_dim=16)
     >>> classifier.logits(Batch(source=torch.tensor([[0, 5, 2], [0, 6, 2]]))).shape

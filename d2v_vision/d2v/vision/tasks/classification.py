@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from attrs import field, frozen, validators
 from torch import Tensor, nn
 
-from d2v.core.model import Backbone, BackboneConfig, Batch, Encodes, StepOutput
+from d2v.core.model import BackboneConfig, Batch, Encodes, StepOutput, Student, StudentConfig, TransformerConfig
 from d2v.core.scores import ClassScorer, ClassScores
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.tasks.rates import fine_tuning_drop_path
@@ -35,9 +35,9 @@ class ImageClassifier(nn.Module):
         ValueError: if a value is out of its range.
 
     >>> import torch
-    >>> from d2v.core.model import Backbone, BlockConfig, EncoderConfig
+    >>> from d2v.core.model import Backbone, BlockConfig, TransformerConfig
     >>> from d2v.vision import ImageAdapterConfig
-    >>> config = EncoderConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
+    >>> config = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     >>> adapter = ImageAdapterConfig(image_size=8, patch_size=4).build(config)
     >>> classifier = ImageClassifier(Backbone({"vision": adapter}, config.build()), num_classes=10, embed_dim=16)
     >>> classifier.logits(Batch(source=torch.zeros(2, 3, 8, 8))).shape
@@ -119,8 +119,10 @@ class ImageClassification:
     label_smoothing: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
     drop_path_rate: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
 
-    def adapt(self, config: BackboneConfig) -> BackboneConfig:
-        """The encoder without dropout of any kind but drop path, as published."""
+    def adapt(self, config: StudentConfig) -> StudentConfig:
+        """The encoder without dropout of any kind but drop path, as published; somebody else's stays as it is."""
+        if not isinstance(config, BackboneConfig) or not isinstance(config.encoder, TransformerConfig):
+            return config
         adapter = config.adapters[self.modality]
         assert isinstance(adapter, ImageAdapterConfig)
         context, depth = adapter.context, config.encoder.depth
@@ -142,7 +144,7 @@ class ImageClassification:
             )
         return attrs.evolve(config, encoder=encoder, adapters={**config.adapters, self.modality: adapter})
 
-    def build(self, encoder: Backbone, *, embed_dim: int, classes: tuple[str, ...]) -> ImageClassifier:
+    def build(self, encoder: Student, *, embed_dim: int, classes: tuple[str, ...]) -> ImageClassifier:
         """The classifier around an encoder.
 
         Raises:

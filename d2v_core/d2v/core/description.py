@@ -1,0 +1,61 @@
+"""What is known of a model: enough to build it, to feed it, and to read its answers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+from torch import nn
+
+from d2v.core.model import Data2VecConfig, StudentConfig
+from d2v.core.task import Task
+
+__all__ = ["Description"]
+
+
+@frozen(kw_only=True)
+class Description:
+    """A model in words.
+
+    Args:
+        model: a whole model (`Data2VecConfig`), or the encoder that a task was trained on.
+        data: by modality, how its input was prepared: plain values of a data configuration, without the path.
+        task: what it was fine-tuned for; None = it is pretrained.
+        classes: what the task tells apart.
+        files: further files that belong to the model, such as a dictionary: content by name.
+
+    Raises:
+        ValueError: if there is neither a whole model nor a task.
+
+    >>> from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
+    >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1)
+    >>> Description(model=BackboneConfig(encoder=encoder, adapters={}))
+    Traceback (most recent call last):
+    ValueError: an encoder alone is no model that can be used: give the task that it was trained for
+    """
+
+    model: Data2VecConfig | StudentConfig
+    data: Mapping[str, Mapping[str, Any]] = field(factory=dict)
+    task: Task | None = None
+    classes: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(factory=dict, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.task is None and not isinstance(self.model, Data2VecConfig):
+            raise ValueError("an encoder alone is no model that can be used: give the task that it was trained for")
+
+    @property
+    def modality(self) -> str:
+        """Name of the adapter that its data goes through."""
+        return self.task.modality if self.task is not None else self.student.modalities[0]
+
+    @property
+    def student(self) -> StudentConfig:
+        """The encoder and what belongs to it, without teacher and predictors."""
+        return self.model.student if isinstance(self.model, Data2VecConfig) else self.model
+
+    def build(self) -> nn.Module:
+        """The module with initial weights."""
+        if self.task is not None:
+            return self.task.build(self.student.build(), embed_dim=self.student.embed_dim, classes=self.classes)
+        assert isinstance(self.model, Data2VecConfig)
+        return self.model.build()

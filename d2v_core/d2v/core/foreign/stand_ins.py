@@ -1,0 +1,159 @@
+"""What a pickle leaves where it would have called something: containers as such, anything else as a record."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field, frozen
+
+# Far above what any file of weights holds; without them a small file could ask for more memory or time than there is.
+_MOST_COPIED, _LONGEST_KEY = 1 << 26, 64
+
+
+class UnpicklingError(ValueError):
+    """A pickle is broken, or asks for something that no file of weights has to ask for."""
+
+
+@frozen
+class Name:
+    """The name of a class or a function, such as "argparse.Namespace"."""
+
+    path: str
+
+
+@frozen(eq=False)
+class Persistent:
+    """Something that lies beside the pickle, by the id that the pickle gives."""
+
+    id: Any
+
+
+@define(eq=False)
+class StandIn:
+    """What a pickle would make by calling a name; its parts are recorded and nothing is run.
+
+    Args:
+        kind: name of the class or the function.
+        args: of the call.
+        state: what the object would have been set to afterwards, or None.
+        items: what would have been appended to it.
+        entries: what would have been set in it by key.
+    """
+
+    kind: str
+    args: tuple[Any, ...] = ()
+    state: Any = None
+    items: list[Any] = field(factory=list)
+    entries: list[tuple[Any, Any]] = field(factory=list)
+
+    def __repr__(self) -> str:
+        return f"<stand-in for {self.kind}>"
+
+
+class Calls:
+    """Answers the calls of one pickle.
+
+    >>> calls = Calls()
+    >>> calls.answer(Name("collections.OrderedDict"), ([("a", 1)],))
+    {'a': 1}
+    >>> calls.answer(Name("fairseq.data.dictionary.Dictionary"), ())
+    <stand-in for fairseq.data.dictionary.Dictionary>
+    >>> calls.answer(Name("os.system"), ("touch here",))
+    Traceback (most recent call last):
+    d2v.core.foreign.stand_ins.UnpicklingError: the pickle calls os.system; nothing was run
+    """
+
+    def __init__(self) -> None:
+        self._copied = 0
+
+    def answer(self, target: Any, args: Any, keywords: Any = None) -> Any:
+        """What a call leaves.
+
+        Raises:
+            UnpicklingError: if it is a call of the standard library that makes no value.
+        """
+        if type(target) is not Name or type(args) is not tuple:
+            raise UnpicklingError("the pickle calls something that is no name")
+        if target.path in _CONTAINERS:
+            self._copied += sum(len(arg) for arg in args if type(arg) in _SIZED)
+            if self._copied > _MOST_COPIED:
+                raise UnpicklingError("the pickle makes the same containers over and over")
+            return _CONTAINERS[target.path](*args)
+        if target.path in _INDIRECT:
+            return self.answer(*_INDIRECT[target.path](*args))
+        if target.path.partition(".")[0] in _STANDARD and target.path not in _HARMLESS:
+            raise UnpicklingError(f"the pickle calls {target.path}; nothing was run")
+        return StandIn(target.path, args if not keywords else (*args, keywords))
+
+
+def as_key(key: Any) -> Any:
+    """A key or a member of a set, if it is a plain value or a short tuple of those.
+
+    Raises:
+        UnpicklingError: if it is another one, whose hash could take for ever.
+    """
+    parts = key if type(key) is tuple and len(key) <= _LONGEST_KEY else (key,)
+    if not all(type(part) in _KEYS for part in parts):
+        raise UnpicklingError(f"the pickle has a {type(key).__name__} as a key")
+    return key
+
+
+def _mapping(first: Any = (), *rest: Any) -> dict[Any, Any]:
+    del rest
+    if type(first) is dict:
+        return dict(first)
+    # Anything else is no entries but the factory of a default, which is left out.
+    return {as_key(key): value for key, value in first} if type(first) is list else {}
+
+
+def _encoded(text: str, encoding: str = "latin1", *rest: Any) -> bytes:
+    # How protocols below 3 spell bytes.
+    if type(text) is not str or encoding not in ("latin1", "latin-1") or rest:
+        raise UnpicklingError("the pickle encodes text in another way than Latin-1")
+    return text.encode("latin-1")
+
+
+def _under_both(table: dict[str, Any]) -> dict[str, Any]:
+    """The same with the names of the standard library that were others in Python 2 under those too."""
+    former = {"builtins": "__builtin__", "copyreg": "copy_reg"}
+    split = [(*name.split(".", 1), value) for name, value in table.items()]
+    return table | {f"{former[module]}.{name}": value for module, name, value in split if module in former}
+
+
+_CONTAINERS: dict[str, Callable[..., Any]] = _under_both(
+    {
+        "collections.OrderedDict": _mapping,
+        "collections.defaultdict": lambda factory=None, entries=(): _mapping(entries),
+        "collections.Counter": _mapping,
+        "builtins.dict": _mapping,
+        "builtins.list": lambda items=(): [*items],
+        "builtins.tuple": lambda items=(): (*items,),
+        "builtins.set": lambda items=(): {*map(as_key, items)},
+        "builtins.frozenset": lambda items=(): frozenset(map(as_key, items)),
+        "_codecs.encode": _encoded,
+    }
+)
+# Calls that stand for a call of their first argument, and the arguments of that.
+_INDIRECT: dict[str, Callable[..., tuple[Any, tuple[Any, ...]]]] = _under_both(
+    {
+        "copyreg._reconstructor": lambda cls, base, state: (cls, ()),
+        "copyreg.__newobj__": lambda cls, *args: (cls, args),
+        "copyreg.__newobj_ex__": lambda cls, args, keywords: (cls, args),
+        "builtins.getattr": lambda cls, name: (cls, (name,)),  # members of enumerations
+    }
+)
+# Of the standard library these alone make values; whatever else a pickle calls there, no file of weights needs.
+_HARMLESS = _under_both(
+    dict.fromkeys(
+        [
+            *("argparse.Namespace", "types.SimpleNamespace", "collections.deque", "decimal.Decimal", "uuid.UUID"),
+            *("pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePath"),
+            *("pathlib.PurePosixPath", "pathlib.PureWindowsPath", "fractions.Fraction", "functools.partial"),
+            *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
+            *(f"builtins.{name}" for name in ("object", "slice", "range", "complex")),
+        ]
+    )
+)
+_STANDARD = sys.stdlib_module_names | {"__builtin__", "copy_reg", "exceptions", "commands", "cPickle"}
+_SIZED = (str, bytes, list, tuple, dict, set, frozenset)
+_KEYS = frozenset({str, bytes, int, float, complex, bool, type(None), Name, Persistent, StandIn})

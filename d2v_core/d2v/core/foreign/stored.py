@@ -1,0 +1,140 @@
+"""Tensors that lie in a file: known by shape, read when they are wanted."""
+
+import math
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+_MOST_AXES = 16
+
+DTYPES: dict[str, torch.dtype] = {
+    **{f"torch.{name}": getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64", "bool")},
+    **{f"torch.{name}": getattr(torch, name) for name in ("uint8", "int8", "int16", "int32", "int64")},
+    **{
+        f"torch.{old}": dtype for old, dtype in (("half", torch.half), ("float", torch.float), ("double", torch.double))
+    },
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.FloatStorage": torch.float32,
+    "torch.DoubleStorage": torch.float64,
+    "torch.BoolStorage": torch.bool,
+    "torch.ByteStorage": torch.uint8,
+    "torch.CharStorage": torch.int8,
+    "torch.ShortStorage": torch.int16,
+    "torch.IntStorage": torch.int32,
+    "torch.LongStorage": torch.int64,
+    "torch.UntypedStorage": torch.uint8,
+    "torch.storage.UntypedStorage": torch.uint8,
+}
+
+
+@frozen
+class Extent:
+    """Where bytes lie in a file.
+
+    Args:
+        start: of the first.
+        size: how many there are.
+        checksum: their CRC-32, or None.
+    """
+
+    start: int
+    size: int
+    checksum: int | None = None
+
+    def read(self, stream: BinaryIO) -> Tensor:
+        """The bytes, UInt8.
+
+        Raises:
+            ValueError: if some are missing or changed.
+        """
+        content = torch.empty(self.size, dtype=torch.uint8)
+        view = memoryview(content.numpy())
+        stream.seek(self.start)
+        if stream.readinto(view) != self.size:
+            raise ValueError("it is cut off: a tensor's numbers are missing")
+        if self.checksum is not None and zlib.crc32(view) != self.checksum:
+            raise ValueError("it is damaged: the checksum of a tensor is another one")
+        return content
+
+
+@frozen
+class Storage:
+    """Numbers of one type that tensors are views of.
+
+    Raises:
+        ValueError: if it claims more numbers than there are bytes.
+    """
+
+    extent: Extent
+    dtype: torch.dtype
+    count: int
+
+    def __attrs_post_init__(self) -> None:
+        if not _is_size(self.count) or self.count * self.dtype.itemsize > self.extent.size:
+            raise ValueError(f"a storage claims {self.count} numbers and has {self.extent.size} bytes")
+
+
+@frozen
+class StoredTensor:
+    """A tensor in a file.
+
+    Raises:
+        ValueError: if shape and strides reach beyond the storage, or claim more numbers than it has.
+
+    >>> storage = Storage(Extent(start=0, size=24), torch.float32, 6)
+    >>> StoredTensor(storage, torch.float32, offset=0, shape=(2, 3), stride=(3, 1)).shape
+    (2, 3)
+    >>> StoredTensor(storage, torch.float32, offset=0, shape=(1000000000000,), stride=(0,))
+    Traceback (most recent call last):
+    ValueError: a tensor of shape (1000000000000,) does not fit its storage of 6 numbers
+    """
+
+    storage: Storage
+    dtype: torch.dtype
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def __attrs_post_init__(self) -> None:
+        held = self.storage.count * self.storage.dtype.itemsize // self.dtype.itemsize
+        sizes = [self.offset, *self.shape, *self.stride]
+        if len(self.shape) != len(self.stride) or len(self.shape) > _MOST_AXES or not all(map(_is_size, sizes)):
+            raise ValueError("a tensor's shape is none")
+        last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
+        count = math.prod(self.shape)
+        if count > held or (count and last >= held):
+            raise ValueError(f"a tensor of shape {self.shape} does not fit its storage of {held} numbers")
+
+
+def read_tensors(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """The tensors of a file, on the CPU; those of one storage share its memory.
+
+    Args:
+        path: of the file.
+        tensors: by name; nothing else is read.
+
+    Raises:
+        ValueError: if the file is cut off or damaged.
+        OSError: if it cannot be read.
+    """
+    contents: dict[Extent, Tensor] = {}
+    found: dict[str, Tensor] = {}
+    with path.open("rb") as stream:
+        for name, tensor in tensors.items():
+            extent = tensor.storage.extent
+            if extent not in contents:
+                contents[extent] = extent.read(stream)
+            size = tensor.dtype.itemsize
+            whole = contents[extent][: extent.size // size * size].view(tensor.dtype)
+            found[name] = whole.as_strided(tensor.shape, tensor.stride, tensor.offset)
+    return found
+
+
+def _is_size(number: Any) -> bool:
+    return type(number) is int and number >= 0

@@ -1,0 +1,49 @@
+"""Records of modalities: what is missing is told in one line."""
+
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+
+from d2v.core.modality import Modality
+from d2v.core.registry import MissingExtraError
+
+
+def test_missing_extra_names_the_modules_and_the_command() -> None:
+    record = Modality(name="vision", description="", extra="d2v[vision]", requires=("json", "no_such_a", "no_such_b"))
+    with pytest.raises(MissingExtraError) as caught:
+        record.require_extra()
+    expected = "vision needs no_such_a, no_such_b, which are not installed: pip install 'd2v[vision]'"
+    assert str(caught.value) == expected
+    assert caught.value.name == "no_such_a"
+    assert isinstance(caught.value, ImportError)
+
+
+def test_nothing_missing() -> None:
+    Modality(name="plain", description="").require_extra()
+    Modality(name="json", description="", extra="d2v[json]", requires=("json",)).require_extra()
+
+
+def test_requires_without_extra_is_refused() -> None:
+    with pytest.raises(ValueError, match="modality 'vision' requires torchvision but names no extra"):
+        Modality(name="vision", description="", requires=("torchvision",))
+
+
+@pytest.mark.parametrize("name", ["vision", "audio", "text"])
+def test_our_own_modality_without_its_extra(name: str) -> None:
+    """Its portion imports, and the missing extra is one line, in a process where the packages cannot be found."""
+    program = f"""
+        import sys
+        # None there is Python's own way to say that a module cannot be imported, installed or not.
+        sys.modules.update(dict.fromkeys(("torchvision", "PIL", "torchaudio", "tokenizers")))
+        from d2v.{name} import modality
+        try:
+            modality.require_extra()
+        except ImportError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{name} needs" in done.stdout
+    assert done.stdout.rstrip().endswith(f"not installed: pip install 'd2v[{name}]'")

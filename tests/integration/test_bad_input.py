@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from commands import SHORT, Run
 
-from d2v.core import load
+from d2v.core import Data2Vec, load
 
 
 def test_bad_input_is_one_line(made: Path, tmp_path: Path, d2v: Run) -> None:
@@ -147,4 +147,4 @@ def test_a_loss_that_is_not_finite(made: Path, tmp_path: Path, d2v: Run) -> None
     code, _, errors = d2v("pretrain", "vision/small", *given, "train.max_steps=50", "device=cpu", "monitor.stop=false")
     assert code == 1
     assert "is not finite" in errors
-    assert load(out).training
+    assert isinstance(load(out).module, Data2Vec)

@@ -2,6 +2,7 @@
 
 from d2v.core.data.broken import BrokenSampleError, DataError
 from d2v.core.data.config import DataConfig, Splits
+from d2v.core.data.items import item_error, item_list
 from d2v.core.data.loader import Loader, Samples
 from d2v.core.data.order import Plan, epoch_order, few_of_each, sample_seed
 
@@ -15,5 +16,7 @@ __all__ = [
     "Splits",
     "epoch_order",
     "few_of_each",
+    "item_error",
+    "item_list",
     "sample_seed",
 ]

@@ -15,9 +15,9 @@ from d2v.core.data import DataConfig
 from d2v.core.files import ConfigError, Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.models import match_input, settings_of
+from d2v.core.jobs.models import match_input, settings_of, task_of
 from d2v.core.jobs.running import shown
-from d2v.core.task import Evaluation, Task
+from d2v.core.task import Evaluation
 from d2v.core.train.precision import autocast, native_precision
 
 
@@ -66,7 +66,7 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluati
     """
     settings, stored = settings_of(UseSettings, overrides)
     check_ending(settings.out, ".json")
-    task = _task(stored)
+    task = task_of(stored)
     splits = settings.data.splits()
     split = settings.split or splits.test or splits.val or splits.train
     loader = settings.data.build(split, batch_size=settings.batch_size, classes=stored.description.classes)
@@ -101,7 +101,7 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
     """
     settings, stored = settings_of(UseSettings, overrides)
     check_ending(settings.out, ".csv", ".jsonl")
-    task = _task(stored)
+    task = task_of(stored)
     loader = settings.data.build(settings.split, batch_size=settings.batch_size)
     device = _prepare(settings, stored)
     rows = []
@@ -133,12 +133,6 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 def as_json_lines(rows: list[dict[str, Any]]) -> str:
     """Rows as one JSON object a line."""
     return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def _task(stored: Stored) -> Task:
-    if stored.description.task is None:
-        raise ConfigError(f"{stored.folder} is pretrained, not fine-tuned: `d2v finetune` it first, or use `d2v probe`")
-    return stored.description.task
 
 
 def _autocast(settings: UseSettings, device: torch.device) -> AbstractContextManager[object]:

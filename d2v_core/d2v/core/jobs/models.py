@@ -14,6 +14,7 @@ from d2v.core.files.kinds import role_of
 from d2v.core.model import BackboneConfig, Data2Vec, ModalityAdapter, Student, StudentConfig
 from d2v.core.recipes import settle
 from d2v.core.recipes.recipe import Weights
+from d2v.core.task import Task
 
 _Settings = TypeVar("_Settings")
 
@@ -132,6 +133,17 @@ def _tensors(module: nn.Module, weights: Weights) -> dict[str, Tensor]:
         return module.get_submodule("encoder").state_dict()
     tensors = module.student.state_dict()
     return tensors if weights == "student" else {**tensors, **module.teacher.module.state_dict()}
+
+
+def task_of(stored: Stored) -> Task:
+    """What a model was fine-tuned for.
+
+    Raises:
+        ConfigError: if it is pretrained only.
+    """
+    if stored.description.task is None:
+        raise ConfigError(f"{stored.folder} is pretrained, not fine-tuned: `d2v finetune` it first, or use `d2v probe`")
+    return stored.description.task
 
 
 def match_input(data: DataConfig, encoder: Student, modality: str) -> None:

@@ -147,7 +147,7 @@ def _encode(
     for batch in batches:
         sink = LayerFeatures(wanted, kind=result, output=final)
         with torch.no_grad():
-            with _evaluating(encoder), _autocast(precision, device):
+            with evaluating(encoder), _autocast(precision, device):
                 encoded = encoder.encode(batch.to(device), sink=sink)
             values: dict[str, dict[str, Tensor]] = {}
             for name, layers in chosen.items():
@@ -228,7 +228,7 @@ def _autocast(precision: Precision, device: torch.device) -> AbstractContextMana
 
 
 @contextmanager
-def _evaluating(encoder: Encodes) -> Iterator[None]:
+def evaluating(encoder: Encodes | nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; then every part has its own mode back, as frozen ones may differ from the rest."""
     modes = {part: part.training for part in encoder.modules()} if isinstance(encoder, nn.Module) else {}
     try:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -136,13 +136,11 @@ class Breaking:
     def __init__(self, source: BatchSource, *, batch: int) -> None:
         self.source, self.batch = source, batch
 
-    @property
-    def position(self) -> tuple[int, int]:
-        return self.source.position
+    def state_dict(self) -> dict[str, Any]:
+        return self.source.state_dict()
 
-    @position.setter
-    def position(self, position: tuple[int, int]) -> None:
-        self.source.position = position
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.source.load_state_dict(state)
 
     def __iter__(self) -> Iterator[Batch]:
         yield from islice(self.source, self.batch - 1)

@@ -57,9 +57,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whole") / "run"
     data = digits()
     pretrain(path, data)
-    epoch, batch = data.position
-    assert epoch * len(data) + batch == 2 * STEPS
-    assert epoch >= 2
+    place = data.state_dict()
+    assert place["epoch"] * len(data) + place["batch"] == 2 * STEPS
+    assert place["epoch"] >= 2
     return path
 
 

@@ -13,7 +13,7 @@ import torch
 from attrs import Attribute, evolve, field, frozen
 from torch import Tensor
 
-from d2v.core.data import DataConfig, DataError, Loader, Splits, few_of_each, sample_seed
+from d2v.core.data import DataConfig, DataError, FixedPlan, Loader, Splits, few_of_each, sample_seed
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 from d2v.core.suggestions import nearest
 from d2v.vision.adapter import ImageAdapter
@@ -142,16 +142,19 @@ class ImageDataConfig:
         elif split is not None:
             same_classes(self.path, split, source.classes)
         kept = self._few(source, seed) if training and self.per_class is not None else None
-        return Loader(
-            _Images(source, self._transform(training), kept=kept, numbers=numbers, classes=classes),
-            _collate,
+        images = _Images(source, self._transform(training), kept=kept, numbers=numbers, classes=classes)
+        plan = FixedPlan(
+            n=len(images),
             batch_size=batch_size,
             seed=seed,
-            endless=training,
-            num_workers=min(self.num_workers, os.cpu_count() or 1),  # more would only wait for each other
+            shuffle=training,
+            drop_last=training,
             rank=rank,
             world_size=world_size,
         )
+        # More workers than processors would only wait for each other.
+        workers = min(self.num_workers, os.cpu_count() or 1)
+        return Loader(images, _collate, plan, endless=training, num_workers=workers)
 
     def prepare(self, items: Iterable[Any]) -> Batch:
         """Images that lie in no folder, prepared as in evaluation: the middle of each picture, nothing random.

@@ -66,7 +66,7 @@ def test_micro_batches_give_the_same_gradient(config):
 
 
 def test_the_class_token_loss_grows_with_the_rows_of_a_worker():
-    """The published definition: a sum over rows times the count; so two halves weigh half of one whole (DESIGN)."""
+    """The published definition: a sum over rows times the count; so two halves weigh half of one whole."""
     model = build(attrs.evolve(adapted(NEW, extra_tokens=1), regression_weight=0.0, cls_weight=1.0))
     batch = toy_batch(B, T, ids=torch.arange(B))
     whole = model(batch, update=0)

@@ -4,7 +4,9 @@ A long run must not die of one truncated file, and must not hide it either: brok
 listed. Nothing here knows what a sample is.
 """
 
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 
 _LISTED = 100
 
@@ -33,16 +35,28 @@ class BrokenSampleError(Exception):
         return f"{self.name}: {self.reason}"
 
 
-def as_broken(error: BrokenSampleError | OSError, sample: int) -> BrokenSampleError:
-    """The same for an error of the system, which may know no file."""
+def told(error: Exception, sample: int) -> tuple[str, str]:
+    """Name and reason of a broken sample, from whatever error its reading ended in.
+
+    >>> told(ValueError("no such chunk"), 7)
+    ('sample 7', 'ValueError: no such chunk')
+    """
     if isinstance(error, BrokenSampleError):
-        return error
-    name = f"sample {sample}" if error.filename is None else str(error.filename)
-    return BrokenSampleError(name, error.strerror or str(error))
+        return error.name, error.reason
+    if isinstance(error, OSError):
+        return f"sample {sample}" if error.filename is None else str(error.filename), error.strerror or str(error)
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"sample {sample}", reason + where
 
 
-def listing(broken: Mapping[str, str], n: int) -> str:
+def listing(broken: Mapping[str, str], n: int | None) -> str:
     """Count and list of what could not be read; empty if all could.
+
+    Args:
+        broken: name to reason.
+        n: samples there are; None = that is not known.
 
     >>> print(listing({"a.png": "no image"}, 3))
     1 of 3 samples could not be read:
@@ -53,4 +67,16 @@ def listing(broken: Mapping[str, str], n: int) -> str:
     lines = [f"  {name}: {broken[name]}" for name in sorted(broken)]
     if len(lines) > _LISTED:
         lines[_LISTED:] = [f"  and {len(lines) - _LISTED} more"]
-    return "\n".join([f"{len(broken)} of {n} samples could not be read:", *lines])
+    return "\n".join([f"{len(broken)}{'' if n is None else f' of {n}'} samples could not be read:", *lines])
+
+
+def nothing_readable(broken: Mapping[str, str], n: int | None) -> DataError:
+    """The error of a data set of which no sample can be read; one reason for all is told once.
+
+    >>> str(nothing_readable({"sample 0": "KeyError: 'x'", "sample 7": "KeyError: 'x'"}, 9))
+    "no sample can be read: all 2 that were tried fail alike, with KeyError: 'x'"
+    """
+    if len(broken) > 1 and len(set(broken.values())) == 1:
+        reason = next(iter(broken.values()))
+        return DataError(f"no sample can be read: all {len(broken)} that were tried fail alike, with {reason}")
+    return DataError(f"no sample can be read; {listing(broken, n)}")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 from attrs import frozen
 
-from d2v.core.data.loader import Loader
+from d2v.core.data.batches import Batches
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 
 
@@ -62,7 +62,7 @@ class DataConfig(Protocol):
         world_size: int = 1,
         training: bool = False,
         classes: tuple[str, ...] | None = None,
-    ) -> Loader[Any]:
+    ) -> Batches:
         """The batches of a split.
 
         Args:

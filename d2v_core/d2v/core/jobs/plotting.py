@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from d2v.core.data import DataConfig, DataError, Loader
+from d2v.core.data import Batches, DataConfig, DataError
+from d2v.core.data.batches import known_length
 from d2v.core.files import Stored
 from d2v.core.files.atomic import write_bytes, write_text
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
@@ -175,17 +177,11 @@ def _data_path(run: Path) -> str:
         raise ValueError(f"{file} names no data.path; give data (--data)") from error
 
 
-def _drawn_samples(loader: Loader[Any], n: int, seed: int) -> Batch:
-    """A batch of n samples from all over the data: files in order are often of one class."""
-    picked = torch.randperm(len(loader), generator=torch.Generator().manual_seed(seed))[:n]
+def _drawn_samples(loader: Batches, n: int, seed: int) -> Batch:
+    """A batch of n samples from all over the data: files in order are often of one class. Of a stream, the first n."""
     batches: dict[Any, Batch] = {}
-    for place in picked.sort().values.tolist():
-        loader.position = (0, place)
-        # A sample that is broken gives its place to the next one, which may be picked as well; an error means that
-        # none follows it.
-        with suppress(DataError):
-            batch = next(iter(loader))
-            batches[place if batch.ids is None else int(batch.ids)] = batch
+    for place, batch in _drawn_places(loader, n, seed):
+        batches[place if batch.ids is None else int(batch.ids)] = batch
     if not batches:
         raise DataError(f"no sample can be read; {loader.report()}")
     ids = [batch.ids for batch in batches.values() if batch.ids is not None]
@@ -194,6 +190,20 @@ def _drawn_samples(loader: Loader[Any], n: int, seed: int) -> Batch:
         ids=torch.cat(ids) if len(ids) == len(batches) else None,
         modality=next(iter(batches.values())).modality,
     )
+
+
+def _drawn_places(loader: Batches, n: int, seed: int) -> Iterator[tuple[int, Batch]]:
+    length = known_length(loader)
+    if length is None:
+        yield from enumerate(islice(loader, n))
+        return
+    picked = torch.randperm(length, generator=torch.Generator().manual_seed(seed))[:n]
+    for place in picked.sort().values.tolist():
+        loader.load_state_dict({"epoch": 0, "batch": place})
+        # A sample that is broken gives its place to the next one, which may be picked as well; an error means that
+        # none follows it.
+        with suppress(DataError):
+            yield place, next(iter(loader))
 
 
 @torch.no_grad()

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import attrs
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from d2v.core.data import Loader
+from d2v.core.data import Batches, Mixture
+from d2v.core.data.batches import known_length
 from d2v.core.description import Description
 from d2v.core.files import description_to_plain
 from d2v.core.model import Batch
@@ -33,7 +34,7 @@ from d2v.core.train.gradients import world
 from d2v.core.train.precision import Precision
 
 
-def training_batches(recipe: PretrainRecipe | FinetuneRecipe, classes: tuple[str, ...] | None = None) -> Loader[Any]:
+def training_batches(recipe: PretrainRecipe | FinetuneRecipe, classes: tuple[str, ...] | None = None) -> Batches:
     """The endless batches of this rank, of the training split; of several modalities, drawn by `sampling`."""
     rank, world_size = world()
     parts = recipe.sources if isinstance(recipe, PretrainRecipe) else {recipe.task.modality: recipe.data}
@@ -51,7 +52,8 @@ def training_batches(recipe: PretrainRecipe | FinetuneRecipe, classes: tuple[str
     }
     if len(built) == 1:
         return next(iter(built.values()))
-    raise NotImplementedError
+    weights = recipe.sampling if isinstance(recipe, PretrainRecipe) else {}
+    return Mixture(built, {name: weights.get(name, 1.0) for name in built}, seed=recipe.seed)
 
 
 def run_training(
@@ -59,7 +61,7 @@ def run_training(
     *,
     description: Description,
     model: nn.Module,
-    data: Loader[Any],
+    data: Batches,
     optimizer: Optimizer,
     optim: OptimConfig,
     train: TrainConfig,
@@ -124,9 +126,10 @@ def decided_precision(wanted: Precision | Literal["auto"], recipe: Run, device: 
     return native_precision(device)
 
 
-def shown(loader: Loader[Any], progress: bool) -> Iterator[Batch]:
-    """The batches of one pass, with progress on standard error."""
-    line = Progress(len(loader)) if progress else None
+def shown(loader: Batches, progress: bool) -> Iterator[Batch]:
+    """The batches of one pass, with progress on standard error where their number is known."""
+    length = known_length(loader)
+    line = Progress(length) if progress and length else None
     if line is not None:
         line.start(0)
     for done, batch in enumerate(loader, 1):

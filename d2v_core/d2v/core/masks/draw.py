@@ -60,11 +60,11 @@ class Draw:
         """
         key = torch.zeros_like(self.ids, dtype=torch.long)
         for part in (self.seed, self.update, self.ids, (self.purpose << 32) + stream):
-            key = _hash(key + part)
+            key = splitmix64(key + part)
         clone = torch.arange(num_masks, device=self.ids.device)
-        rows = _hash(key[:, None] + clone).flatten()
+        rows = splitmix64(key[:, None] + clone).flatten()
         counter = torch.arange(1, n + 1, device=self.ids.device) * _GOLDEN
-        return _shift(_hash(rows[:, None] + counter), 64 - _BITS)
+        return _shift(splitmix64(rows[:, None] + counter), 64 - _BITS)
 
 
 Source = Draw | torch.Generator  # what every masker accepts
@@ -94,7 +94,8 @@ def below(bits: Tensor, high: Tensor | int) -> Tensor:
     return ((bits >> (_BITS - 31)) * high) >> 31
 
 
-def _hash(x: Tensor) -> Tensor:
+def splitmix64(x: Tensor) -> Tensor:
+    """SplitMix64's hash (Steele, Lea and Flood 2014), Long to Long of the same shape: increment, then finaliser."""
     x = x + _GOLDEN
     for shift, factor in _MIX:
         x = x ^ _shift(x, shift)

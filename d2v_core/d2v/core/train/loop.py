@@ -16,6 +16,7 @@ from d2v.core.model import StepOutput
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.train.freezing import Freeze
 from d2v.core.train.gradients import dropout_seed, sum_over_ranks, world
+from d2v.core.train.monitoring import Monitors
 from d2v.core.train.precision import LossScale, Precision, autocast
 from d2v.core.train.progress import Progress
 from d2v.core.train.run_folder import RunFolder
@@ -87,7 +88,7 @@ def fit(
         checkpoint_every: updates between checkpoints; the last one and one at a signal come on top.
         log_every: updates between lines of metrics.
         sinks: take the metrics.
-        monitor: sees the updates that are logged.
+        monitor: sees the updates that are logged; each modality of a mixture has a copy of it.
         validation: on held-out data.
         freeze: parts that do not train at first.
         hooks: objects whose `on_step_end(step)` and `on_log(step, metrics)` are called, where they have them. What
@@ -123,8 +124,9 @@ def fit(
         loss_scale = loss_scale or LossScale.published(workers=workers, accumulate=accumulate)
     else:
         loss_scale = None
+    monitors = None if monitor is None else Monitors(monitor)
     now = TrainingState(
-        model=model, data=data, optimizer=optimizer, loss_scale=loss_scale, monitor=monitor, hooks=hooks
+        model=model, data=data, optimizer=optimizer, loss_scale=loss_scale, monitors=monitors, hooks=hooks
     )
     now.restore(run)
     outlets: list[Any] = [*(sinks if rank == 0 else ()), *([progress] if progress and rank == 0 else [])]
@@ -165,14 +167,14 @@ def fit(
                 call(outlets, "advance", now.step)
                 metrics, better = validate(now, validation)
                 if now.step % log_every == 0 or now.step == max_steps:
-                    metrics = {**measured(now, outputs, rates), **clock.report(), **metrics}
+                    metrics = {**measured(now, outputs, modalities, rates), **clock.report(), **metrics}
                 if metrics:
                     # Before the checkpoint: whoever goes on from that finds every line up to it.
                     call(outlets, "write", now.step, metrics)
                     call(outlets, "log", now.step, metrics)
                     call(hooks, "on_log", now.step, metrics)
-                    if monitor is not None:
-                        monitor.check(now.step)
+                    if monitors is not None:
+                        monitors.check(now.step)
                 if better or stopping or now.step % checkpoint_every == 0:
                     now.save(run)
                 if stopping:

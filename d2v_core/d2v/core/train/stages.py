@@ -124,17 +124,16 @@ def validate(now: TrainingState, rule: Validation | None) -> tuple[dict[str, flo
     return metrics, now.best.see(now.step, metrics, rule)
 
 
-def measured(now: TrainingState, outputs: Sequence[StepOutput], rates: Mapping[str, float]) -> dict[str, float]:
-    """Means since the last line, what the monitor sees in this update, and the rates of the update."""
+def measured(
+    now: TrainingState, outputs: Sequence[StepOutput], modalities: Sequence[str | None], rates: Mapping[str, float]
+) -> dict[str, float]:
+    """Means since the last line, what the monitors see in this update, and the rates of the update."""
     metrics = {**now.meters.report(), **rates}
     teacher = getattr(now.model, "teacher", None)
     if isinstance(teacher, EMATeacher):
         metrics["decay"] = teacher.schedule(now.step)
-    if now.monitor is not None:
-        for output in outputs:
-            if output.predictions is not None and output.targets is not None and output.mask is not None:
-                now.monitor.update(output.predictions, output.targets, output.mask)
-        metrics |= now.monitor.report()
+    if now.monitors is not None:
+        metrics |= now.monitors.report(outputs, modalities)
     return metrics
 
 

@@ -7,10 +7,10 @@ from attrs import define, field
 from torch import nn
 from torch.optim import Optimizer
 
-from d2v.core.monitor import CollapseMonitor
 from d2v.core.train.gradients import sum_over_ranks, world
 from d2v.core.train.hooks import restore, states
 from d2v.core.train.meters import Meters
+from d2v.core.train.monitoring import Monitors
 from d2v.core.train.precision import LossScale
 from d2v.core.train.run_folder import RunFolder
 from d2v.core.train.source import BatchSource
@@ -23,10 +23,10 @@ class TrainingState:
 
     Args:
         model: trained.
-        data: of this rank; its position is the same on all ranks.
+        data: of this rank; its place is the same on all ranks.
         optimizer: of the model.
         loss_scale: for fp16.
-        monitor: of the model's targets.
+        monitors: of the model's targets.
         hooks: of which some keep a state.
         step: finished updates.
         meters: metrics since the last line.
@@ -37,7 +37,7 @@ class TrainingState:
     data: BatchSource
     optimizer: Optimizer
     loss_scale: LossScale | None = None
-    monitor: CollapseMonitor | None = None
+    monitors: Monitors | None = None
     hooks: Sequence[object] = ()
     step: int = 0
     meters: Meters = field(factory=Meters)
@@ -49,7 +49,7 @@ class TrainingState:
             return
         state: dict[str, Any] = {
             "step": self.step,
-            "position": tuple(self.data.position),
+            "data": self.data.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "hooks": states(self.hooks),
             **{name: part.state_dict() for name, part in self._parts().items()},
@@ -67,8 +67,7 @@ class TrainingState:
         if state is None:
             return
         self.step = state["step"]
-        epoch, batch = state["position"]
-        self.data.position = (epoch, batch)
+        self.data.load_state_dict(state["data"])
         self.optimizer.load_state_dict(state["optimizer"])
         restore(self.hooks, state["hooks"])
         for name, part in self._parts().items():
@@ -78,7 +77,7 @@ class TrainingState:
     def _parts(self) -> dict[str, Any]:
         parts = {
             "loss_scale": self.loss_scale,
-            "monitor": self.monitor,
+            "monitor": self.monitors,
             "meters": self.meters,
             "best": self.best,
         }

@@ -1,0 +1,100 @@
+"""Batches of several sources in turn, as a recipe with several modalities trains on."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import Any
+
+import attrs
+
+from d2v.core.data.batches import Batches
+from d2v.core.data.draws import Purpose, drawn
+from d2v.core.model import Batch
+
+
+class Mixture:
+    """Draws the source of the n-th batch from (seed, n), the same on all ranks: endless `Batches`.
+
+    A batch has samples of one source; its `modality` is the source's name. Its ids are made different from those of
+    other sources: own id * number of sources + the source's place in the order of the names.
+
+    `state_dict()` is `{"batch": n, "sources": state by name}`.
+
+    Args:
+        sources: endless batches by name; with their names as modalities.
+        weights: relative frequencies of the sources' batches, by the same names.
+        seed: of the run.
+
+    Raises:
+        ValueError: if there is no source, names differ, or a weight is not above 0; while iterating, if a source ends.
+
+    >>> from d2v.core.train import MemorySource
+    >>> import torch
+    >>> ones, twos = (MemorySource([Batch(source=torch.full((1, 1), number))]) for number in (1.0, 2.0))
+    >>> mixture = Mixture({"audio": ones, "text": twos}, {"audio": 3.0, "text": 1.0})
+    >>> [batch.modality for batch, _ in zip(mixture, range(5))]
+    ['audio', 'text', 'audio', 'audio', 'audio']
+    """
+
+    def __init__(self, sources: Mapping[str, Batches], weights: Mapping[str, float], *, seed: int = 0) -> None:
+        if not sources or sources.keys() != weights.keys():
+            raise ValueError(f"weights are for {sorted(weights)}, but the sources are {sorted(sources)}")
+        for name, weight in weights.items():
+            if not 0 < weight < float("inf"):
+                raise ValueError(f"weights.{name}={weight} must be above 0; leave out a source that is not wanted")
+        self.names = tuple(sorted(sources))
+        self.sources = dict(sources)
+        self.seed = seed
+        self._up_to = list(accumulate(weights[name] for name in self.names))
+        self._batch = 0
+        self._is_set = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._is_set = False
+        number, begun = self._batch, dict[str, Iterator[Batch]]()
+        while True:
+            place = self._drawn(number)
+            name = self.names[place]
+            if name not in begun:
+                begun[name] = iter(self.sources[name])
+            batch = next(begun[name], None)
+            if batch is None:
+                raise ValueError(f"source {name!r} of the mixture has ended; build it for training, without end")
+            number += 1
+            if not self._is_set:
+                self._batch = number
+            ids = None if batch.ids is None else batch.ids * len(self.names) + place
+            yield attrs.evolve(batch, modality=name, ids=ids)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Batches so far, and the place of each source."""
+        return {"batch": self._batch, "sources": {name: self.sources[name].state_dict() for name in self.names}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set the place; raises `ValueError` if it is one of other sources."""
+        if sorted(state["sources"]) != list(self.names):
+            raise ValueError(f"the place is one of {sorted(state['sources'])}, but the sources are {list(self.names)}")
+        for name in self.names:
+            self.sources[name].load_state_dict(state["sources"][name])
+        self._batch, self._is_set = state["batch"], True
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """What could not be read of all sources, source before name."""
+        return {
+            f"{source}: {name}": reason for source in self.names for name, reason in self.sources[source].broken.items()
+        }
+
+    def name(self, id: int) -> str:
+        """What the user knows a sample by, for its id in `Batch.ids`."""
+        own, place = divmod(id, len(self.names))
+        return self.sources[self.names[place]].name(own)
+
+    def report(self) -> str:
+        """Counts and lists of the samples that could not be read, of each source; empty if all could."""
+        reports = {name: self.sources[name].report() for name in self.names}
+        return "\n".join(f"{name}: {report}" for name, report in reports.items() if report)
+
+    def _drawn(self, number: int) -> int:
+        uniform = drawn(Purpose.MIXTURE, seed=self.seed, epoch=0, id=number) * 2.0**-53
+        return min(bisect_right(self._up_to, uniform * self._up_to[-1]), len(self.names) - 1)

@@ -23,6 +23,7 @@ from published import config_of
 from torch import Tensor
 
 from d2v.core import Batch
+from d2v.core.description import Description
 from d2v.core.files import ConfigError
 from d2v.core.foreign import Converted
 from d2v.core.model import Data2VecConfig, Local
@@ -74,7 +75,8 @@ def plain_step(batch: int, device: str) -> Step:
     config = config_of("vision/base")
     model = config.build().to(device)
     converter = next(one for one in converters if "2.0" in one.name)
-    one = Converted(model, config, converter.layout(config, {}))
+    description = Description(model=config)
+    one = Converted(model, description, converter.layout(description, {}))
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("teacher.")}
     tensors = one.student_names(state)
     averaged = one.teacher_names(model.teacher.module.state_dict())

@@ -171,16 +171,17 @@ def calls_of(modules: Mapping[str, nn.Module]) -> Iterator[list[str]]:
         handle.remove()
 
 
-def converted_back(converters: Iterable[Converter], foreign: Mapping[str, Any], shapes: Shapes) -> Converted:
+def converted_back(converters: Iterable[Converter], model: Mapping[str, Any], shapes: Shapes) -> Converted:
     """Name the tensors of a random model as a file would, and convert that file; every tensor must come back."""
+    foreign = {"model": model}
     converter = next(one for one in converters if one.accepts(foreign))
-    config = converter.config(foreign, shapes)
-    one = Converted(randomise(config.build()), config, converter.layout(config, shapes))
+    description = converter.config(foreign, shapes)
+    one = Converted(randomise(description.build()), description, converter.layout(description, shapes))
     state = one.model.state_dict()
     student = one.student_names({n: t for n, t in state.items() if not n.startswith("teacher.")})
     teacher = one.teacher_names(one.model.teacher.module.state_dict())
-    tensors = {f"{one.layout.student_prefix}{name}": tensor for name, tensor in student.items()}
-    tensors |= {f"{one.layout.teacher_prefix}{name}": tensor for name, tensor in teacher.items()}
+    tensors = {f"{one.layout.prefixes[0]}{name}": tensor for name, tensor in student.items()}
+    tensors |= {f"{one.layout.teacher_prefixes[0]}{name}": tensor for name, tensor in teacher.items()}
     back = convert(converters, foreign, tensors)
     found = back.model.state_dict()
     assert found.keys() == state.keys()

@@ -188,5 +188,5 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
 def test_weights_of_another_model(folder: Path) -> None:
     other = with_student(CONFIG, encoder=TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=3))
     (folder / "config.json").write_text(json.dumps({"format": 1, "model": to_plain(other)}))
-    with pytest.raises(ValueError, match=r"do not fit the model; 24 missing: student\.encoder\.blocks\.2"):
+    with pytest.raises(ValueError, match=r"do not fit the model; 24 tensors missing: student\.encoder\.blocks\.2"):
         load(folder)

@@ -71,7 +71,7 @@ def _set(optimizer: torch.optim.Optimizer, *, lr: float, weight_decay: float) ->
 def _teacher(one: Converted, batch: Batch) -> Tensors:
     produced: Tensors = {}
     for kind, name in (("block", "block"), ("ffn", "ffn")):
-        sink = all_layers(one.config.student.depth, kind)
+        sink = all_layers(one.description.student.depth, kind)
         one.model.encode_teacher(batch, sink=sink)
         produced |= {f"teacher.{name}{i}": result for i, result in sink.results.items()}
     return produced

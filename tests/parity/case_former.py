@@ -36,7 +36,7 @@ def _inputs(io: Tensors) -> set[str]:
 
 
 def _teacher(one: Converted, tensors: Tensors) -> Tensors:
-    prefix = one.layout.teacher_prefix
+    (prefix,) = one.layout.teacher_prefixes
     return {name.removeprefix(prefix): tensor for name, tensor in matching(tensors, prefix).items()}
 
 
@@ -76,7 +76,9 @@ def _inference(one: Converted, config: dict[str, Any], batch: Batch, tensors: Te
     produced["infer.padding_mask_frames"] = padding_of(encoded)
     if "classification_head" in config:
         prefix, classes = config["classification_head"]["prefix"], config["classification_head"]["num_classes"]
-        classifier = SentenceClassifier(student, num_classes=classes, embed_dim=one.config.student.embed_dim).eval()
+        classifier = SentenceClassifier(
+            student, num_classes=classes, embed_dim=one.description.student.embed_dim
+        ).eval()
         table = classification_head_table(prefix)
         classifier.load_state_dict(table.to_ours(matching(tensors, f"{prefix}.")), strict=False)
         produced["infer.logits"] = classifier.logits(batch)
@@ -85,7 +87,7 @@ def _inference(one: Converted, config: dict[str, Any], batch: Batch, tensors: Te
 
 def _step(one: Converted, batch: Batch, io: Tensors) -> Tensors:
     model, watch = one.model.train(), Watch()
-    depth, layer = one.config.student.depth, "block" if batch.source.dim() == 4 else "layer"
+    depth, layer = one.description.student.depth, "block" if batch.source.dim() == 4 else "layer"
     (predictor,) = model.predictors.values()
     watch.on("predictor", predictor)
     for i, block in enumerate(model.student.encoder.blocks):

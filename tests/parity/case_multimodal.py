@@ -35,7 +35,7 @@ def _batch(io: Tensors) -> Batch:
 def _features(one: Converted, batch: Batch) -> Tensors:
     student = one.model.student.eval()
     assert isinstance(student, Backbone)
-    sink = all_layers(one.config.student.depth, one.config.targets.kind)
+    sink = all_layers(one.description.student.depth, one.description.model.targets.kind)
     with torch.no_grad():
         encoded = student.encode(batch, sink=sink)
     x = encoded.x[:, encoded.num_prefix_tokens :]
@@ -81,7 +81,7 @@ def _step(one: Converted, batch: Batch, io: Tensors, config: dict) -> Tensors:
 
 
 def _teacher(one: Converted, batch: Batch) -> Tensors:
-    model, sink = one.model, all_layers(one.config.student.depth, one.config.targets.kind)
+    model, sink = one.model, all_layers(one.description.student.depth, one.description.model.targets.kind)
     encoded = model.encode_teacher(batch, sink=sink)
     model.encode_teacher(batch, sink=model.targets)
     layers = {f"teacher.lr.{i}": result[:, encoded.num_prefix_tokens :] for i, result in sink.results.items()}

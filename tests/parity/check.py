@@ -1,4 +1,4 @@
-"""Check folders of reference numbers: `python tests/parity/check.py PATH...`.
+"""Check folders of reference numbers and checkpoint files: `python tests/parity/check.py PATH...`.
 
 Prints one JSON object a line for each path and exits with 1 if one fails. It computes nothing of a model: it converts
 the folder's configuration and tensors as a user would, runs the model, and compares.
@@ -17,6 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 import case_beit
+import case_checkpoint
 import case_former
 import case_multimodal
 from compare import compare
@@ -39,17 +40,24 @@ def ran(config: dict[str, Any], tensors: Tensors, io: Tensors) -> tuple[Tensors,
         return kind_of(config)(config, tensors, io)
 
 
-def check(folder: Path) -> dict[str, object]:
-    """The result for one folder."""
+def case(path: Path) -> tuple[Tensors, Tensors]:
+    """Expected and produced tensors of a folder or a checkpoint file."""
+    if path.suffix in case_checkpoint.SUFFIXES:
+        return case_checkpoint.run(path)
+    if not (path / "config.json").is_file() or not (path / "model.safetensors").is_file():
+        raise ValueError("not a model case: config.json or model.safetensors is missing")
+    return ran(*read(path))
+
+
+def check(path: Path) -> dict[str, object]:
+    """The result for one path."""
     try:
-        if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
-            raise ValueError("not a model case: config.json or model.safetensors is missing")
-        problems, largest = compare(*ran(*read(folder)))
+        problems, largest = compare(*case(path))
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         line = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
-        return {"case": str(folder), "ok": False, "max": {}, "error": line}
-    result: dict[str, object] = {"case": str(folder), "ok": not problems, "max": largest}
+        return {"case": str(path), "ok": False, "max": {}, "error": line}
+    result: dict[str, object] = {"case": str(path), "ok": not problems, "max": largest}
     return result | ({"error": "; ".join(problems[:20])} if problems else {})
 
 

@@ -23,10 +23,10 @@ def read(folder: Path) -> tuple[dict[str, Any], Tensors, Tensors]:
     return config, load_file(folder / "model.safetensors"), load_file(folder / "io.safetensors")
 
 
-def converted(foreign: Mapping[str, Any], tensors: Tensors) -> Converted:
-    """The model that a user would get."""
+def converted(model: Mapping[str, Any], tensors: Tensors) -> Converted:
+    """The model that a user would get of the model's section of a configuration."""
     converters = [one for name in modalities.names() for one in modalities.load(name).converters]
-    return convert(converters, foreign, tensors)
+    return convert(converters, {"model": model}, tensors)
 
 
 def trainable_gradients(one: Converted) -> Tensors:

@@ -110,4 +110,4 @@ def test_more_layers_than_there_are_are_all_layers(name: str) -> None:
     config, tensors, _ = read(folder)
     foreign = config.get("model_cfg", config["model"]) | {"average_top_k_layers": 99}
     one = converted(foreign, tensors)
-    assert one.model.targets.layers == tuple(range(one.config.student.depth))
+    assert one.model.targets.layers == tuple(range(one.description.student.depth))

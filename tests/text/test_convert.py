@@ -25,9 +25,9 @@ def test_published_settings_convert_without_a_warning(name):
 
 
 def test_sizes_come_from_shapes():
-    adapter = converted_back(converters, FORMER, SHAPES | FORMER_POSITIONS).config.student.adapters["text"]
+    adapter = converted_back(converters, FORMER, SHAPES | FORMER_POSITIONS).description.student.adapters["text"]
     assert (adapter.vocabulary_size, adapter.mask_id, adapter.max_length) == (45, 44, 22)
-    assert converted_back(converters, NEW, SHAPES).config.student.adapters["text"].vocabulary_size == 64
+    assert converted_back(converters, NEW, SHAPES).description.student.adapters["text"].vocabulary_size == 64
     for foreign in (NEW, FORMER):
         with pytest.raises(ValueError, match=r"the vocabulary size is told by .*embed_tokens.weight, which is missing"):
             converted_back(converters, foreign, {})

@@ -34,10 +34,11 @@ def published() -> tuple[dict[str, Any], ImageClassifier, KeyTable]:
     """The file's configuration, its model, and its names for ours."""
     config = json.loads((FIXTURE / "config.json").read_text())
     tensors = load_file(FIXTURE / "model.safetensors")
-    (converter,) = [one for one in converters if one.accepts(config["model_cfg"])]
+    foreign = {"model": config["model_cfg"]}
+    (converter,) = [one for one in converters if one.accepts(foreign)]
     encoder = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
     shapes = {name: tuple(tensor.shape) for name, tensor in encoder.items()}
-    ours = converter.config(config["model_cfg"], shapes)
+    ours = converter.config(foreign, shapes)
     table = converter.layout(ours, shapes).table
     task = config["classification_cfg"]
     model = ImageClassifier(

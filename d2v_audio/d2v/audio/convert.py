@@ -8,12 +8,36 @@ from attrs import frozen
 
 from d2v.audio.config import WaveformAdapterConfig
 from d2v.audio.waveform import ConvSpec
-from d2v.core.foreign import ForeignConfig, KeyTable, Layout, Rename, Reshape, Rule, Shapes, own_parts
-from d2v.core.foreign.fairseq import read_schedule, read_target_norms, separate_block_rules
-from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_block_masks, read_context, read_noise
+from d2v.core.description import Description
+from d2v.core.foreign import (
+    ForeignConfig,
+    KeyTable,
+    Layout,
+    Rename,
+    Reshape,
+    Rule,
+    Shapes,
+    Unpacked,
+    both,
+    own_parts,
+    whole_model,
+)
+from d2v.core.foreign.fairseq import (
+    MultimodalFormat,
+    model_section,
+    read_alibi,
+    read_block_masks,
+    read_context,
+    read_noise,
+    read_schedule,
+    read_target_norms,
+    separate_block_rules,
+    unpack,
+)
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import ChannelMasker, Masker, SpanMasker
 from d2v.core.model import (
+    AdapterConfig,
     BackboneConfig,
     BlockConfig,
     Data2VecConfig,
@@ -92,7 +116,7 @@ class _AudioReader:
             extractor_norm=_EXTRACTOR_NORMS[own.get("extractor_mode")],  # type: ignore[arg-type]  # refused above if unknown
             gradient_scale=own.get("local_grad_mult"),
             positions_width=own.get("conv_pos_width"),
-            positions_depth=own.get("conv_pos_depth"),
+            positions_depth=own.count("conv_pos_depth"),
             positions_groups=own.get("conv_pos_groups"),
             alibi=read_alibi(own, axes=1),
             extra_tokens=own.get("num_extra_tokens"),
@@ -104,8 +128,10 @@ class _AudioReader:
     def masker(self, own: ForeignConfig) -> Masker:
         return read_block_masks(own)
 
-    def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
-        (adapter,) = own_parts(config)[0].adapters.values()
+    def data(self, adapter: AdapterConfig, foreign: Mapping[str, Any]) -> None:
+        return None
+
+    def rules(self, adapter: AdapterConfig, theirs: str, ours: str) -> list[Rule]:
         assert isinstance(adapter, WaveformAdapterConfig)
         rules = _extractor_rules(adapter, f"{theirs}.local_encoder", f"{ours}.front.extractor")
         rules += both(f"{theirs}.project_features.1", f"{ours}.front.norm")
@@ -121,18 +147,22 @@ class FormerAudioFormat:
 
     name: str = "data2vec 1.0 speech"
 
-    def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Whether the configuration is of that class."""
-        return {"conv_feature_layers", "average_top_k_layers", "ema_transformer_only"} <= foreign.keys()
+    def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
+        """The model of a checkpoint of the toolkit."""
+        return unpack(contents)
 
-    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Data2VecConfig:
+    def accepts(self, foreign: Mapping[str, Any]) -> bool:
+        """Whether the model is of that class."""
+        return {"conv_feature_layers", "average_top_k_layers", "ema_transformer_only"} <= model_section(foreign).keys()
+
+    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
         """Our configuration.
 
         Raises:
             ValueError: if a field is missing, or changes the computation in a way that we lack.
         """
         del shapes
-        model = ForeignConfig(foreign, "model")
+        model = ForeignConfig(model_section(foreign), "model")
         encoder = _former_encoder(model)
         complete = not (model.get("ema_transformer_only") or model.get("ema_layers_only"))
         leave_out = () if complete else ("adapters.*.front", "adapters.*.mask_token")
@@ -156,12 +186,12 @@ class FormerAudioFormat:
         )
         _refuse(model)
         model.finish()
-        return config
+        return Description(model=config)
 
-    def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
+    def layout(self, description: Description, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""
         del shapes
-        student, encoder = own_parts(config)
+        student, encoder = own_parts(description)
         adapter = student.adapters["audio"]
         assert isinstance(adapter, WaveformAdapterConfig)
         ours, embed_dim = "student.adapters.audio", encoder.embed_dim
@@ -178,8 +208,8 @@ class FormerAudioFormat:
             rules += both(f"encoder.pos_conv.{i}.0", f"{ours}.positions.convs.{i}")
         for i in range(encoder.depth):
             rules += separate_block_rules(f"encoder.layers.{i}", f"student.encoder.blocks.{i}")
-        strip = "encoder." if config.teacher.leave_out else ""
-        return Layout(KeyTable(rules), teacher_prefix="_ema.", teacher_strip=strip)
+        strip = "encoder." if whole_model(description).teacher.leave_out else ""
+        return Layout(table=KeyTable(rules), teacher_prefixes=("_ema.",), teacher_strip=strip)
 
 
 def _extractor_rules(adapter: WaveformAdapterConfig, theirs: str, ours: str) -> list[Rule]:
@@ -198,7 +228,7 @@ def _former_encoder(model: ForeignConfig) -> TransformerConfig:
     pre = model.get("layer_norm_first")
     block = BlockConfig(
         embed_dim=model.get("encoder_embed_dim"),
-        num_heads=model.get("encoder_attention_heads"),
+        num_heads=model.count("encoder_attention_heads"),
         mlp_ratio=model.get("encoder_ffn_embed_dim") / model.get("encoder_embed_dim"),
         norm="pre" if pre else "post",
         norm_eps=1e-5,
@@ -209,7 +239,7 @@ def _former_encoder(model: ForeignConfig) -> TransformerConfig:
     )
     return TransformerConfig(
         block=block,
-        depth=model.get("encoder_layers"),
+        depth=model.count("encoder_layers"),
         norm_in=not pre,
         norm_out=pre,
         dropout=model.get("dropout"),
@@ -227,7 +257,7 @@ def _former_adapter(model: ForeignConfig) -> WaveformAdapterConfig:
         conv_bias=model.get("conv_bias"),
         gradient_scale=model.get("feature_grad_mult"),
         positions_width=model.get("conv_pos"),
-        positions_depth=model.get("pos_conv_depth"),
+        positions_depth=model.count("pos_conv_depth"),
         positions_groups=model.get("conv_pos_groups"),
         alibi=None,
         mask_token=True,

@@ -20,37 +20,44 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], below: tuple[s
         ValueError: naming together what is missing, unexpected or of another shape; nothing is set then.
 
     >>> import torch
-    >>> load_strictly(nn.Linear(1, 2), {"weight": torch.zeros(3, 1)})
+    >>> load_strictly(nn.Linear(1, 2), {"weight": torch.zeros(2, 1)})
     Traceback (most recent call last):
-    ValueError: the tensors do not fit the model; 1 missing: bias; 1 of another shape: weight (3, 1) for (2, 1)
+    ValueError: the tensors do not fit the model; 1 tensors missing: bias
     """
     expected = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(below)}
-    problems = misfits(expected, state)
-    if problems:
-        raise ValueError(f"the tensors do not fit the model; {'; '.join(problems)}")
+    problems = misfits(shapes_of(expected), shapes_of(state))
+    if any(problems.values()):
+        raise ValueError(f"the tensors do not fit the model; {complaint(problems)}")
     module.load_state_dict(dict(state), strict=False)
 
 
-def misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """In words, how tensors differ in names and shapes from those that are expected; empty = they fit."""
-    shapes = (
-        f"{name} {tuple(given[name].shape)} for {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in given and given[name].shape != tensor.shape
-    )
-    problems = {
+def misfits(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]:
+    """Names of the tensors that are missing, unexpected or of another shape, by these words; of shapes by name."""
+    return {
         "missing": sorted(expected.keys() - given.keys()),
         "unexpected": sorted(given.keys() - expected.keys()),
-        "of another shape": list(shapes),
+        "of another shape": [
+            f"{name} {given[name]} for {shape}"
+            for name, shape in expected.items()
+            if name in given and given[name] != shape
+        ],
     }
-    return [f"{len(names)} {what}: {some_of(names)}" for what, names in problems.items() if names]
 
 
-def some_of(names: Collection[str]) -> str:
-    """The first names of many, and how many more there are.
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shapes by name."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
-    >>> some_of([str(i) for i in range(10)])
-    '0, 1, 2, 3, 4, 5, 6, 7 and 2 more'
+
+def complaint(problems: Mapping[str, Collection[str]]) -> str:
+    """One line about tensors, by what is wrong with them.
+
+    >>> complaint({"missing": [str(i) for i in range(10)], "unexpected": []})
+    '10 tensors missing: 0, 1, 2, 3, 4, 5, 6, 7 and 2 more'
     """
+    return "; ".join(f"{len(names)} tensors {what}: {_some_of(names)}" for what, names in problems.items() if names)
+
+
+def _some_of(names: Collection[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(islice(names, _SHOWN)) + (f" and {more} more" if more > 0 else "")

@@ -5,12 +5,35 @@ from typing import Any
 
 from attrs import frozen
 
-from d2v.core.foreign import Constant, ForeignConfig, KeyTable, Layout, Rename, Rule, Shapes, own_parts
-from d2v.core.foreign.fairseq import read_schedule, read_target_norms, separate_block_rules
-from d2v.core.foreign.multimodal import MultimodalFormat, both, read_alibi, read_context, read_noise
+from d2v.core.description import Description
+from d2v.core.foreign import (
+    Constant,
+    ForeignConfig,
+    KeyTable,
+    Layout,
+    Rename,
+    Rule,
+    Shapes,
+    Unpacked,
+    both,
+    own_parts,
+    whole_model,
+)
+from d2v.core.foreign.fairseq import (
+    MultimodalFormat,
+    model_section,
+    read_alibi,
+    read_context,
+    read_noise,
+    read_schedule,
+    read_target_norms,
+    separate_block_rules,
+    unpack,
+)
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Masker, RandomMasker, SpanMasker
 from d2v.core.model import (
+    AdapterConfig,
     BackboneConfig,
     BlockConfig,
     Data2VecConfig,
@@ -61,8 +84,10 @@ class _TextReader:
             return RandomMasker(mask_prob=prob, pad_aware=False)
         return SpanMasker(mask_prob=prob, mask_length=length, add_masks=add, mask_dropout=dropout)
 
-    def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
-        (adapter,) = own_parts(config)[0].adapters.values()
+    def data(self, adapter: AdapterConfig, foreign: Mapping[str, Any]) -> None:
+        return None
+
+    def rules(self, adapter: AdapterConfig, theirs: str, ours: str) -> list[Rule]:
         assert isinstance(adapter, TextAdapterConfig)
         return _embedding_rules(adapter, f"{theirs}.local_encoder", f"{ours}.front")
 
@@ -73,17 +98,21 @@ class FormerTextFormat:
 
     name: str = "data2vec 1.0 text"
 
-    def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Whether the configuration is of that class."""
-        return {"transformer", "head_layers", "ema_transformer_layers_only"} <= foreign.keys()
+    def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
+        """The model of a checkpoint of the toolkit."""
+        return unpack(contents)
 
-    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Data2VecConfig:
+    def accepts(self, foreign: Mapping[str, Any]) -> bool:
+        """Whether the model is of that class."""
+        return {"transformer", "head_layers", "ema_transformer_layers_only"} <= model_section(foreign).keys()
+
+    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
         """Our configuration.
 
         Raises:
             ValueError: if a field is missing, or changes the computation in a way that we lack.
         """
-        model = ForeignConfig(foreign, "model")
+        model = ForeignConfig(model_section(foreign), "model")
         transformer = model.section("transformer")
         size = _vocabulary_size(shapes, "encoder.sentence_encoder.embed_tokens.weight")
         section = transformer.section("encoder")
@@ -98,7 +127,7 @@ class FormerTextFormat:
         copied = ("adapters.*.front",) if fixed else ("adapters.*.front.norm",) if adapter.norm else ()
         config = Data2VecConfig(
             student=BackboneConfig(encoder=encoder, adapters={"text": adapter}, visible_only=False),
-            predictors={"text": MaskedHeadConfig(num_layers=model.get("head_layers"), init="normal")},
+            predictors={"text": MaskedHeadConfig(num_layers=model.count("head_layers"), init="normal")},
             # Spans may begin anywhere, <s> and </s> included, and rows differ in count.
             maskers={"text": SpanMasker(mask_prob=0.35, mask_length=4, reach_end=True, equal_counts=False)},
             targets=TargetsConfig(layers=layers, each=each, after=after),
@@ -108,14 +137,14 @@ class FormerTextFormat:
             loss=RegressionLoss(beta=model.get("loss_beta"), scale=scale if scale is not None and scale > 0 else None),
         )
         _ignore(model, transformer, section)
-        return config
+        return Description(model=config)
 
-    def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
+    def layout(self, description: Description, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""
-        student, encoder = own_parts(config)
+        student, encoder = own_parts(description)
         adapter = student.adapters["text"]
         assert isinstance(adapter, TextAdapterConfig)
-        theirs, head = "encoder.sentence_encoder", config.predictors["text"]
+        theirs, head = "encoder.sentence_encoder", whole_model(description).predictors["text"]
         assert isinstance(head, MaskedHeadConfig)
         rules = _embedding_rules(adapter, theirs, "student.adapters.text.front")
         for i in range(encoder.depth):
@@ -127,7 +156,7 @@ class FormerTextFormat:
         rules.append(Constant(f"{theirs}.version"))
         # Heads of fine-tuned classifiers lie beside the model; they are read with their own table.
         rules += [Constant(name) for name in shapes if name.startswith("classification_heads.")]
-        return Layout(KeyTable(rules), teacher_prefix="encoder._ema.", teacher_strip=f"{theirs}.")
+        return Layout(table=KeyTable(rules), teacher_prefixes=("encoder._ema.",), teacher_strip=f"{theirs}.")
 
 
 def _ignore(model: ForeignConfig, transformer: ForeignConfig, section: ForeignConfig) -> None:
@@ -168,7 +197,7 @@ def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> Trans
     pre = section.get("normalize_before")
     block = BlockConfig(
         embed_dim=section.get("embed_dim"),
-        num_heads=section.get("attention_heads"),
+        num_heads=section.count("attention_heads"),
         mlp_ratio=section.get("ffn_embed_dim") / section.get("embed_dim"),
         norm="pre" if pre else "post",
         norm_eps=1e-5,
@@ -178,7 +207,7 @@ def _former_encoder(transformer: ForeignConfig, section: ForeignConfig) -> Trans
         dropout=transformer.get("dropout"),
     )
     return TransformerConfig(
-        block=block, depth=section.get("layers"), norm_out=pre, layer_drop=section.get("layerdrop")
+        block=block, depth=section.count("layers"), norm_out=pre, layer_drop=section.get("layerdrop")
     )
 
 

@@ -6,7 +6,8 @@ import torch
 from attrs import frozen
 from building import DIM, FORMER, NEW, converted_back, randomise
 
-from d2v.core.foreign import ForeignConfig, KeyTable, Layout, Rename, convert
+from d2v.core.description import Description
+from d2v.core.foreign import ForeignConfig, KeyTable, Layout, Rename, Unpacked, convert, tensors_below
 
 
 def test_unknown_fields_are_named_in_one_warning():
@@ -57,28 +58,32 @@ class ToyFormat:
     base: object = NEW
     name: str = "toys"
 
+    def unpack(self, contents):
+        return Unpacked(contents["about"], tensors_below(contents["tensors"])) if "about" in contents else None
+
     def accepts(self, foreign):
-        return foreign.get("format") == "toy"
+        return foreign["model"].get("format") == "toy"
 
     def config(self, foreign, shapes):
-        return attrs.evolve(self.base, seed=ForeignConfig(foreign, "model").get("seed"))
+        return Description(model=attrs.evolve(self.base, seed=ForeignConfig(foreign["model"], "model").get("seed")))
 
-    def layout(self, config, shapes):
-        names = [n for n in config.build().state_dict() if not n.startswith("teacher.")]
-        return Layout(KeyTable([Rename(f"x.{n}", n) for n in names]), teacher_prefix="ema.", student_prefix="s.")
+    def layout(self, description, shapes):
+        names = [n for n in description.build().state_dict() if not n.startswith("teacher.")]
+        table = KeyTable([Rename(f"x.{n}", n) for n in names])
+        return Layout(table=table, prefixes=("wrapper.s.", "s."), teacher_prefixes=("averaged.", "ema."))
 
 
-FOREIGN = {"format": "toy", "seed": 5}
+FOREIGN = {"model": {"format": "toy", "seed": 5}}
 
 
 @pytest.mark.parametrize("base", [NEW, FORMER], ids=["2.0", "1.0"])
 def test_a_converted_model_has_every_tensor(base):
-    assert converted_back([ToyFormat(base)], FOREIGN, {}).config.seed == 5
+    assert converted_back([ToyFormat(base)], FOREIGN["model"], {}).description.model.seed == 5
 
 
 def test_an_unknown_configuration_names_what_was_tried():
     with pytest.raises(ValueError, match="no converter knows this configuration; tried toys, others"):
-        convert([ToyFormat(), ToyFormat(name="others")], {"format": "else"}, {})
+        convert([ToyFormat(), ToyFormat(name="others")], {"model": {"format": "else"}}, {})
 
 
 def file_of(model):
@@ -108,5 +113,5 @@ def test_tensors_that_do_not_fit_are_named_together():
     ):
         convert([ToyFormat()], FOREIGN, student | {first: torch.ones(3)})
     del teacher["ema.x.student.encoder.blocks.0.norm1.weight"]
-    with pytest.raises(ValueError, match=r"do not fit the model; 1 missing: encoder.blocks.0.norm1.weight"):
+    with pytest.raises(ValueError, match=r"do not fit .*: teacher's x.student.encoder.blocks.0.norm1.weight"):
         convert([ToyFormat()], FOREIGN, student | teacher)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2v.core.foreign import Constant, Join, KeyTable, Rename, Reshape, Split
+from d2v.core.state_dict import shapes_of
 
 sizes = st.lists(st.integers(1, 3), min_size=1, max_size=3)
 
@@ -44,6 +45,8 @@ def tables(draw):
 def test_every_tensor_comes_back_and_every_key_is_used_once(case):
     table, theirs, carried = case
     ours = table.to_ours(theirs)
+    shapes, expected = shapes_of(theirs), shapes_of(ours)
+    assert not any(table.misfits(shapes, expected).values())
     assert sorted(ours) == sorted(name for rule in table.rules for name in rule.ours)
     assert table.their_names == theirs.keys()
     back = table.to_theirs(ours)
@@ -102,3 +105,20 @@ def test_long_lists_are_cut():
 def test_duplicates_are_refused(rules):
     with pytest.raises(ValueError, match="the key table names a twice"):
         KeyTable(rules)
+
+
+def test_misfits_are_found_by_shapes_alone():
+    table = KeyTable(
+        [Join(("q", "k"), "qk"), Split("p", ("first", "rest"), (1, 4), 0), Reshape("s", "t", (4,), (2, 2))]
+    )
+    expected = {"qk": (4, 2), "first": (1,), "rest": (4,), "t": (2, 2)}
+    assert not any(table.misfits({"q": (2, 2), "k": (2, 2), "p": (5,), "s": (4,)}, expected).values())
+    found = table.misfits({"q": (2, 3), "k": (2, 2), "p": (6,), "s": (5,), "z": (1,)}, expected)
+    assert found["missing"] == []
+    assert found["unexpected"] == ["z"]
+    assert [line.split()[0] for line in found["of another shape"]] == ["q,", "p", "s"]
+    assert table.misfits({"q": (3, 2), "k": (3, 2), "p": (5,)}, expected) == {
+        "missing": ["s"],
+        "unexpected": [],
+        "of another shape": ["qk (6, 2) for (4, 2)"],
+    }

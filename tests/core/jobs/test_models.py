@@ -24,7 +24,7 @@ def stored(config: Data2VecConfig, *leave_out: str) -> Stored:
     model = config.build().eval()
     randomise(model.student)
     randomise(model.teacher)
-    return Stored(folder=Path("model"), description=Description(model=config), module=model)
+    return Stored(path=Path("model"), description=Description(model=config), module=model)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def pretrained(**options: Any) -> ReadyModel:
     model = RICH.build()
     randomise(model.student)
     description = Description(model=RICH, data={"toy": {"kind": "toy", "scale": 0.5}})
-    return ReadyModel(Stored(folder=Path("run"), description=description, module=model), **options)
+    return ReadyModel(Stored(path=Path("run"), description=description, module=model), **options)
 
 
 def tuned() -> ReadyModel:
@@ -86,7 +86,7 @@ def tuned() -> ReadyModel:
         classes=tuple(f"channel {number}" for number in range(DIM)),
     )
     module = randomise(description.build())
-    return ReadyModel(Stored(folder=Path("tuned"), description=description, module=module))
+    return ReadyModel(Stored(path=Path("tuned"), description=description, module=module))
 
 
 @torch.no_grad()
@@ -217,7 +217,7 @@ def test_a_mode_that_was_set_comes_back() -> None:
 def test_what_cannot_be_done_is_told() -> None:
     with pytest.raises(ConfigError, match="`d2v finetune`"):
         pretrained().predict(["abc"])
-    bare = Stored(folder=Path("run"), description=Description(model=RICH), module=RICH.build())
+    bare = Stored(path=Path("run"), description=Description(model=RICH), module=RICH.build())
     with pytest.raises(ConfigError, match="is not told; give a Batch"):
         ReadyModel(bare).prepare(["abc"])
     assert ReadyModel(bare).features(toy_batch()).x.shape == (3, 8, DIM)

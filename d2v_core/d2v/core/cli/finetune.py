@@ -17,8 +17,8 @@ def run(arguments: Namespace) -> None:
 COMMAND = Command(
     name="finetune",
     summary="train a task on top of a pretrained model",
-    details="""Keys that are needed: model (a run or a model folder), data.path and out (the run folder).
-Often given: weights (student, teacher, random), data.per_class, seed, optim.lr, optim.layer_decay,
+    details="""Keys that are needed: model (a run, a model folder or a checkpoint file), data.path and out (the run
+folder). Often given: weights (student, teacher, random), data.per_class, seed, optim.lr, optim.layer_decay,
 train.max_steps, train.batch_size, validation.every, freeze.updates. `d2v recipe RECIPE` lists all keys.
 
 Images: one folder a class, below train/ and val/ (or test/). resume=true goes on with a run.""",

@@ -15,7 +15,7 @@ def run(arguments: Namespace) -> None:
 COMMAND = Command(
     name="probe",
     summary="measure frozen features: nearest neighbours, linear, few labels",
-    details="""Keys: model (a run or a model folder) and data.path (labelled) have to be given;
+    details="""Keys: model (a run, a model folder or a checkpoint file) and data.path (labelled) have to be given;
 weights (student, teacher, random), layers ([] = mean of all, [2] = one, final = the encoder's output),
 each (true = each layer alone too), result (block, ffn),
 poolings ([mean, grid, class-token]), probes ([knn, linear, few]), labels, draws, neighbours, baselines, seed,

@@ -19,6 +19,7 @@ from d2v.core.description import Description
 from d2v.core.files.atomic import publish
 from d2v.core.files.description import FORMAT, description_from_plain, description_to_plain
 from d2v.core.files.kinds import ConfigError
+from d2v.core.files.published import convert_published
 from d2v.core.model import Data2VecConfig
 from d2v.core.state_dict import load_strictly
 
@@ -95,31 +96,39 @@ def write_files(
 
 @frozen(kw_only=True)
 class Stored:
-    """A model that was read from a folder.
+    """A model that was read.
 
     Args:
-        folder: that holds the two files.
+        path: of the folder that holds its files, or of another program's file.
         description: of the model.
         module: a `Data2Vec`, or what a task has built around an encoder; on the CPU.
     """
 
-    folder: Path
+    path: Path
     description: Description
     module: nn.Module
 
 
 def open_model(source: str | os.PathLike[str]) -> Stored:
-    """Read a model folder, or a run folder: its `model/`, or its newest checkpoint while it has none.
+    """Read a model: a model folder, a run folder, or a published checkpoint file (`.pt`, `.pth`).
+
+    Of a run folder, its `model/` is read, or its newest checkpoint while it has none. Of a file, nothing is run.
 
     Raises:
-        FileNotFoundError: if it is neither.
+        FileNotFoundError: if it is none of them.
         ValueError: if a file is broken or newer than this version, or the weights do not fit the configuration.
 
     >>> open_model("nowhere")
     Traceback (most recent call last):
     FileNotFoundError: nowhere is neither a model folder nor a run folder: it does not exist
     """
-    folder = _model_folder(Path(source))
+    source = Path(source)
+    if source.is_file():
+        if source.name in (_CONFIG, _WEIGHTS):
+            raise FileNotFoundError(f"{source} is a file of a model folder; give the folder, {source.parent}")
+        one = convert_published(source)
+        return Stored(path=source, description=one.description, module=one.model)
+    folder = _model_folder(source)
     description = read_description(folder)
     try:
         tensors = load_file(folder / _WEIGHTS)
@@ -128,7 +137,7 @@ def open_model(source: str | os.PathLike[str]) -> Stored:
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten, and need no random numbers of the caller
         module = description.build()
     load_strictly(module, tensors)
-    return Stored(folder=folder, description=description, module=module)
+    return Stored(path=folder, description=description, module=module)
 
 
 def read_description(folder: Path) -> Description:
@@ -163,8 +172,7 @@ def _checked(name: str) -> str:
 
 def _model_folder(source: Path) -> Path:
     if not source.is_dir():
-        why = "it is a file" if source.exists() else "it does not exist"
-        raise FileNotFoundError(f"{source} is neither a model folder nor a run folder: {why}")
+        raise FileNotFoundError(f"{source} is neither a model folder nor a run folder: it does not exist")
     steps = [
         (int(match[1]), path)
         for path in source.glob("checkpoints/step-*")

@@ -1,14 +1,28 @@
 """Other people's models: their configurations and tensors, and how they become ours."""
 
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.converter import Converted, Converter, Layout, Shapes, convert, own_parts
-from d2v.core.foreign.tables import Constant, Join, KeyTable, Rename, Reshape, Rule, Split
+from d2v.core.foreign.converter import (
+    Converted,
+    Converter,
+    Layout,
+    Shapes,
+    Unpacked,
+    convert,
+    convert_file,
+    own_parts,
+    whole_model,
+)
+from d2v.core.foreign.stand_ins import StandIn
+from d2v.core.foreign.stored import StoredTensor, tensors_below
+from d2v.core.foreign.tables import Constant, Join, KeyTable, Rename, Reshape, Rule, Split, both
+from d2v.core.foreign.torch_files import ForeignFileError, load_tensors, read_file
 
 __all__ = [
     "Constant",
     "Converted",
     "Converter",
     "ForeignConfig",
+    "ForeignFileError",
     "Join",
     "KeyTable",
     "Layout",
@@ -17,6 +31,15 @@ __all__ = [
     "Rule",
     "Shapes",
     "Split",
+    "StandIn",
+    "StoredTensor",
+    "Unpacked",
+    "both",
     "convert",
+    "convert_file",
+    "load_tensors",
     "own_parts",
+    "read_file",
+    "tensors_below",
+    "whole_model",
 ]

@@ -46,6 +46,22 @@ class ForeignConfig:
             return default[0]
         raise ValueError(f"{self.name} lacks the field {field!r}{nearest(field, self.values)}")
 
+    def count(self, field: str, *default: int, most: int = 1000) -> int:
+        """A field that tells how many there are of something that is built one by one: layers, heads.
+
+        Args:
+            field: its name.
+            default: where it is missing.
+            most: more than that is refused before anything is built.
+
+        Raises:
+            ValueError: if it is missing and has no default, is no whole number, or negative or beyond `most`.
+        """
+        value = self.get(field, *default)
+        if type(value) is not int or not 0 <= value <= most:
+            raise ValueError(f"{self.name}.{field}={value!r} must be a whole number from 0 to {most}")
+        return value
+
     def section(self, field: str) -> "ForeignConfig":
         """A nested configuration."""
         value = self.get(field)
@@ -69,6 +85,6 @@ class ForeignConfig:
 
     def finish(self) -> None:
         """Warn of fields that nobody asked for."""
-        unknown = sorted(set(self.values) - self._seen)
+        unknown = sorted(str(field) for field in self.values if field not in self._seen)
         if unknown:
             warnings.warn(f"{self.name} has fields that d2v does not know: {', '.join(unknown)}", stacklevel=2)

@@ -41,7 +41,7 @@ class _Writing:
 
     def __init__(self, storage: Callable[[Any], Storage]) -> None:
         self.storage = storage
-        self.done: dict[int, tuple[Any, int]] = {}
+        self.done: dict[int, tuple[Any, tuple[Any, int]]] = {}  # with the value itself, whose number is its key
         self.open: set[int] = set()
 
     def value(self, found: Any, depth: int) -> tuple[Any, int]:
@@ -49,7 +49,7 @@ class _Writing:
         if not isinstance(found, dict | list | tuple | set | frozenset | StandIn | Name):
             return found, 1
         if id(found) in self.done:
-            return self.done[id(found)]
+            return self.done[id(found)][1]
         if id(found) in self.open:
             raise ValueError("a value in it holds itself")
         if depth > _DEEPEST:
@@ -59,7 +59,7 @@ class _Writing:
         self.open.remove(id(found))
         if written[1] > _MOST_VALUES:
             raise ValueError(f"it holds more than {_MOST_VALUES} values")
-        self.done[id(found)] = written
+        self.done[id(found)] = found, written
         return written
 
     def _container(self, found: Any, depth: int) -> tuple[Any, int]:

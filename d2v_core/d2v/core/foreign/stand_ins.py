@@ -106,11 +106,13 @@ def _mapping(first: Any = (), *rest: Any) -> dict[Any, Any]:
     return {as_key(key): value for key, value in first} if type(first) is list else {}
 
 
-def _encoded(text: str, encoding: str = "latin1", *rest: Any) -> bytes:
-    # How protocols below 3 spell bytes.
-    if type(text) is not str or encoding not in ("latin1", "latin-1") or rest:
-        raise UnpicklingError("the pickle encodes text in another way than Latin-1")
-    return text.encode("latin-1")
+def _bytes(content: str | bytes = b"", encoding: str = "latin1") -> bytes:
+    # Protocols below 3 spell bytes as text.
+    if type(content) is bytes:
+        return content
+    if type(content) is not str or encoding not in ("latin1", "latin-1"):
+        raise UnpicklingError("the pickle has bytes that are neither bytes nor text in Latin-1")
+    return content.encode("latin-1")
 
 
 def _under_both(table: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +132,7 @@ _CONTAINERS: dict[str, Callable[..., Any]] = _under_both(
         "builtins.tuple": lambda items=(): (*items,),
         "builtins.set": lambda items=(): {*map(as_key, items)},
         "builtins.frozenset": lambda items=(): frozenset(map(as_key, items)),
-        "_codecs.encode": _encoded,
+        **dict.fromkeys(("builtins.bytes", "builtins.bytearray", "_codecs.encode"), _bytes),
     }
 )
 # Calls that stand for a call of their first argument, and the arguments of that.

@@ -3,8 +3,9 @@
 import math
 import zlib
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from attrs import frozen
@@ -15,9 +16,7 @@ _MOST_AXES = 16
 DTYPES: dict[str, torch.dtype] = {
     **{f"torch.{name}": getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64", "bool")},
     **{f"torch.{name}": getattr(torch, name) for name in ("uint8", "int8", "int16", "int32", "int64")},
-    **{
-        f"torch.{old}": dtype for old, dtype in (("half", torch.half), ("float", torch.float), ("double", torch.double))
-    },
+    **{f"torch.{short}": getattr(torch, short) for short in ("half", "float", "double", "short", "int", "long")},
     "torch.HalfStorage": torch.float16,
     "torch.BFloat16Storage": torch.bfloat16,
     "torch.FloatStorage": torch.float32,
@@ -47,14 +46,14 @@ class Extent:
     size: int
     checksum: int | None = None
 
-    def read(self, stream: BinaryIO) -> Tensor:
+    def read(self, stream: BufferedReader) -> Tensor:
         """The bytes, UInt8.
 
         Raises:
             ValueError: if some are missing or changed.
         """
         content = torch.empty(self.size, dtype=torch.uint8)
-        view = memoryview(content.numpy())
+        view = content.numpy().data
         stream.seek(self.start)
         if stream.readinto(view) != self.size:
             raise ValueError("it is cut off: a tensor's numbers are missing")
@@ -101,6 +100,11 @@ class StoredTensor:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its numbers."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
     def __attrs_post_init__(self) -> None:
         held = self.storage.count * self.storage.dtype.itemsize // self.dtype.itemsize
         sizes = [self.offset, *self.shape, *self.stride]
@@ -110,6 +114,29 @@ class StoredTensor:
         count = math.prod(self.shape)
         if count > held or (count and last >= held):
             raise ValueError(f"a tensor of shape {self.shape} does not fit its storage of {held} numbers")
+
+
+def tensors_below(values: Mapping[Any, Any], prefix: str = "") -> dict[str, StoredTensor]:
+    """All tensors of nested mappings, by names with dots; numbers, texts and nothing between them are left out.
+
+    Raises:
+        ValueError: if there is an object among them, which may be a tensor that cannot be read.
+
+    >>> storage = Storage(Extent(start=0, size=4), torch.float32, 1)
+    >>> tensor = StoredTensor(storage, torch.float32, offset=0, shape=(), stride=())
+    >>> list(tensors_below({"norm.weight": tensor, "_ema": {"norm.weight": tensor}, "epoch": 3}))
+    ['norm.weight', '_ema.norm.weight']
+    """
+    found: dict[str, StoredTensor] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, StoredTensor):
+            found[name] = value
+        elif isinstance(value, Mapping):
+            found |= tensors_below(value, f"{name}.")
+        elif not isinstance(value, str | int | float | bytes | list | tuple | None):
+            raise ValueError(f"{name} is a {value!r}, not a tensor")
+    return found
 
 
 def read_tensors(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:

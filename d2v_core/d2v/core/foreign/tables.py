@@ -4,6 +4,7 @@ A rule holds for weights, gradients and averaged weights alike, since all of its
 nothing of files; a table is a list of them and is checked as a whole.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
@@ -11,7 +12,10 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from d2v.core.state_dict import complaint, misfits
+
 Tensors = Mapping[str, Tensor]
+Shape = tuple[int, ...]
 
 
 class Rule(Protocol):
@@ -25,6 +29,14 @@ class Rule(Protocol):
     @property
     def ours(self) -> tuple[str, ...]:
         """Our names."""
+        ...
+
+    def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
+        """Shapes of our tensors out of those of foreign ones, in the order of `theirs`.
+
+        Raises:
+            ValueError: if foreign tensors of these shapes do not become ours.
+        """
         ...
 
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
@@ -57,6 +69,10 @@ class Rename:
         """Our names."""
         return (self.our_name,)
 
+    def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
+        """The same."""
+        return shapes
+
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
         """The tensor itself."""
         return tensors
@@ -81,6 +97,13 @@ class Join:
     def ours(self) -> tuple[str, ...]:
         """Our names."""
         return (self.our_name,)
+
+    def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
+        """As long as the parts together, which must be of one shape."""
+        first, *rest = shapes
+        if not first or any(shape != first for shape in rest):
+            raise ValueError("are of different shapes")
+        return [(first[0] * len(shapes), *first[1:])]
 
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
         """Concatenate."""
@@ -108,6 +131,13 @@ class Split:
     def theirs(self) -> tuple[str, ...]:
         """Foreign names."""
         return (self.their_name,)
+
+    def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
+        """Those of the parts."""
+        (shape,) = shapes
+        if len(shape) <= self.axis or shape[self.axis] != sum(self.sizes):
+            raise ValueError(f"cannot be cut into {self.sizes}")
+        return [(*shape[: self.axis], size, *shape[self.axis + 1 :]) for size in self.sizes]
 
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
         """Cut."""
@@ -141,6 +171,12 @@ class Reshape:
         """Our names."""
         return (self.our_name,)
 
+    def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
+        """Ours, if there are as many numbers."""
+        if math.prod(shapes[0]) != math.prod(self.ours_shape):
+            raise ValueError(f"has not the numbers of {self.ours_shape}")
+        return [self.ours_shape]
+
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
         """View in our shape."""
         return [tensors[0].reshape(self.ours_shape)]
@@ -169,6 +205,10 @@ class Constant:
     def ours(self) -> tuple[str, ...]:
         """No names."""
         return ()
+
+    def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
+        """None."""
+        return []
 
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
         """Nothing."""
@@ -216,7 +256,7 @@ class KeyTable:
         missing = [] if partial else [n for r in self.rules for n in r.theirs if n not in tensors and r.ours]
         unexpected = [name for name in tensors if name not in self.their_names]
         if missing or unexpected:
-            raise ValueError(_complaint("missing", missing) + _complaint("unexpected", unexpected))
+            raise ValueError(complaint({"missing": missing, "unexpected": unexpected}))
         return dict(self._apply(tensors, forward=True))
 
     def to_theirs(self, tensors: Tensors) -> dict[str, Tensor]:
@@ -228,8 +268,34 @@ class KeyTable:
         known = {name for rule in self.rules for name in rule.ours}
         unexpected = [name for name in tensors if name not in known]
         if unexpected:
-            raise ValueError(_complaint("without a rule", unexpected))
+            raise ValueError(complaint({"without a rule": unexpected}))
         return dict(self._apply(tensors, forward=False))
+
+    def misfits(self, shapes: Mapping[str, Shape], expected: Mapping[str, Shape]) -> dict[str, list[str]]:
+        """What would go wrong if foreign tensors became ours: names by what is wrong, all of them.
+
+        Args:
+            shapes: by foreign name.
+            expected: ours; rules of others may lack their tensors.
+        """
+        wanted = [rule for rule in self.rules if any(name in expected for name in rule.ours)]
+        missing = [name for rule in wanted for name in rule.theirs if name not in shapes]
+        given: dict[str, Shape] = {}
+        reshaped: list[str] = []
+        for rule in self.rules:
+            if all(name in shapes for name in rule.theirs):
+                theirs = [shapes[name] for name in rule.theirs]
+                try:
+                    given |= zip(rule.ours, rule.our_shapes(theirs), strict=True)
+                except ValueError as error:
+                    reshaped.append(f"{', '.join(rule.theirs)} {', '.join(map(str, theirs))} {error}")
+        ours = {name for rule in self.rules for name in rule.ours}
+        return {
+            "missing": missing + [name for name in expected if name not in ours],
+            "unexpected": [name for name in shapes if name not in self.their_names]
+            + [name for name in given if name not in expected],
+            "of another shape": reshaped + misfits(expected, given)["of another shape"],
+        }
 
     def _apply(self, tensors: Tensors, *, forward: bool) -> Iterator[tuple[str, Tensor]]:
         for rule in self.rules:
@@ -239,13 +305,11 @@ class KeyTable:
                 continue
             if not all(present):
                 absent = [name for name in source if name not in tensors]
-                raise ValueError(_complaint("missing", absent))
+                raise ValueError(complaint({"missing": absent}))
             run = rule.to_ours if forward else rule.to_theirs
             yield from zip(target, run([tensors[name] for name in source]), strict=False)
 
 
-def _complaint(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return f"{len(names)} tensors {what}: {shown}. "
+def both(theirs: str, ours: str) -> list[Rule]:
+    """Rules of a weight and a bias."""
+    return [Rename(f"{theirs}.{part}", f"{ours}.{part}") for part in ("weight", "bias")]

@@ -7,7 +7,8 @@ Nothing is imported, so that a file can be read where its classes are not instal
 
 import pickletools
 from collections.abc import Callable
-from typing import IO, Any
+from io import BytesIO
+from typing import Any
 
 from d2v.core.foreign.stand_ins import Calls, Name, Persistent, StandIn, UnpicklingError, as_key
 
@@ -15,11 +16,12 @@ _PROTOCOLS = range(6)
 _WIDEST_NUMBER = 1 << 13  # bits; arithmetic on wider ones takes time that nobody has
 
 
-def unpickle(stream: IO[bytes]) -> Any:
+def unpickle(stream: BytesIO, persistent: Callable[[Any], Any] = Persistent) -> Any:
     """The value of the pickle at the stream's position: containers, plain values, `Name`, `Persistent`, `StandIn`.
 
     Args:
-        stream: is left behind the pickle. It must not promise more than it has: see `io.BytesIO`.
+        stream: is left behind the pickle. In memory, where to ask for more bytes than there are costs nothing.
+        persistent: what stands for something that lies beside the pickle, by the id that the pickle gives.
 
     Raises:
         UnpicklingError: if the pickle is broken, or calls something of the standard library that makes no value.
@@ -33,7 +35,7 @@ def unpickle(stream: IO[bytes]) -> Any:
     Traceback (most recent call last):
     d2v.core.foreign.stand_ins.UnpicklingError: the pickle calls os.system; nothing was run
     """
-    machine = _Machine()
+    machine = _Machine(persistent)
     try:
         for instruction, argument, _ in pickletools.genops(stream):
             if instruction.name == "STOP":
@@ -49,7 +51,8 @@ def unpickle(stream: IO[bytes]) -> Any:
 class _Machine:
     """The stack, the marks in it, and the values that were given a number; all grow with the pickle's length only."""
 
-    def __init__(self) -> None:
+    def __init__(self, persistent: Callable[[Any], Any]) -> None:
+        self.persistent = persistent
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -206,6 +209,6 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda machine, _: machine.replace(2, machine.call)),
     "NEWOBJ_EX": lambda machine, _: machine.replace(3, machine.call),
     **dict.fromkeys(("INST", "OBJ"), _Machine.instance),
-    "PERSID": lambda machine, number: machine.push(Persistent(number)),
-    "BINPERSID": lambda machine, _: machine.replace(1, Persistent),
+    "PERSID": lambda machine, number: machine.push(machine.persistent(number)),
+    "BINPERSID": lambda machine, _: machine.replace(1, machine.persistent),
 }

@@ -26,7 +26,7 @@ class UseSettings:
     """How a fine-tuned model is used.
 
     Args:
-        model: a run or a model folder.
+        model: a run, a model folder or a published checkpoint file.
         data: samples; what is not given is as in training.
         split: part of the data; None = the one for figures, and all files of a folder for predictions.
         batch_size: samples in a batch.
@@ -62,7 +62,7 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluati
     93.5
     >>> evaluate({"data.path": "photos"})
     Traceback (most recent call last):
-    d2v.core.files.kinds.ConfigError: missing key 'model': give a run or a model folder
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
     settings, stored = settings_of(UseSettings, overrides)
     check_ending(settings.out, ".json")
@@ -97,7 +97,7 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
     ...     print(row["file"], row["class"], row["probability"])
     >>> predict({"data.path": "photos"})
     Traceback (most recent call last):
-    d2v.core.files.kinds.ConfigError: missing key 'model': give a run or a model folder
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
     settings, stored = settings_of(UseSettings, overrides)
     check_ending(settings.out, ".csv", ".jsonl")

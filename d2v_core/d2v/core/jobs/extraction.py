@@ -23,7 +23,7 @@ class ExtractSettings:
     """Settings of `extract`.
 
     Args:
-        model: a run or a model folder.
+        model: a run, a model folder or a published checkpoint file.
         weights: which of its weights: student or teacher, or random = the same network untrained.
         data: samples; what is not given is as in training.
         split: part of the data; null = all files of a folder.
@@ -86,7 +86,7 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
     (1200, 768)
     >>> extract({"data.path": "photos"})
     Traceback (most recent call last):
-    d2v.core.files.kinds.ConfigError: missing key 'model': give a run or a model folder
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
     settings, stored = settings_of(ExtractSettings, overrides)
     check_ending(settings.out, ".safetensors", ".npy")

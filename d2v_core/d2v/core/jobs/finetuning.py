@@ -102,7 +102,7 @@ def _settings(recipe: str, overrides: Mapping[str, Any]) -> tuple[FinetuneRecipe
     _, values = recipe_values(recipe, overrides)
     if not isinstance(values.get("model"), str):
         read_recipe(recipe, overrides, FinetuneRecipe)  # says what is missing
-        raise ConfigError("missing key 'model': give a run or a model folder")
+        raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
     stored = open_model(values["model"])
     return recipe_for(recipe, overrides, stored.description), stored
 

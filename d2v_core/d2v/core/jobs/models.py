@@ -33,7 +33,7 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
     """
     source = overrides.get("model", overrides.get("+model"))
     if not isinstance(source, str):
-        raise ConfigError("missing key 'model': give a run or a model folder")
+        raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
     stored = open_model(source)
     described = stored.description
     data = described.data.get(described.modality, {"kind": described.modality})
@@ -142,7 +142,7 @@ def task_of(stored: Stored) -> Task:
         ConfigError: if it is pretrained only.
     """
     if stored.description.task is None:
-        raise ConfigError(f"{stored.folder} is pretrained, not fine-tuned: `d2v finetune` it first, or use `d2v probe`")
+        raise ConfigError(f"{stored.path} is pretrained, not fine-tuned: `d2v finetune` it first, or use `d2v probe`")
     return stored.description.task
 
 

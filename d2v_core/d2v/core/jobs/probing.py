@@ -31,7 +31,7 @@ class ProbeSettings:
     """Settings of `probe`.
 
     Args:
-        model: a run or a model folder.
+        model: a run, a model folder or a published checkpoint file.
         weights: which of its weights: student, teacher, or random = the same network untrained.
         data: labelled samples; what is not given is as in training.
         train: part that probes learn from; null = the one for training.
@@ -94,7 +94,7 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> ProbeReport
     >>> print(probe({"model": "run", "data.path": "fashion-mnist"}).table())  # doctest: +SKIP
     >>> probe({"data.path": "photos"})
     Traceback (most recent call last):
-    d2v.core.files.kinds.ConfigError: missing key 'model': give a run or a model folder
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
     settings, stored = settings_of(ProbeSettings, overrides)
     check_ending(settings.out, ".json")

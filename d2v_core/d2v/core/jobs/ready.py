@@ -192,12 +192,12 @@ def load(
     """A ready model, pretrained or fine-tuned.
 
     Args:
-        source: a model folder, or a run folder: its `model/`, or its newest checkpoint while it has none.
+        source: a model folder, a run folder, or a published checkpoint file (see `open_model`).
         weights: of the encoder: student or teacher.
         device: where to; `auto` = cuda, mps or cpu, the first that there is.
 
     Raises:
-        FileNotFoundError: if it is neither.
+        FileNotFoundError: if it is none of them.
         ValueError: if a file is broken or newer than this version, or the weights do not fit the configuration.
         ConfigError: if the model has no such weights, or there is no such device.
 

@@ -127,7 +127,7 @@ class FinetuneRecipe(Run):
     """Training of a task on top of a pretrained model.
 
     Args:
-        model: a run or a model folder.
+        model: a run, a model folder or a published checkpoint file.
         weights: which of its weights to start from: student, teacher, or random = from scratch.
         task: what to learn.
         data: labelled samples; what is not given of their preparation is as the model was pretrained.

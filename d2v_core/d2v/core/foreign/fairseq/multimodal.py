@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
+from d2v.core.description import Description
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.converter import Layout, Shapes, own_parts
-from d2v.core.foreign.tables import KeyTable, Rename, Reshape, Rule
+from d2v.core.foreign.converter import Layout, Shapes, Unpacked, own_parts, whole_model
+from d2v.core.foreign.fairseq.checkpoint import model_section, unpack
+from d2v.core.foreign.tables import KeyTable, Rename, Reshape, Rule, both
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import ChannelMasker, InverseBlockMasker, Masker, RandomMasker, SpanMasker
 from d2v.core.model import (
@@ -47,17 +49,22 @@ class MultimodalFormat:
     kind: str
     reader: "ModalityReader"
 
-    def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Whether the configuration is of that class and this modality."""
-        return "modalities" in foreign and foreign.get("supported_modality") == self.kind
+    def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
+        """The model of a checkpoint of the toolkit."""
+        return unpack(contents)
 
-    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Data2VecConfig:
+    def accepts(self, foreign: Mapping[str, Any]) -> bool:
+        """Whether the model is of that class and this modality."""
+        model = model_section(foreign)
+        return "modalities" in model and model.get("supported_modality") == self.kind
+
+    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
         """Our configuration.
 
         Raises:
             ValueError: if a field is missing, or changes the computation in a way that we lack.
         """
-        model = ForeignConfig(foreign, "model")
+        model = ForeignConfig(model_section(foreign), "model")
         own = model.section("modalities").section(self.kind.lower())
         encoder = _encoder(model, shapes)
         adapter = self.reader.adapter(own, encoder, shapes, f"modality_encoders.{self.kind}")
@@ -65,7 +72,7 @@ class MultimodalFormat:
         config = Data2VecConfig(
             student=BackboneConfig(encoder=encoder, adapters={self.modality: adapter}),
             predictors={
-                self.modality: _decoder(own.section("decoder"), self.kind, noise_std, self.reader.decoder_init)
+                self.modality: _decoder(own.section("decoder"), adapter.dims, noise_std, self.reader.decoder_init)
             },
             maskers={self.modality: _with_channels(self.reader.masker(own), own, encoder.embed_dim)},
             targets=_targets(model),
@@ -80,16 +87,18 @@ class MultimodalFormat:
         _refuse(model, own)
         model.finish()
         own.finish()
-        return config
+        data = self.reader.data(adapter, foreign)
+        return Description(model=config, data={self.modality: data} if data else {})
 
-    def layout(self, config: Data2VecConfig, shapes: Shapes) -> Layout:
+    def layout(self, description: Description, shapes: Shapes) -> Layout:
         """Where a file of this model keeps its tensors."""
+        config = whole_model(description)
         theirs = f"modality_encoders.{self.kind}"
         ours = f"student.adapters.{self.modality}"
-        student, encoder = own_parts(config)
+        student, encoder = own_parts(description)
         block, adapter = encoder.block, student.adapters[self.modality]
         context: ContextConfig | None = getattr(adapter, "context", None)
-        rules: list[Rule] = self.reader.rules(config, theirs, ours)
+        rules: list[Rule] = self.reader.rules(adapter, theirs, ours)
         for i in range(encoder.depth):
             rules += block_rules(f"blocks.{i}", f"student.encoder.blocks.{i}", block)
         for i in range(context.depth if context else 0):
@@ -98,12 +107,14 @@ class MultimodalFormat:
             rules += both(f"{theirs}.context_encoder.norm", f"{ours}.context.norm_in")
         if encoder.norm_out and encoder.norm_affine:
             rules += both("norm", "student.encoder.norm_out")
-        rules += self._common(config, theirs, ours)
+        rules += self._common(description, theirs, ours)
         encoder_only = "adapters.*" in config.teacher.leave_out
-        return Layout(KeyTable(rules), teacher_prefix="_ema.", teacher_strip="blocks." if encoder_only else "")
+        strip = "blocks." if encoder_only else ""
+        return Layout(table=KeyTable(rules), teacher_prefixes=("_ema.",), teacher_strip=strip)
 
-    def _common(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
-        student, encoder = own_parts(config)
+    def _common(self, description: Description, theirs: str, ours: str) -> list[Rule]:
+        config = whole_model(description)
+        student, encoder = own_parts(description)
         adapter = student.adapters[self.modality]
         rules: list[Rule] = []
         alibi: AlibiConfig | None = getattr(adapter, "alibi", None)
@@ -145,14 +156,13 @@ class ModalityReader(Protocol):
         """The masker that published pretraining used."""
         ...
 
-    def rules(self, config: Data2VecConfig, theirs: str, ours: str) -> list[Rule]:
-        """Key table of the front end and the positions."""
+    def data(self, adapter: AdapterConfig, foreign: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """How the input was prepared, as plain values of a data configuration; None = it cannot be told."""
         ...
 
-
-def both(theirs: str, ours: str) -> list[Rule]:
-    """Rules of a weight and a bias."""
-    return [Rename(f"{theirs}.{part}", f"{ours}.{part}") for part in ("weight", "bias")]
+    def rules(self, adapter: AdapterConfig, theirs: str, ours: str) -> list[Rule]:
+        """Key table of the front end and the positions."""
+        ...
 
 
 def block_rules(theirs: str, ours: str, block: BlockConfig) -> list[Rule]:
@@ -175,7 +185,7 @@ def read_context(
         prefix: of the modality's tensors.
         always: whether the norm exists without prenet blocks (images and speech).
     """
-    depth, dropout = own.get("prenet_depth"), own.get("prenet_dropout")
+    depth, dropout = own.count("prenet_depth"), own.get("prenet_dropout")
     norm = encoder.block.norm == "post" and (always or depth > 0)
     context = ContextConfig(
         depth=depth,
@@ -228,7 +238,7 @@ def _encoder(model: ForeignConfig, shapes: Shapes) -> TransformerConfig:
     pre = model.get("layer_norm_first")
     block = BlockConfig(
         embed_dim=embed_dim,
-        num_heads=model.get("num_heads"),
+        num_heads=model.count("num_heads"),
         mlp_ratio=model.get("mlp_ratio"),
         norm="pre_lossy" if pre else "post",
         norm_eps=model.get("norm_eps"),
@@ -241,7 +251,7 @@ def _encoder(model: ForeignConfig, shapes: Shapes) -> TransformerConfig:
     )
     return TransformerConfig(
         block=block,
-        depth=model.get("depth"),
+        depth=model.count("depth"),
         drop_path_rate=(model.get("start_drop_path_rate"), model.get("end_drop_path_rate")),
         norm_out=pre,
         norm_affine="norm.weight" in shapes,
@@ -251,18 +261,18 @@ def _encoder(model: ForeignConfig, shapes: Shapes) -> TransformerConfig:
     )
 
 
-def _decoder(decoder: ForeignConfig, kind: str, noise_std: float, init: Scheme | None) -> ConvDecoderConfig:
+def _decoder(decoder: ForeignConfig, dims: int, noise_std: float, init: Scheme | None) -> ConvDecoderConfig:
     for field in ("add_positions_masked", "add_positions_all"):
         decoder.refuse_unless(field, False)
     decoder.ignore("final_layer_norm")  # in one published file, but not a field of the code that read it
-    projections = decoder.get("projection_layers")
+    projections = decoder.count("projection_layers")
     config = ConvDecoderConfig(
         decoder_dim=decoder.get("decoder_dim"),
-        num_layers=decoder.get("decoder_layers"),
+        num_layers=decoder.count("decoder_layers"),
         kernel_size=decoder.get("decoder_kernel"),
         groups=decoder.get("decoder_groups"),
         residual=decoder.get("decoder_residual"),
-        projection_layers=1 if kind == "IMAGE" else projections,  # on a grid there is one, whatever the field says
+        projection_layers=1 if dims == 2 else projections,  # on a grid there is one, whatever the field says
         projection_ratio=decoder.get("projection_ratio"),
         noise_std=noise_std,
         dropout=decoder.get("input_dropout"),

@@ -1,0 +1,29 @@
+"""Readers of the original toolkit: its checkpoints, and what its models have in common."""
+
+from d2v.core.foreign.fairseq.checkpoint import model_section, symbols_of, unpack
+from d2v.core.foreign.fairseq.former import read_schedule, read_target_norms, separate_block_rules
+from d2v.core.foreign.fairseq.multimodal import (
+    ModalityReader,
+    MultimodalFormat,
+    block_rules,
+    read_alibi,
+    read_block_masks,
+    read_context,
+    read_noise,
+)
+
+__all__ = [
+    "ModalityReader",
+    "MultimodalFormat",
+    "block_rules",
+    "model_section",
+    "read_alibi",
+    "read_block_masks",
+    "read_context",
+    "read_noise",
+    "read_schedule",
+    "read_target_norms",
+    "separate_block_rules",
+    "symbols_of",
+    "unpack",
+]

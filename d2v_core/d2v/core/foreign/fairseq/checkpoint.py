@@ -1,0 +1,59 @@
+"""Checkpoints of the original toolkit: where the run's configuration, the tensors and the dictionaries lie."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from d2v.core.foreign.converter import Unpacked
+from d2v.core.foreign.stand_ins import StandIn
+from d2v.core.foreign.stored import tensors_below
+
+_DICTIONARY = "Dictionary"
+
+
+def unpack(contents: Mapping[str, Any]) -> Unpacked | None:
+    """The model of a checkpoint; None if a file is none of the toolkit's.
+
+    What it tells is the configuration of the run: `model`, `task` and further sections, and besides `dictionaries`, the
+    symbols of each dictionary in the file by the name it has there. Files that are older than sections have one
+    namespace, which stands for all of them.
+
+    Args:
+        contents: as `read_file` gives them.
+
+    Raises:
+        ValueError: if something among the tensors is none.
+    """
+    run, tensors = contents.get("cfg"), contents.get("model")
+    if run is None and isinstance(contents.get("args"), Mapping):
+        run = {"model": contents["args"], "task": contents["args"]}
+    if not isinstance(run, Mapping) or not isinstance(tensors, Mapping):
+        return None
+    state = contents.get("task_state")
+    objects = state if isinstance(state, Mapping) else {}
+    dictionaries = {name: symbols_of(value) for name, value in objects.items() if _is_dictionary(value)}
+    return Unpacked({**run, "dictionaries": dictionaries}, tensors_below(tensors))
+
+
+def model_section(foreign: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The model's part of a run's configuration, empty if there is none."""
+    section = foreign.get("model")
+    return section if isinstance(section, Mapping) else {}
+
+
+def symbols_of(dictionary: StandIn) -> tuple[str, ...]:
+    """The symbols of a dictionary of the toolkit, by their numbers.
+
+    Raises:
+        ValueError: if it has none.
+
+    >>> symbols_of(StandIn("fairseq.data.dictionary.Dictionary", state={"symbols": ["<s>", "<pad>"], "nspecial": 2}))
+    ('<s>', '<pad>')
+    """
+    symbols = dictionary.state.get("symbols") if isinstance(dictionary.state, dict) else None
+    if not isinstance(symbols, list) or not all(isinstance(symbol, str) for symbol in symbols):
+        raise ValueError(f"a dictionary in it ({dictionary.kind}) has no list of symbols")
+    return tuple(symbols)
+
+
+def _is_dictionary(value: Any) -> bool:
+    return isinstance(value, StandIn) and value.kind.rpartition(".")[2] == _DICTIONARY

@@ -1,0 +1,78 @@
+"""Building modules of sizes that a stranger chose: in memory that is bounded, and without drawing initial weights."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+# Those of `nn.init` that ask modes call the methods without asking again.
+_DRAWN = (
+    *(Tensor.normal_, Tensor.uniform_),
+    *(nn.init.normal_, nn.init.uniform_, nn.init.kaiming_normal_, nn.init.kaiming_uniform_),
+)
+_SIZED = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+_WIDEST = 8  # bytes of a number
+
+
+@contextmanager
+def bounded(most: int) -> Iterator[None]:
+    """Inside, modules are built whose tensors are set next: parameters keep whatever their memory held.
+
+    Args:
+        most: bytes that tensors may have together; more are not asked for.
+
+    Raises:
+        ValueError: if more are needed.
+
+    >>> with bounded(1000):
+    ...     nn.Linear(1_000_000, 1_000_000)
+    Traceback (most recent call last):
+    ValueError: the configuration asks for tensors of more than 1000 bytes, and the file holds far fewer
+    """
+    with _Bounded(most):
+        yield
+
+
+class _Bounded(TorchFunctionMode):
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.taken = most, 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if func in _DRAWN:
+            target = args[0] if args else named.get("tensor")
+            if isinstance(target, nn.Parameter):
+                return target
+        count = _count(func, args, named)
+        self._take(0, allowed=self.taken + count * _WIDEST)
+        found = func(*args, **named)
+        if isinstance(found, Tensor):
+            self._take(found.nbytes, allowed=0)
+        return found
+
+    def _take(self, size: int, *, allowed: int) -> None:
+        self.taken += size
+        if max(self.taken, allowed) > self.most:
+            raise ValueError(
+                f"the configuration asks for tensors of more than {self.most} bytes, and the file holds far fewer"
+            )
+
+
+def _count(func: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]) -> int:
+    """How many numbers a function that makes a tensor of plain numbers would make."""
+    if func in _SIZED:
+        sizes = args[0] if args and isinstance(args[0], Sequence) else args if args else named.get("size", ())
+        return math.prod(size for size in sizes if isinstance(size, int))
+    if func is torch.arange and args:
+        start, end, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
+        return max(0, int((end - start) // (step or 1)) + 1)
+    if func is torch.linspace:
+        return int(args[2] if len(args) > 2 else named.get("steps", 0))
+    return 0

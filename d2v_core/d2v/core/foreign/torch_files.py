@@ -1,0 +1,192 @@
+"""Files of `torch.save`, read without running what they hold: zip archives, and the stream before PyTorch 1.6."""
+
+import os
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedReader, BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d2v.core.foreign.plain import to_values
+from d2v.core.foreign.stand_ins import Name, Persistent
+from d2v.core.foreign.stored import DTYPES, Extent, Storage, StoredTensor, read_tensors
+from d2v.core.foreign.unpickling import unpickle
+
+_LONGEST_PICKLE = 1 << 27  # the largest known one, with a dictionary of 50,000 symbols, has 2 MB
+_LONGEST_LINE = 600
+_MAGIC, _STREAM_VERSION = 0x1950A86A20F9469CFC6C, 1001
+_ZIP, _MEMBER = b"PK\x03\x04", struct.Struct("<4s22xHH")  # of a member, its name's and its extra field's length
+
+
+class ForeignFileError(ValueError):
+    """A file of another program cannot be read; the message is one line that names it."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: object) -> None:
+        # What is told comes out of the file: it may be long, and try to look like more than one line.
+        line = " ".join("".join(c if c.isprintable() else " " for c in str(reason)).split())
+        super().__init__(f"{path}: {line[:_LONGEST_LINE]}{'...' if len(line) > _LONGEST_LINE else ''}")
+
+
+def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a file of `torch.save` holds: plain values, and tensors as `StoredTensor`, which are not read yet.
+
+    Nothing that the file holds is run and nothing that it names is imported; sizes are compared with the file's before
+    memory is asked for. See `to_values` for what becomes of objects.
+
+    Args:
+        path: of a `.pt` or `.pth` file.
+
+    Raises:
+        ForeignFileError: if it is no such file, is cut off, damaged or hostile, or holds no mapping.
+        OSError: if it cannot be read.
+    """
+    path = Path(path)
+    with told(path), path.open("rb") as stream:
+        start = stream.read(4)
+        if not start:
+            raise ValueError("it is empty")
+        found = _read_archive(stream) if start == _ZIP else _read_stream(stream)
+    if not isinstance(found, dict):
+        raise ForeignFileError(path, f"it holds a {type(found).__name__}, not a mapping of names")
+    return found
+
+
+def load_tensors(path: str | os.PathLike[str], tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """The tensors of a file that `read_file` has read.
+
+    Raises:
+        ForeignFileError: if they are cut off or damaged.
+        OSError: if the file cannot be read.
+    """
+    with told(path):
+        return read_tensors(Path(path), tensors)
+
+
+@contextmanager
+def told(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever goes wrong inside is told as one line that names the file."""
+    try:
+        yield
+    except (ForeignFileError, OSError):
+        raise
+    except Exception as error:  # the file decides what goes wrong, so that there is no list of it
+        reason = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ForeignFileError(path, reason) from error
+
+
+def _read_archive(stream: BufferedReader) -> Any:
+    try:
+        archive = zipfile.ZipFile(stream)
+    except zipfile.BadZipFile as error:
+        raise ValueError("it is cut off or damaged: the table at the end of the archive is missing") from error
+    with archive:
+        extents = _extents(archive, stream)
+    pickles = [name for name in extents if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ValueError("it is a zip archive, but none of torch.save")
+    folder = pickles[0].removesuffix("data.pkl")
+    order = extents.get(f"{folder}byteorder")
+    if order is not None and _content(stream, order) != b"little":
+        raise ValueError("its numbers are big-endian, which is not read here")
+
+    def storage(id: Any) -> Storage:
+        key, dtype, count = _facts(id)
+        extent = extents.get(f"{folder}data/{key}")
+        if extent is None:
+            raise ValueError(f"the numbers of storage {key} are missing")
+        return Storage(extent, dtype, count)
+
+    return to_values(unpickle(BytesIO(_content(stream, extents[pickles[0]]))), storage)
+
+
+def _extents(archive: zipfile.ZipFile, stream: BufferedReader) -> dict[str, Extent]:
+    """Where the members of an archive lie; no two share bytes, so that together they are no larger than the file."""
+    found: dict[str, Extent] = {}
+    for info in archive.infolist():
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size != info.compress_size:
+            raise ValueError(f"the member {info.filename} is compressed, which torch.save never does")
+        stream.seek(max(0, info.header_offset))
+        header = stream.read(_MEMBER.size)
+        if len(header) < _MEMBER.size or header[:4] != _ZIP or info.header_offset < 0 or info.filename in found:
+            raise ValueError(f"the member {info.filename} is damaged")
+        _, name, extra = _MEMBER.unpack(header)
+        found[info.filename] = Extent(info.header_offset + len(header) + name + extra, info.file_size, info.CRC)
+    end = 0
+    for extent in sorted(found.values(), key=lambda extent: extent.start):
+        if extent.start < end:
+            raise ValueError("two members of the archive share their bytes")
+        end = extent.start + extent.size
+    if end > os.fstat(stream.fileno()).st_size:
+        raise ValueError("it is cut off: its last member is longer than the file")
+    return found
+
+
+def _content(stream: BufferedReader, extent: Extent) -> bytes:
+    if extent.size > _LONGEST_PICKLE:
+        raise ValueError(f"its pickle has {extent.size} bytes, which no file of weights needs")
+    return extent.read(stream).numpy().tobytes()
+
+
+def _read_stream(stream: BufferedReader) -> Any:
+    """Five pickles (magic number, version, facts of the machine, the value, keys of storages), then the numbers."""
+    stream.seek(0)
+    pickles = BytesIO(stream.read(_LONGEST_PICKLE))
+    try:
+        known = unpickle(pickles) == _MAGIC
+    except ValueError as error:
+        raise ValueError(
+            "it is no file of torch.save: neither a zip archive nor the stream that came before"
+        ) from error
+    if not known or unpickle(pickles) != _STREAM_VERSION:
+        raise ValueError("it is a pickle, but none of torch.save")
+    if unpickle(pickles).get("little_endian") is not True:
+        raise ValueError("its numbers are big-endian, which is not read here")
+    types: dict[str, torch.dtype] = {}
+
+    def noted(id: Any) -> Persistent:
+        key, dtype, _ = _facts(id)
+        if types.setdefault(key, dtype) != dtype:
+            raise ValueError(f"storage {key} is of two types")
+        return Persistent(id)
+
+    found = unpickle(pickles, noted)
+    extents = _extents_behind(stream, pickles, types)
+
+    def storage(id: Any) -> Storage:
+        key, dtype, count = _facts(id)
+        if key not in extents:
+            raise ValueError(f"the numbers of storage {key} are missing")
+        return Storage(extents[key], dtype, count)
+
+    return to_values(found, storage)
+
+
+def _extents_behind(stream: BufferedReader, pickles: BytesIO, types: Mapping[str, torch.dtype]) -> dict[str, Extent]:
+    """Where the storages lie: one after the other, each behind its number of numbers."""
+    keys, place = unpickle(pickles), pickles.tell()
+    size, found = os.fstat(stream.fileno()).st_size, dict[str, Extent]()
+    for key in keys:
+        stream.seek(place)
+        (count,) = struct.unpack("<q", stream.read(8))
+        found[key] = Extent(place + 8, count * types[key].itemsize)
+        place += 8 + found[key].size
+        if count < 0 or place > size:
+            raise ValueError(f"it is cut off: storage {key} claims {count} numbers")
+    return found
+
+
+def _facts(id: Any) -> tuple[str, torch.dtype, int]:
+    """Key, type and number of numbers of a storage, out of its persistent id."""
+    if not isinstance(id, tuple) or len(id) not in (5, 6) or id[0] != "storage" or id[5:] not in ((), (None,)):
+        raise ValueError("a storage in it is not told as torch.save tells one")
+    _, kind, key, _, count = id[:5]
+    if not isinstance(key, str) or not isinstance(kind, Name):
+        raise ValueError("a storage in it is not told as torch.save tells one")
+    if kind.path not in DTYPES:
+        raise ValueError(f"a storage in it is of a type that is not known here: {kind.path}")
+    return key, DTYPES[kind.path], count

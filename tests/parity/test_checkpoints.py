@@ -1,0 +1,64 @@
+"""Published checkpoint files, as the original's own trainer writes them at toy size."""
+
+import shutil
+from pathlib import Path
+
+import check
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from d2v.core.files import open_model
+from d2v.core.foreign import ForeignFileError
+
+DATA = Path(__file__).parent / "data/checkpoints"
+FILES = sorted(path for path in DATA.iterdir() if path.with_name(f"{path.stem}.io.safetensors").is_file())
+ALMOST_NO_WARNING = "ignore:arguments.target_layers:UserWarning"  # one file names blocks that its toy model lacks
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_features_agree(path: Path) -> None:
+    result = check.check(path)
+    assert result["ok"], result["error"]
+
+
+def test_there_are_six_files() -> None:
+    assert len(FILES) == 6
+
+
+@pytest.mark.filterwarnings(ALMOST_NO_WARNING)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_field_of_the_files_is_known(path: Path) -> None:
+    open_model(path)  # an unknown field warns, and warnings are errors here
+
+
+def test_weights_are_those_of_the_folder_that_the_file_was_made_from() -> None:
+    """Student and teacher."""
+    tensors = load_file(DATA.parent / "v2/image_base/model.safetensors")
+    model = open_model(DATA / "image_pretrain.pt").module
+    norm = "blocks.0.norm1.weight"
+    assert torch.equal(model.student.encoder.get_parameter(norm), tensors[norm])
+    assert torch.equal(model.teacher.module.encoder.state_dict()[norm], tensors[f"_ema.{norm}"])
+
+
+def test_a_file_tells_how_images_were_prepared() -> None:
+    found = open_model(DATA / "image_pretrain.pt").description
+    assert found.modality == "vision"
+    assert found.data == {"vision": {"kind": "vision/images", "size": 48, "channels": 3}}
+
+
+@pytest.mark.parametrize(("name", "told"), [("hostile_pickle", "io.open"), ("truncated", "cut off")])
+def test_broken_files_end_in_one_line(name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ForeignFileError, match=rf"{name}\.pt: .*{told}") as caught:
+        open_model(DATA / f"{name}.pt")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_perturbed_numbers_fail(tmp_path: Path) -> None:
+    shutil.copy(DATA / "text_pretrain.pt", tmp_path)
+    io = load_file(DATA / "text_pretrain.io.safetensors")
+    io["features.layer.1"] += 1e-3 * io["features.layer.1"].abs().max()
+    save_file(io, tmp_path / "text_pretrain.io.safetensors")
+    assert str(check.check(tmp_path / "text_pretrain.pt")["error"]).startswith("features.layer.1 differs by")

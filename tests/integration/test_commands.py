@@ -45,7 +45,8 @@ def test_a_run_folder_holds_what_is_promised(made: Path) -> None:
 def test_a_fine_tuned_model_is_read_back(made: Path) -> None:
     stored = open_model(made / "classifier")
     assert isinstance(stored.module, ImageClassifier)
-    assert len(stored.description.classes) == 10
+    assert stored.description.labels is not None
+    assert stored.description.labels.num_outputs == 10
     assert stored.description.data == open_model(made / "run").description.data
 
 

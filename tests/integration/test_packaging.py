@@ -53,9 +53,10 @@ FORBIDDEN = {
     "tour": {"cli"},
     "cli": set(),
     "durations": PIECE,
+    "labels": {*BELOW, "registry", "data", "task", *FROM_DESCRIPTION},
     "moments": PIECE,
     "patterns": PIECE,
-    "scores": PIECE,
+    "scores": {*BELOW, "registry", "data", "task", *FROM_DESCRIPTION},
     "suggestions": PIECE,
 }
 

@@ -121,6 +121,7 @@ PUBLIC: dict[str, list[str]] = {
         "pretrain",
         "probe",
     ],
+    "d2v.core.labels": ["Classes", "LABELS", "Labels", "MultiLabel", "Number", "Symbols"],
     "d2v.core.masks": [
         "BlockMasker",
         "ChannelMasker",
@@ -230,8 +231,16 @@ PUBLIC: dict[str, list[str]] = {
         "without_path",
     ],
     "d2v.core.registry": ["MissingExtraError", "PluginError", "Registry", "UnknownNameError"],
-    "d2v.core.scores": ["ClassRow", "ClassScorer", "ClassScores"],
-    "d2v.core.task": ["Evaluation", "Task"],
+    "d2v.core.scores": [
+        "ClassRow",
+        "ClassScorer",
+        "ClassScores",
+        "MultiLabelScorer",
+        "NumberScorer",
+        "Scores",
+        "SymbolScorer",
+    ],
+    "d2v.core.task": ["Evaluation", "Scorer", "Task"],
     "d2v.core.teacher": ["EMASchedule", "EMATeacher", "TargetAverager"],
     "d2v.core.tour": ["Album", "FeatureMaps", "Imagined", "Neighbour", "Neighbours", "View", "page", "quickstart"],
     "d2v.core.train": [

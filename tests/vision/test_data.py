@@ -9,6 +9,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from d2v.core.data import DataError, Loader
+from d2v.core.labels import Classes
 from d2v.core.modality import Modality
 from d2v.core.registry import MissingExtraError
 from d2v.vision.data import ImageDataConfig, ImageFolder
@@ -153,8 +154,7 @@ def test_built_in_sets(name: str, split: str) -> None:
     assert batch.source.shape == (8, 1, 28, 28)
     assert batch.labels is not None
     assert loader.name(17) == f"{name}/{split}/17"
-    assert len(loader.classes) == 10
-    assert loader.classes == config(name).classes()
+    assert config(name).labels(Classes).num_outputs == 10
     with pytest.raises(DataError, match=r"has no split 'valid'; it has train, (val, )?test"):
         config(name).build("valid", batch_size=1)
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from d2v.core.data import DataConfig, DataError, Loader, Splits
+from d2v.core.labels import Classes, Labels, MultiLabel, Number, Symbols
 from d2v.core.model import Backbone, Batch, BlockConfig, ModalityAdapter, TransformerConfig
 from d2v.vision import ImageAdapterConfig, ImageDataConfig, SinCosPositions
 
@@ -71,7 +72,7 @@ def test_splits_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no split 'test'; it has train$"):
         config(tmp_path / "one").build("test", batch_size=1)
     save(tmp_path / "other/val/cat/1.png")
-    for ask in (lambda data: data.build("train", batch_size=1), lambda data: data.classes()):
+    for ask in (lambda data: data.build("train", batch_size=1), lambda data: data.labels(Classes)):
         with pytest.raises(DataError, match=r"has no split 'train'; it has val$"):
             ask(config(tmp_path / "other"))
 
@@ -91,7 +92,6 @@ def test_all_of_a_folder(tmp_path: Path) -> None:
     loader = config(tmp_path).build(None, batch_size=4)
     assert [loader.name(i) for i in range(2)] == ["train/cat/1.png", "val/cat/3.png"]
     assert labels(loader) is None
-    assert loader.classes == ()
     assert labels(config(tmp_path / "train").build(None, batch_size=4)) == [0]
     assert config("digits").build(None, batch_size=4).name(0) == "digits/test/0"
     assert config("fashion-mnist").build(None, batch_size=4).name(0) == "fashion-mnist/test/0"
@@ -101,17 +101,16 @@ def test_numbers_follow_the_classes_of_the_model(tmp_path: Path) -> None:
     for name in ("train/dog/1.png", "train/eel/1.png", "val/eel/1.png"):
         save(tmp_path / name)
     data = config(tmp_path)
-    assert data.classes() == ("dog", "eel")
-    names = ("eel", "ape", "dog")
-    loader = data.build("train", batch_size=4, classes=names)
+    assert data.labels(Classes) == Classes(("dog", "eel"))
+    given = Classes(("eel", "ape", "dog"))
+    loader = data.build("train", batch_size=4, labels=given)
     assert labels(loader) == [2, 0]
-    assert loader.classes == names
-    assert labels(data.build("val", batch_size=4, classes=names)) == [0]
+    assert labels(data.build("val", batch_size=4, labels=given)) == [0]
     with pytest.raises(DataError, match=r"has a class 'dog', which is none of the model's 2 .*; did you mean 'dogs'"):
-        data.build("train", batch_size=4, classes=("dogs", "eel"))
+        data.build("train", batch_size=4, labels=Classes(("dogs", "eel")))
     with pytest.raises(DataError, match=r"only in .*val: none; only in .*train: dog"):
         data.build("val", batch_size=4)
-    turned = config("digits").build("test", batch_size=359, classes=tuple("9876543210"))
+    turned = config("digits").build("test", batch_size=359, labels=Classes(tuple("9876543210")))
     plain = config("digits").build("test", batch_size=359)
     assert labels(turned) == [9 - label for label in labels(plain) or []]
 
@@ -120,11 +119,25 @@ def test_an_unlabelled_folder(tmp_path: Path) -> None:
     save(tmp_path / "1.png")
     save(tmp_path / "cat" / "2.png")
     data = config(tmp_path)
-    assert data.classes() == ()
     assert labels(data.build("train", batch_size=4)) is None
-    assert labels(data.build("train", batch_size=4, classes=("cat", "dog"))) is None
+    for ask in (
+        lambda: data.labels(Classes),
+        lambda: data.build("train", batch_size=4, labels=Classes(("cat", "dog"))),
+    ):
+        with pytest.raises(DataError, match=r"no labels.*folder"):
+            ask()
     with pytest.raises(DataError, match=r"data.per_class=1 needs labels"):
         attrs.evolve(data, per_class=1).build("train", batch_size=1, training=True)
+
+
+@pytest.mark.parametrize("wanted", [MultiLabel(("cat",)), Symbols(("cat",)), Number()])
+def test_images_have_classes_and_nothing_else(wanted: Labels) -> None:
+    for ask in (
+        lambda: config("digits").labels(type(wanted)),
+        lambda: config("digits").build("test", batch_size=1, labels=wanted),
+    ):
+        with pytest.raises(DataError, match=rf"digits.*images.*{wanted.what}"):
+            ask()
 
 
 def test_few_labels_of_each_class(tmp_path: Path) -> None:
@@ -278,14 +291,15 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     for method in ("iterdir", "is_dir"):
         with monkeypatch.context() as patch:
             patch.setattr(Path, method, refuse)
-            for ask in (lambda data: data.splits(), lambda data: data.classes()):
+            for ask in (lambda data: data.splits(), lambda data: data.labels(Classes)):
                 with pytest.raises(DataError, match=r"cannot be read: Permission denied; mend its permissions"):
                     ask(config(tmp_path))
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
-    assert config(tmp_path).classes() == ()
+    with pytest.raises(DataError, match="no labels"):
+        config(tmp_path).labels(Classes)
     for split in ("train", None):
         with pytest.raises(DataError, match="holds no images; files that end in"):
             config(tmp_path).build(split, batch_size=1)

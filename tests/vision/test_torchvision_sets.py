@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from d2v.core.data import DataError, Splits
+from d2v.core.labels import Classes
 from d2v.vision import ImageDataConfig
 from d2v.vision.torchvision_sets import torchvision_splits
 
@@ -28,6 +29,12 @@ def config(name: str, root: Path, **options: object) -> ImageDataConfig:
     return ImageDataConfig(**values | options)  # type: ignore[arg-type]
 
 
+def names(data: ImageDataConfig) -> tuple[str, ...]:
+    labels = data.labels(Classes)
+    assert isinstance(labels, Classes)
+    return labels.names
+
+
 @pytest.fixture
 def fashion(tmp_path: Path) -> Path:
     write_fashion(tmp_path, {"train": 30, "t10k": 7})
@@ -37,7 +44,7 @@ def fashion(tmp_path: Path) -> Path:
 def test_train_and_test(fashion: Path) -> None:
     data = config("FashionMNIST", fashion)
     assert data.splits() == Splits(train="train", test="test")
-    assert data.classes()[:2] == ("T-shirt/top", "Trouser")
+    assert names(data)[:2] == ("T-shirt/top", "Trouser")
     loader = data.build("test", batch_size=7)
     (batch,) = loader
     assert batch.source.shape == (7, 1, 28, 28)
@@ -61,7 +68,7 @@ def test_in_workers_and_in_colour(fashion: Path) -> None:
 
 def test_classes_of_a_model(fashion: Path) -> None:
     data = config("FashionMNIST", fashion)
-    turned = data.build("test", batch_size=7, classes=tuple(reversed(data.classes())))
+    turned = data.build("test", batch_size=7, labels=Classes(tuple(reversed(names(data)))))
     (batch,) = turned
     assert batch.labels is not None
     assert batch.labels.tolist() == [9 - label for label in range(7)]
@@ -95,7 +102,7 @@ def test_truncated_files(fashion: Path) -> None:
 )
 def test_bad_names(path: str, message: str) -> None:
     data = ImageDataConfig(path=path)
-    for ask in (data.splits, data.classes, lambda: data.build("train", batch_size=1)):
+    for ask in (data.splits, lambda: data.labels(Classes), lambda: data.build("train", batch_size=1)):
         with pytest.raises(DataError, match=message):
             ask()
 
@@ -126,7 +133,7 @@ def test_a_set_without_parts_is_the_split_train(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir()
         Image.new("RGB", (28, 28)).save(tmp_path / name)
     data = config("ImageFolder", tmp_path)
-    assert data.classes() == ("a", "b")
+    assert data.labels(Classes) == Classes(("a", "b"))
     (batch,) = data.build("train", batch_size=2)
     assert batch.labels is not None
     assert batch.labels.tolist() == [0, 1]
@@ -173,7 +180,7 @@ def test_names_are_numbers_where_a_set_has_none(tmp_path: Path, monkeypatch: pyt
             return Image.new("RGB", (28, 28)), 2 * id
 
     monkeypatch.setattr("torchvision.datasets.EuroSAT", Numbers)
-    assert config("EuroSAT", tmp_path).classes() == ("0", "1", "2")
+    assert names(config("EuroSAT", tmp_path)) == ("0", "1", "2")
 
 
 def test_classes_of_one_name_stay_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +199,7 @@ def test_classes_of_one_name_stay_apart(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("torchvision.datasets.EuroSAT", Cranes)
     data = config("EuroSAT", tmp_path)
-    assert data.classes() == ("crane (0)", "tench, Tinca tinca", "crane (2)")
-    (batch,) = data.build("train", batch_size=3, classes=data.classes())
+    assert names(data) == ("crane (0)", "tench, Tinca tinca", "crane (2)")
+    (batch,) = data.build("train", batch_size=3, labels=data.labels(Classes))
     assert batch.labels is not None
     assert batch.labels.tolist() == [0, 1, 2]

@@ -6,6 +6,7 @@ from typing import Any
 from attrs import field, frozen
 from torch import nn
 
+from d2v.core.labels import Labels
 from d2v.core.model import Data2VecConfig, StudentConfig
 from d2v.core.task import Task
 
@@ -20,11 +21,11 @@ class Description:
         model: a whole model (`Data2VecConfig`), or the encoder that a task was trained on.
         data: by modality, how its input was prepared: plain values of a data configuration, without the path.
         task: what it was fine-tuned for; None = it is pretrained.
-        classes: what the task tells apart.
+        labels: what those of the task are.
         files: further files that belong to the model, such as a dictionary: content by name.
 
     Raises:
-        ValueError: if there is neither a whole model nor a task.
+        ValueError: if there is neither a whole model nor a task, or a task without labels.
 
     >>> from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
     >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1)
@@ -36,12 +37,14 @@ class Description:
     model: Data2VecConfig | StudentConfig
     data: Mapping[str, Mapping[str, Any]] = field(factory=dict)
     task: Task | None = None
-    classes: tuple[str, ...] = ()
+    labels: Labels | None = None
     files: Mapping[str, bytes] = field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.task is None and not isinstance(self.model, Data2VecConfig):
             raise ValueError("an encoder alone is no model that can be used: give the task that it was trained for")
+        if self.task is not None and self.labels is None:
+            raise ValueError("a task without labels gives answers that nobody can read: give its labels")
 
     @property
     def modality(self) -> str:
@@ -56,6 +59,7 @@ class Description:
     def build(self) -> nn.Module:
         """The module with initial weights."""
         if self.task is not None:
-            return self.task.build(self.student.build(), embed_dim=self.student.embed_dim, classes=self.classes)
+            assert self.labels is not None  # asked when it was made
+            return self.task.build(self.student.build(), embed_dim=self.student.embed_dim, labels=self.labels)
         assert isinstance(self.model, Data2VecConfig)
         return self.model.build()

@@ -14,6 +14,7 @@ from attrs import Attribute, evolve, field, frozen
 from torch import Tensor
 
 from d2v.core.data import DataConfig, DataError, FixedPlan, Loader, Splits, few_of_each, sample_seed
+from d2v.core.labels import Classes, Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 from d2v.core.suggestions import nearest
 from d2v.vision.adapter import ImageAdapter
@@ -67,8 +68,8 @@ class ImageDataConfig:
         ValueError: if a value is out of its range.
 
     >>> loader = ImageDataConfig(path="digits", size=8, resize=8, channels=1, num_workers=0).build("test", batch_size=5)
-    >>> next(iter(loader)).source.shape, loader.name(3), loader.classes[3]
-    (torch.Size([5, 1, 8, 8]), 'digits/test/3', '3')
+    >>> next(iter(loader)).source.shape, loader.name(3)
+    (torch.Size([5, 1, 8, 8]), 'digits/test/3')
     """
 
     inherited: ClassVar[tuple[str, ...]] = ("size", "resize", "channels", "mean", "std")
@@ -116,7 +117,7 @@ class ImageDataConfig:
         rank: int = 0,
         world_size: int = 1,
         training: bool = False,
-        classes: tuple[str, ...] | None = None,
+        labels: Labels | None = None,
     ) -> Loader[Any]:
         """The batches of a split.
 
@@ -127,22 +128,23 @@ class ImageDataConfig:
             rank: of this process.
             world_size: processes that share the split.
             training: without end, shuffled and augmented; else one pass in order, in the middle of the pictures.
-            classes: names by which a model numbers its classes; None = the data's own, in sorted order for folders.
+            labels: the classes that pictures must be of, numbered as here; None = the data's own, in sorted order for
+                folders, if they have any.
 
         Raises:
             MissingExtraError: if torchvision or Pillow is not installed.
-            DataError: if the folder, the split, the set or a class is not there, there are no images, or a class has
-                fewer than `per_class`.
+            DataError: if the folder, the split, the set or a class is not there, there are no images, they have no such
+                labels, or a class has fewer than `per_class`.
         """
         _require_extra()
         source = open_source(self.path, split, self.channels)
         numbers = None
-        if classes is not None:
-            numbers = _numbers(self.path, source, classes)
+        if labels is not None:
+            numbers = _numbers(self.path, source, labels)
         elif split is not None:
             same_classes(self.path, split, source.classes)
         kept = self._few(source, seed) if training and self.per_class is not None else None
-        images = _Images(source, self._transform(training), kept=kept, numbers=numbers, classes=classes)
+        images = _Images(source, self._transform(training), kept=kept, numbers=numbers)
         plan = FixedPlan(
             n=len(images),
             batch_size=batch_size,
@@ -193,15 +195,21 @@ class ImageDataConfig:
         """
         return splits_of(self.path)
 
-    def classes(self) -> tuple[str, ...]:
-        """Class names of the training split in the order of their numbers; empty if it is unlabelled.
+    def labels(self, wanted: type[Labels]) -> Labels:
+        """The classes of the training split.
 
         Raises:
             MissingExtraError: if torchvision or Pillow is not installed.
-            DataError: if the folder, the training split or the set is not there.
+            DataError: if the folder, the training split or the set is not there, it has no classes, or something else
+                is wanted.
         """
         _require_extra()
-        return class_names(self.path, self.splits().train, self.channels)
+        if wanted is not Classes:
+            raise _other_labels(self.path, wanted)
+        names = class_names(self.path, self.splits().train, self.channels)
+        if not names:
+            raise _unlabelled(self.path)
+        return Classes(names)
 
     def match(self, adapter: ModalityAdapter) -> None:
         """Make an adapter take images of this size.
@@ -290,11 +298,9 @@ class _Images:
         *,
         kept: Tensor | None,
         numbers: list[int] | None,
-        classes: tuple[str, ...] | None,
     ) -> None:
         self.source, self.transform = source, transform
         self.kept, self.numbers = kept, numbers
-        self.classes = source.classes if classes is None else classes
 
     def __len__(self) -> int:
         return len(self.source) if self.kept is None else len(self.kept)
@@ -321,16 +327,30 @@ def _collate(samples: list[_Sample], ids: Tensor) -> Batch:
     )
 
 
-def _numbers(path: str, source: ImageSource, classes: tuple[str, ...]) -> list[int] | None:
-    """The model's number of each class of a source; None if its classes have no names."""
-    known = {name: number for number, name in enumerate(classes)}
+def _numbers(path: str, source: ImageSource, labels: Labels) -> list[int]:
+    """The model's number of each class of a source."""
+    if not isinstance(labels, Classes):
+        raise _other_labels(path, type(labels))
+    if not source.classes:
+        raise _unlabelled(path)
+    known = {name: number for number, name in enumerate(labels.names)}
     for name in source.classes:
         if name not in known:
             raise DataError(
-                f"data.path={path!r} has a class {name!r}, which is none of the model's {len(classes)} classes"
-                f"{nearest(name, classes)}"
+                f"data.path={path!r} has a class {name!r}, which is none of the model's {len(known)} classes"
+                f"{nearest(name, known)}"
             )
-    return [known[name] for name in source.classes] or None
+    return [known[name] for name in source.classes]
+
+
+def _unlabelled(path: str) -> DataError:
+    return DataError(
+        f"data.path={path!r} has no labels: images of a class lie in a folder of their own, below the split"
+    )
+
+
+def _other_labels(path: str, wanted: type[Labels]) -> DataError:
+    return DataError(f"data.path={path!r}: images have {Classes.what}, and the task needs {wanted.what}")
 
 
 def _require_extra() -> None:

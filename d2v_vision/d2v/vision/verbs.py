@@ -8,7 +8,7 @@ from d2v.core.data import DataError
 from d2v.core.modality import Verb
 from d2v.vision import builtin
 from d2v.vision.data import ImageDataConfig
-from d2v.vision.sources import splits_of
+from d2v.vision.sources import class_names, splits_of
 
 __all__ = ["check_images", "export_images"]
 
@@ -41,8 +41,9 @@ def _check(arguments: Namespace) -> None:
         for batch in loader:
             total += batch.size
             counts.update([] if batch.labels is None else batch.labels.tolist())
-        print(f"{part}: {total} images" + (f" of {len(loader.classes)} classes" if loader.classes else ""))
-        for number, name in enumerate(loader.classes):
+        names = class_names(arguments.path, part, config.channels)
+        print(f"{part}: {total} images" + (f" of {len(names)} classes" if names else ""))
+        for number, name in enumerate(names):
             print(f"  {name:<24} {counts[number]}")
         if loader.broken:
             print(loader.report())

@@ -102,6 +102,20 @@ def test_a_place_that_is_set_holds_after_an_abandoned_pass(endless: bool, worker
     assert take(again, 2) == through[2:]
 
 
+@pytest.mark.parametrize("endless", [True, False])
+def test_a_place_that_is_set_holds_while_an_older_pass_goes_on(endless: bool) -> None:
+    loader = make(endless=endless)
+    through = take(loader, 4)
+    loader.load_state_dict({"epoch": 0, "batch": 0})
+    older = iter(loader)
+    next(older)
+    loader.load_state_dict({"epoch": 0, "batch": 1})
+    take(older, 3)
+    next(older, None)
+    assert loader.state_dict() == {"epoch": 0, "batch": 1}
+    assert take(loader, 2) == through[1:3]
+
+
 def test_a_pass_that_was_abandoned_can_be_gone_on_with_by_its_state() -> None:
     loader = make(endless=False)
     through = take(loader)
@@ -297,16 +311,12 @@ def test_ranks_that_would_wait_for_each_other() -> None:
             make(7, rank=rank, world_size=2, drop_last=False)
 
 
-def test_names_and_classes_are_those_of_the_data_set_if_it_has_any() -> None:
+def test_names_are_those_of_the_data_set_if_it_has_any() -> None:
     class Named(Noisy):
-        classes = ("even", "odd")
-
         def name(self, id: int) -> str:
             return f"number {id}"
 
     named = Loader(Named(4), collate, FixedPlan(n=4, batch_size=2))
     assert named.name(3) == "number 3"
-    assert named.classes == ("even", "odd")
     plain = make(4)
     assert plain.name(3) == "sample 3"
-    assert plain.classes == ()

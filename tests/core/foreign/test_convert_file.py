@@ -20,12 +20,13 @@ from d2v.core.foreign import (
     convert_file,
     tensors_below,
 )
+from d2v.core.labels import Classes
 
 
 class Counter(nn.Module):
-    def __init__(self, encoder, width, classes):
+    def __init__(self, encoder, width, labels):
         super().__init__()
-        self.encoder, self.head = encoder, nn.Linear(width, len(classes))
+        self.encoder, self.head = encoder, nn.Linear(width, labels.num_outputs)
 
     def logits(self, batch):
         return self.head(self.encoder.encode(batch).x.mean(1))
@@ -37,8 +38,8 @@ class Counting:
 
     modality: ClassVar[str] = "toy"
 
-    def build(self, encoder, *, embed_dim, classes):
-        return Counter(encoder, embed_dim, classes)
+    def build(self, encoder, *, embed_dim, labels):
+        return Counter(encoder, embed_dim, labels)
 
 
 @frozen
@@ -78,7 +79,10 @@ class FineTuned:
     def config(self, foreign, shapes):
         labels = foreign["model"]["labels"]
         return Description(
-            model=NEW.student, task=Counting(), classes=labels, files={"labels.txt": "\n".join(labels).encode()}
+            model=NEW.student,
+            task=Counting(),
+            labels=Classes(tuple(labels)),
+            files={"labels.txt": "\n".join(labels).encode()},
         )
 
     def layout(self, description, shapes):
@@ -116,7 +120,7 @@ def test_weights_of_half_precision_become_whole(tmp_path, dtype):
 
 @pytest.mark.parametrize("prefix", ["wrapper.body.", "module.wrapper.body."])
 def test_a_fine_tuned_file_gives_the_tasks_module(tmp_path, prefix):
-    model = randomise(Description(model=NEW.student, task=Counting(), classes=("a", "b")).build())
+    model = randomise(Description(model=NEW.student, task=Counting(), labels=Classes(("a", "b"))).build())
     state = {
         name.replace("encoder.", prefix, 1) if name.startswith("encoder.") else name.replace("head.", "proj."): tensor
         for name, tensor in model.state_dict().items()
@@ -124,7 +128,7 @@ def test_a_fine_tuned_file_gives_the_tasks_module(tmp_path, prefix):
     torch.save({"about": {"labels": ["a", "b"]}, "weights": state}, tmp_path / "file.pt")
     one = convert_file(CONVERTERS, tmp_path / "file.pt")
     assert isinstance(one.model, Counter)
-    assert one.description.classes == ["a", "b"]
+    assert one.description.labels == Classes(("a", "b"))
     assert one.description.files == {"labels.txt": b"a\nb"}
     batch = toy_batch()
     assert torch.equal(one.model.eval().logits(batch), model.eval().logits(batch))

@@ -16,6 +16,7 @@ from d2v.core.data import DataConfig, DataError, item_error, item_list
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, add_kind
 from d2v.core.jobs import ReadyModel
+from d2v.core.labels import Classes, Labels
 from d2v.core.model import Batch, Data2Vec, Student
 
 CLASSED = adapted(NEW, extra_tokens=1)
@@ -56,34 +57,35 @@ class ToyTask:
 
     modality: ClassVar[str] = "toy"
 
-    def build(self, encoder: Student, *, embed_dim: int, classes: tuple[str, ...]) -> ToyModel:
+    def build(self, encoder: Student, *, embed_dim: int, labels: Labels) -> ToyModel:
         return ToyModel(encoder)
 
-    def predict(self, module: nn.Module, batch: Batch, *, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    def predict(self, module: nn.Module, batch: Batch, *, labels: Labels) -> list[dict[str, Any]]:
         assert isinstance(module, ToyModel)
         assert not module.training
         assert not torch.is_grad_enabled()
         encoded = module.encoder.encode(batch)
         x = encoded.x if encoded.padding is None else encoded.x.masked_fill(encoded.padding[..., None], 0)
-        return [{"class": classes[number]} for number in x.sum(1).argmax(1).tolist()]
+        assert isinstance(labels, Classes)
+        return [{"class": labels.names[number]} for number in x.sum(1).argmax(1).tolist()]
 
 
-add_kind(DataConfig, "toy", ToyData)
+add_kind(DataConfig, "toy-items", ToyData)
 
 
 def pretrained(**options: Any) -> ReadyModel:
     model = RICH.build()
     randomise(model.student)
-    description = Description(model=RICH, data={"toy": {"kind": "toy", "scale": 0.5}})
+    description = Description(model=RICH, data={"toy": {"kind": "toy-items", "scale": 0.5}})
     return ReadyModel(Stored(path=Path("run"), description=description, module=model), **options)
 
 
 def tuned() -> ReadyModel:
     description = Description(
         model=RICH.student,
-        data={"toy": {"kind": "toy"}},
+        data={"toy": {"kind": "toy-items"}},
         task=ToyTask(),  # type: ignore[arg-type]  # what is used of a task
-        classes=tuple(f"channel {number}" for number in range(DIM)),
+        labels=Classes(tuple(f"channel {number}" for number in range(DIM))),
     )
     module = randomise(description.build())
     return ReadyModel(Stored(path=Path("tuned"), description=description, module=module))

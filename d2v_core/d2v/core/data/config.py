@@ -1,4 +1,4 @@
-"""What a command asks of a modality's data: batches of a split, the names of the splits, the names of the classes.
+"""What a command asks of a modality's data: batches of a split, the names of the splits, and what the labels are.
 
 Commands know this contract and no modality; a modality's configuration keeps it without inheriting anything.
 """
@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 from attrs import frozen
 
 from d2v.core.data.batches import Batches
+from d2v.core.labels import Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 
 
@@ -61,7 +62,7 @@ class DataConfig(Protocol):
         rank: int = 0,
         world_size: int = 1,
         training: bool = False,
-        classes: tuple[str, ...] | None = None,
+        labels: Labels | None = None,
     ) -> Batches:
         """The batches of a split.
 
@@ -72,10 +73,10 @@ class DataConfig(Protocol):
             rank: of this process.
             world_size: processes that share the split.
             training: without end, shuffled and augmented; else one pass in order, as in evaluation.
-            classes: names by which a model numbers its classes; None = the data's own.
+            labels: what samples must be labelled with, numbered as here; None = as the data have them, if at all.
 
         Raises:
-            DataError: if the data, the split or a class is not there, or nothing can be read.
+            DataError: if the data or the split is not there, nothing can be read, or samples have no such labels.
         """
         ...
 
@@ -108,8 +109,15 @@ class DataConfig(Protocol):
         """The parts of this data set; raises `DataError` if it cannot be read."""
         ...
 
-    def classes(self) -> tuple[str, ...]:
-        """Class names of the training split in the order of their numbers; empty if it is unlabelled."""
+    def labels(self, wanted: type[Labels]) -> Labels:
+        """What the labels of the training split are.
+
+        Args:
+            wanted: the class of the value: `Classes`, `Symbols` ...
+
+        Raises:
+            DataError: if the data have no such labels; says how they would have.
+        """
         ...
 
     def match(self, adapter: ModalityAdapter) -> None:

@@ -26,8 +26,7 @@ S_co = TypeVar("S_co", covariant=True)
 class Samples(Protocol[S_co]):
     """A data set: samples by their ids 0 to n-1, which must not change between runs; workers get a copy of it.
 
-    It may also have a method `name(id)`, what the user knows a sample by, with the id that stands in `Batch.ids`, and
-    `classes`, the names of its classes in the order of their numbers.
+    It may also have a method `name(id)`, what the user knows a sample by, with the id that stands in `Batch.ids`.
     """
 
     def __len__(self) -> int:
@@ -103,11 +102,6 @@ class Loader(Reading[Request], Generic[S]):
     def __len__(self) -> int:
         """Batches in the present epoch."""
         return self.plan.num_batches(self._place["epoch"])
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of their numbers; empty if the data set names none."""
-        return tuple(getattr(self.samples, "classes", ()))
 
     def name(self, id: int) -> str:
         """What the user knows a sample by, for its id in `Batch.ids`."""

@@ -224,7 +224,9 @@ class _Dealer(Generic[T]):
             own = of_all[self.rank :: self.world_size]
             if batch < place["batch"] or not own:
                 continue
-            following = after if low + self.whole >= len(held) else {**place, "batch": batch + 1}
+            # Behind a window that the stream's end has cut short, the stream's state is already that of the next pass.
+            is_left = low + self.whole == self.window == len(held)
+            following = after if is_left else {**place, "batch": batch + 1}
             others = [pair for i, pair in enumerate(of_all) if i % self.world_size != self.rank]
             yield _Records(epoch, own), _Records(epoch, others) if self.endless and others else None, following
 

@@ -6,12 +6,13 @@ from typing import Any
 from d2v.core.description import Description
 from d2v.core.files.kinds import ConfigError
 from d2v.core.files.structure import from_plain, to_plain
+from d2v.core.labels import Labels
 from d2v.core.model import Data2VecConfig, StudentConfig
 from d2v.core.suggestions import nearest
 from d2v.core.task import Task
 
 FORMAT = 1
-_KEYS = ("model", "data", "task", "classes")
+_KEYS = ("model", "data", "task", "labels")
 
 
 def description_to_plain(description: Description) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def description_to_plain(description: Description) -> dict[str, Any]:
         "model": to_plain(description.model),
         "data": {name: dict(one) for name, one in description.data.items()},
         "task": description.task and to_plain(description.task),
-        "classes": list(description.classes),
+        "labels": description.labels and to_plain(description.labels),
     }
     return {key: value for key, value in values.items() if value}
 
@@ -38,12 +39,12 @@ def description_from_plain(values: Mapping[str, Any], files: Mapping[str, bytes]
     for key in values:
         if key not in _KEYS:
             raise ConfigError(f"unknown key {key!r}{nearest(key, _KEYS)}")
-    task = values.get("task")
+    task, labels = values.get("task"), values.get("labels")
     return Description(
         model=from_plain(values["model"], Data2VecConfig) if task is None else _student(values["model"]),
         data=values.get("data", {}),
         task=None if task is None else from_plain(task, Task),  # type: ignore[type-abstract]  # one of its forms is made
-        classes=tuple(values.get("classes", ())),
+        labels=None if labels is None else from_plain(labels, Labels),  # type: ignore[type-abstract]  # as above
         files={} if files is None else files,
     )
 

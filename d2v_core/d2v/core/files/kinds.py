@@ -1,8 +1,9 @@
 """Kinds: what the classes that can fill a role are called in files.
 
-A role is a type with several implementations: maskers, predictors, encoders, students, adapters, data sets, tasks. A
-kind is looked up in core's own table, among the registered modalities (`audio/waveform`) or among the entry points that
-other packages declare for the role. A name in a file reaches nothing else, so no file decides what is imported.
+A role is a type with several implementations: maskers, predictors, encoders, students, adapters, data sets, tasks,
+labels. A kind is looked up in core's own table, among the registered modalities (`audio/waveform`) or among the entry
+points that other packages declare for the role. A name in a file reaches nothing else, so no file decides what is
+imported.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from attrs import field, frozen
 
 from d2v.core.data import DataConfig
+from d2v.core.labels import LABELS, Labels
 from d2v.core.masks import BlockMasker, ChannelMasker, InverseBlockMasker, Masker, RandomMasker, SpanMasker
 from d2v.core.modality import modalities
 from d2v.core.model import (
@@ -135,6 +137,7 @@ _ROLES: dict[Any, Role] = {
     AdapterConfig: Role(name="adapter", part="adapters"),
     DataConfig: Role(name="data", part="data"),
     Task: Role(name="task", part="tasks"),
+    Labels: Role(name="labels", own=dict(LABELS)),
 }
 
 

@@ -12,9 +12,10 @@ from d2v.core.foreign.converter import (
     own_parts,
     whole_model,
 )
+from d2v.core.foreign.rules import Constant, Join, Rename, Reshape, Rule, Split, both
 from d2v.core.foreign.stand_ins import StandIn
 from d2v.core.foreign.stored import StoredTensor, tensors_below
-from d2v.core.foreign.tables import Constant, Join, KeyTable, Rename, Reshape, Rule, Split, both
+from d2v.core.foreign.tables import KeyTable
 from d2v.core.foreign.torch_files import ForeignFileError, load_tensors, read_file
 
 __all__ = [

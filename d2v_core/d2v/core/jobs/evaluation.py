@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
+import attrs
 import torch
 from attrs import field, frozen, validators
 
@@ -15,10 +16,23 @@ from d2v.core.data import DataConfig
 from d2v.core.files import ConfigError, Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.models import match_input, settings_of, task_of
+from d2v.core.jobs.models import match_input, settings_of
 from d2v.core.jobs.running import shown
-from d2v.core.task import Evaluation
+from d2v.core.jobs.scoring import scored
+from d2v.core.labels import Labels
+from d2v.core.task import Evaluation, Task
+from d2v.core.train.gradients import world
 from d2v.core.train.precision import autocast, native_precision
+
+
+def _as_tuple(value: object) -> tuple[str, ...] | None:
+    """One split or several, as they are typed."""
+    names = (value,) if isinstance(value, str) else value
+    if names is None:
+        return None
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"split={value!r} must be the name of a split or a list of names")
+    return tuple(names)
 
 
 @frozen(kw_only=True)
@@ -28,7 +42,8 @@ class UseSettings:
     Args:
         model: a run, a model folder or a published checkpoint file.
         data: samples; what is not given is as in training.
-        split: part of the data; None = the one for figures, and all files of a folder for predictions.
+        split: part of the data, or several; None = the one for figures, and all files of a folder for predictions.
+        task: what the model was fine-tuned for; options of its use may be changed, what is built in may not.
         batch_size: samples in a batch.
         precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
@@ -37,25 +52,77 @@ class UseSettings:
 
     model: str
     data: DataConfig
-    split: str | None = None
+    split: tuple[str, ...] | None = field(default=None, converter=_as_tuple)
+    task: Task
     batch_size: int = field(default=64, validator=validators.ge(1))
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     device: str = "auto"
     out: str | None = None
 
+    @split.validator
+    def _check(self, _: object, split: tuple[str, ...] | None) -> None:
+        if split is not None and (not split or len(set(split)) < len(split)):
+            raise ValueError(f"split={list(split)} must name at least one split, and each once")
 
-@torch.no_grad()
-def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluation:
+
+@frozen(kw_only=True)
+class Evaluated:
+    """What `evaluate` has measured; of one split it reads as that split's evaluation.
+
+    Args:
+        splits: evaluations by the names of the splits, in the order in which they were asked for.
+    """
+
+    splits: Mapping[str, Evaluation]
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics by name; of several splits `SPLIT.NAME`."""
+        return {f"{before}{name}": value for before, one in self._named() for name, value in one.metrics().items()}
+
+    def undefined(self) -> dict[str, str]:
+        """Metrics that have no value here, with the reason; named likewise."""
+        return {f"{before}{name}": why for before, one in self._named() for name, why in one.undefined().items()}
+
+    def tables(self) -> str:
+        """What a person reads beside the metrics; of several splits each below its name."""
+        titles = len(self.splits) > 1
+        parts = [f"{split}\n{one.tables()}" if titles else one.tables() for split, one in self.splits.items()]
+        return "\n\n".join(parts)
+
+    def to_plain(self) -> dict[str, Any]:
+        """For JSON: `split` with its metrics, or the metrics of several below `splits`."""
+        plain = {split: _plain(one) for split, one in self.splits.items()}
+        if len(plain) > 1:
+            return {"splits": plain}
+        ((split, values),) = plain.items()
+        return {"split": split, **values}
+
+    def _named(self) -> list[tuple[str, Evaluation]]:
+        titles = len(self.splits) > 1
+        return [(f"{split}." if titles else "", one) for split, one in self.splits.items()]
+
+
+def _plain(one: Evaluation) -> dict[str, Any]:
+    reasons = dict(one.undefined())
+    return {**one.metrics(), **({"undefined": reasons} if reasons else {})}
+
+
+def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluated:
     """Measure a fine-tuned model on labelled data.
+
+    Where `torch.distributed` is initialised, each process reads its part of every split, no sample is left out or
+    counted twice, and all get the same result; the first one writes it.
 
     Args:
         overrides: by dotted key, as on the command line (see `UseSettings`); `model` and `data.path` have to be given.
         progress: whether to show how far it is, on standard error.
 
     Raises:
-        ConfigError: if a key is unknown, missing or of a wrong type, or the model is not fine-tuned.
+        ConfigError: if a key is unknown, missing or of a wrong type, a task's option is built in, or the model is not
+            fine-tuned.
         FileNotFoundError: if there is no such model.
-        DataError: if the data cannot be used, has no labels, or other classes than the model.
+        DataError: if the data cannot be used, or has other labels than the model.
+        ValueError: if there is nothing to measure, or what the model gives is not finite.
 
     >>> result = evaluate({"model": "classifier", "data.path": "photos"})  # doctest: +SKIP
     >>> result.metrics()["accuracy"]  # doctest: +SKIP
@@ -64,18 +131,29 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluati
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
-    settings, stored = settings_of(UseSettings, overrides)
+    settings, stored = _opened(overrides)
     check_ending(settings.out, ".json")
-    task = task_of(stored)
-    splits = settings.data.splits()
-    split = settings.split or splits.test or splits.val or splits.train
-    loader = settings.data.build(split, batch_size=settings.batch_size, classes=stored.description.classes)
+    labels = _labels(stored)
+    known = settings.data.splits()
+    rank, world_size = world()
+    # All are opened first: a split that is not there is told before anything is measured.
+    loaders = {
+        split: settings.data.build(
+            split, batch_size=settings.batch_size, rank=rank, world_size=world_size, labels=labels
+        )
+        for split in settings.split or (known.test or known.val or known.train,)
+    }
     device = _prepare(settings, stored)
-    batches = (batch.to(device) for batch in shown(loader, progress))
     with _autocast(settings, device):
-        result = task.evaluate(stored.module, batches, classes=stored.description.classes)
-    if settings.out is not None:
-        content = {"model": settings.model, "data": settings.data.path, "split": split, **result.metrics()}
+        found = {
+            split: scored(
+                settings.task, stored.module, shown(loader, progress and rank == 0), labels=labels, device=device
+            )
+            for split, loader in loaders.items()
+        }
+    result = Evaluated(splits=found)
+    if settings.out is not None and rank == 0:
+        content = {"model": settings.model, "data": settings.data.path, **result.to_plain()}
         write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
     return result
 
@@ -89,7 +167,8 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
         progress: whether to show how far it is, on standard error.
 
     Raises:
-        ConfigError: if a key is unknown, missing or of a wrong type, or the model is not fine-tuned.
+        ConfigError: if a key is unknown, missing or of a wrong type, a task's option is built in, or the model is not
+            fine-tuned.
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used.
 
@@ -99,18 +178,19 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
-    settings, stored = settings_of(UseSettings, overrides)
+    settings, stored = _opened(overrides)
     check_ending(settings.out, ".csv", ".jsonl")
-    task = task_of(stored)
-    loader = settings.data.build(settings.split, batch_size=settings.batch_size)
+    labels = _labels(stored)
+    loaders = [settings.data.build(split, batch_size=settings.batch_size) for split in settings.split or (None,)]
     device = _prepare(settings, stored)
     rows = []
     with _autocast(settings, device):
-        for batch in shown(loader, progress):
-            assert batch.ids is not None  # the loader gives them
-            names = [loader.name(id) for id in batch.ids.tolist()]
-            answers = task.predict(stored.module, batch.to(device), classes=stored.description.classes)
-            rows += [{"file": name, **answer} for name, answer in zip(names, answers, strict=True)]
+        for loader in loaders:
+            for batch in shown(loader, progress):
+                assert batch.ids is not None  # the loader gives them
+                names = [loader.name(id) for id in batch.ids.tolist()]
+                answers = settings.task.predict(stored.module, batch.to(device), labels=labels)
+                rows += [{"file": name, **answer} for name, answer in zip(names, answers, strict=True)]
     if settings.out is not None:
         write_text(Path(settings.out), as_csv(rows) if settings.out.endswith(".csv") else as_json_lines(rows))
     return rows
@@ -133,6 +213,42 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 def as_json_lines(rows: list[dict[str, Any]]) -> str:
     """Rows as one JSON object a line."""
     return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _opened(overrides: Mapping[str, Any]) -> tuple[UseSettings, Stored]:
+    settings, stored = settings_of(UseSettings, overrides)
+    built = stored.description.task
+    assert built is not None  # its values were put into the settings
+    check_use(settings.task, built)
+    return settings, stored
+
+
+def _labels(stored: Stored) -> Labels:
+    assert stored.description.labels is not None  # a task has them
+    return stored.description.labels
+
+
+def check_use(task: Task, built: Task) -> None:
+    """Refuse options of a task that are not as the model was built and trained.
+
+    Args:
+        task: as it is to be used.
+        built: as it was trained.
+
+    Raises:
+        ConfigError: that names the keys.
+    """
+    if type(task) is not type(built):
+        raise ConfigError("task.kind is what the model was fine-tuned for and cannot be changed; leave it out")
+    free = task.use_options
+    names = [one.name for one in attrs.fields(type(task)) if one.name not in free]  # type: ignore[arg-type]  # a task is one
+    for name in names:
+        if getattr(task, name) != getattr(built, name):
+            allowed = ", ".join(f"task.{one}" for one in sorted(free)) or "no option of this task"
+            raise ConfigError(
+                f"task.{name}={getattr(task, name)!r}: the model was trained with {getattr(built, name)!r}, which "
+                f"cannot be changed now; {allowed} can"
+            )
 
 
 def _autocast(settings: UseSettings, device: torch.device) -> AbstractContextManager[object]:

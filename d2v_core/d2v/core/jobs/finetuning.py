@@ -1,6 +1,7 @@
 """`d2v finetune` as one call."""
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,15 +9,17 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from d2v.core.data import DataError
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, open_model
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
 from d2v.core.jobs.running import decided_precision, run_training, training_batches
+from d2v.core.jobs.scoring import scored
+from d2v.core.labels import Labels
 from d2v.core.model import Backbone, Batch, Student, StudentConfig
 from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without_path
 from d2v.core.train import Fitted, Freeze, Validation, fit
+from d2v.core.train.gradients import world
 
 _logger = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         UnknownNameError: if there is no such recipe.
         ConfigError: if a key is unknown, missing or of a wrong type, or the model does not fit the recipe.
         FileNotFoundError: if there is no such model.
-        DataError: if the data cannot be used, or has no labels.
+        DataError: if the data cannot be used, or has no labels of the kind that the task asks for.
         RunFolderError: if the run folder cannot be used.
         Interrupted: at Ctrl-C or SIGTERM; what was finished is saved.
 
@@ -52,13 +55,11 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         raise ConfigError(
             f"model={settings.model}: the task needs a model of {task.modality}, this one is of {', '.join(known)}"
         )
-    classes = settings.data.classes()
-    if not classes:
-        raise DataError(f"data.path={settings.data.path!r} has no labels: images of a class lie in a folder of its own")
-    data = training_batches(settings, classes)
+    labels = settings.data.labels(task.labels)
+    data = training_batches(settings, labels)
     encoder, config = encoder_of(stored, settings.weights, adapt=task.adapt, seed=settings.seed)
     config = matched(config, settings.data, task.modality)
-    model, optimizer = _put_together(settings, encoder, config, classes, device)
+    model, optimizer = _put_together(settings, encoder, config, labels, device)
     freeze = settings.freeze
     return run_training(
         settings,
@@ -66,7 +67,7 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
             model=config,
             data={task.modality: without_path(settings.data)},
             task=task,
-            classes=classes,
+            labels=labels,
             files={**stored.description.files, **settings.data.files()},
         ),
         model=model,
@@ -75,7 +76,7 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         optim=settings.optim,
         train=settings.train,
         progress=progress,
-        validation=_validation(settings, model, classes, device),
+        validation=_validation(settings, model, labels, device),
         freeze=Freeze(model, freeze.patterns, updates=freeze.updates) if freeze.updates else None,
     )
 
@@ -113,7 +114,7 @@ def trial(
     config: StudentConfig,
     test: Iterable[Batch],
     *,
-    classes: tuple[str, ...],
+    labels: Labels,
     device: torch.device,
 ) -> float:
     """The figure by which the task tells its best, after a fine-tuning that leaves nothing behind.
@@ -123,11 +124,14 @@ def trial(
         encoder: to start from; it is trained.
         config: of the encoder.
         test: labelled batches that are measured at the end.
-        classes: in the order of their numbers.
+        labels: what those of the batches are.
         device: where to.
+
+    Raises:
+        ValueError: if the figure is undefined on them.
     """
-    data = training_batches(settings, classes)
-    model, optimizer = _put_together(settings, encoder, config, classes, device)
+    data = training_batches(settings, labels)
+    model, optimizer = _put_together(settings, encoder, config, labels, device)
     fit(
         model,
         data,
@@ -141,25 +145,25 @@ def trial(
         seed=settings.seed,
     )
     model.eval()
-    with torch.no_grad():
-        batches = (batch.to(device) for batch in test)
-        return settings.task.evaluate(model, batches, classes=classes).metrics()[settings.task.best]
+    best = settings.task.best
+    result = scored(settings.task, model, test, labels=labels, device=device, over_ranks=False)
+    if best in result.undefined():
+        raise ValueError(f"{best} is undefined: {result.undefined()[best]}")
+    return result.metrics()[best]
 
 
 def _put_together(
-    settings: FinetuneRecipe, encoder: Student, config: StudentConfig, classes: tuple[str, ...], device: torch.device
+    settings: FinetuneRecipe, encoder: Student, config: StudentConfig, labels: Labels, device: torch.device
 ) -> tuple[nn.Module, Optimizer]:
     task = settings.task
     match_input(settings.data, encoder, task.modality)
     torch.manual_seed(settings.seed)
-    model = task.build(encoder, embed_dim=config.embed_dim, classes=classes).to(device)
+    model = task.build(encoder, embed_dim=config.embed_dim, labels=labels).to(device)
     blocks = encoder.blocks(task.modality) if isinstance(encoder, Backbone) else ()
     return model, settings.optim.build_for(model, blocks)
 
 
-def _validation(
-    settings: FinetuneRecipe, model: nn.Module, classes: tuple[str, ...], device: torch.device
-) -> Validation | None:
+def _validation(settings: FinetuneRecipe, model: nn.Module, labels: Labels, device: torch.device) -> Validation | None:
     rule, task, splits = settings.validation, settings.task, settings.data.splits()
     if not rule.every:
         return None
@@ -167,18 +171,23 @@ def _validation(
     if split is None:
         _logger.warning("data.path=%r has no part that is held out: validation is left out", settings.data.path)
         return None
-    held_out = settings.data.build(split, batch_size=settings.train.batch_size, classes=classes)
+    rank, world_size = world()
+    held_out = settings.data.build(
+        split, batch_size=settings.train.batch_size, rank=rank, world_size=world_size, labels=labels
+    )
 
     def measure() -> Mapping[str, float]:
-        batches = (batch.to(device) for batch in held_out)
-        found = task.evaluate(model, batches, classes=classes).metrics()
+        result = scored(task, model, held_out, labels=labels, device=device)
+        # What is undefined early in a run (a correlation with a constant) must not end it, and is never the best.
+        found = dict.fromkeys(result.undefined(), math.nan) | dict(result.metrics())
         return {f"val_{name}": value for name, value in found.items()}
 
+    best = rule.best or task.best
     return Validation(
         run=measure,
         every=rule.every,
         start=rule.start,
-        best=f"val_{rule.best or task.best}",
-        higher=task.higher if rule.best in (None, task.best) else rule.best != "loss",
+        best=f"val_{best}",
+        higher=best not in task.scorer(labels).lower_is_better,
         patience=rule.patience,
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from d2v.core.data import DataConfig
 from d2v.core.description import Description
-from d2v.core.files import ConfigError, Stored, from_plain, open_model
+from d2v.core.files import ConfigError, Stored, from_plain, open_model, to_plain
 from d2v.core.files.kinds import role_of
 from d2v.core.model import BackboneConfig, Data2Vec, ModalityAdapter, Student, StudentConfig
 from d2v.core.recipes import settle
@@ -20,14 +20,14 @@ _Settings = TypeVar("_Settings")
 
 
 def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_Settings, Stored]:
-    """Settings of a job on a model, and the model; what is not said of the data is as the model was trained.
+    """Settings of a job on a model, and the model; what is not said of data and task is as the model was trained.
 
     Args:
-        kind: class of the settings, with the fields `model` and `data`.
+        kind: class of the settings, with the fields `model` and `data`, and `task` if it needs a fine-tuned model.
         overrides: by dotted key.
 
     Raises:
-        ConfigError: naming every key that is unknown, missing or of a wrong type.
+        ConfigError: naming every key that is unknown, missing or of a wrong type, or if a task is needed.
         FileNotFoundError: if there is no such model.
         ValueError: if the model cannot be read.
     """
@@ -36,8 +36,10 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
         raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
     stored = open_model(source)
     described = stored.description
-    data = described.data.get(described.modality, {"kind": described.modality})
-    settings: Any = from_plain(settle(kind, {"data": dict(data)}, overrides), kind)
+    given = {"data": dict(described.data.get(described.modality, {"kind": described.modality}))}
+    if "task" in (one.name for one in attrs.fields(kind)):  # type: ignore[arg-type]  # settings are attrs classes
+        given["task"] = to_plain(task_of(stored))
+    settings: Any = from_plain(settle(kind, given, overrides), kind)
     check_preparation(settings.data, described)
     return settings, stored
 

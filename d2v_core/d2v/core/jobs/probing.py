@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen, validators
 
-from d2v.core.data import DataConfig, DataError
+from d2v.core.data import DataConfig
 from d2v.core.files import Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
@@ -15,6 +15,7 @@ from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.figures import Figure, ProbeReport
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.running import shown
+from d2v.core.labels import Classes
 from d2v.core.model import Student
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.probes import Features, Labelled, collect_features, few_label_probe, hold_out, knn_accuracy, linear_probe
@@ -136,18 +137,14 @@ class _Parts:
         self.settings = settings
         self.sizes: dict[str, int] = {}
         data, known = settings.data, settings.data.splits()
-        classes = data.classes()
-        if not classes:
-            raise DataError(
-                f"data.path={data.path!r} has no labels to probe with: each class needs a folder of its own"
-            )
+        labels = data.labels(Classes)
         names = {
             "train": settings.train or known.train,
             "val": settings.val or known.val,
             "test": settings.test or known.test,
         }
         self.loaders = {
-            part: data.build(split, batch_size=settings.batch_size, classes=classes)
+            part: data.build(split, batch_size=settings.batch_size, labels=labels)
             for part, split in names.items()
             if split is not None
         }

@@ -66,7 +66,7 @@ class ReadyModel:
 
     @property
     def description(self) -> Description:
-        """What is known of it: configuration, preparation of its input, task, classes."""
+        """What is known of it: configuration, preparation of its input, task, labels."""
         return self._stored.description
 
     @property
@@ -158,11 +158,12 @@ class ReadyModel:
             ConfigError: if the model is pretrained only, or as of `prepare`.
             DataError: as of `prepare`.
         """
-        task, classes = task_of(self._stored), self.description.classes
+        task, labels = task_of(self._stored), self.description.labels
+        assert labels is not None  # a task has them
         rows: list[dict[str, Any]] = []
         with evaluating(self.module):
             for batch, names in self._batches(inputs, batch_size):
-                answers = task.predict(self.module, batch.to(self.device), classes=classes)
+                answers = task.predict(self.module, batch.to(self.device), labels=labels)
                 rows += [name | answer for name, answer in zip(names, answers, strict=True)]
         return rows
 

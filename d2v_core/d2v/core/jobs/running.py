@@ -13,6 +13,7 @@ from d2v.core.data import Batches, Mixture
 from d2v.core.data.batches import known_length
 from d2v.core.description import Description
 from d2v.core.files import description_to_plain
+from d2v.core.labels import Labels
 from d2v.core.model import Batch
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.recipes import FinetuneRecipe, OptimConfig, PretrainRecipe, TrainConfig, resolved_text
@@ -34,7 +35,7 @@ from d2v.core.train.gradients import world
 from d2v.core.train.precision import Precision
 
 
-def training_batches(recipe: PretrainRecipe | FinetuneRecipe, classes: tuple[str, ...] | None = None) -> Batches:
+def training_batches(recipe: PretrainRecipe | FinetuneRecipe, labels: Labels | None = None) -> Batches:
     """The endless batches of this rank, of the training split; of several modalities, drawn by `sampling`."""
     rank, world_size = world()
     parts = recipe.sources if isinstance(recipe, PretrainRecipe) else {recipe.task.modality: recipe.data}
@@ -46,7 +47,7 @@ def training_batches(recipe: PretrainRecipe | FinetuneRecipe, classes: tuple[str
             rank=rank,
             world_size=world_size,
             training=True,
-            classes=classes,
+            labels=labels,
         )
         for name, data in parts.items()
     }

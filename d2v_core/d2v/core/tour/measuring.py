@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from d2v.core.data import DataConfig, DataError
 from d2v.core.jobs.finetuning import trial
+from d2v.core.labels import Classes
 from d2v.core.model import Batch, Student, StudentConfig
 from d2v.core.probes import Features, collect_features, few_label_probe, knn_accuracy, linear_probe
 from d2v.core.recipes import FinetuneRecipe
@@ -24,11 +25,11 @@ class Parts:
 
     Args:
         batches: of the splits "train", "val" and "test".
-        classes: their names in the order of their numbers.
+        labels: their classes.
     """
 
     batches: Mapping[str, Sequence[Batch]]
-    classes: tuple[str, ...]
+    labels: Classes
 
     @classmethod
     def of(cls, data: DataConfig) -> "Parts":
@@ -37,14 +38,15 @@ class Parts:
         Raises:
             DataError: if a part or the labels are not there.
         """
-        known, classes = data.splits(), data.classes()
+        known, labels = data.splits(), data.labels(Classes)
+        assert isinstance(labels, Classes)  # they were asked for
         names = {"train": known.train, "val": known.val, "test": known.test}
         batches = {
-            part: list(data.build(split, batch_size=_BATCH, classes=classes)) for part, split in names.items() if split
+            part: list(data.build(split, batch_size=_BATCH, labels=labels)) for part, split in names.items() if split
         }
-        if not classes or len(batches) < len(names):
-            raise DataError(f"data.path={data.path!r} needs labels, and the splits train, val and test")
-        return cls(batches=batches, classes=classes)
+        if len(batches) < len(names):
+            raise DataError(f"data.path={data.path!r} needs the splits train, val and test")
+        return cls(batches=batches, labels=labels)
 
     def whole(self, part: str) -> Batch:
         """All samples of a part, with ids and labels."""
@@ -93,7 +95,7 @@ def fine_tuned(
 ) -> Score:
     """Accuracy on "test" after fine-tuning, over draws of the labels: a recipe and an encoder for each."""
     found = [
-        trial(recipe, encoder, config, parts.batches["test"], classes=parts.classes, device=device)
+        trial(recipe, encoder, config, parts.batches["test"], labels=parts.labels, device=device)
         for recipe, (encoder, config) in zip(recipes, encoders, strict=True)
     ]
     return Score(accuracy=statistics.fmean(found), std=statistics.stdev(found))

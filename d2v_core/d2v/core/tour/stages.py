@@ -141,7 +141,7 @@ class Stages:
             train=self.parts.whole("train").to(self.device),
             test=self.parts.whole("test").to(self.device),
             features=self.features,
-            classes=self.parts.classes,
+            classes=self.parts.labels.names,
             pictures=lambda batch: look(batch, data),
         )
 

@@ -3,7 +3,6 @@
 The classifier takes plain values and works around any encoder; the task builds, measures and uses it.
 """
 
-from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import attrs
@@ -11,8 +10,10 @@ import torch.nn.functional as F
 from attrs import field, frozen, validators
 from torch import Tensor, nn
 
+from d2v.core.labels import Classes, Labels
 from d2v.core.model import BackboneConfig, Batch, Encodes, StepOutput, Student, StudentConfig, TransformerConfig
-from d2v.core.scores import ClassScorer, ClassScores
+from d2v.core.scores import ClassScorer
+from d2v.core.scores.classes import ClassMetric
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.tasks.rates import fine_tuning_drop_path
 
@@ -107,17 +108,20 @@ class ImageClassification:
 
     Args:
         drop_path_rate: probability that a branch of the last block is left out; it falls linearly towards the input.
+        metrics: measured beside loss and accuracies: mcc, f1 (mean over the classes), calibration_error.
     """
 
     described_by: ClassVar[tuple[type, ...]] = (ImageClassifier,)
     modality: ClassVar[str] = "vision"
+    labels: ClassVar[type[Labels]] = Classes
     best: ClassVar[str] = "accuracy"
-    higher: ClassVar[bool] = True
+    use_options: ClassVar[frozenset[str]] = frozenset({"metrics"})
 
     pooling: Pooling = "mean"
     norm: bool = True
     label_smoothing: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
     drop_path_rate: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
+    metrics: tuple[ClassMetric, ...] = ()
 
     def adapt(self, config: StudentConfig) -> StudentConfig:
         """The encoder without dropout of any kind but drop path, as published; somebody else's stays as it is."""
@@ -144,44 +148,41 @@ class ImageClassification:
             )
         return attrs.evolve(config, encoder=encoder, adapters={**config.adapters, self.modality: adapter})
 
-    def build(self, encoder: Student, *, embed_dim: int, classes: tuple[str, ...]) -> ImageClassifier:
+    def build(self, encoder: Student, *, embed_dim: int, labels: Labels) -> ImageClassifier:
         """The classifier around an encoder.
 
         Raises:
             ValueError: if there are fewer than two classes.
         """
-        if len(classes) < 2:
-            raise ValueError(f"image classification needs at least two classes, not {len(classes)}")
+        if labels.num_outputs < 2:
+            raise ValueError(f"image classification needs at least two classes, not {labels.num_outputs}")
         return ImageClassifier(
             encoder,
-            num_classes=len(classes),
+            num_classes=labels.num_outputs,
             embed_dim=embed_dim,
             pooling=self.pooling,
             norm=self.norm,
             label_smoothing=self.label_smoothing,
         )
 
-    def evaluate(self, module: nn.Module, batches: Iterable[Batch], *, classes: tuple[str, ...]) -> ClassScores:
-        """Accuracies, loss, confusions and a table of the classes.
-
-        Raises:
-            ValueError: if a batch has no labels, or there is no batch.
-        """
+    def outputs(self, module: nn.Module, batch: Batch, *, labels: Labels) -> Tensor:
+        """Scores `b classes`."""
+        del labels
         assert isinstance(module, ImageClassifier)
-        scorer = ClassScorer(classes)
-        for batch in batches:
-            if batch.labels is None:
-                raise ValueError("there are no labels to measure with: images of a class lie in a folder of its own")
-            scorer.add(module.logits(batch), batch.labels)
-        return scorer.result()
+        return module.logits(batch)
 
-    def predict(self, module: nn.Module, batch: Batch, *, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    def scorer(self, labels: Labels) -> ClassScorer:
+        """Accuracies, loss, confusions and a table of the classes."""
+        assert isinstance(labels, Classes)
+        return ClassScorer(labels, metrics=self.metrics)
+
+    def predict(self, module: nn.Module, batch: Batch, *, labels: Labels) -> list[dict[str, Any]]:
         """The class, its probability, and the five likeliest classes, of each image."""
-        assert isinstance(module, ImageClassifier)
-        probabilities = module.logits(batch).float().softmax(1)
+        assert isinstance(labels, Classes)
+        names, probabilities = labels.names, self.outputs(module, batch, labels=labels).float().softmax(1)
         ranked = probabilities.argsort(dim=1, descending=True, stable=True)[:, :_SHOWN].tolist()
         rows = []
         for row, order in zip(probabilities.tolist(), ranked, strict=True):
-            likeliest = " ".join(f"{classes[number]}={row[number]:.4f}" for number in order)
-            rows.append({"class": classes[order[0]], "probability": round(row[order[0]], 6), "likeliest": likeliest})
+            likeliest = " ".join(f"{names[number]}={row[number]:.4f}" for number in order)
+            rows.append({"class": names[order[0]], "probability": round(row[order[0]], 6), "likeliest": likeliest})
         return rows

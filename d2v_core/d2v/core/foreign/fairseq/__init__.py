@@ -2,15 +2,8 @@
 
 from d2v.core.foreign.fairseq.checkpoint import model_section, symbols_of, unpack
 from d2v.core.foreign.fairseq.former import read_schedule, read_target_norms, separate_block_rules
-from d2v.core.foreign.fairseq.multimodal import (
-    ModalityReader,
-    MultimodalFormat,
-    block_rules,
-    read_alibi,
-    read_block_masks,
-    read_context,
-    read_noise,
-)
+from d2v.core.foreign.fairseq.multimodal import ModalityReader, MultimodalFormat
+from d2v.core.foreign.fairseq.pieces import block_rules, read_alibi, read_block_masks, read_context, read_noise
 
 __all__ = [
     "ModalityReader",

@@ -1,7 +1,7 @@
 """What the 1.0 models of the original toolkit share: block names, target fields, teacher schedule."""
 
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.tables import Join, Rule, both
+from d2v.core.foreign.rules import Join, Rule, both
 from d2v.core.teacher import EMASchedule
 from d2v.core.teacher.targets import TargetNorm
 

@@ -1,0 +1,56 @@
+"""A task's scorer over labelled batches, of this process or of all that share them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch import nn
+
+from d2v.core.labels import Labels
+from d2v.core.model import Batch
+from d2v.core.task import Evaluation, Scorer, Task
+from d2v.core.train.gradients import world
+
+
+@torch.no_grad()
+def scored(
+    task: Task,
+    module: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    labels: Labels,
+    device: torch.device,
+    over_ranks: bool = True,
+) -> Evaluation:
+    """How well a module does on labelled batches.
+
+    Args:
+        task: that it was built for.
+        module: in eval mode.
+        batches: of this rank.
+        labels: what theirs are.
+        device: that the module is on.
+        over_ranks: whether every rank calls this with its part of the batches; all get what all parts together give.
+
+    Raises:
+        ValueError: if there is nothing to score, or outputs and labels do not fit.
+    """
+    scorer = task.scorer(labels)
+    for batch in batches:
+        there = batch.to(device)
+        scorer.update(task.outputs(module, there, labels=labels), there)
+    return (merged(scorer) if over_ranks else scorer).compute()
+
+
+def merged(scorer: Scorer) -> Scorer:
+    """What all ranks have counted, in the order of the ranks; the same on each."""
+    _, world_size = world()
+    if world_size == 1:
+        return scorer
+    found: list[Any] = [None] * world_size
+    dist.all_gather_object(found, scorer)
+    first, *others = found
+    first.merge_state(others)
+    counted: Scorer = first
+    return counted

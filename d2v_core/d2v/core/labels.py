@@ -1,0 +1,293 @@
+"""What the labels of a task are: small values that a task asks for by their class, and that the data gives.
+
+A value of `Labels` travels with the weights, so that a model's answers can be read and other data can be numbered as
+the model numbers them. Nothing here knows a task, a modality or where labels come from.
+"""
+
+import math
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any, ClassVar, Protocol
+
+import torch
+from attrs import Attribute, field, frozen
+from torch import Tensor
+
+from d2v.core.model import Batch
+
+__all__ = ["LABELS", "Classes", "Labels", "MultiLabel", "Number", "Symbols"]
+
+
+class Labels(Protocol):
+    """What labels are, as a value that can be written down.
+
+    Attributes:
+        what: in words, for messages: "a class for each sample".
+    """
+
+    what: ClassVar[str]
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that a model gives for a sample, or for each position of one."""
+        ...
+
+    def check(self, batch: Batch) -> None:
+        """Do nothing if the batch carries such labels.
+
+        Raises:
+            ValueError: if it has none, or others; says what was expected.
+        """
+        ...
+
+
+def _check_names(_: object, attribute: "Attribute[Any]", names: tuple[str, ...]) -> None:
+    if not names:
+        raise ValueError(f"{attribute.name} is empty: give at least one")
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(f"{attribute.name} holds {twice!r} more than once; names must differ")
+
+
+@frozen
+class Classes:
+    """One class for each sample; `Batch.labels` is Long `b`, the number of the class.
+
+    Args:
+        names: of the classes, in the order of their numbers.
+
+    Raises:
+        ValueError: if there are none, or a name is given twice.
+
+    >>> Classes(("cat", "dog")).num_outputs
+    2
+    """
+
+    what: ClassVar[str] = "a class for each sample"
+
+    names: tuple[str, ...] = field(validator=_check_names)
+
+    @property
+    def num_outputs(self) -> int:
+        """c, the number of classes."""
+        return len(self.names)
+
+    def check(self, batch: Batch) -> None:
+        """Raise `ValueError` unless labels are Long `b` with numbers of these classes."""
+        labels = _labels(batch, self.what)
+        if labels.shape != (batch.size,) or labels.dtype != torch.long:
+            raise _other(labels, f"Long ({batch.size},)", self.what)
+        _check_range(labels, self.num_outputs, "classes")
+
+
+@frozen
+class MultiLabel:
+    """Any number of classes for each sample; `Batch.labels` is Bool or float `b c`, 1 where the sample is of the class.
+
+    Float labels may lie between 0 and 1, as those of mixed samples do.
+
+    Args:
+        names: of the classes, in the order of their numbers.
+
+    Raises:
+        ValueError: if there are none, or a name is given twice.
+
+    >>> labels = MultiLabel(("speech", "music"))
+    >>> labels.check(Batch(source=torch.zeros(1, 8), labels=torch.tensor([[True, True]])))
+    """
+
+    what: ClassVar[str] = "any number of classes for each sample"
+
+    names: tuple[str, ...] = field(validator=_check_names)
+
+    @property
+    def num_outputs(self) -> int:
+        """c, the number of classes."""
+        return len(self.names)
+
+    def check(self, batch: Batch) -> None:
+        """Raise `ValueError` unless labels are Bool `b c`, or float `b c` from 0 to 1."""
+        labels, shape = _labels(batch, self.what), (batch.size, self.num_outputs)
+        if labels.shape != shape or not (labels.dtype == torch.bool or labels.is_floating_point()):
+            raise _other(labels, f"Bool or float {shape}", self.what)
+        if labels.is_floating_point() and not bool(((labels >= 0) & (labels <= 1)).all()):
+            raise ValueError(f"labels must be {self.what}: numbers from 0 to 1, not up to {labels.abs().max():g}")
+
+
+@frozen
+class Symbols:
+    """A sequence of symbols for each sample; `Batch.labels` is Long `b s`, of which the first `label_lengths` count.
+
+    Args:
+        symbols: the dictionary, in the order of the numbers; blank, specials and unknown are part of it.
+        blank: the symbol that CTC puts between others; None = the task needs none.
+        specials: symbols that stand in no text (padding, end of sentence).
+        unknown: stands for what is not in the dictionary; None = that is an error.
+        boundary: the symbol between words; None = each symbol is a word.
+
+    Raises:
+        ValueError: if the dictionary is empty, holds a symbol twice, or lacks one of the others.
+
+    >>> letters = Symbols(("<s>", "|", "A", "B"), blank="<s>", boundary="|")
+    >>> letters.collapse(torch.tensor([0, 2, 2, 0, 2, 1, 3]))
+    [2, 2, 1, 3]
+    >>> letters.text([2, 2, 1, 3])
+    'AA B'
+    """
+
+    what: ClassVar[str] = "a sequence of symbols for each sample"
+
+    symbols: tuple[str, ...] = field(validator=_check_names)
+    blank: str | None = field(default=None, kw_only=True)
+    specials: tuple[str, ...] = field(default=(), kw_only=True)
+    unknown: str | None = field(default=None, kw_only=True)
+    boundary: str | None = field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        for name, symbol in (("blank", self.blank), ("unknown", self.unknown), ("boundary", self.boundary)):
+            if symbol is not None and symbol not in self.symbols:
+                raise ValueError(f"{name}={symbol!r} is none of the {len(self.symbols)} symbols")
+        for symbol in self.specials:
+            if symbol not in self.symbols:
+                raise ValueError(f"specials: {symbol!r} is none of the {len(self.symbols)} symbols")
+
+    @property
+    def num_outputs(self) -> int:
+        """The size of the dictionary."""
+        return len(self.symbols)
+
+    @property
+    def blank_number(self) -> int:
+        """Number of the blank.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if self.blank is None:
+            raise ValueError("these symbols have no blank, and CTC needs one; name it in blank")
+        return self.symbols.index(self.blank)
+
+    def check(self, batch: Batch) -> None:
+        """Raise `ValueError` unless labels are Long `b s` with lengths Long `b`, without blanks where they count."""
+        labels, lengths = _labels(batch, self.what), batch.label_lengths
+        if labels.dim() != 2 or len(labels) != batch.size or labels.dtype != torch.long:
+            raise _other(labels, f"Long ({batch.size}, s)", self.what)
+        if lengths is None or lengths.shape != (batch.size,) or lengths.dtype != torch.long:
+            raise ValueError(f"label_lengths must be Long ({batch.size},): how many of the symbols count")
+        if len(lengths) and not 0 <= int(lengths.min()) <= int(lengths.max()) <= labels.shape[1]:
+            raise ValueError(f"label_lengths must be from 0 to {labels.shape[1]}, not {lengths.tolist()}")
+        counted = labels[torch.arange(labels.shape[1], device=labels.device) < lengths[:, None]]
+        _check_range(counted, self.num_outputs, "symbols")
+        if self.blank is not None and bool((counted == self.blank_number).any()):
+            raise ValueError(f"labels hold the blank {self.blank!r}, which stands in no sequence")
+
+    def sequences(self, batch: Batch) -> list[list[int]]:
+        """The numbers of each sample's symbols, without padding and specials.
+
+        Raises:
+            ValueError: as of `check`.
+        """
+        self.check(batch)
+        assert batch.labels is not None
+        assert batch.label_lengths is not None
+        rows = zip(batch.labels.tolist(), batch.label_lengths.tolist(), strict=True)
+        left_out = {self.symbols.index(symbol) for symbol in self.specials}
+        return [[number for number in row[:length] if number not in left_out] for row, length in rows]
+
+    def numbers(self, units: Iterable[str]) -> list[int]:
+        """The numbers of symbols.
+
+        Raises:
+            ValueError: naming a symbol that is not in the dictionary, where nothing stands for those.
+
+        >>> Symbols(("A", "B", "?"), unknown="?").numbers("ABBY")
+        [0, 1, 1, 2]
+        """
+        known = {symbol: number for number, symbol in enumerate(self.symbols)}
+        found = []
+        for unit in units:
+            if unit not in known and self.unknown is None:
+                raise ValueError(
+                    f"{unit!r} is none of the {len(self.symbols)} symbols, and no symbol is for unknown ones"
+                )
+            found.append(known[unit] if unit in known else known[self.unknown])  # type: ignore[index]  # asked above
+        return found
+
+    def collapse(self, path: Tensor) -> list[int]:
+        """The sequence that an alignment `t` of CTC stands for: repeats merged, then blanks left out."""
+        blank = self.blank_number
+        return [number for number, _ in groupby(path.tolist()) if number != blank]
+
+    def text(self, numbers: Iterable[int]) -> str:
+        """The words of a sequence, without blank and specials, with one space between two."""
+        left_out = {self.blank, *self.specials}
+        kept = [symbol for number in numbers if (symbol := self.symbols[number]) not in left_out]
+        if self.boundary is None:
+            return " ".join(kept)
+        return " ".join("".join(" " if symbol == self.boundary else symbol for symbol in kept).split())
+
+
+@frozen
+class Number:
+    """A number for each sample; `Batch.labels` is float `b`.
+
+    Args:
+        low: the smallest that there is; None = any.
+        high: the largest; None = any.
+
+    Raises:
+        ValueError: if no number lies between.
+
+    >>> Number(0.0, 5.0).num_outputs
+    1
+    """
+
+    what: ClassVar[str] = "a number for each sample"
+
+    low: float | None = None
+    high: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if not self._low < self._high:
+            raise ValueError(f"low={self.low} must be below high={self.high}")
+
+    @property
+    def _low(self) -> float:
+        return -math.inf if self.low is None else self.low
+
+    @property
+    def _high(self) -> float:
+        return math.inf if self.high is None else self.high
+
+    @property
+    def num_outputs(self) -> int:
+        """One."""
+        return 1
+
+    def check(self, batch: Batch) -> None:
+        """Raise `ValueError` unless labels are finite floats `b` from `low` to `high`."""
+        labels = _labels(batch, self.what)
+        if labels.shape != (batch.size,) or not labels.is_floating_point():
+            raise _other(labels, f"float ({batch.size},)", self.what)
+        wrong = labels[~(labels.isfinite() & (labels >= self._low) & (labels <= self._high))]
+        if len(wrong):
+            raise ValueError(f"label {wrong[0]:g} is no finite number from {self._low} to {self._high}")
+
+
+LABELS: dict[str, type] = {"classes": Classes, "multi-label": MultiLabel, "symbols": Symbols, "number": Number}
+"""The kinds of labels, by their names in files."""
+
+
+def _labels(batch: Batch, what: str) -> Tensor:
+    if batch.labels is None:
+        raise ValueError(f"the batch has no labels; {what} is needed")
+    return batch.labels
+
+
+def _other(labels: Tensor, expected: str, what: str) -> ValueError:
+    return ValueError(f"labels must be {expected}, {what}, not {labels.dtype} {tuple(labels.shape)}")
+
+
+def _check_range(numbers: Tensor, count: int, what: str) -> None:
+    if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < count:
+        raise ValueError(f"labels from {int(numbers.min())} to {int(numbers.max())} do not fit {count} {what}")

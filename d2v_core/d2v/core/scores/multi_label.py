@@ -1,0 +1,111 @@
+"""How well samples with any number of classes were told: mean average precision and a table of the classes."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d2v.core.labels import MultiLabel
+from d2v.core.model import Batch
+from d2v.core.scores.scores import Scores, aligned, check_outputs, nothing_scored
+
+_WHOLE = 20  # a longer table does not fit a screen
+_LOWEST = 10
+
+
+class MultiLabelScorer:
+    """Keeps outputs and labels of a split in the memory of the CPU.
+
+    `map` is the mean over the classes of the average precision, in percent; classes that no sample is of are left out.
+    `loss` is the binary cross-entropy, summed over the classes, mean over the samples.
+
+    Args:
+        labels: what the classes are.
+
+    >>> scorer = MultiLabelScorer(MultiLabel(("speech", "music")))
+    >>> labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    >>> outputs = torch.tensor([[3.0, 2.0], [-3.0, 1.0], [2.0, 3.0]])
+    >>> scorer.update(outputs, Batch(source=torch.zeros(3, 1), labels=labels))
+    >>> round(scorer.compute().metrics()["map"], 2)
+    91.67
+    """
+
+    lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss"})
+
+    def __init__(self, labels: MultiLabel) -> None:
+        self.labels = labels
+        self.outputs: list[Tensor] = []
+        """Float32 `b c` of each batch."""
+        self.truths: list[Tensor] = []
+        """Bool `b c` of each batch."""
+
+    def update(self, outputs: Tensor, batch: Batch) -> None:
+        """Count a batch.
+
+        Args:
+            outputs: logits `b c`.
+            batch: with labels `b c`, each 0 or 1.
+
+        Raises:
+            ValueError: if shapes do not fit, a label lies between 0 and 1, or outputs are not finite.
+        """
+        self.labels.check(batch)
+        check_outputs(outputs, (batch.size, self.labels.num_outputs), "a logit for each class")
+        assert batch.labels is not None  # asked above
+        truth = batch.labels.bool()
+        if not torch.equal(truth.to(batch.labels.dtype), batch.labels):
+            raise ValueError("labels between 0 and 1 cannot be scored; give 0 or 1 for each class")
+        self.outputs.append(outputs.detach().float().cpu())
+        self.truths.append(truth.cpu())
+
+    def merge_state(self, others: Iterable["MultiLabelScorer"]) -> None:
+        """Count what others have counted too."""
+        for other in others:
+            self.outputs += other.outputs
+            self.truths += other.truths
+
+    def compute(self) -> Scores:
+        """The scores of all that was counted.
+
+        Raises:
+            ValueError: if nothing was.
+        """
+        if not sum(map(len, self.truths)):
+            raise nothing_scored()
+        outputs, truth = torch.cat(self.outputs), torch.cat(self.truths)
+        values = {
+            "loss": F.binary_cross_entropy_with_logits(outputs, truth.float(), reduction="sum").item() / len(truth)
+        }
+        precisions, reasons = self._precisions(outputs, truth), {}
+        if precisions:
+            values["map"] = 100 * sum(precisions.values()) / len(precisions)
+        else:
+            reasons["map"] = "no sample is of any class"
+        return Scores(values=values, reasons=reasons, text=self._table(truth.sum(0).tolist(), precisions))
+
+    def _precisions(self, outputs: Tensor, truth: Tensor) -> dict[int, float]:
+        """Average precision by the number of the class."""
+        from torchmetrics.functional.classification import binary_average_precision
+
+        found = {}
+        for number in truth.any(0).nonzero()[:, 0].tolist():
+            # Ranks in place of logits: outside of 0 to 1 torchmetrics takes a sigmoid, in which large ones are equal.
+            values, ranks = torch.unique(outputs[:, number], return_inverse=True)
+            found[number] = binary_average_precision(ranks.double() / len(values), truth[:, number].long()).item()
+        return found
+
+    def _table(self, counts: list[int], precisions: dict[int, float]) -> str:
+        shown = list(range(len(counts)))
+        title = []
+        if len(counts) > _WHOLE:
+            shown = sorted(precisions, key=lambda number: precisions[number])[:_LOWEST]
+            title = ["classes with the lowest average precision"]
+        rows = [["class", "count", "average precision"]]
+        for number in shown:
+            precision = f"{precisions[number]:.3f}" if number in precisions else "-"
+            rows.append([self.labels.names[number], str(counts[number]), precision])
+        left_out = len(counts) - len(precisions)
+        note = [f"{left_out} of {len(counts)} classes have no sample and are left out of map"] if left_out else []
+        return "\n".join([*title, *aligned(rows, left=1), *note])

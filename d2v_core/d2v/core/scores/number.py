@@ -1,0 +1,107 @@
+"""How well numbers were predicted: squared error and correlations."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from d2v.core.labels import Number
+from d2v.core.model import Batch
+from d2v.core.scores.scores import Scores, check_outputs, nothing_scored
+
+_MOST_RANKED = 65_535  # sums of more ranks overflow in torchmetrics, which has them in 32 bits
+
+
+class NumberScorer:
+    """Keeps outputs and labels of a split in the memory of the CPU.
+
+    `mse` is the mean squared error; `pearson`, `spearman` and their mean `pearson_and_spearman` are in percent.
+
+    Args:
+        labels: what the numbers are.
+
+    >>> scorer = NumberScorer(Number())
+    >>> batch = Batch(source=torch.zeros(3, 1), labels=torch.tensor([0.0, 1.0, 2.0]))
+    >>> scorer.update(torch.tensor([0.5, 1.0, 4.0]), batch)
+    >>> {name: round(value, 2) for name, value in scorer.compute().metrics().items()}
+    {'mse': 1.42, 'pearson': 92.45, 'spearman': 100.0, 'pearson_and_spearman': 96.22}
+    """
+
+    lower_is_better: ClassVar[frozenset[str]] = frozenset({"mse"})
+
+    def __init__(self, labels: Number) -> None:
+        self.labels = labels
+        self.outputs: list[Tensor] = []
+        """Float64 `b` of each batch."""
+        self.truths: list[Tensor] = []
+        """Float64 `b` of each batch."""
+
+    def update(self, outputs: Tensor, batch: Batch) -> None:
+        """Count a batch.
+
+        Args:
+            outputs: `b`, on the scale of the labels.
+            batch: with labels `b`.
+
+        Raises:
+            ValueError: if shapes do not fit, or a number is not finite or out of range.
+        """
+        self.labels.check(batch)
+        check_outputs(outputs, (batch.size,), "a number for each sample")
+        assert batch.labels is not None  # asked above
+        self.outputs.append(outputs.detach().cpu().double())
+        self.truths.append(batch.labels.cpu().double())
+
+    def merge_state(self, others: Iterable["NumberScorer"]) -> None:
+        """Count what others have counted too."""
+        for other in others:
+            self.outputs += other.outputs
+            self.truths += other.truths
+
+    def compute(self) -> Scores:
+        """The scores of all that was counted.
+
+        Raises:
+            ValueError: if nothing was.
+        """
+        if not sum(map(len, self.truths)):
+            raise nothing_scored()
+        outputs, truth = torch.cat(self.outputs), torch.cat(self.truths)
+        values, reasons = {"mse": (outputs - truth).square().mean().item()}, {}
+        for name, metric in (("pearson", _pearson), ("spearman", _spearman)):
+            found = metric(outputs, truth)
+            if isinstance(found, str):
+                reasons[name] = found
+            else:
+                values[name] = 100 * found
+        if reasons:
+            reasons["pearson_and_spearman"] = next(iter(reasons.values()))
+        else:
+            values["pearson_and_spearman"] = (values["pearson"] + values["spearman"]) / 2
+        return Scores(values=values, reasons=reasons)
+
+
+def _pearson(outputs: Tensor, truth: Tensor) -> float | str:
+    """The correlation, or why there is none."""
+    from torchmetrics.functional.regression import pearson_corrcoef
+
+    return _constant(outputs, truth) or float(pearson_corrcoef(outputs, truth))
+
+
+def _spearman(outputs: Tensor, truth: Tensor) -> float | str:
+    """The correlation of the ranks, or why there is none."""
+    from torchmetrics.functional.regression import spearman_corrcoef
+
+    if len(truth) > _MOST_RANKED:
+        return f"ranks of at most {_MOST_RANKED:,} samples are correlated, not of {len(truth):,}"
+    return _constant(outputs, truth) or float(spearman_corrcoef(outputs, truth))
+
+
+def _constant(outputs: Tensor, truth: Tensor) -> str | None:
+    if len(truth) < 2:
+        return "there is one sample only"
+    for name, numbers in (("labels", truth), ("predictions", outputs)):
+        if bool((numbers == numbers[0]).all()):
+            return f"all {name} are equal"
+    return None

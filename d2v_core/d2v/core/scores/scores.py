@@ -1,0 +1,70 @@
+"""What a scorer found out, and what all scorers ask of outputs."""
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+from torch import Tensor
+
+
+@frozen(kw_only=True)
+class Scores:
+    """Metrics of a split.
+
+    Args:
+        values: by name.
+        reasons: why a metric has no value, by the name of the metric.
+        text: for a person to read beside the values.
+
+    >>> Scores(values={"mse": 0.5}, reasons={"pearson": "all labels are equal"}).undefined()
+    {'pearson': 'all labels are equal'}
+    """
+
+    values: Mapping[str, float]
+    reasons: Mapping[str, str] = field(factory=dict)
+    text: str = ""
+
+    def metrics(self) -> Mapping[str, float]:
+        """Values by name."""
+        return self.values
+
+    def undefined(self) -> Mapping[str, str]:
+        """Why a metric has no value."""
+        return self.reasons
+
+    def tables(self) -> str:
+        """Text beside the values."""
+        return self.text
+
+
+def nothing_scored() -> ValueError:
+    """What `compute` raises where nothing was counted."""
+    return ValueError("nothing was scored: there were no labelled samples")
+
+
+def check_outputs(outputs: Tensor, shape: tuple[int, ...], what: str) -> None:
+    """Do nothing if outputs have this shape and are finite.
+
+    Raises:
+        ValueError: that says what was expected.
+    """
+    if outputs.shape != shape:
+        raise ValueError(f"outputs {tuple(outputs.shape)} must be {shape}: {what}")
+    if not bool(outputs.isfinite().all()):
+        raise ValueError("the model's outputs are not finite, so metrics of them mean nothing; look at its weights")
+
+
+def aligned(rows: list[list[str]], *, left: int) -> list[str]:
+    """Lines of a table: so many columns flush left, the others flush right.
+
+    >>> aligned([["class", "count"], ["cat", "1"]], left=1)
+    ['class  count', 'cat        1']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from commands import SHORT, Run
 
-from d2v.core import load
+from d2v.core import Data2Vec, load
 
 
 def test_bad_input_is_one_line(made: Path, tmp_path: Path, d2v: Run) -> None:
@@ -45,6 +45,7 @@ def test_bad_input_is_one_line(made: Path, tmp_path: Path, d2v: Run) -> None:
         (["finetune", "vision/small-finetune", run, photos, out, "data.per_class=7"], 1, "has 6 images only"),
         (["probe", run, f"data.path={one}", "probes=[knn]", "neighbours=2"], 1, "at least two classes"),
         (["probe", run, photos, "layers=[4]", "probes=[knn]"], 1, "layer 4 does not exist"),
+        (["probe", run, photos, "layers=last"], 2, "layers: expected a list of layers or final, not 'last'"),
         (["probe", run, photos, "poolings=[middle]"], 2, "poolings"),
         (["probe", photos], 2, "missing key 'model'"),
         (["probe", run, photos, "lables=20"], 2, "did you mean 'labels'?"),
@@ -146,4 +147,4 @@ def test_a_loss_that_is_not_finite(made: Path, tmp_path: Path, d2v: Run) -> None
     code, _, errors = d2v("pretrain", "vision/small", *given, "train.max_steps=50", "device=cpu", "monitor.stop=false")
     assert code == 1
     assert "is not finite" in errors
-    assert load(out).training
+    assert isinstance(load(out).module, Data2Vec)

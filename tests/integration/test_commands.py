@@ -37,7 +37,7 @@ def test_a_run_folder_holds_what_is_promised(made: Path) -> None:
     metrics = lines(run / "metrics.jsonl")
     assert [line["step"] for line in metrics] == [2, 4]
     assert {"loss", "lr", "decay", "target_var", "pred_var", "data_wait"} <= set(metrics[0])
-    model = load(run)
+    model = load(run).module
     assert isinstance(model, Data2Vec)
     assert model.teacher_start(None) == "raw"
 
@@ -48,8 +48,6 @@ def test_a_fine_tuned_model_is_read_back(made: Path) -> None:
     assert stored.description.labels is not None
     assert stored.description.labels.num_outputs == 10
     assert stored.description.data == open_model(made / "run").description.data
-    with pytest.raises(ValueError, match="is fine-tuned and has no teacher"):
-        load(made / "classifier")
 
 
 def test_fine_tuning_starts_from_the_pretrained_weights(made: Path, tmp_path: Path, d2v: Run) -> None:
@@ -60,7 +58,8 @@ def test_fine_tuning_starts_from_the_pretrained_weights(made: Path, tmp_path: Pa
             "finetune", "vision/small-finetune", *given, f"out={tmp_path / weights}", f"weights={weights}"
         )
         assert code == 0, errors
-    model = load(made / "run")
+    model = load(made / "run").module
+    assert isinstance(model, Data2Vec)
     source = {"student": model.student, "teacher": model.teacher.module}
     for weights, part in source.items():
         tuned = open_model(tmp_path / weights).module.get_submodule("encoder").state_dict()
@@ -96,7 +95,8 @@ def test_a_frozen_encoder_stays_as_it_was(made: Path, tmp_path: Path, d2v: Run) 
     code, _, errors = d2v("finetune", "vision/small-finetune", *given, *SHORT)
     assert code == 0, errors
     tuned = open_model(tmp_path / "out").module
-    for name, tensor in load(made / "run").student.state_dict().items():
+    pretrained = load(made / "run").encoder
+    for name, tensor in pretrained.state_dict().items():
         assert torch.equal(tuned.get_submodule("encoder").state_dict()[name], tensor), name
     assert tuned.get_submodule("head").state_dict()["bias"].abs().max() > 0, "the head has learned"
 
@@ -180,6 +180,10 @@ def test_probe_reads_any_layer_and_part(made: Path) -> None:
     assert [figure.layers for figure in each.figures] == ["0", "1", "2", "3", "all"]
     alone = probe({**given, "layers": [-1], "poolings": ["class-token"]}, progress=False)
     assert [figure.accuracy for figure in alone.figures] == [each.figures[3].accuracy]
+    final = probe({**given, "layers": "final", "each": True, "poolings": ["mean"]}, progress=False)
+    assert [figure.layers for figure in final.figures] == ["0", "1", "2", "3", "final"]
+    branches = probe({**given, "layers": [0], "result": "ffn", "poolings": ["mean"]}, progress=False)
+    assert branches.figures[0].layers == "0"
     part = probe({**given, "data.path": str(made / "photos/train"), "neighbours": 3}, progress=False)
     assert (part.num_train, part.num_test) == (50, 10)
     teacher = probe({**given, "weights": "teacher"}, progress=False)
@@ -207,6 +211,27 @@ def test_extract_writes_features_and_names(
     tensors = load_file(tmp_path / "g.safetensors")
     torch.testing.assert_close(tensors["features"], torch.from_numpy(features), rtol=1e-5, atol=1e-5)
     assert tensors["labels"].tolist() == [number // 6 for number in range(60)]
+
+
+@pytest.mark.parametrize("out", ["f.npy", "f.safetensors"])
+def test_extract_reads_the_final_output_and_feed_forward_branches(
+    out: str, made: Path, tmp_path: Path, d2v: Run
+) -> None:
+    given = [f"model={made / 'classifier'}", f"data.path={made / 'photos/test'}", "batch_size=7"]
+
+    def extracted(*options: str) -> torch.Tensor:
+        code, _, errors = d2v("extract", *given, f"out={tmp_path / out}", *options)
+        assert code == 0, errors
+        file = tmp_path / out
+        return load_file(file)["features"] if out == "f.safetensors" else torch.from_numpy(np.load(file))
+
+    final, last, branch = extracted("layers=final"), extracted("layers=[-1]"), extracted("layers=[-1]", "result=ffn")
+    assert final.shape == last.shape == branch.shape == (60, 96)
+    torch.testing.assert_close(final, last, atol=1e-5, rtol=1e-4)  # this model has no norm behind its last block
+    assert not torch.allclose(branch, last, atol=0.1)
+    code, _, errors = d2v("extract", *given, f"out={tmp_path / out}", "layers=final", "result=ffn")
+    assert code == 1
+    assert "no feed-forward branch" in errors
 
 
 def test_extract_takes_any_size_that_the_positions_allow(made: Path, tmp_path: Path, d2v: Run) -> None:
@@ -253,7 +278,7 @@ def test_a_stopped_run_is_saved(tmp_path: Path) -> None:
     steps = [line["step"] for line in lines(tmp_path / "cut/metrics.jsonl")]
     assert steps == sorted(set(steps))
     assert not (tmp_path / "cut/model").exists()
-    assert isinstance(load(tmp_path / "cut"), Data2Vec), "the newest checkpoint stands for the model"
+    assert isinstance(load(tmp_path / "cut").module, Data2Vec), "the newest checkpoint stands for the model"
 
 
 def test_resume_wants_the_same_recipe(made: Path, tmp_path: Path, d2v: Run) -> None:
@@ -310,5 +335,5 @@ def test_python_is_the_same_as_the_command(made: Path, tmp_path: Path) -> None:
     settings = {"data.path": str(made / "photos"), "out": str(tmp_path / "run"), "device": "cpu"}
     numbers = {"train.max_steps": 4, "train.log_every": 2, "train.checkpoint_every": 2}
     assert pretrain("vision/small", settings | numbers, progress=False).step == 4
-    ours, theirs = (load(folder).state_dict() for folder in (tmp_path / "run", made / "run"))
+    ours, theirs = (load(folder).module.state_dict() for folder in (tmp_path / "run", made / "run"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -77,9 +77,10 @@ def test_every_command_has_a_page_and_is_shown_there() -> None:
     "page", [page for page in WRITTEN if BLOCK.search(page.read_text())], ids=lambda page: page.name
 )
 def test_code_runs(page: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a page in their order, as a reader would paste them, in a folder with a run."""
+    """The blocks of a page in their order, as a reader would paste them, in a folder with models and photos."""
     text = page.read_text()
-    shutil.copytree(made / "run", tmp_path / "run")
+    for name in ("run", "classifier", "photos"):
+        shutil.copytree(made / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}
     for block in BLOCK.finditer(text):

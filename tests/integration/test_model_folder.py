@@ -11,7 +11,17 @@ from building import with_student
 
 import d2v.core.files.folder as folder_module
 from d2v.audio import WaveformAdapterConfig
-from d2v.core import Batch, EMASchedule, InverseBlockMasker, RandomMasker, RegressionLoss, SpanMasker, load, save
+from d2v.core import (
+    Batch,
+    Data2Vec,
+    EMASchedule,
+    InverseBlockMasker,
+    RandomMasker,
+    RegressionLoss,
+    SpanMasker,
+    load,
+    save,
+)
 from d2v.core.files import ConfigError, from_plain, to_plain
 from d2v.core.masks import ChannelMasker
 from d2v.core.model import (
@@ -115,7 +125,8 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
     model.update_teacher(1)
     save(tmp_path / "deep" / "model", model, CONFIG)
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["model"]
-    again = load(tmp_path / "deep" / "model")
+    again = load(tmp_path / "deep" / "model").module
+    assert isinstance(again, Data2Vec)
     assert again.state_dict().keys() == model.state_dict().keys()
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in again.state_dict().items())
     batch = Batch(source=torch.randn(2, 3, 8, 16), modality="vision")

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from d2v.core import extract, finetune, load, save
+from d2v.core import Batch, extract, finetune, load, save
 from d2v.core.files import ConfigError, open_model
 
 FILE = Path(__file__).parents[1] / "parity/data/checkpoints/image_pretrain.pt"
@@ -16,6 +18,27 @@ def test_features_of_a_published_file(tmp_path: Path) -> None:
     found = extract({"model": str(FILE), "data.path": "digits", "split": "test", "out": str(out)}, progress=False)
     assert found.shape[1] == 32
     assert load_file(out)["features"].isfinite().all()
+
+
+def test_a_published_file_is_ready_for_use() -> None:
+    model = load(FILE, weights="teacher")
+    images = [np.zeros((60, 50), dtype=np.uint8), np.full((60, 50, 3), 200, dtype=np.uint8)]
+    assert model.features(images, pooling="mean").x.isfinite().all()
+    with pytest.raises(ConfigError, match="d2v finetune"):
+        model.predict(images)
+
+
+@pytest.mark.parametrize(
+    "name", ["audio_pretrain.pt", "audio_v1_pretrained.pt", "text_pretrain.pt", "text_v1_pretrained.pt"]
+)
+def test_the_teacher_of_a_published_file_gives_features_whatever_it_lacks(name: str) -> None:
+    model = load(FILE.parent / name)
+    audio = name.startswith("audio")
+    batch = Batch(source=torch.randn(2, 4000) if audio else torch.randint(4, 12, (2, 9)))
+    student, teacher = (model.features(batch, weights=weights, layers="all") for weights in ("student", "teacher"))
+    assert teacher.x.isfinite().all()
+    assert teacher.x.shape == student.x.shape
+    assert not torch.equal(teacher.x, student.x)
 
 
 def test_fine_tuning_a_published_file(tmp_path: Path) -> None:
@@ -48,7 +71,7 @@ def test_a_published_file_becomes_a_model_folder(tmp_path: Path) -> None:
     save(tmp_path / "model", stored.module, stored.description)
     again = open_model(tmp_path / "model")
     assert again.description == stored.description
-    assert type(load(FILE)) is type(again.module)
+    assert type(load(FILE).module) is type(again.module)
 
 
 def test_a_file_of_a_model_folder_is_told(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ Nothing here knows a modality: those are portions of the same namespace and regi
 
 __version__ = "0.1.0"
 
-from d2v.core.files import load, save
-from d2v.core.jobs import evaluate, extract, finetune, plot, predict, pretrain, probe
+from d2v.core.files import save
+from d2v.core.jobs import evaluate, extract, finetune, load, plot, predict, pretrain, probe
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Mask, RandomMasker, SpanMasker
 from d2v.core.modality import modalities

@@ -6,7 +6,7 @@ imported when they are needed, so that this module can be imported without the e
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -20,6 +20,7 @@ from d2v.core.suggestions import nearest
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
+from d2v.vision.items import item_pictures
 from d2v.vision.preparation import MEAN, STD, Preparation, unprepared
 from d2v.vision.sources import ImageSource, class_names, open_source, same_classes, splits_of
 
@@ -156,6 +157,24 @@ class ImageDataConfig:
         # More workers than processors would only wait for each other.
         workers = min(self.num_workers, os.cpu_count() or 1)
         return Loader(images, _collate, plan, endless=training, num_workers=workers)
+
+    def prepare(self, items: Iterable[Any]) -> Batch:
+        """Images that lie in no folder, prepared as in evaluation: the middle of each picture, nothing random.
+
+        Args:
+            items: paths, pictures of Pillow, uint8 arrays `h w` or `h w c`, or uint8 tensors `h w` or `c h w`.
+
+        Raises:
+            MissingExtraError: if torchvision or Pillow is not installed.
+            DataError: naming the item, if one is broken or no image; if there are none.
+
+        >>> data = ImageDataConfig(path="digits", size=8, channels=1)
+        >>> data.prepare([torch.zeros(3, 20, 30, dtype=torch.uint8)]).source.shape
+        torch.Size([1, 1, 8, 8])
+        """
+        _require_extra()
+        transform = self._transform(training=False)
+        return Batch(source=torch.stack([transform(picture, None) for picture in item_pictures(items, self.channels)]))
 
     def preparation(self) -> Mapping[str, Any]:
         """Channels, mean and standard deviation; the size may differ where the model's positions allow it."""

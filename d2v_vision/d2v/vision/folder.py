@@ -56,7 +56,7 @@ class ImageFolder:
 
     def __getitem__(self, id: int) -> tuple["Image", int | None]:
         """Picture and class; raises `BrokenSampleError` if the file is not a whole picture."""
-        return _read(self.folder / self.paths[id], self.channels), self.label(id)
+        return read_image(self.folder / self.paths[id], self.channels), self.label(id)
 
     def label(self, id: int) -> int | None:
         """Number of its class, without reading the picture."""
@@ -106,7 +106,8 @@ def _image_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _read(path: Path, channels: int) -> "Image":
+def read_image(path: str | os.PathLike[str], channels: int) -> "Image":
+    """An image file as RGB (3) or grey (1); raises `BrokenSampleError` if it is not a whole picture."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -116,7 +117,8 @@ def _read(path: Path, channels: int) -> "Image":
     except MemoryError:
         raise
     except Exception as error:  # decoders fail on strangers' files in every way
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+        told = getattr(error, "strerror", None) or str(error)
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else told
         raise BrokenSampleError(str(path), reason or type(error).__name__) from error
 
 

@@ -59,6 +59,37 @@ def test_equals_encoding_directly_whatever_the_batch_size(padded):
                 torch.testing.assert_close(x, direct(encoder, batch, layers, pooling), atol=1e-5, rtol=1e-4)
 
 
+def test_the_final_output_is_read_behind_the_last_norm():
+    encoder = backbone()
+    encoder.encoder.norm_out = randomise(nn.LayerNorm(DIM))
+    batch = toy_batch(3, 6, padding=padding_of([6, 4, 2], 6))
+    choices = {"final": "final", "last": -1}
+    found = collect_features(encoder, [batch], poolings=["tokens", "mean"], layers=choices)
+    with torch.no_grad():
+        expected = encoder.eval().encode(batch).x[:, 1:].masked_fill(found.padding[..., None], 0)
+    assert torch.equal(found.values["final"]["tokens"], expected)
+    torch.testing.assert_close(found.values["last"]["tokens"], direct(encoder, batch, [2], "tokens"))
+    assert not torch.allclose(found.values["last"]["mean"], found.values["final"]["mean"])
+
+
+def test_feed_forward_branches_are_read_as_targets_read_them():
+    encoder, batch = backbone().eval(), toy_batch()
+    sink = LayerFeatures([0, 2], kind="ffn")
+    encoder.encode(batch, sink=sink)
+    found = collect_features(encoder, [batch], poolings=["tokens"], layers={"two": [0, -1]}, result="ffn")
+    expected = (sink.results[0] + sink.results[2])[:, 1:] / 2
+    torch.testing.assert_close(found.values["two"]["tokens"], expected)
+
+
+def test_one_layer_and_all_layers_have_short_names():
+    encoder, batch = backbone(), toy_batch()
+    choices = {"one": 1, "listed": [1], "all": "all", "none": None}
+    found = collect_features(encoder, [batch], layers=choices).values
+    assert torch.equal(found["one"]["mean"], found["listed"]["mean"])
+    assert torch.equal(found["all"]["mean"], found["none"]["mean"])
+    assert not torch.equal(found["one"]["mean"], found["all"]["mean"])
+
+
 def test_patches_of_sequences_are_padded_to_the_longest():
     encoder = backbone()
     batches = [toy_batch(2, 5), toy_batch(1, 8), toy_batch(2, 6, padding=padding_of([6, 3], 6))]
@@ -118,6 +149,9 @@ def test_nothing_but_what_is_wanted_runs():
     ran.clear()
     collect_features(encoder, [toy_batch()])
     assert ran == [0, 1, 2]
+    ran.clear()
+    collect_features(encoder, [toy_batch()], layers={"first": 0, "final": "final"})
+    assert ran == [0, 1, 2, "out"]
 
 
 def test_one_pass_over_the_data():
@@ -146,6 +180,8 @@ def test_anybodys_encoder_serves():
     assert not encoder.autocast
     with pytest.raises(ValueError, match="a Doubler has is not known; give depth"):
         encode_layers(encoder, [batch])
+    final = collect_features(encoder, [batch], layers={"final": "final"}).values["final"]["mean"]
+    torch.testing.assert_close(final, batch.source.mean(1))
     with pytest.raises(ValueError, match="did not hand layer 2 to its sink"):
         collect_features(encoder, [batch], depth=3)
 
@@ -193,6 +229,10 @@ def test_labels_that_are_not_one_number_a_sample_are_left_out():
         ({"layers": {"a": [-4]}}, "layer -4 does not exist"),
         ({"layers": {"a": [2, -1]}}, "layers 'a' must be different ones, at least one, not \\[2, 2\\]"),
         ({"layers": {"a": []}}, "at least one"),
+        ({"layers": {"a": 3}}, "layer 3 does not exist"),
+        ({"layers": {"a": "finl"}}, "'finl' do not exist: .* layers 0 to 2.* did you mean 'final'"),
+        ({"layers": {"a": "final"}, "result": "ffn"}, "'a'.*no feed-forward branch"),
+        ({"result": "blok"}, "result='blok' must be .*did you mean 'block'"),
         ({"precision": "bf61"}, "precision='bf61' must be 'fp32' or 'bf16'; did you mean 'bf16'"),
         ({"depth": 0}, "no blocks"),
     ],

@@ -16,7 +16,8 @@ COMMAND = Command(
     name="probe",
     summary="measure frozen features: nearest neighbours, linear, few labels",
     details="""Keys: model (a run, a model folder or a checkpoint file) and data.path (labelled) have to be given;
-weights (student, teacher, random), layers ([] = mean of all, [2] = one), each (true = each layer alone too),
+weights (student, teacher, random), layers ([] = mean of all, [2] = one, final = the encoder's output),
+each (true = each layer alone too), result (block, ffn),
 poolings ([mean, grid, class-token]), probes ([knn, linear, few]), labels, draws, neighbours, baselines, seed,
 train, val, test (parts of the data), out (a .json file), batch_size, precision, device.
 

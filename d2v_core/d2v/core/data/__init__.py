@@ -6,6 +6,7 @@ from d2v.core.data.budget import BudgetPlan
 from d2v.core.data.config import DataConfig, Splits
 from d2v.core.data.draws import few_of_each, sample_seed
 from d2v.core.data.fixed import FixedPlan
+from d2v.core.data.items import item_error, item_list
 from d2v.core.data.loader import Loader, Samples
 from d2v.core.data.mixture import Mixture
 from d2v.core.data.permutation import KeyedPermutation
@@ -29,5 +30,7 @@ __all__ = [
     "Stream",
     "StreamLoader",
     "few_of_each",
+    "item_error",
+    "item_list",
     "sample_seed",
 ]

@@ -3,14 +3,14 @@
 Commands know this contract and no modality; a modality's configuration keeps it without inheriting anything.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 from attrs import frozen
 
 from d2v.core.data.batches import Batches
 from d2v.core.labels import Labels
-from d2v.core.model import AdapterConfig, ModalityAdapter
+from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 
 
 @frozen(kw_only=True)
@@ -77,6 +77,23 @@ class DataConfig(Protocol):
 
         Raises:
             DataError: if the data or the split is not there, nothing can be read, or samples have no such labels.
+        """
+        ...
+
+    def prepare(self, items: Iterable[Any]) -> Batch:
+        """Samples that lie in no data set as one batch, prepared as in evaluation; `path` is not looked at.
+
+        `item_list` and `item_error` are what a modality needs for it.
+
+        Args:
+            items: paths of files, or what a modality has in memory: images as pictures, arrays and tensors, recordings
+                as pairs (array, sampling rate), text as strings.
+
+        Returns:
+            A batch on the CPU in the order of the items, padded where they are of different lengths, without labels.
+
+        Raises:
+            DataError: naming the item, if one is broken or of no kind that the modality takes; if there are none.
         """
         ...
 

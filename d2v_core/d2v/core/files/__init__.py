@@ -1,7 +1,7 @@
 """Our own files: model folders, and configurations as plain values."""
 
 from d2v.core.files.description import description_from_plain, description_to_plain
-from d2v.core.files.folder import Stored, load, open_model, save
+from d2v.core.files.folder import Stored, open_model, save
 from d2v.core.files.kinds import ConfigError, add_kind
 from d2v.core.files.structure import from_plain, to_plain
 
@@ -12,7 +12,6 @@ __all__ = [
     "description_from_plain",
     "description_to_plain",
     "from_plain",
-    "load",
     "open_model",
     "save",
     "to_plain",

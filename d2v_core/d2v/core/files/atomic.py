@@ -2,7 +2,10 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def publish(unfinished: Path, target: Path) -> None:
@@ -24,12 +27,25 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """As `write_text`."""
+    with replacing(path) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes a name when the block ends, and leaves what has the name if an error ends it.
+
+    Folders above it are made.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile's, which nobody else may read: this one has the permissions of any new file.
     unfinished = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
         with unfinished.open("xb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         unfinished.replace(path)

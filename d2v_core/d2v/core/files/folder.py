@@ -20,7 +20,7 @@ from d2v.core.files.atomic import publish
 from d2v.core.files.description import FORMAT, description_from_plain, description_to_plain
 from d2v.core.files.kinds import ConfigError
 from d2v.core.files.published import convert_published
-from d2v.core.model import Data2Vec, Data2VecConfig
+from d2v.core.model import Data2VecConfig
 from d2v.core.state_dict import load_strictly
 from d2v.core.wrappers import plain_name
 
@@ -54,7 +54,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(f"{folder}/model", config.build(), config)
-    ...     type(load(f"{folder}/model")).__name__
+    ...     type(open_model(f"{folder}/model").module).__name__
     'Data2Vec'
     """
     target = Path(folder)
@@ -142,23 +142,6 @@ def open_model(source: str | os.PathLike[str]) -> Stored:
         module = description.build()
     load_strictly(module, tensors)
     return Stored(path=folder, description=description, module=module)
-
-
-def load(source: str | os.PathLike[str]) -> Data2Vec:
-    """The pretrained model of a model folder, a run or a checkpoint file, on the CPU; its `student` gives features.
-
-    Raises:
-        FileNotFoundError: if it is none of them.
-        ValueError: as of `open_model`, or if the model is fine-tuned.
-
-    >>> load("nowhere")
-    Traceback (most recent call last):
-    FileNotFoundError: nowhere is neither a model folder nor a run folder: it does not exist
-    """
-    stored = open_model(source)
-    if not isinstance(stored.module, Data2Vec):
-        raise ValueError(f"{source} is fine-tuned and has no teacher; open_model(...).module is its model")
-    return stored.module
 
 
 def read_description(folder: Path) -> Description:

@@ -6,7 +6,7 @@ What may stand in several forms (adapters, predictors, maskers) carries its kind
 import types
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import attrs
 
@@ -135,6 +135,10 @@ def _converter() -> Any:
     converter.register_structure_hook(
         tuple[int, ...] | int, lambda v, _: v if isinstance(v, int) else tuple(map(int, v))
     )
+    converter.register_structure_hook_func(
+        lambda cl: cl == tuple[int, ...] | Literal["final"],
+        lambda v, _: v if v == "final" else converter.structure(_listed(v), tuple[int, ...]),
+    )
     for simple in _SIMPLE:
         converter.register_structure_hook(simple, _simple)
     return converter
@@ -148,6 +152,12 @@ def _simple(value: Any, kind: type) -> Any:
     if not number and isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
         return value
     raise TypeError(f"expected {_SIMPLE[kind]}, not {value!r}")
+
+
+def _listed(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"expected a list of layers or final, not {value!r}")
+    return value
 
 
 def _explain(error: BaseException, key: str) -> list[str]:

@@ -6,15 +6,19 @@ from d2v.core.jobs.finetuning import finetune
 from d2v.core.jobs.plotting import plot
 from d2v.core.jobs.pretraining import pretrain
 from d2v.core.jobs.probing import probe
+from d2v.core.jobs.ready import ReadyModel, SampleFeatures, load
 from d2v.core.jobs.selfcheck import Checkup, CheckupError, checkup
 
 __all__ = [
     "Checkup",
     "CheckupError",
+    "ReadyModel",
+    "SampleFeatures",
     "checkup",
     "evaluate",
     "extract",
     "finetune",
+    "load",
     "plot",
     "predict",
     "pretrain",

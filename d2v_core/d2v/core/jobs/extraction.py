@@ -1,22 +1,19 @@
 """`d2v extract` as one call: features of files, for other people's programs."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from attrs import field, frozen, validators
-from safetensors.torch import save
 
 from d2v.core.data import DataConfig
-from d2v.core.files import ConfigError
-from d2v.core.files.atomic import write_bytes, write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
+from d2v.core.jobs.feature_file import write_features
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.running import shown
-from d2v.core.probes import collect_features
+from d2v.core.nn.sinks import ResultKind
+from d2v.core.probes import encode_layers
 from d2v.core.recipes.recipe import Weights
 from d2v.core.train import native_precision
 
@@ -30,7 +27,8 @@ class ExtractSettings:
         weights: which of its weights: student or teacher, or random = the same network untrained.
         data: samples; what is not given is as in training.
         split: part of the data; null = all files of a folder.
-        layers: blocks (from 0, or negative from the end) whose mean output is read; [] = all.
+        layers: blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output.
+        result: of a block: its output (block) or its feed-forward branch (ffn).
         pooling: mean of the tokens, grid = means of its quarters, class-token = the class token, tokens = every token.
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself.
@@ -42,7 +40,8 @@ class ExtractSettings:
     weights: Weights = "student"
     data: DataConfig
     split: str | None = None
-    layers: tuple[int, ...] = ()
+    layers: tuple[int, ...] | Literal["final"] = ()
+    result: ResultKind = "block"
     pooling: Literal["mean", "grid", "class-token", "tokens"] = "mean"
     batch_size: int = field(default=64, validator=validators.ge(1))
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
@@ -69,7 +68,8 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
     """Write the features of samples to a file.
 
     `.safetensors` holds `features`, `labels` where there are any, and `padding` of tokens of unequal lengths; `.npy`
-    the features alone. All of them are held in memory until they are written.
+    the features alone. They go to the disk as they come, so the memory needed depends on `batch_size` alone; beside the
+    file, its size is needed once more until it is done.
 
     Args:
         overrides: by dotted key, as on the command line (see `ExtractSettings`); `model`, `data.path` and `out` have to
@@ -95,24 +95,15 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
     device = pick_device(settings.device)
     encoder.to(device)
     loader = settings.data.build(settings.split, batch_size=settings.batch_size)
-    found = collect_features(
+    parts = encode_layers(
         encoder,
         shown(loader, progress),
         poolings=[settings.pooling],
-        layers={"chosen": settings.layers or None},
+        layers={"chosen": settings.layers or "all"},
+        result=settings.result,
+        depth=stored.description.student.depth,
         precision=native_precision(device) if settings.precision == "auto" else settings.precision,
     )
-    features = found.values["chosen"][settings.pooling]
     out = Path(settings.out)
-    if out.suffix == ".npy":
-        if found.padding is not None:
-            raise ConfigError("out: tokens of unequal lengths need their padding beside them; use .safetensors")
-        stream = io.BytesIO()
-        np.save(stream, features.numpy())
-        write_bytes(out, stream.getvalue())
-    else:
-        tensors = {"features": features, "labels": found.labels, "padding": found.padding}
-        write_bytes(out, save({name: t.contiguous() for name, t in tensors.items() if t is not None}))
-    names = out.with_suffix(".txt")
-    write_text(names, "".join(f"{loader.name(id)}\n" for id in found.ids.tolist()))
-    return Extracted(out=out, names=names, shape=tuple(features.shape))
+    names, shape = write_features(out, parts, layers="chosen", pooling=settings.pooling, name=loader.name)
+    return Extracted(out=out, names=names, shape=shape)

@@ -1,11 +1,11 @@
 """Models that jobs start from: read from a folder, stripped to the encoder, fed as they were trained."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import attrs
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from d2v.core.data import DataConfig
 from d2v.core.description import Description
@@ -14,6 +14,7 @@ from d2v.core.files.kinds import role_of
 from d2v.core.model import BackboneConfig, Data2Vec, ModalityAdapter, Student, StudentConfig
 from d2v.core.recipes import settle
 from d2v.core.recipes.recipe import Weights
+from d2v.core.task import Task
 
 _Settings = TypeVar("_Settings")
 
@@ -37,11 +38,7 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
     described = stored.description
     given = {"data": dict(described.data.get(described.modality, {"kind": described.modality}))}
     if "task" in (one.name for one in attrs.fields(kind)):  # type: ignore[arg-type]  # settings are attrs classes
-        if described.task is None:
-            raise ConfigError(
-                f"{stored.path} is pretrained, not fine-tuned: `d2v finetune` it first, or use `d2v probe`"
-            )
-        given["task"] = to_plain(described.task)
+        given["task"] = to_plain(task_of(stored))
     settings: Any = from_plain(settle(kind, given, overrides), kind)
     check_preparation(settings.data, described)
     return settings, stored
@@ -110,6 +107,10 @@ def encoder_of(
 ) -> tuple[Student, StudentConfig]:
     """A new encoder with the weights of a stored model, and its configuration.
 
+    A teacher may lack parts of the student (`EMATeacher(leave_out=...)`): the front end, positions, extra tokens, a
+    whole adapter, a norm. With weights="teacher" these are the student's, all others the teacher's. In training the
+    teacher starts from what the student's parts make of the input, so this encoder computes what targets are made of.
+
     Args:
         stored: pretrained or fine-tuned.
         weights: student, teacher, or random = initial weights.
@@ -119,25 +120,32 @@ def encoder_of(
     Raises:
         ConfigError: if the model has no such weights.
     """
+    if weights not in get_args(Weights):
+        raise ConfigError(f"weights={weights!r} is not one of {', '.join(get_args(Weights))}")
     encoder, config = new_encoder(stored.description.student, adapt=adapt, seed=seed)
     if weights != "random":
-        encoder.load_state_dict(_part(stored.module, weights).state_dict())
+        encoder.load_state_dict(_tensors(stored.module, weights))
     return encoder, config
 
 
-def _part(module: nn.Module, weights: Weights) -> nn.Module:
+def _tensors(module: nn.Module, weights: Weights) -> dict[str, Tensor]:
     if not isinstance(module, Data2Vec):
         if weights == "teacher":
             raise ConfigError("weights=teacher: the model is fine-tuned and has no teacher; use weights=student")
-        found: nn.Module = module.get_submodule("encoder")
-        return found
-    if weights == "student":
-        return module.student
-    if module.teacher_start(None) != "raw":
-        raise ConfigError(
-            "weights=teacher: the teacher of this model lacks the front end and reads no raw input; use weights=student"
-        )
-    return module.teacher.module
+        return module.get_submodule("encoder").state_dict()
+    tensors = module.student.state_dict()
+    return tensors if weights == "student" else {**tensors, **module.teacher.module.state_dict()}
+
+
+def task_of(stored: Stored) -> Task:
+    """What a model was fine-tuned for.
+
+    Raises:
+        ConfigError: if it is pretrained only.
+    """
+    if stored.description.task is None:
+        raise ConfigError(f"{stored.path} is pretrained, not fine-tuned: `d2v finetune` it first, or use `d2v probe`")
+    return stored.description.task
 
 
 def match_input(data: DataConfig, encoder: Student, modality: str) -> None:

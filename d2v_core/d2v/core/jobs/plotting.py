@@ -220,7 +220,7 @@ def _hidden(model: Data2Vec, batch: Batch) -> Tensor:
 def _features(stored: Stored, data: DataConfig, batch: Batch, seed: int) -> dict[str, Tensor]:
     """`b gh gw d` of the trained and of the untrained network, by what they are called."""
     module, modality = stored.module, stored.description.modality
-    weights: Weights = "teacher" if isinstance(module, Data2Vec) and module.teacher_start(None) == "raw" else "student"
+    weights: Weights = "teacher" if isinstance(module, Data2Vec) else "student"
     rows: dict[str, Weights] = {"trained": weights, "untrained": "random"}
     features = {}
     for name, chosen in rows.items():

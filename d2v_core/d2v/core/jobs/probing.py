@@ -17,8 +17,10 @@ from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.running import shown
 from d2v.core.labels import Classes
 from d2v.core.model import Student
+from d2v.core.nn.sinks import ResultKind
 from d2v.core.probes import Features, Labelled, collect_features, few_label_probe, hold_out, knn_accuracy, linear_probe
 from d2v.core.probes import raw_features as raw_features_of
+from d2v.core.probes.encoding import Layers
 from d2v.core.recipes.recipe import Weights
 from d2v.core.train import native_precision
 
@@ -36,8 +38,9 @@ class ProbeSettings:
         train: part that probes learn from; null = the one for training.
         val: part that the strength of a linear probe is chosen on; null = the one for it, or a fifth of `train`.
         test: part that figures are of; null = the one for them, or a fifth of `train`.
-        layers: blocks (from 0, or negative from the end) whose mean output is read; [] = all.
-        each: true = each of these layers alone as well.
+        layers: blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output.
+        each: true = each of these layers alone as well; beside the final output, each block.
+        result: of a block: its output (block) or its feed-forward branch (ffn).
         poolings: mean of the tokens, grid = means of its quarters, class-token = the class token.
         probes: knn = nearest neighbours, linear = all labels, few = linear with few labels.
         labels: how many the few are.
@@ -57,8 +60,9 @@ class ProbeSettings:
     train: str | None = None
     val: str | None = None
     test: str | None = None
-    layers: tuple[int, ...] = ()
+    layers: tuple[int, ...] | Literal["final"] = ()
     each: bool = False
+    result: ResultKind = "block"
     poolings: tuple[Literal["mean", "grid", "class-token"], ...] = field(
         default=("mean", "grid"), validator=validators.min_len(1)
     )
@@ -181,14 +185,12 @@ def _encoder(settings: ProbeSettings, stored: Stored, weights: Weights) -> Stude
 def _features(
     settings: ProbeSettings, encoder: Student, parts: _Parts, progress: bool, *, depth: int
 ) -> dict[str, Features]:
-    chosen: dict[str, tuple[int, ...] | None] = {}
+    given: Layers = settings.layers or "all"
+    chosen: dict[str, Layers] = {}
     if settings.each:
-        alone = settings.layers or tuple(range(depth))
-        chosen = {str(layer): (layer,) for layer in alone}
-    if not settings.layers:
-        chosen["all"] = None
-    else:
-        chosen[",".join(map(str, settings.layers))] = settings.layers
+        alone = range(depth) if isinstance(given, str) else settings.layers
+        chosen = {str(layer): (int(layer),) for layer in alone}
+    chosen[given if isinstance(given, str) else ",".join(map(str, settings.layers))] = given
     device = next(encoder.parameters()).device
     precision = native_precision(device) if settings.precision == "auto" else settings.precision
     return {
@@ -197,6 +199,8 @@ def _features(
             shown(loader, progress),
             poolings=settings.poolings,
             layers=chosen,
+            result=settings.result,
+            depth=depth,
             precision=precision,
         )
         for name, loader in parts.loaders.items()

@@ -5,7 +5,7 @@ It reads layers as a data2vec teacher does, by a sink; of an encoder it knows on
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from attrs import evolve
@@ -13,14 +13,22 @@ from torch import Tensor, nn
 
 from d2v.core.model import Batch, Encodes
 from d2v.core.nn import LayerFeatures
+from d2v.core.nn.sinks import ResultKind
 from d2v.core.probes.features import Features, described, joined
 from d2v.core.probes.pooling import check_pooling, pool_layer
 from d2v.core.suggestions import nearest
 
-Layers = Sequence[int] | None
+Layers = Literal["final", "all"] | int | Sequence[int] | None
+"""What is read of an encoder.
+
+- "final": its output, after the norm behind the last block where there is one.
+- A layer, or several: the mean of their results. Layers count from 0, negative ones from the end.
+- "all" or None: the mean of all blocks.
+"""
 Precision = Literal["fp32", "bf16"]
 ALL: Mapping[str, Layers] = {"all": None}
 """The mean of all blocks of the shared encoder, under the name "all"."""
+_FINAL = ()  # the layers of the final output, which is no layer's result
 
 
 def encode_layers(
@@ -29,6 +37,7 @@ def encode_layers(
     *,
     poolings: Sequence[str] = ("mean",),
     layers: Mapping[str, Layers] = ALL,
+    result: ResultKind = "block",
     depth: int | None = None,
     device: torch.device | str | None = None,
     precision: Precision = "fp32",
@@ -36,14 +45,15 @@ def encode_layers(
     """Features batch by batch, for sets too large to hold; `collect_features` holds them all.
 
     The encoder runs in evaluation mode, without gradient and without masks, up to the last wanted layer. Between
-    batches it is in the mode in which it was. Poolings are of block outputs, before any norm behind the last one.
+    batches it is in the mode in which it was.
 
     Args:
         encoder: a `Backbone` or anything else that encodes.
         batches: of any size; only `Backbone` itself says what else they need.
         poolings: see `pool_layer`.
-        layers: name to the layers (from 0; negative ones from the end) whose mean is read; None = all.
-        depth: blocks of the encoder; None = those of the backbone.
+        layers: name to what is read, see `Layers`.
+        result: of a layer: "block" = its output; "ffn" = its feed-forward branch, which targets are made of.
+        depth: blocks of the encoder; None = those of the backbone. Not needed for the final output.
         device: where the encoder is and batches go; None = where its first parameter is.
         precision: of the encoder; poolings are float32.
 
@@ -51,8 +61,8 @@ def encode_layers(
         An iterator over the features of each batch.
 
     Raises:
-        ValueError: at once if a pooling, layer or precision does not exist or the depth is not known; while iterating
-            if a pooling does not fit the encoder.
+        ValueError: at once if a pooling, layer, result or precision does not exist, the depth is not known, or a
+            feed-forward branch of the final output is asked for; while iterating if a pooling does not fit the encoder.
 
     >>> from d2v.core.model import Backbone, Local, ModalityAdapter
     >>> from d2v.core.nn import TransformerBlock, TransformerEncoder
@@ -67,12 +77,13 @@ def encode_layers(
     """
     for pooling in poolings:
         check_pooling(pooling)
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"precision={precision!r} must be 'fp32' or 'bf16'{nearest(precision, ['fp32', 'bf16'])}")
-    depth = _depth(encoder) if depth is None else depth
-    chosen = {name: _resolved(name, some, depth) for name, some in layers.items()}
+    _check_one_of("precision", precision, get_args(Precision))
+    _check_one_of("result", result, get_args(ResultKind))
+    if depth is None and any(some != "final" for some in layers.values()):
+        depth = _depth(encoder)
+    chosen = {name: _resolved(name, some, result, depth) for name, some in layers.items()}
     device = _device(encoder) if device is None else torch.device(device)
-    return _encode(encoder, batches, poolings, chosen, device, precision)
+    return _encode(encoder, batches, poolings, chosen, result, device, precision)
 
 
 def collect_features(
@@ -81,6 +92,7 @@ def collect_features(
     *,
     poolings: Sequence[str] = ("mean",),
     layers: Mapping[str, Layers] = ALL,
+    result: ResultKind = "block",
     depth: int | None = None,
     device: torch.device | str | None = None,
     precision: Precision = "fp32",
@@ -108,7 +120,14 @@ def collect_features(
     tensor([0, 1, 0, 1, 0, 1])
     """
     parts = encode_layers(
-        encoder, batches, poolings=poolings, layers=layers, depth=depth, device=device, precision=precision
+        encoder,
+        batches,
+        poolings=poolings,
+        layers=layers,
+        result=result,
+        depth=depth,
+        device=device,
+        precision=precision,
     )
     return joined(list(parts))
 
@@ -118,22 +137,24 @@ def _encode(
     batches: Iterable[Batch],
     poolings: Sequence[str],
     chosen: Mapping[str, tuple[int, ...]],
+    result: ResultKind,
     device: torch.device,
     precision: Precision,
 ) -> Iterator[Features]:
     wanted = {layer for layers in chosen.values() for layer in layers}
+    final = _FINAL in chosen.values()
     first = 0
     for batch in batches:
-        sink = LayerFeatures(wanted, kind="block", output=False)
+        sink = LayerFeatures(wanted, kind=result, output=final)
         with torch.no_grad():
-            with _evaluating(encoder), _autocast(precision, device):
+            with evaluating(encoder), _autocast(precision, device):
                 encoded = encoder.encode(batch.to(device), sink=sink)
             values: dict[str, dict[str, Tensor]] = {}
             for name, layers in chosen.items():
-                result = _mean_of(sink.results, layers)
+                read = encoded.x.float() if layers == _FINAL else _mean_of(sink.results, layers)
                 values[name] = {
                     pooling: pool_layer(
-                        result,
+                        read,
                         pooling,
                         num_prefix_tokens=encoded.num_prefix_tokens,
                         grid=encoded.grid,
@@ -161,6 +182,11 @@ def _mean_of(results: Mapping[int, Tensor], layers: Sequence[int]) -> Tensor:
     return total / len(layers)
 
 
+def _check_one_of(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}={value!r} must be {' or '.join(map(repr, known))}{nearest(value, known)}")
+
+
 def _depth(encoder: Encodes) -> int:
     depth = getattr(encoder, "depth", None)
     if isinstance(depth, int):
@@ -168,15 +194,25 @@ def _depth(encoder: Encodes) -> int:
     raise ValueError(f"how many layers a {type(encoder).__name__} has is not known; give depth")
 
 
-def _resolved(name: str, layers: Layers, depth: int) -> tuple[int, ...]:
+def _resolved(name: str, layers: Layers, result: ResultKind, depth: int | None) -> tuple[int, ...]:
+    if layers == "final":
+        if result == "ffn":
+            raise ValueError(
+                f"layers {name!r}: the final output has no feed-forward branch; give result='block' or layers"
+            )
+        return _FINAL
+    assert depth is not None  # known wherever a layer is read
     if depth < 1:
         raise ValueError(f"depth={depth}: the encoder has no blocks to read")
-    chosen = tuple(range(depth) if layers is None else layers)
+    there = f"the encoder has layers 0 to {depth - 1}, or -{depth} to -1 from the end, 'all' and 'final'"
+    if isinstance(layers, str) and layers != "all":
+        raise ValueError(f"layers {layers!r} do not exist: {there}{nearest(layers, ['all', 'final'])}")
+    if layers is None or isinstance(layers, str):
+        return tuple(range(depth))
+    chosen = (layers,) if isinstance(layers, int) else tuple(layers)
     for layer in chosen:
         if not -depth <= layer < depth:
-            raise ValueError(
-                f"layer {layer} does not exist: the encoder has layers 0 to {depth - 1}, or -{depth} to -1 from the end"
-            )
+            raise ValueError(f"layer {layer} does not exist: {there}")
     chosen = tuple(layer % depth for layer in chosen)
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(f"layers {name!r} must be different ones, at least one, not {list(chosen)}")
@@ -193,7 +229,7 @@ def _autocast(precision: Precision, device: torch.device) -> AbstractContextMana
 
 
 @contextmanager
-def _evaluating(encoder: Encodes) -> Iterator[None]:
+def evaluating(encoder: Encodes | nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; then every part has its own mode back, as frozen ones may differ from the rest."""
     modes = {part: part.training for part in encoder.modules()} if isinstance(encoder, nn.Module) else {}
     try:

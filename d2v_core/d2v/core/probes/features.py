@@ -3,7 +3,7 @@
 It knows nothing of encoders; the raw input is the one kind of features that needs none.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -107,14 +107,23 @@ def joined(parts: Sequence[Features]) -> Features:
     )
 
 
+def longest_grid(grids: Collection[tuple[int, ...]]) -> tuple[int, ...]:
+    """The grid to which tokens of all these grids can be padded.
+
+    Raises:
+        ValueError: if there are several, and one of them is not a line.
+    """
+    if len(grids) > 1 and any(len(grid) > 1 for grid in grids):
+        raise ValueError(f"tokens of different grids cannot be put together: {', '.join(map(str, sorted(grids)))}")
+    return max(grids)
+
+
 def _same_length(parts: Sequence[Features]) -> list[Features]:
     """Patches of all parts padded to one length; either all or none of the parts have a padding then."""
     grids = {part.grid for part in parts if part.grid is not None}
     if len(grids) <= 1 and all(part.padding is None for part in parts):
         return list(parts)
-    if len(grids) > 1 and any(len(grid) > 1 for grid in grids):
-        raise ValueError(f"tokens of different grids cannot be put together: {', '.join(map(str, sorted(grids)))}")
-    grid = max(grids)
+    grid = longest_grid(grids)
     t = torch.Size(grid).numel()
     same = []
     for part in parts:

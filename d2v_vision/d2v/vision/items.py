@@ -1,0 +1,62 @@
+"""Images that a user hands over, as pictures: files by their paths, pictures, arrays and tensors.
+
+Pillow is imported when a picture is made. Nothing here knows what becomes of it.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from d2v.core.data import BrokenSampleError, item_error, item_list
+from d2v.vision.folder import in_channels, read_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def item_pictures(items: Iterable[Any], channels: int) -> Iterator["Image"]:
+    """Pictures in the order of the items; files are read as those of a folder are.
+
+    Args:
+        items: paths, pictures of Pillow, uint8 arrays `h w` or `h w c`, or uint8 tensors `h w` or `c h w`, with c of 1
+            (grey), 3 (RGB) or 4 (RGB and opacity).
+        channels: of what comes out, 3 = RGB, 1 = grey.
+
+    Raises:
+        DataError: naming the item, if one is broken or of another kind; if there are none.
+
+    >>> [picture] = item_pictures([np.zeros((4, 6, 3), dtype=np.uint8)], channels=1)
+    >>> picture.size, picture.mode
+    ((6, 4), 'L')
+    """
+    for place, item in enumerate(item_list(items)):
+        try:
+            is_file = isinstance(item, str | os.PathLike)
+            picture = read_image(item, channels) if is_file else in_channels(_picture(item), channels)
+        except BrokenSampleError as error:
+            raise item_error(place, item, error.reason) from error
+        except (TypeError, ValueError, OSError) as error:
+            raise item_error(place, item, str(error)) from error
+        yield picture
+
+
+def _picture(item: Any) -> "Image":
+    from PIL import Image, ImageOps
+
+    if isinstance(item, Image.Image):
+        return ImageOps.exif_transpose(item)
+    if not isinstance(item, np.ndarray | Tensor):
+        raise TypeError("an image is a path, a picture of Pillow, an array or a tensor")
+    layout = "c h w" if isinstance(item, Tensor) else "h w c"
+    values = item.cpu().numpy() if isinstance(item, Tensor) else item
+    if values.ndim == 3 and isinstance(item, Tensor):
+        values = values.transpose(1, 2, 0)
+    fits = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (1, 3, 4))
+    if values.dtype != np.uint8 or not fits or values.size == 0:
+        raise ValueError(f"must be uint8 from 0 to 255, h w or {layout} with 1, 3 or 4 channels")
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(values))

@@ -1,11 +1,10 @@
 """Batches of several sources in turn, as a recipe with several modalities trains on."""
 
+import dataclasses
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Any
-
-import attrs
 
 from d2v.core.data.batches import Batches
 from d2v.core.data.draws import Purpose, drawn
@@ -64,7 +63,7 @@ class Mixture:
             if not self._is_set:
                 self._batch = number
             ids = None if batch.ids is None else batch.ids * len(self.names) + place
-            yield attrs.evolve(batch, modality=name, ids=ids)
+            yield dataclasses.replace(batch, modality=name, ids=ids)
 
     def state_dict(self) -> dict[str, Any]:
         """Batches so far, and the place of each source."""

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from d2v.core.files.folder import write_files
 from d2v.core.teacher import EMATeacher
+from d2v.core.train import RunFolder
 from d2v.core.wrappers import call_inside, load_plain_state, named_parts, plain_name, unwrapped
 
 
@@ -71,6 +72,19 @@ def test_what_is_written_and_read(wrap, tmp_path):
         assert torch.equal(tensor, plain.state_dict()[name]), name
     with pytest.raises(RuntimeError, match=r"more\.weight"):
         load_plain_state(wrap(other), {**state, "more.weight": torch.zeros(1)})
+
+
+@wraps
+def test_a_checkpoint_goes_from_a_wrapped_model_to_a_plain_one_and_back(wrap, tmp_path):
+    plain, others = net(), (net(), net())
+    run = RunFolder(tmp_path / "run", config="", description={})
+    run.save(1, wrap(plain), {"step": 1})
+    for other in (others[0], wrap(others[1])):
+        assert run.load(other) == {"step": 1}
+    run.close()
+    for other in others:
+        for name, tensor in other.state_dict().items():
+            assert torch.equal(tensor, plain.state_dict()[name]), name
 
 
 @wraps

@@ -69,7 +69,7 @@ class Modality:
         data: configuration classes of its data by kind, likewise; `build(split, ...)` makes batches.
         recipes: package that holds its recipes, `NAME.yaml` each.
         converters: for other people's checkpoint files.
-        tasks: by name, configuration classes of what can be trained on top of a pretrained model.
+        tasks: configuration classes of what can be trained on top of a pretrained model, likewise.
         verbs: by name, its commands below `d2v data`.
         quickstart: what its quickstart runs; None = it has none.
         pictures: from a batch and the data that it is of, what the samples look like, `b c h w` with one or three

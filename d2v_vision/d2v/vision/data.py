@@ -1,7 +1,7 @@
-"""Images as batches: augmentation, collating, and the numbers of classes.
+"""Images as data of a recipe: where they are, how they are augmented and prepared, what their classes are.
 
-What is read is `sources`'; order, sharing out and broken files are `d2v.core.data`'s. Pillow and torchvision are
-imported when they are needed, so that this module can be imported without the extra.
+What is read is `sources`'; samples and batches are `samples`'; order and broken files are `d2v.core.data`'s. Pillow
+and torchvision are imported when they are needed, so that this module can be imported without the extra.
 """
 
 import math
@@ -13,20 +13,18 @@ import torch
 from attrs import Attribute, evolve, field, frozen
 from torch import Tensor
 
-from d2v.core.data import DataConfig, DataError, FixedPlan, Loader, Splits, few_of_each, sample_seed
+from d2v.core.data import DataConfig, DataError, FixedPlan, Loader, Splits, few_of_each
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
-from d2v.core.suggestions import nearest
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
 from d2v.vision.items import item_pictures
 from d2v.vision.preparation import MEAN, STD, Preparation, unprepared
+from d2v.vision.samples import ImageSamples, class_numbers, collate_images, other_labels, unlabelled
 from d2v.vision.sources import ImageSource, class_names, open_source, same_classes, splits_of
 
 __all__ = ["ImageDataConfig", "ImageFolder"]
-
-_Sample = tuple[Tensor, int | None, int]
 
 
 def _must(holds: Callable[[Any], bool], what: str) -> Any:
@@ -140,11 +138,11 @@ class ImageDataConfig:
         source = open_source(self.path, split, self.channels)
         numbers = None
         if labels is not None:
-            numbers = _numbers(self.path, source, labels)
+            numbers = class_numbers(self.path, source, labels)
         elif split is not None:
             same_classes(self.path, split, source.classes)
         kept = self._few(source, seed) if training and self.per_class is not None else None
-        images = _Images(source, self._transform(training), kept=kept, numbers=numbers)
+        images = ImageSamples(source, self._transform(training), kept=kept, numbers=numbers)
         plan = FixedPlan(
             n=len(images),
             batch_size=batch_size,
@@ -156,7 +154,7 @@ class ImageDataConfig:
         )
         # More workers than processors would only wait for each other.
         workers = min(self.num_workers, os.cpu_count() or 1)
-        return Loader(images, _collate, plan, endless=training, num_workers=workers)
+        return Loader(images, collate_images, plan, endless=training, num_workers=workers)
 
     def prepare(self, items: Iterable[Any]) -> Batch:
         """Images that lie in no folder, prepared as in evaluation: the middle of each picture, nothing random.
@@ -205,10 +203,10 @@ class ImageDataConfig:
         """
         _require_extra()
         if wanted is not Classes:
-            raise _other_labels(self.path, wanted)
+            raise other_labels(self.path, wanted)
         names = class_names(self.path, self.splits().train, self.channels)
         if not names:
-            raise _unlabelled(self.path)
+            raise unlabelled(self.path)
         return Classes(names)
 
     def match(self, adapter: ModalityAdapter) -> None:
@@ -286,71 +284,6 @@ def pictures(batch: Batch, data: DataConfig) -> Tensor:
     assert isinstance(data, ImageDataConfig)
     mean, std = data._mean_std()
     return unprepared(batch.source, mean=mean, std=std)
-
-
-class _Images:
-    """Samples of a source, or of those ids of it that are kept: picture, number of its class, id in the source."""
-
-    def __init__(
-        self,
-        source: ImageSource,
-        transform: Preparation,
-        *,
-        kept: Tensor | None,
-        numbers: list[int] | None,
-    ) -> None:
-        self.source, self.transform = source, transform
-        self.kept, self.numbers = kept, numbers
-
-    def __len__(self) -> int:
-        return len(self.source) if self.kept is None else len(self.kept)
-
-    def name(self, id: int) -> str:
-        return self.source.name(id)
-
-    def get(self, id: int, *, seed: int, epoch: int) -> _Sample:
-        id = id if self.kept is None else int(self.kept[id])
-        image, label = self.source[id]
-        if label is not None and self.numbers is not None:
-            label = self.numbers[label]
-        drawn_by = sample_seed(seed=seed, epoch=epoch, id=id) if self.transform.drawn else None
-        return self.transform(image, drawn_by), label, id
-
-
-def _collate(samples: list[_Sample], ids: Tensor) -> Batch:
-    del ids  # places among the kept ones
-    labels = [label for _, label, _ in samples if label is not None]
-    return Batch(
-        source=torch.stack([image for image, _, _ in samples]),
-        ids=torch.tensor([id for _, _, id in samples]),
-        labels=torch.tensor(labels) if len(labels) == len(samples) else None,
-    )
-
-
-def _numbers(path: str, source: ImageSource, labels: Labels) -> list[int]:
-    """The model's number of each class of a source."""
-    if not isinstance(labels, Classes):
-        raise _other_labels(path, type(labels))
-    if not source.classes:
-        raise _unlabelled(path)
-    known = {name: number for number, name in enumerate(labels.names)}
-    for name in source.classes:
-        if name not in known:
-            raise DataError(
-                f"data.path={path!r} has a class {name!r}, which is none of the model's {len(known)} classes"
-                f"{nearest(name, known)}"
-            )
-    return [known[name] for name in source.classes]
-
-
-def _unlabelled(path: str) -> DataError:
-    return DataError(
-        f"data.path={path!r} has no labels: images of a class lie in a folder of their own, below the split"
-    )
-
-
-def _other_labels(path: str, wanted: type[Labels]) -> DataError:
-    return DataError(f"data.path={path!r}: images have {Classes.what}, and the task needs {wanted.what}")
 
 
 def _require_extra() -> None:

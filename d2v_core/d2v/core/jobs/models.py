@@ -109,7 +109,8 @@ def encoder_of(
 
     A teacher may lack parts of the student (`EMATeacher(leave_out=...)`): the front end, positions, extra tokens, a
     whole adapter, a norm. With weights="teacher" these are the student's, all others the teacher's. In training the
-    teacher starts from what the student's parts make of the input, so this encoder computes what targets are made of.
+    teacher starts from what the student's parts make of the input, so this encoder computes what targets are made of;
+    but for parts that the teacher holds and its training passes by (positions of 1.0 images of the original toolkit).
 
     Args:
         stored: pretrained or fine-tuned.

@@ -1,0 +1,94 @@
+"""Samples of images and batches of them, and the numbers of their classes."""
+
+import torch
+from torch import Tensor
+
+from d2v.core.data import DataError, sample_seed
+from d2v.core.labels import Classes, Labels
+from d2v.core.model import Batch
+from d2v.core.suggestions import nearest
+from d2v.vision.preparation import Preparation
+from d2v.vision.sources import ImageSource
+
+_Sample = tuple[Tensor, int | None, int]
+
+
+class ImageSamples:
+    """Samples of a source: picture, number of its class, id in the source.
+
+    Args:
+        source: where pictures are read from.
+        transform: what prepares a picture.
+        kept: ids of the pictures to use; None = all.
+        numbers: the model's number of each class of the source; None = the source's own.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        transform: Preparation,
+        *,
+        kept: Tensor | None,
+        numbers: list[int] | None,
+    ) -> None:
+        self.source, self.transform = source, transform
+        self.kept, self.numbers = kept, numbers
+
+    def __len__(self) -> int:
+        return len(self.source) if self.kept is None else len(self.kept)
+
+    def name(self, id: int) -> str:
+        """What messages call the picture."""
+        return self.source.name(id)
+
+    def get(self, id: int, *, seed: int, epoch: int) -> _Sample:
+        """A prepared picture, augmented by (seed, epoch, id)."""
+        id = id if self.kept is None else int(self.kept[id])
+        image, label = self.source[id]
+        if label is not None and self.numbers is not None:
+            label = self.numbers[label]
+        drawn_by = sample_seed(seed=seed, epoch=epoch, id=id) if self.transform.drawn else None
+        return self.transform(image, drawn_by), label, id
+
+
+def collate_images(samples: list[_Sample], ids: Tensor) -> Batch:
+    """Samples of one size as a batch; its ids are those of the source."""
+    del ids  # places among the kept ones
+    labels = [label for _, label, _ in samples if label is not None]
+    return Batch(
+        source=torch.stack([image for image, _, _ in samples]),
+        ids=torch.tensor([id for _, _, id in samples]),
+        labels=torch.tensor(labels) if len(labels) == len(samples) else None,
+    )
+
+
+def class_numbers(path: str, source: ImageSource, labels: Labels) -> list[int]:
+    """The model's number of each class of a source.
+
+    Raises:
+        DataError: if labels are no classes, the source has none, or one that the model does not know.
+    """
+    if not isinstance(labels, Classes):
+        raise other_labels(path, type(labels))
+    if not source.classes:
+        raise unlabelled(path)
+    known = {name: number for number, name in enumerate(labels.names)}
+    for name in source.classes:
+        if name not in known:
+            raise DataError(
+                f"data.path={path!r} has a class {name!r}, which is none of the model's {len(known)} classes"
+                f"{nearest(name, known)}"
+            )
+    return [known[name] for name in source.classes]
+
+
+def unlabelled(path: str) -> DataError:
+    """The error of a source without classes where some are asked for."""
+    return DataError(
+        f"data.path={path!r} has no labels: images of a class lie in a folder of their own, below the split"
+    )
+
+
+def other_labels(path: str, wanted: type[Labels]) -> DataError:
+    """The error of a task that needs labels which images do not have."""
+    return DataError(f"data.path={path!r}: images have {Classes.what}, and the task needs {wanted.what}")

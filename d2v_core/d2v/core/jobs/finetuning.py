@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match
 from d2v.core.jobs.running import decided_precision, run_training, training_batches
 from d2v.core.jobs.scoring import scored
 from d2v.core.labels import Labels
-from d2v.core.model import Backbone, Batch, Student, StudentConfig
+from d2v.core.model import Batch, Student, StudentConfig
 from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without_path
 from d2v.core.train import Fitted, Freeze, Validation, fit
 from d2v.core.train.gradients import world
@@ -159,7 +159,9 @@ def _put_together(
     match_input(settings.data, encoder, task.modality)
     torch.manual_seed(settings.seed)
     model = task.build(encoder, embed_dim=config.embed_dim, labels=labels).to(device)
-    blocks = encoder.blocks(task.modality) if isinstance(encoder, Backbone) else ()
+    # Other people's students may have none; layer decay refuses that.
+    list_blocks: Callable[[str], list[nn.Module]] | None = getattr(encoder, "blocks", None)
+    blocks = list_blocks(task.modality) if list_blocks is not None else ()
     return model, settings.optim.build_for(model, blocks)
 
 

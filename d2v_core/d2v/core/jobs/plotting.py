@@ -19,7 +19,7 @@ from d2v.core.files import Stored
 from d2v.core.files.atomic import write_bytes, write_text
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.modality import modalities
-from d2v.core.model import Backbone, Batch, Data2Vec
+from d2v.core.model import Batch, Data2Vec
 from d2v.core.plots import learning_curves, mask_gallery, pca_gallery, require_plotting, svg
 from d2v.core.plots.arrays import plane
 from d2v.core.plots.output import pixels
@@ -210,10 +210,9 @@ def _drawn_places(loader: Batches, n: int, seed: int) -> Iterator[tuple[int, Bat
 @torch.no_grad()
 def _hidden(model: Data2Vec, batch: Batch) -> Tensor:
     """Bool `b m gh gw`, of some views."""
-    assert isinstance(model.student, Backbone)  # a model that was read from a folder
-    local = model.student.adapter(batch.modality).front(batch)
+    local = model.front(batch)
     mask = model.mask(batch, local, update=0)
-    height, _ = plane(tuple(local.grid))
+    height, _ = plane(tuple(batch.source.shape[1:] if local is None else local.grid))
     return rearrange(mask.hidden, "(b m) (gh gw) -> b m gh gw", m=mask.num_masks, gh=height)[:, :_VIEWS]
 
 
@@ -226,7 +225,7 @@ def _features(stored: Stored, data: DataConfig, batch: Batch, seed: int) -> dict
     for name, chosen in rows.items():
         encoder, _ = encoder_of(stored, chosen, seed=seed)
         match_input(data, encoder, modality)
-        found = collect_features(encoder, [batch], poolings=["tokens"])
+        found = collect_features(encoder, [batch], poolings=["tokens"], depth=stored.description.student.depth)
         height, _ = plane(found.grid or ())
         features[name] = rearrange(found.values["all"]["tokens"], "b (gh gw) d -> b gh gw d", gh=height)
     return features

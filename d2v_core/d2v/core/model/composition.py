@@ -170,7 +170,7 @@ class Data2Vec(nn.Module):
         Raises:
             ValueError: if no position is hidden, or the mask does not fit the batch.
         """
-        local = self._inside.front(batch) if "front" in self._student_has else None
+        local = self.front(batch)
         mask = self.mask(batch, local, update=update)
         n = mask.index.shape[0]
         if n == 0:
@@ -196,6 +196,11 @@ class Data2Vec(nn.Module):
             targets=targets,
             mask=mask,
         )
+
+    def front(self, batch: Batch) -> Local | None:
+        """The student's local features of a batch; None if it has no front end of its own."""
+        local: Local | None = self._inside.front(batch) if "front" in self._student_has else None
+        return local
 
     def mask(self, batch: Batch, local: Local | None = None, *, update: int) -> Mask:
         """The given mask, or one drawn from (seed, update, ids).

@@ -25,7 +25,7 @@ class WaveformAdapterConfig(AdapterParts):
         channels_first: whether hidden channels are zeroed before the mask token is put in.
         zero_padding: whether padded frames are set to zero (1.0).
 
-    >>> from d2v.core.model import BlockConfig
+    >>> from d2v.core.model import BlockConfig, TransformerConfig
     >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     >>> adapter = WaveformAdapterConfig(conv_layers=((8, 10, 5),), positions_groups=4).build(encoder)
     >>> adapter.front.extractor.num_frames(100)

@@ -25,7 +25,7 @@ class TextAdapterConfig(AdapterParts):
         embedding_dropout: after that norm.
         zero_padding: whether padded positions are set to zero (1.0).
 
-    >>> from d2v.core.model import BlockConfig
+    >>> from d2v.core.model import BlockConfig, TransformerConfig
     >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
     >>> TextAdapterConfig(vocabulary_size=10, max_length=8).build(encoder).front.positions.num_embeddings
     10

@@ -168,11 +168,11 @@ def add_kind(declared: type, kind: str, config: type) -> None:
         ValueError: if the type is no role, or the kind is another class's.
 
     >>> @frozen(kw_only=True)
-    ... class EverySecond:
+    ... class FirstHalf:
     ...     pass
-    >>> add_kind(Masker, "every-second", EverySecond)
-    >>> role_of(Masker).find("every-second").__name__
-    'EverySecond'
+    >>> add_kind(Masker, "first-half", FirstHalf)
+    >>> role_of(Masker).find("first-half").__name__
+    'FirstHalf'
     """
     role = role_of(declared)
     if role is None:

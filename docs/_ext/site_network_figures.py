@@ -159,7 +159,7 @@ def reaches() -> Drawn:
         axes = figure.subplots()
         for place, name in enumerate(names):
             model: Any = recipe_values(name)[1]["model"]
-            decoder, adapter = model["predictors"]["vision"], model["adapters"]["vision"]
+            decoder, adapter = model["predictors"]["vision"], model["student"]["adapters"]["vision"]
             far = decoder["num_layers"] * (decoder["kernel_size"] - 1) / 2
             need = adapter["image_size"] // adapter["patch_size"] - 1
             axes.barh(place, far, color=COLOURS[0], height=0.5, label="reach" if not place else None)

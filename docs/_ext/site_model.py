@@ -63,16 +63,17 @@ def _train_and_look() -> Look:
     recipe = read_recipe("vision/small", settings, PretrainRecipe)
     torch.manual_seed(recipe.seed)
     model = recipe.model_config().build()
-    data = recipe.data.build("train", batch_size=recipe.train.batch_size, seed=recipe.seed, training=True)
+    source, masker = recipe.sources["vision"], recipe.masks["vision"]
+    data = source.build("train", batch_size=recipe.train.batch_size, seed=recipe.seed, training=True)
     optimizer, schedule = recipe.optim.build(model), recipe.optim.build_schedule(STEPS)
     fit(model, data, optimizer=optimizer, schedule=schedule, max_steps=STEPS, clip=recipe.optim.clip, seed=recipe.seed)
 
     model.eval()
     places, grid = chosen(), (4, 4)
-    first = next(iter(recipe.data.build("test", batch_size=max(places) + 1)))
+    first = next(iter(source.build("test", batch_size=max(places) + 1)))
     assert first.ids is not None
     assert first.ids[places].tolist() == places
-    mask = recipe.mask(len(places), grid, draw=Draw(seed=1, update=0, ids=torch.arange(len(places))))
+    mask = masker(len(places), grid, draw=Draw(seed=1, update=0, ids=torch.arange(len(places))))
     batch = Batch(source=first.source[places], mask=mask, modality="vision")
     sink = LayerFeatures(range(recipe.model.student.depth))
     with torch.no_grad():

@@ -5,27 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loading import Noisy, collate, take
+from loading import Counting, Noisy, collate, take
 
 from d2v.core.data import Batches, FixedPlan, Loader, Mixture, StreamLoader
 
 WEIGHTS = {"audio": 3.0, "text": 1.0, "vision": 2.0}
-
-
-class Numbers:
-    place = 0
-
-    def __iter__(self) -> Any:
-        while self.place < 7:
-            self.place += 1
-            yield self.place - 1
-        self.place = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"place": self.place}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.place = state["place"]
 
 
 def read(record: int, id: int, *, seed: int, epoch: int) -> Any:
@@ -37,7 +21,7 @@ def sources(broken: set[int] | None = None, **options: Any) -> dict[str, Batches
     text = FixedPlan(n=5, batch_size=2, **options)
     return {
         "vision": Loader(Noisy(11, broken or ()), collate, vision),
-        "audio": StreamLoader(Numbers(), collate, read=read, batch_size=2, shuffle=4, **options),
+        "audio": StreamLoader(Counting(), collate, read=read, batch_size=2, shuffle=4, **options),
         "text": Loader(Noisy(5, broken or ()), collate, text),
     }
 

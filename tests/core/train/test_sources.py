@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 import torch
-from loading import Noisy
+from loading import Counting, Noisy
 from torch import Tensor
 from training import NOISY, Boom, Breaking, same, train
 
@@ -28,22 +28,6 @@ class Sequences(Noisy):
 
     def get(self, id: int, *, seed: int, epoch: int) -> Tensor:
         return super().get(id, seed=seed, epoch=epoch) + torch.arange(3.0 * int(LENGTHS[id])).view(-1, 3).sin()
-
-
-class Counting:
-    place = 0
-
-    def __iter__(self) -> Any:
-        while self.place < 7:
-            self.place += 1
-            yield self.place - 1
-        self.place = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"place": self.place}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.place = state["place"]
 
 
 def read(record: int, id: int, *, seed: int, epoch: int) -> Tensor:

@@ -44,12 +44,8 @@ class Rule(Protocol):
 
 
 @frozen
-class Rename:
-    """One tensor under another name.
-
-    >>> Rename("norm.weight", "encoder.norm_out.weight").ours
-    ('encoder.norm_out.weight',)
-    """
+class _OneToOne:
+    """What rules of one foreign tensor and one of ours have in common."""
 
     their_name: str
     our_name: str
@@ -63,6 +59,15 @@ class Rename:
     def ours(self) -> tuple[str, ...]:
         """Our names."""
         return (self.our_name,)
+
+
+@frozen
+class Rename(_OneToOne):
+    """One tensor under another name.
+
+    >>> Rename("norm.weight", "encoder.norm_out.weight").ours
+    ('encoder.norm_out.weight',)
+    """
 
     def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """The same."""
@@ -144,27 +149,15 @@ class Split:
 
 
 @frozen
-class Reshape:
+class Reshape(_OneToOne):
     """The same numbers in another shape.
 
     >>> Reshape("scale", "bias.scale", (1, 1, 2), (2,)).to_ours([torch.ones(1, 1, 2)])
     [tensor([1., 1.])]
     """
 
-    their_name: str
-    our_name: str
     theirs_shape: tuple[int, ...]
     ours_shape: tuple[int, ...]
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """Foreign names."""
-        return (self.their_name,)
-
-    @property
-    def ours(self) -> tuple[str, ...]:
-        """Our names."""
-        return (self.our_name,)
 
     def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
         """Ours, if there are as many numbers."""

@@ -118,7 +118,11 @@ class PretrainRecipe(Run):
     def description(self) -> Description:
         """What its model folder tells."""
         data = {name: without_path(one) for name, one in self.sources.items()}
-        files = {name: content for one in self.sources.values() for name, content in one.files().items()}
+        files: dict[str, bytes] = {}
+        for modality, one in self.sources.items():
+            for name, content in one.files().items():
+                if files.setdefault(name, content) != content:
+                    raise ValueError(f"data.{modality}: its file {name} is another than that of another modality")
         return Description(model=self.model_config(), data=data, files=files)
 
 

@@ -1,6 +1,5 @@
 """How well samples with any number of classes were told: mean average precision and a table of the classes."""
 
-from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -9,13 +8,13 @@ from torch import Tensor
 
 from d2v.core.labels import MultiLabel
 from d2v.core.model import Batch
-from d2v.core.scores.scores import Scores, aligned, check_outputs, nothing_scored
+from d2v.core.scores.scores import Kept, Scores, aligned, check_outputs
 
 _WHOLE = 20  # a longer table does not fit a screen
 _LOWEST = 10
 
 
-class MultiLabelScorer:
+class MultiLabelScorer(Kept):
     """Keeps outputs and labels of a split in the memory of the CPU.
 
     `map` is the mean over the classes of the average precision, in percent; classes that no sample is of are left out.
@@ -35,11 +34,8 @@ class MultiLabelScorer:
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss"})
 
     def __init__(self, labels: MultiLabel) -> None:
+        super().__init__()
         self.labels = labels
-        self.outputs: list[Tensor] = []
-        """Float32 `b c` of each batch."""
-        self.truths: list[Tensor] = []
-        """Bool `b c` of each batch."""
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
         """Count a batch.
@@ -60,21 +56,13 @@ class MultiLabelScorer:
         self.outputs.append(outputs.detach().float().cpu())
         self.truths.append(truth.cpu())
 
-    def merge_state(self, others: Iterable["MultiLabelScorer"]) -> None:
-        """Count what others have counted too."""
-        for other in others:
-            self.outputs += other.outputs
-            self.truths += other.truths
-
     def compute(self) -> Scores:
         """The scores of all that was counted.
 
         Raises:
             ValueError: if nothing was.
         """
-        if not sum(map(len, self.truths)):
-            raise nothing_scored()
-        outputs, truth = torch.cat(self.outputs), torch.cat(self.truths)
+        outputs, truth = self.whole()
         values = {
             "loss": F.binary_cross_entropy_with_logits(outputs, truth.float(), reduction="sum").item() / len(truth)
         }

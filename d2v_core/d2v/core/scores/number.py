@@ -1,19 +1,17 @@
 """How well numbers were predicted: squared error and correlations."""
 
-from collections.abc import Iterable
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from d2v.core.labels import Number
 from d2v.core.model import Batch
-from d2v.core.scores.scores import Scores, check_outputs, nothing_scored
+from d2v.core.scores.scores import Kept, Scores, check_outputs
 
 _MOST_RANKED = 65_535  # sums of more ranks overflow in torchmetrics, which has them in 32 bits
 
 
-class NumberScorer:
+class NumberScorer(Kept):
     """Keeps outputs and labels of a split in the memory of the CPU.
 
     `mse` is the mean squared error; `pearson`, `spearman` and their mean `pearson_and_spearman` are in percent.
@@ -21,6 +19,7 @@ class NumberScorer:
     Args:
         labels: what the numbers are.
 
+    >>> import torch
     >>> scorer = NumberScorer(Number())
     >>> batch = Batch(source=torch.zeros(3, 1), labels=torch.tensor([0.0, 1.0, 2.0]))
     >>> scorer.update(torch.tensor([0.5, 1.0, 4.0]), batch)
@@ -31,11 +30,8 @@ class NumberScorer:
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"mse"})
 
     def __init__(self, labels: Number) -> None:
+        super().__init__()
         self.labels = labels
-        self.outputs: list[Tensor] = []
-        """Float64 `b` of each batch."""
-        self.truths: list[Tensor] = []
-        """Float64 `b` of each batch."""
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
         """Count a batch.
@@ -53,21 +49,13 @@ class NumberScorer:
         self.outputs.append(outputs.detach().cpu().double())
         self.truths.append(batch.labels.cpu().double())
 
-    def merge_state(self, others: Iterable["NumberScorer"]) -> None:
-        """Count what others have counted too."""
-        for other in others:
-            self.outputs += other.outputs
-            self.truths += other.truths
-
     def compute(self) -> Scores:
         """The scores of all that was counted.
 
         Raises:
             ValueError: if nothing was.
         """
-        if not sum(map(len, self.truths)):
-            raise nothing_scored()
-        outputs, truth = torch.cat(self.outputs), torch.cat(self.truths)
+        outputs, truth = self.whole()
         values, reasons = {"mse": (outputs - truth).square().mean().item()}, {}
         for name, metric in (("pearson", _pearson), ("spearman", _spearman)):
             found = metric(outputs, truth)

@@ -1,7 +1,9 @@
 """What a scorer found out, and what all scorers ask of outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Self
 
+import torch
 from attrs import field, frozen
 from torch import Tensor
 
@@ -34,6 +36,30 @@ class Scores:
     def tables(self) -> str:
         """Text beside the values."""
         return self.text
+
+
+class Kept:
+    """Outputs and labels of a split in the memory of the CPU, for metrics that need all of them at once."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Tensor] = []
+        self.truths: list[Tensor] = []
+
+    def merge_state(self, others: Iterable[Self]) -> None:
+        """Count what others have counted too."""
+        for other in others:
+            self.outputs += other.outputs
+            self.truths += other.truths
+
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """Outputs and labels of all batches.
+
+        Raises:
+            ValueError: if nothing was counted.
+        """
+        if not sum(map(len, self.truths)):
+            raise nothing_scored()
+        return torch.cat(self.outputs), torch.cat(self.truths)
 
 
 def nothing_scored() -> ValueError:

@@ -1,4 +1,4 @@
-"""What the 1.0 models of the original toolkit share: blocks, target fields, teacher schedule."""
+"""Fields of the original toolkit's models that mean the same in both generations; blocks of its 1.0 models."""
 
 from d2v.core.foreign.config import ForeignConfig
 from d2v.core.foreign.rules import Join, Rule, both

@@ -13,6 +13,7 @@ from d2v.core.description import Description
 from d2v.core.foreign.config import ForeignConfig
 from d2v.core.foreign.converter import Layout, Shapes, Unpacked, own_parts, whole_model
 from d2v.core.foreign.fairseq.checkpoint import model_section, unpack
+from d2v.core.foreign.fairseq.former import read_schedule, read_target_norms
 from d2v.core.foreign.fairseq.pieces import block_rules
 from d2v.core.foreign.rules import Rename, Reshape, Rule, both
 from d2v.core.foreign.tables import KeyTable
@@ -31,8 +32,6 @@ from d2v.core.model import (
     TransformerConfig,
 )
 from d2v.core.nn.initialisation import Scheme
-from d2v.core.teacher import EMASchedule
-from d2v.core.teacher.targets import TargetNorm
 
 
 @frozen
@@ -225,20 +224,17 @@ def _with_channels(masker: Masker, own: ForeignConfig, embed_dim: int) -> Masker
 
 
 def _targets(model: ForeignConfig) -> TargetsConfig:
-    each: list[TargetNorm] = [norm for norm in ("batch", "instance", "layer") if model.get(f"{norm}_norm_target_layer")]
-    after: list[TargetNorm] = [norm for norm in ("layer", "instance") if model.get(f"{norm}_norm_targets")]
+    each, after = read_target_norms(model, layer=("batch", "instance", "layer"))
     return TargetsConfig(
         layers=min(model.get("average_top_k_layers"), model.get("depth")),  # the original takes what there is
         kind="block" if model.get("end_of_block_targets") else "ffn",
-        each=tuple(each),
-        after=tuple(after),
+        each=each,
+        after=after,
     )
 
 
 def _teacher(model: ForeignConfig, own: ForeignConfig) -> TeacherConfig:
-    schedule = EMASchedule(
-        model.get("ema_decay"), end=model.get("ema_end_decay"), anneal=model.get("ema_anneal_end_step")
-    )
+    schedule = read_schedule(model)
     has_front = own.get("ema_local_encoder")
     if model.get("ema_encoder_only"):
         leave_out = ("adapters.*", *(("encoder.norm_out",) if model.get("layer_norm_first") else ()))

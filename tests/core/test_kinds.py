@@ -65,6 +65,27 @@ print((run / "config.yaml").read_text() == (cut / "config.yaml").read_text())
 """
 
 
+TWO = """
+model:
+  student:
+    encoder: {block: {embed_dim: 8, num_heads: 2}, depth: 2}
+    adapters: {a: {kind: odour/grains}, b: {kind: odour/plumes}}
+    visible_only: false
+  predictors: {a: {kind: masked-head}, b: {kind: masked-head}}
+  targets: {layers: 1}
+  teacher: {schedule: {start: 0.9}}
+mask:
+  a: {kind: random, mask_prob: 0.5}
+  b: {kind: random, mask_prob: 0.25}
+data:
+  a: {kind: odour/jars, path: "-"}
+  b: {kind: odour/bottles, path: "-"}
+sampling: {b: 2.0}
+optim: {lr: 1e-2}
+train: {max_steps: 4, batch_size: 4, checkpoint_every: 2, log_every: 1}
+"""
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A folder with the package, as pip would install it."""
@@ -112,29 +133,7 @@ def test_every_form_is_trained_written_read_and_resumed(form: str, site: Path, t
 
 
 def test_a_recipe_of_two_modalities_is_resumed_too(site: Path, tmp_path: Path) -> None:
-    (site / "recipe.yaml").write_text(
-        dedent(
-            """
-            model:
-              student:
-                encoder: {block: {embed_dim: 8, num_heads: 2}, depth: 2}
-                adapters: {a: {kind: odour/grains}, b: {kind: odour/plumes}}
-                visible_only: false
-              predictors: {a: {kind: masked-head}, b: {kind: masked-head}}
-              targets: {layers: 1}
-              teacher: {schedule: {start: 0.9}}
-            mask:
-              a: {kind: random, mask_prob: 0.5}
-              b: {kind: random, mask_prob: 0.25}
-            data:
-              a: {kind: odour/jars, path: "-"}
-              b: {kind: odour/bottles, path: "-"}
-            sampling: {b: 2.0}
-            optim: {lr: 1e-2}
-            train: {max_steps: 4, batch_size: 4, checkpoint_every: 2, log_every: 1}
-            """
-        )
-    )
+    (site / "recipe.yaml").write_text(TWO)
     program = PROGRAM.replace('given = {"data.path": "-", "device": "cpu"}', 'given = {"device": "cpu"}')
     assert run(program, site, tmp_path).splitlines()[-2:] == ["True", "True"]
     metrics = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
@@ -142,6 +141,21 @@ def test_a_recipe_of_two_modalities_is_resumed_too(site: Path, tmp_path: Path) -
     assert {"loss", "a/loss", "b/loss"} <= names
     described = json.loads((tmp_path / "run/model/config.json").read_text())
     assert {name: data["kind"] for name, data in described["data"].items()} == {"a": "odour/jars", "b": "odour/bottles"}
+
+
+def test_two_modalities_may_not_bring_different_files_of_one_name(site: Path, tmp_path: Path) -> None:
+    (site / "recipe.yaml").write_text(TWO.replace("odour/bottles, ", "odour/bottles, scale: 2.0, "))
+    program = """
+    import sys
+    from d2v.core import pretrain
+    try:
+        pretrain("recipe.yaml", {"device": "cpu", "out": sys.argv[1]}, progress=False)
+    except ValueError as error:
+        print(error)
+    """
+    told = run(program, site, tmp_path / "run")
+    assert "data.b" in told
+    assert "nose.txt" in told
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

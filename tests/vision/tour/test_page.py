@@ -11,7 +11,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from d2v.core.tour import Album, FeatureMaps, Imagined, Neighbour, Neighbours, View, page
+from d2v.vision.tour import Album, FeatureMaps, Imagined, Neighbour, Neighbours, View, page
 
 pytest.importorskip("jinja2")
 
@@ -395,7 +395,7 @@ def test_contrast_is_that_of_the_standard():
 
 
 def test_text_reads_in_both_schemes():
-    style = import_module("d2v.core.tour.html")._read("report.css")
+    style = import_module("d2v.vision.tour.html")._read("report.css")
     schemes = [
         dict(re.findall(r"--(\w+): (#\w{6});", block)) for block in re.findall(r":root \{(.*?)\}", style, re.S)[:2]
     ]

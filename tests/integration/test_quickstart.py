@@ -1,12 +1,12 @@
 """`d2v quickstart`, short: what it writes, that its figures are those of the commands, and bad input."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 from commands import Run
 
 from d2v.core import probe
@@ -84,7 +84,7 @@ def test_the_page_shows_what_the_report_holds(out: Path, report: dict[str, Any])
     page = (out / "report.html").read_text()
     for figure in [*leaves(report["probe"]), *leaves(report["finetune_100"])]:
         assert f"{figure:.1f}" in page
-    words = " ".join(re.sub("<[^>]+>", "", page).split())
+    words = " ".join(BeautifulSoup(page, "html.parser").get_text().split())
     assert f"d2v quickstart --out again --steps {STEPS} --seed {SEED}" in words
     # six images of each section: masks (with eight views), predictions, features, neighbours (five before, five after)
     assert page.count("data:image/png;base64,") == 6 * (1 + 8) + 6 * 4 + 6 * 3 + 6 * (1 + 5 + 5)

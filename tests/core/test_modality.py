@@ -6,8 +6,8 @@ from textwrap import dedent
 
 import pytest
 
-from d2v.core.modality import Modality
-from d2v.core.registry import MissingExtraError
+from d2v.core.modality import Modality, find_quickstart, modalities
+from d2v.core.registry import MissingExtraError, UnknownNameError
 
 
 def test_missing_extra_names_the_modules_and_the_command() -> None:
@@ -28,6 +28,23 @@ def test_nothing_missing() -> None:
 def test_requires_without_extra_is_refused() -> None:
     with pytest.raises(ValueError, match="modality 'vision' requires torchvision but names no extra"):
         Modality(name="vision", description="", requires=("torchvision",))
+
+
+def test_the_quickstart_of_a_modality_is_found() -> None:
+    ours = modalities.load("vision").quickstart
+    assert ours is not None
+    assert find_quickstart("vision") is ours
+    assert find_quickstart() is ours
+    with pytest.raises(ValueError, match="text"):
+        find_quickstart("text")
+    with pytest.raises(UnknownNameError, match="'visoin'"):
+        find_quickstart("visoin")
+
+
+def test_without_any_quickstart_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modalities, "names", lambda: ["audio", "text"])
+    with pytest.raises(ValueError, match="no installed modality"):
+        find_quickstart()
 
 
 @pytest.mark.parametrize("name", ["vision", "audio", "text"])

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from d2v.core import Data2Vec, load, pretrain, probe
 from d2v.core.files import open_model
 from d2v.core.jobs.evaluation import predict
+from d2v.core.probes import Case
 from d2v.vision import ImageClassifier
 
 
@@ -177,19 +178,19 @@ def test_probe_reads_any_layer_and_part(made: Path) -> None:
     """One layer alone is what `each` says of it; a folder without parts is split by the seed."""
     given = {"model": str(made / "run"), "data.path": str(made / "photos"), "probes": ["knn"], "baselines": False}
     each = probe({**given, "each": True, "poolings": ["class-token"]}, progress=False)
-    assert [figure.layers for figure in each.figures] == ["0", "1", "2", "3", "all"]
+    assert [case.layers for case in each.accuracies] == ["0", "1", "2", "3", "all"]
     alone = probe({**given, "layers": [-1], "poolings": ["class-token"]}, progress=False)
-    assert [figure.accuracy for figure in alone.figures] == [each.figures[3].accuracy]
+    assert list(alone.accuracies.values()) == [each.accuracies[Case("pretrained", "3", "class-token", "knn")]]
     final = probe({**given, "layers": "final", "each": True, "poolings": ["mean"]}, progress=False)
-    assert [figure.layers for figure in final.figures] == ["0", "1", "2", "3", "final"]
+    assert [case.layers for case in final.accuracies] == ["0", "1", "2", "3", "final"]
     branches = probe({**given, "layers": [0], "result": "ffn", "poolings": ["mean"]}, progress=False)
-    assert branches.figures[0].layers == "0"
+    assert [case.layers for case in branches.accuracies] == ["0"]
     part = probe({**given, "data.path": str(made / "photos/train"), "neighbours": 3}, progress=False)
     assert (part.num_train, part.num_test) == (50, 10)
     teacher = probe({**given, "weights": "teacher"}, progress=False)
-    assert {figure.features for figure in teacher.figures} == {"pretrained"}
+    assert {case.features for case in teacher.accuracies} == {"pretrained"}
     classifier = probe({**given, "model": str(made / "classifier")}, progress=False)
-    assert len(classifier.figures) == 2
+    assert len(classifier.accuracies) == 2
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,6 @@ PUBLIC: dict[str, list[str]] = {
         "predict",
         "pretrain",
         "probe",
-        "quickstart",
         "save",
     ],
     "d2v.core.cli": ["main"],
@@ -133,7 +132,7 @@ PUBLIC: dict[str, list[str]] = {
         "SpanMasker",
         "cover_spans",
     ],
-    "d2v.core.modality": ["Modality", "Quickstart", "Verb", "modalities"],
+    "d2v.core.modality": ["Modality", "Quickstart", "Verb", "find_quickstart", "modalities"],
     "d2v.core.model": [
         "AdapterConfig",
         "AdapterParts",
@@ -190,12 +189,16 @@ PUBLIC: dict[str, list[str]] = {
         "svg",
     ],
     "d2v.core.probes": [
+        "Accuracy",
+        "Case",
         "Features",
         "FewLabelResult",
+        "Figures",
         "Labelled",
         "LinearClassifier",
         "LinearResult",
         "POOLINGS",
+        "Probing",
         "STRENGTHS",
         "collect_features",
         "draw_labels",
@@ -242,7 +245,6 @@ PUBLIC: dict[str, list[str]] = {
     ],
     "d2v.core.task": ["Evaluation", "Scorer", "Task"],
     "d2v.core.teacher": ["EMASchedule", "EMATeacher", "TargetAverager"],
-    "d2v.core.tour": ["Album", "FeatureMaps", "Imagined", "Neighbour", "Neighbours", "View", "page", "quickstart"],
     "d2v.core.train": [
         "BEiTCosineSchedule",
         "BEiTTriPhaseSchedule",
@@ -284,9 +286,11 @@ PUBLIC: dict[str, list[str]] = {
         "RelativeBias",
         "SinCosPositions",
         "modality",
+        "quickstart",
     ],
     "d2v.vision.builtin": ["DIGITS_CLASSES", "FASHION_MNIST_CLASSES", "digits", "fashion_mnist"],
     "d2v.vision.data": ["ImageDataConfig", "ImageFolder"],
+    "d2v.vision.tour": ["Album", "FeatureMaps", "Imagined", "Neighbour", "Neighbours", "View", "page", "quickstart"],
     "d2v.vision.verbs": ["check_images", "export_images"],
 }
 PORTIONS = ("d2v.core", "d2v.vision", "d2v.audio", "d2v.text")

@@ -1,20 +1,21 @@
 """`d2v quickstart`, short: what it writes, that its figures are those of the commands, and bad input."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 from commands import Run
 
-from d2v.core import probe, quickstart
+from d2v.core import probe
 from d2v.core.cli import main
 from d2v.core.plots import style
 from d2v.core.registry import MissingExtraError
-from d2v.core.tour import budget, running
-from d2v.core.tour.stages import Stages
+from d2v.vision import quickstart
+from d2v.vision.tour import budget, running
+from d2v.vision.tour.stages import Stages
 
 pytest.importorskip("matplotlib")
 STEPS, SEED = 20, 3
@@ -63,12 +64,11 @@ def test_its_figures_are_those_of_the_probe_command(out: Path, report: dict[str,
     found = probe(settings | {"probes": ["knn", "few"], "device": report["device"]}, progress=False)
     columns = {"input": "pixels", "random_init": "random_init", "pretrained": "pretrained"}
     names = {"knn": "knn", "few": "linear_100"}
-    for figure in found.figures:
-        poolings = ["mean", "grid"] if figure.pooling == "raw" else [figure.pooling]
-        for pooling in poolings:
-            told = report["probe"][pooling][names[figure.probe]][columns[figure.features]]
-            assert told == pytest.approx(figure.accuracy, abs=0.3), "a sample at a border may change sides"
-    assert len(found.figures) == 10
+    for case, accuracy in found.accuracies.items():
+        for pooling in ["mean", "grid"] if case.pooling == "raw" else [case.pooling]:
+            told = report["probe"][pooling][names[case.probe]][columns[case.features]]
+            assert told == pytest.approx(accuracy.percent, abs=0.3), "a sample at a border may change sides"
+    assert len(found.accuracies) == 10
 
 
 def test_the_run_is_one_to_go_on_with(out: Path, report: dict[str, Any], d2v: Run) -> None:
@@ -84,16 +84,18 @@ def test_the_page_shows_what_the_report_holds(out: Path, report: dict[str, Any])
     page = (out / "report.html").read_text()
     for figure in [*leaves(report["probe"]), *leaves(report["finetune_100"])]:
         assert f"{figure:.1f}" in page
-    words = " ".join(re.sub("<[^>]+>", "", page).split())
+    words = " ".join(BeautifulSoup(page, "html.parser").get_text().split())
     assert f"d2v quickstart --out again --steps {STEPS} --seed {SEED}" in words
     # six images of each section: masks (with eight views), predictions, features, neighbours (five before, five after)
     assert page.count("data:image/png;base64,") == 6 * (1 + 8) + 6 * 4 + 6 * 3 + 6 * (1 + 5 + 5)
     assert page.count("<svg") >= 1
+    assert report["verdict"] in words
+    assert len(page) < 2_000_000
 
 
 def test_the_same_steps_and_seed_give_the_same_run(out: Path, report: dict[str, Any], tmp_path: Path) -> None:
     """The run is the part that is drawn; probes of the same features are compared above."""
-    stages = Stages(tmp_path, running._record(None), seed=SEED, device="auto", progress=False)
+    stages = Stages(tmp_path, seed=SEED, device="auto", progress=False)
     stages.pretrain(STEPS)
     first, second = (folder / "run" / "model" / "model.safetensors" for folder in (out, tmp_path))
     assert first.read_bytes() == second.read_bytes()
@@ -102,15 +104,15 @@ def test_the_same_steps_and_seed_give_the_same_run(out: Path, report: dict[str, 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--minutes", "0.001"], "0.001 minutes are too few for a single update"),
-        (["--minutes", "0"], "minutes=0 must be above 0"),
-        (["--minutes", "nan"], "minutes=nan must be above 0"),
-        (["--minutes", "inf"], "minutes=inf must be above 0, and not endless"),
-        (["--steps", "0"], "steps=0 must be at least 1"),
-        (["--seed", "-1"], "seed=-1 must be at least 0"),
-        (["--device", "toaster"], "device='toaster' cannot be used"),
+        (["--minutes", "0.001"], "0.001 minutes are too few"),
+        (["--minutes", "0"], "minutes=0"),
+        (["--minutes", "nan"], "minutes=nan"),
+        (["--minutes", "inf"], "minutes=inf"),
+        (["--steps", "0"], "steps=0"),
+        (["--seed", "-1"], "seed=-1"),
+        (["--device", "toaster"], "device='toaster'"),
         (["--modality", "audio"], "audio has no quickstart"),
-        (["--modality", "visoin"], "did you mean 'vision'?"),
+        (["--modality", "visoin"], "'vision'?"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(arguments: list[str], told: str, tmp_path: Path, d2v: Run) -> None:
@@ -129,15 +131,15 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path, d2v: Run) -> None:
     for name in ("out", "file"):
         code, _, errors = d2v("quickstart", "--out", tmp_path / name, "--steps", 5)
         assert (code, errors.count("\n")) == (1, 1)
-        assert f"{tmp_path / name} is there already; give another folder" in errors
+        assert f"{tmp_path / name} is there already" in errors
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, d2v: Run) -> None:
     (tmp_path / "file").write_text("")
     code, _, errors = d2v("quickstart", "--out", tmp_path / "file" / "out", "--steps", 5)
-    assert code == 1
-    assert errors == f"d2v: {tmp_path / 'file' / 'out'} cannot be made: Not a directory; give another folder as out\n"
+    assert (code, errors.count("\n")) == (1, 1)
+    assert f"{tmp_path / 'file' / 'out'} cannot be made" in errors
 
 
 def test_a_missing_extra_is_told_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +150,7 @@ def test_a_missing_extra_is_told_before_anything_is_made(tmp_path: Path, monkeyp
 
 
 def test_minutes_and_steps_exclude_each_other(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="minutes or steps, not both"):
+    with pytest.raises(ValueError, match="minutes or steps"):
         quickstart(tmp_path / "out", minutes=5, steps=5)
 
 

@@ -15,7 +15,6 @@ from d2v.core.monitor import CollapseMonitor
 from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
 from d2v.core.registry import Registry
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
-from d2v.core.tour import quickstart
 from d2v.core.train import fit
 
 __all__ = [
@@ -51,6 +50,5 @@ __all__ = [
     "predict",
     "pretrain",
     "probe",
-    "quickstart",
     "save",
 ]

@@ -4,10 +4,11 @@ Nothing here knows one by name: ours are declared exactly as a stranger's, by an
 `d2v.modalities`.
 """
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import field, frozen
 from torch import Tensor
@@ -18,7 +19,7 @@ from d2v.core.model import AdapterConfig, Batch
 from d2v.core.registry import MissingExtraError, Registry
 from d2v.core.task import Task
 
-__all__ = ["Modality", "Quickstart", "Verb", "modalities"]
+__all__ = ["Modality", "Quickstart", "Verb", "find_quickstart", "modalities"]
 
 
 @frozen(kw_only=True)
@@ -36,23 +37,49 @@ class Verb:
     run: Callable[[Namespace], None]
 
 
-@frozen(kw_only=True)
-class Quickstart:
-    """What `d2v quickstart` shows of a modality.
+class Quickstart(Protocol):
+    """What `d2v quickstart` runs: a small model learns from samples that ship, and a page shows what it has learned.
 
-    Args:
-        recipe: of pretraining.
-        finetune: recipe of a task on top.
-        path: `data.path` of labelled samples that ship, with the splits train, val and test.
-        few_labels: keys that make fine-tuning see 100 labels only, drawn by the seed.
-        scratch: keys that suit fine-tuning from scratch better.
+    The options of the command are these arguments.
+
+    >>> find_quickstart("vision")("out", steps=0)
+    Traceback (most recent call last):
+    ValueError: steps=0 must be at least 1
     """
 
-    recipe: str
-    finetune: str
-    path: str
-    few_labels: Mapping[str, Any] = field(factory=dict)
-    scratch: Mapping[str, Any] = field(factory=dict)
+    def __call__(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        minutes: float | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        progress: bool = True,
+    ) -> Mapping[str, Any]:
+        """Pretrain, measure and report.
+
+        Args:
+            out: folder to make, with `report.html`, the figures in `report.json`, and the run in `run`.
+            minutes: for everything together, above 0; None = 5, unless `steps` is given.
+            steps: updates of the pretraining in place of `minutes`, at least 1: the same number and seed give the same
+                run again.
+            seed: of all that is random, at least 0.
+            device: auto = cuda, mps or cpu, the first that there is.
+            progress: whether to show how far it is, on standard error.
+
+        Returns:
+            What `report.json` holds. `verdict` is one sentence with the result, which the command prints.
+
+        Raises:
+            FileExistsError: if `out` is there.
+            OSError: if it cannot be made.
+            MissingExtraError: if the packages of an extra are missing.
+            ConfigError: if there is no such device.
+            ValueError: if a number is out of its range, both `minutes` and `steps` are given, or the minutes are too
+                few.
+        """
+        ...
 
 
 @frozen(kw_only=True)
@@ -71,7 +98,7 @@ class Modality:
         converters: for other people's checkpoint files.
         tasks: configuration classes of what can be trained on top of a pretrained model, likewise.
         verbs: by name, its commands below `d2v data`.
-        quickstart: what its quickstart runs; None = it has none.
+        quickstart: what `d2v quickstart` runs; None = there is none.
         pictures: from a batch and the data that it is of, what the samples look like, `b c h w` with one or three
             channels from 0 to 1, for masks and features drawn over them; None = they are no pictures.
 
@@ -117,3 +144,27 @@ class Modality:
 
 
 modalities: Registry[Modality] = Registry("d2v.modalities", kind=Modality, word="modality")
+
+
+def find_quickstart(name: str | None = None) -> Quickstart:
+    """The quickstart of a modality.
+
+    Args:
+        name: of the modality; None = the first one with a quickstart, in the order of their names.
+
+    Raises:
+        UnknownNameError: if there is no such modality.
+        PluginError: if a modality cannot be imported.
+        ValueError: if it has no quickstart, or none has one.
+
+    >>> find_quickstart("audio")
+    Traceback (most recent call last):
+    ValueError: audio has no quickstart; leave the modality out for the first one that has one
+    """
+    for one in modalities.names() if name is None else [name]:
+        found = modalities.load(one).quickstart
+        if found is not None:
+            return found
+    if name is None:
+        raise ValueError("no installed modality has a quickstart")
+    raise ValueError(f"{name} has no quickstart; leave the modality out for the first one that has one")

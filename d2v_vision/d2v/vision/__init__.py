@@ -1,6 +1,6 @@
 """data2vec for images."""
 
-from d2v.core.modality import Modality, Quickstart
+from d2v.core.modality import Modality
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.convert import converters
@@ -8,6 +8,7 @@ from d2v.vision.data import ImageDataConfig, pictures
 from d2v.vision.patches import PatchEmbedding
 from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
 from d2v.vision.tasks.classification import ImageClassification, ImageClassifier
+from d2v.vision.tour import quickstart
 from d2v.vision.verbs import check_images, export_images
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "RelativeBias",
     "SinCosPositions",
     "modality",
+    "quickstart",
 ]
 
 modality = Modality(
@@ -34,12 +36,6 @@ modality = Modality(
     converters=converters,
     tasks={"classification": ImageClassification},
     verbs={"check-images": check_images, "export-images": export_images},
-    quickstart=Quickstart(
-        recipe="vision/small",
-        finetune="vision/small-finetune",
-        path="fashion-mnist",
-        few_labels={"data.per_class": 10, "train.max_steps": 100},
-        scratch={"optim.layer_decay": 1.0, "optim.lr": 2e-3},
-    ),
+    quickstart=quickstart,
     pictures=pictures,
 )

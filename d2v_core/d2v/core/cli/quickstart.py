@@ -4,21 +4,19 @@ from argparse import Namespace
 from pathlib import Path
 
 from d2v.core.cli.command import Command, Parser
-from d2v.core.tour import quickstart
-from d2v.core.tour.words import verdict
+from d2v.core.modality import find_quickstart
 
 
 def run(arguments: Namespace) -> None:
     """Do it."""
-    report = quickstart(
+    report = find_quickstart(arguments.modality)(
         arguments.out,
         minutes=arguments.minutes,
         steps=arguments.steps,
         seed=arguments.seed,
         device=arguments.device,
-        modality=arguments.modality,
     )
-    print(verdict(report))
+    print(report["verdict"])
     for name in ("report.html", "report.json"):
         print(Path(arguments.out) / name)
 

@@ -3,7 +3,7 @@
 Jobs know this protocol and no loader, so that a stream, a mixture or somebody else's loader can stand in its place.
 """
 
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any, Protocol
 
 from d2v.core.model import Batch
@@ -46,6 +46,6 @@ class Batches(Protocol):
         ...
 
 
-def known_length(batches: Batches) -> int | None:
+def known_length(batches: Iterable[Batch]) -> int | None:
     """Batches in an epoch, the present one where they differ; None where that is not known: they have no `len`."""
     return len(batches) if isinstance(batches, Sized) else None

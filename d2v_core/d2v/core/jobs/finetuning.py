@@ -13,12 +13,12 @@ from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, open_model
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
-from d2v.core.jobs.running import decided_precision, run_training, training_batches
+from d2v.core.jobs.running import run_training, train_in_memory, training_batches
 from d2v.core.jobs.scoring import scored
 from d2v.core.labels import Labels
 from d2v.core.model import Batch, Student, StudentConfig
 from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without_path
-from d2v.core.train import Fitted, Freeze, Validation, fit
+from d2v.core.train import Fitted, Freeze, Validation
 from d2v.core.train.gradients import world
 
 _logger = logging.getLogger(__name__)
@@ -132,18 +132,7 @@ def trial(
     """
     data = training_batches(settings, labels)
     model, optimizer = _put_together(settings, encoder, config, labels, device)
-    fit(
-        model,
-        data,
-        optimizer=optimizer,
-        schedule=settings.optim.build_schedule(settings.train.max_steps),
-        weight_decay=settings.optim.build_weight_decay(settings.train.max_steps),
-        max_steps=settings.train.max_steps,
-        accumulate=settings.train.accumulate,
-        clip=settings.optim.clip,
-        precision=decided_precision(settings.train.precision, settings, device),
-        seed=settings.seed,
-    )
+    train_in_memory(settings, model, data, optimizer)
     model.eval()
     best = settings.task.best
     result = scored(settings.task, model, test, labels=labels, device=device, over_ranks=False)

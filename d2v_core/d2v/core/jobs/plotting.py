@@ -94,7 +94,7 @@ def plot(
     if images < 1 or seed < 0:
         raise ValueError(f"images={images} must be at least 1 and seed={seed} at least 0")
     require_plotting()
-    lines = dict(zip(_names(folders), map(_metrics, folders), strict=True))
+    lines = dict(zip(_names(folders), map(read_metrics, folders), strict=True))
     target = folders[0] / "plots" if out is None else Path(out)
     _make(target)
     drawn = {"curves": _Picture(learning_curves(lines), f"Learning curves of {', '.join(lines)}.")}
@@ -113,7 +113,13 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [name if short.count(name) == 1 else str(folder) for name, folder in zip(short, folders, strict=True)]
 
 
-def _metrics(run: Path) -> list[Mapping[str, float]]:
+def read_metrics(run: Path) -> list[Mapping[str, float]]:
+    """The lines of a run's `metrics.jsonl` so far, numbers by name.
+
+    Raises:
+        FileNotFoundError: if the folder is no run.
+        ValueError: if there is no line yet.
+    """
     if not (run / "config.yaml").is_file():
         why = "it has no config.yaml" if run.is_dir() else "there is no such folder"
         raise FileNotFoundError(f"{run} is no run: {why}; give a folder that pretrain or finetune has written")

@@ -1,7 +1,9 @@
 """`d2v probe` as one call: what frozen features are worth, with the simple baselines beside every figure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,19 +14,15 @@ from d2v.core.files import Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
-from d2v.core.jobs.figures import Figure, ProbeReport
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
-from d2v.core.jobs.running import shown
-from d2v.core.labels import Classes
-from d2v.core.model import Student
+from d2v.core.jobs.parts import Parts
+from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
-from d2v.core.probes import Features, Labelled, collect_features, few_label_probe, hold_out, knn_accuracy, linear_probe
-from d2v.core.probes import raw_features as raw_features_of
+from d2v.core.probes import Features, Figures, Probing, collect_features
 from d2v.core.probes.encoding import Layers
+from d2v.core.probes.probing import Probe
 from d2v.core.recipes.recipe import Weights
 from d2v.core.train import native_precision
-
-Probe = Literal["knn", "linear", "few"]
 
 
 @frozen(kw_only=True)
@@ -78,13 +76,17 @@ class ProbeSettings:
     out: str | None = None
 
 
-def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> ProbeReport:
+def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> Figures:
     """Accuracy of simple classifiers on frozen features.
 
     Args:
         overrides: by dotted key, as on the command line (see `ProbeSettings`); `model` and `data.path` have to be
             given.
         progress: whether to show how far it is, on standard error.
+
+    Returns:
+        Accuracies of the raw input (where it is a fixed number of floats), of the untrained network and of the model,
+        by features, layers, pooling and probe.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type.
@@ -104,76 +106,29 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> ProbeReport
         rows.insert(0, "random")
     # Before anything is measured: what the model does not have is told at once.
     encoders = {weights: _encoder(settings, stored, weights) for weights in rows}
-    parts = _Parts(settings)
-    figures: list[Figure] = []
-    if settings.baselines:
-        raw = {name: raw_features_of(shown(part, progress)) for name, part in parts.loaders.items()}
-        if all(found is not None for found in raw.values()):
-            figures += parts.measure("input", {n: f for n, f in raw.items() if f is not None}, "input", "raw")
-    for weights, encoder in encoders.items():
-        features = _features(settings, encoder, parts, progress, depth=stored.description.student.depth)
-        label = "random_init" if weights == "random" else "pretrained"
-        for layers in next(iter(features.values())).values:
-            for pooling in settings.poolings:
-                figures += parts.measure(label, features, layers, pooling)
-    report = ProbeReport(
-        figures=tuple(figures),
+    parts = Parts.of(
+        settings.data, batch_size=settings.batch_size, train=settings.train, val=settings.val, test=settings.test
+    )
+    probing = Probing(
+        probes=settings.probes,
         neighbours=settings.neighbours,
         labels=settings.labels,
-        num_train=parts.sizes["train"],
-        num_test=parts.sizes["test"],
+        draws=settings.draws,
+        seed=settings.seed,
     )
+    found: list[Figures] = []
+    if settings.baselines and (raw := parts.raw(progress=progress)) is not None:
+        found.append(probing.figures("input", raw))
+    for weights, encoder in encoders.items():
+        name = "random_init" if weights == "random" else "pretrained"
+        features = _features(settings, encoder, parts, progress, depth=stored.description.student.depth)
+        found.append(probing.figures(name, features))
+    figures = reduce(or_, found)
     if settings.out is not None:
         content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
-        content |= {"seed": settings.seed, "figures": report.to_plain()}
+        content |= {"seed": settings.seed, "figures": figures.to_plain()}
         write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
-    return report
-
-
-class _Parts:
-    """The parts of the data set, and the probes on their features."""
-
-    def __init__(self, settings: ProbeSettings) -> None:
-        self.settings = settings
-        self.sizes: dict[str, int] = {}
-        data, known = settings.data, settings.data.splits()
-        labels = data.labels(Classes)
-        names = {
-            "train": settings.train or known.train,
-            "val": settings.val or known.val,
-            "test": settings.test or known.test,
-        }
-        self.loaders = {
-            part: data.build(split, batch_size=settings.batch_size, labels=labels)
-            for part, split in names.items()
-            if split is not None
-        }
-
-    def measure(self, label: str, features: Mapping[str, Features], layers: str, pooling: str) -> list[Figure]:
-        """All probes of one pooling of one choice of layers."""
-        settings = self.settings
-        sets: dict[str, Labelled] = {name: found.labelled(pooling, layers) for name, found in features.items()}
-        train, val, test = sets["train"], sets.get("val"), sets.get("test")
-        if test is None:
-            train, test = hold_out(train, seed=settings.seed)
-        self.sizes = {"train": len(train.labels), "test": len(test.labels)}
-        found = []
-        for name in settings.probes:
-            std = None
-            if name == "knn":
-                accuracy = knn_accuracy(train, test, k=settings.neighbours)
-            elif name == "linear":
-                accuracy = linear_probe(train, test, val=val, seed=settings.seed).accuracy
-            else:
-                result = few_label_probe(
-                    train, test, labels=settings.labels, draws=settings.draws, val=val, seed=settings.seed
-                )
-                accuracy, std = result.mean, result.std if settings.draws > 1 else None
-            shown_layers = "-" if label == "input" else layers
-            found.append(
-                Figure(features=label, layers=shown_layers, pooling=pooling, probe=name, accuracy=accuracy, std=std)
-            )
-        return found
+    return figures
 
 
 def _encoder(settings: ProbeSettings, stored: Stored, weights: Weights) -> Student:
@@ -183,7 +138,7 @@ def _encoder(settings: ProbeSettings, stored: Stored, weights: Weights) -> Stude
 
 
 def _features(
-    settings: ProbeSettings, encoder: Student, parts: _Parts, progress: bool, *, depth: int
+    settings: ProbeSettings, encoder: Student, parts: Parts, progress: bool, *, depth: int
 ) -> dict[str, Features]:
     given: Layers = settings.layers or "all"
     chosen: dict[str, Layers] = {}
@@ -193,15 +148,16 @@ def _features(
     chosen[given if isinstance(given, str) else ",".join(map(str, settings.layers))] = given
     device = next(encoder.parameters()).device
     precision = native_precision(device) if settings.precision == "auto" else settings.precision
-    return {
-        name: collect_features(
+
+    def collect(batches: Iterable[Batch]) -> Features:
+        return collect_features(
             encoder,
-            shown(loader, progress),
+            batches,
             poolings=settings.poolings,
             layers=chosen,
             result=settings.result,
             depth=depth,
             precision=precision,
         )
-        for name, loader in parts.loaders.items()
-    }
+
+    return parts.read(collect, progress=progress)

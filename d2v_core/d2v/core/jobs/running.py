@@ -1,6 +1,6 @@
 """What pretraining and fine-tuning share: from settings and a model to a finished run folder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -109,6 +109,41 @@ def run_training(
         run.close()
 
 
+def train_in_memory(
+    recipe: PretrainRecipe | FinetuneRecipe,
+    model: nn.Module,
+    data: Batches,
+    optimizer: Optimizer,
+    *,
+    max_steps: int | None = None,
+    hooks: Sequence[object] = (),
+) -> Fitted:
+    """Train by a recipe and leave nothing behind but the trained model.
+
+    Args:
+        recipe: its run folder, validation, monitor and freezing are not looked at.
+        model: that is trained, on its device.
+        data: of this rank.
+        optimizer: of the model's parameters.
+        max_steps: updates to end after, at least 1, on the schedule of the whole recipe; None = the recipe's.
+        hooks: as those of `fit`.
+    """
+    train, optim = recipe.train, recipe.optim
+    return fit(
+        model,
+        data,
+        optimizer=optimizer,
+        schedule=optim.build_schedule(train.max_steps),
+        weight_decay=optim.build_weight_decay(train.max_steps),
+        max_steps=train.max_steps if max_steps is None else max_steps,
+        accumulate=train.accumulate,
+        clip=optim.clip,
+        precision=decided_precision(train.precision, recipe, next(model.parameters()).device),
+        seed=recipe.seed,
+        hooks=hooks,
+    )
+
+
 def decided_precision(wanted: Precision | Literal["auto"], recipe: Run, device: torch.device) -> Precision:
     """What `auto` means: the precision of the run that is gone on with, else the device's own.
 
@@ -127,13 +162,13 @@ def decided_precision(wanted: Precision | Literal["auto"], recipe: Run, device: 
     return native_precision(device)
 
 
-def shown(loader: Batches, progress: bool) -> Iterator[Batch]:
+def shown(batches: Iterable[Batch], progress: bool) -> Iterator[Batch]:
     """The batches of one pass, with progress on standard error where their number is known."""
-    length = known_length(loader)
+    length = known_length(batches)
     line = Progress(length) if progress and length else None
     if line is not None:
         line.start(0)
-    for done, batch in enumerate(loader, 1):
+    for done, batch in enumerate(batches, 1):
         yield batch
         if line is not None:
             line.advance(done)

@@ -10,6 +10,7 @@ from attrs import frozen
 from torch import Tensor
 
 from d2v.core.masks import Draw
+from d2v.core.probes.figures import Accuracy
 from d2v.core.probes.labelled import Labelled, ranks
 from d2v.core.probes.linear import STRENGTHS, linear_probe
 
@@ -34,14 +35,12 @@ class FewLabelResult:
     @property
     def mean(self) -> float:
         """Mean accuracy of the draws."""
-        return sum(self.accuracies) / len(self.accuracies)
+        return Accuracy.of(self.accuracies).percent
 
     @property
     def std(self) -> float:
         """Standard deviation of the accuracy of a draw (n - 1 in the denominator); 0 of a single one."""
-        mean, n = self.mean, len(self.accuracies)
-        squares = sum((one - mean) ** 2 for one in self.accuracies)
-        return float((squares / max(n - 1, 1)) ** 0.5)
+        return Accuracy.of(self.accuracies).std or 0.0
 
 
 def few_label_probe(

@@ -5,10 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from d2v.core.modality import Modality, modalities
 from d2v.core.plots import require_plotting
-from d2v.core.tour.budget import require_time, seconds_per_update, updates_within
-from d2v.core.tour.stages import Stages
+from d2v.vision.tour.budget import require_time, seconds_per_update, updates_within
+from d2v.vision.tour.stages import Stages
 
 MINUTES = 5.0
 
@@ -20,34 +19,35 @@ def quickstart(
     steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    modality: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Pretrain a small model on samples that ship, measure what it has learned, and tell it on a page.
+    """Pretrain a small model on images that ship, measure what it has learned, and show it on a page.
 
-    Raw input and the untrained network are measured first, and the network is fine-tuned on 100 labels from scratch.
+    Raw pixels and the untrained network are measured first, and the network is fine-tuned on 100 labels from scratch.
     Then the number of updates is fixed, the model is pretrained without labels, and measured in the same way. Figures
-    are of samples on which nothing was chosen.
+    are of images on which nothing was chosen.
 
     Args:
-        out: folder to be made: `report.json`, `report.html` and the run, `run`.
-        minutes: for everything; ten updates are measured and the rest follows. None = 5, where `steps` is not given.
-        steps: updates, instead of minutes: the same number and seed give the same run again.
-        seed: of weights, order, masks and draws of labels.
+        out: folder to make, with `report.html`, the figures in `report.json`, and the run in `run`.
+        minutes: for everything together, above 0; ten updates are timed and the rest follows. None = 5, unless `steps`
+            is given.
+        steps: updates of the pretraining in place of `minutes`, at least 1: the same number and seed give the same run
+            again.
+        seed: of weights, order, masks and draws of labels, at least 0.
         device: auto = cuda, mps or cpu, the first that there is.
-        modality: of which to show the method; None = the first that has a quickstart.
         progress: whether to say how far it is, on standard error.
 
     Returns:
         What `report.json` holds: `probe.<pooling>.<probe>` with accuracies in percent of pixels, random_init and
-        pretrained, `finetune_100`, `seconds`, `steps`, `images_seen` and what else tells the run.
+        pretrained, `finetune_100`, `verdict` (a sentence), `seconds`, `steps`, `images_seen` and what else tells the
+        run.
 
     Raises:
         FileExistsError: if `out` is there.
         OSError: if it cannot be made.
-        MissingExtraError: if the extra for pictures, or that of the modality, is missing.
-        UnknownNameError: if there is no such modality.
-        ValueError: if a number is out of its range, the minutes are too few, or the modality has no quickstart.
+        MissingExtraError: if the packages of the extra `vision` or `plot` are missing.
+        ConfigError: if there is no such device.
+        ValueError: if a number is out of its range, both `minutes` and `steps` are given, or the minutes are too few.
 
     >>> quickstart("out", minutes=5)["probe"]["grid"]["knn"]  # doctest: +SKIP
     {'pixels': 82.2, 'random_init': 79.05, 'pretrained': 84.9}
@@ -57,12 +57,13 @@ def quickstart(
     """
     _check(minutes, steps, seed)
     require_plotting()
-    record = _record(modality)
-    record.require_extra()
+    from d2v.vision import modality  # its record names this function
+
+    modality.require_extra()
     folder = Path(out)
     _make(folder)
     try:
-        stages = Stages(folder, record, seed=seed, device=device, progress=progress)
+        stages = Stages(folder, seed=seed, device=device, progress=progress)
         update = None
         if steps is None:
             update = seconds_per_update(stages.recipe(steps=1000), stages.device)
@@ -87,15 +88,6 @@ def _check(minutes: float | None, steps: int | None, seed: int) -> None:
         raise ValueError(f"steps={steps} must be at least 1")
     if seed < 0:
         raise ValueError(f"seed={seed} must be at least 0")
-
-
-def _record(name: str | None) -> Modality:
-    for one in modalities.names() if name is None else [name]:
-        record = modalities.load(one)
-        # The report shows samples.
-        if record.quickstart is not None and record.pictures is not None:
-            return record
-    raise ValueError("no modality that is installed has a quickstart" if name is None else f"{name} has no quickstart")
 
 
 def _make(folder: Path) -> None:

@@ -7,9 +7,9 @@ from base64 import b64encode
 from importlib.resources import files
 from itertools import groupby
 
-from d2v.core.tour import words
-from d2v.core.tour.album import Album, Neighbours
-from d2v.core.tour.words import Report
+from d2v.vision.tour import words
+from d2v.vision.tour.album import Album, Neighbours
+from d2v.vision.tour.words import Report
 
 
 def page(report: Report, album: Album) -> str:
@@ -62,7 +62,7 @@ def page(report: Report, album: Album) -> str:
 
 
 def _read(name: str) -> str:
-    return files("d2v.core.tour").joinpath(name).read_text(encoding="utf-8")
+    return files("d2v.vision.tour").joinpath(name).read_text(encoding="utf-8")
 
 
 def _kept_together(sentence: str) -> str:

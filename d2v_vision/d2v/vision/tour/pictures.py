@@ -1,6 +1,6 @@
 """The album of a trained run: its masks, what it predicts, its features, and what lies near what.
 
-Everything is shown by real samples as pictures; what a picture is, the modality says.
+Everything is shown by real samples as pictures.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from d2v.core.model import Batch, Data2Vec, StepOutput, Student
 from d2v.core.plots import hide, pca_colours, png
 from d2v.core.plots.arrays import plane, stretched
 from d2v.core.probes import Features, collect_features, nearest_samples
-from d2v.core.tour.album import Album, FeatureMaps, Imagined, Neighbour, Neighbours, View
+from d2v.vision.tour.album import Album, FeatureMaps, Imagined, Neighbour, Neighbours, View
 
 _SHOWN = 6
 _NEAREST = 5
@@ -103,7 +103,7 @@ def _imagined(material: Material, shown: Batch, out: StepOutput, grid: tuple[int
     others = _take(material.train, places)
     known = material.model(others, update=0)
     pictures, hidden = material.pictures(shown), _hidden(out, grid)
-    patches = _patches(material.pictures(others), _hidden(known, grid))
+    patches = cut_patches(material.pictures(others), _hidden(known, grid))
     assert out.predictions is not None
     assert out.targets is not None
     assert known.targets is not None
@@ -114,20 +114,45 @@ def _imagined(material: Material, shown: Batch, out: StepOutput, grid: tuple[int
     found, start = [], 0
     for picture, views in zip(pictures, hidden, strict=True):
         first, stop = views[0], start + int(views[0].sum())
-        rows = {name: png(_with_patches(picture, first, some[start:stop])) for name, some in filled.items()}
+        rows = {name: png(put_patches(picture, first, some[start:stop])) for name, some in filled.items()}
         found.append(Imagined(image=png(picture), masked=png(hide(picture, first)), **rows))
         start += int(views.sum())
     return tuple(found)
 
 
-def _patches(pictures: Tensor, hidden: Tensor) -> Tensor:
-    """`n c ph pw`: the pixels at the hidden places of all views, in the order of predictions."""
+def cut_patches(pictures: Tensor, hidden: Tensor) -> Tensor:
+    """The pixels at the hidden places of all views, in the order of predictions.
+
+    Args:
+        pictures: `b c h w`; h is a multiple of gh, w of gw.
+        hidden: Bool `b m gh gw`.
+
+    Returns:
+        `n c h/gh w/gw`, sample first, then view, then place.
+
+    >>> cut_patches(torch.arange(4.0).view(1, 1, 2, 2), torch.tensor([[[[False, True], [True, False]]]])).flatten()
+    tensor([1., 2.])
+    """
     m, gh, gw = hidden.shape[1:]
     cut = rearrange(pictures, "b c (gh ph) (gw pw) -> b gh gw c ph pw", gh=gh, gw=gw)
     return repeat(cut, "b ... -> b m ...", m=m)[hidden]
 
 
-def _with_patches(picture: Tensor, hidden: Tensor, patches: Tensor) -> Tensor:
+def put_patches(picture: Tensor, hidden: Tensor, patches: Tensor) -> Tensor:
+    """A picture with other patches at its hidden places.
+
+    Args:
+        picture: `c h w`; h is a multiple of gh, w of gw.
+        hidden: Bool `gh gw`.
+        patches: `n c h/gh w/gw`, one for each hidden place.
+
+    Returns:
+        A new picture, `c h w`.
+
+    >>> put_patches(torch.zeros(1, 2, 2), torch.tensor([[False, True], [False, False]]), torch.ones(1, 1, 1, 1))
+    tensor([[[0., 1.],
+             [0., 0.]]])
+    """
     gh, gw = hidden.shape
     cut = rearrange(picture, "c (gh ph) (gw pw) -> gh gw c ph pw", gh=gh, gw=gw).clone()
     cut[hidden] = patches

@@ -3,8 +3,10 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,29 @@ from d2v.core import __version__
 from d2v.core.data import DataConfig
 from d2v.core.files import open_model
 from d2v.core.files.atomic import write_text
+from d2v.core.jobs import pretrain
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.finetuning import recipe_for
+from d2v.core.jobs.finetuning import recipe_for, trial
 from d2v.core.jobs.models import encoder_of, new_encoder
-from d2v.core.jobs.pretraining import pretrain
+from d2v.core.jobs.parts import Parts
+from d2v.core.jobs.plotting import read_metrics
 from d2v.core.jobs.running import decided_precision
-from d2v.core.modality import Modality
-from d2v.core.model import Data2Vec, Student
+from d2v.core.model import Batch, Data2Vec, Student, StudentConfig
 from d2v.core.plots import learning_curves, svg
-from d2v.core.probes import Features, raw_features
+from d2v.core.probes import Accuracy, Features, Figures, Probing, collect_features
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, read_recipe
-from d2v.core.tour.html import page
-from d2v.core.tour.measuring import DRAWS, POOLINGS, Figures, Parts, fine_tuned, probed
-from d2v.core.tour.pictures import Material, draw
+from d2v.core.recipes.recipe import Weights
+from d2v.vision.data import pictures
+from d2v.vision.tour.html import page
+from d2v.vision.tour.measuring import DRAWS, LABELS, POOLINGS, report_tree
+from d2v.vision.tour.pictures import Material, draw
+from d2v.vision.tour.words import verdict
 
+RECIPE, FINETUNE = "vision/small", "vision/small-finetune"
+DATA = "fashion-mnist"
+_FEW_LABELS = {"data.per_class": LABELS // 10, "train.max_steps": 100}  # of ten classes
+_FROM_SCRATCH = {"optim.layer_decay": 1.0, "optim.lr": 2e-3}  # without pretraining these give more
+_BATCH = 500
 _PAGE = 6.0  # seconds that pictures and page take, about
 
 
@@ -36,22 +47,25 @@ class Stages:
 
     Args:
         folder: that is there, and empty.
-        record: of a modality with a quickstart.
-        seed: of everything.
+        seed: of everything, at least 0.
         device: see `pick_device`.
         progress: whether to say how far it is, on standard error.
+
+    Raises:
+        ConfigError: if there is no such device.
     """
 
-    def __init__(self, folder: Path, record: Modality, *, seed: int, device: str, progress: bool) -> None:
-        assert record.quickstart is not None
+    def __init__(self, folder: Path, *, seed: int, device: str, progress: bool) -> None:
         self.began = time.monotonic()
-        self.folder, self.record, self.plan = folder, record, record.quickstart
+        self.folder = folder
         self.seed, self.device, self.progress = seed, pick_device(device), progress
-        self.figures = Figures()
+        self.probing = Probing(labels=LABELS, draws=DRAWS, seed=seed)
+        self.figures: list[Figures] = []
+        self.finetuned: dict[str, Accuracy] = {}
         self.features: dict[str, dict[str, Features]] = {}
         self.seconds_of: dict[str, float] = {}
         self._trained_like: float = 0.0
-        self.parts = Parts.of(self._data())
+        self.parts = Parts.of(self._data(), batch_size=_BATCH).in_memory()
 
     def spent(self) -> float:
         """Seconds since the start."""
@@ -63,29 +77,27 @@ class Stages:
 
     def recipe(self, *, steps: int) -> PretrainRecipe:
         """The pretraining of so many updates."""
-        return read_recipe(self.plan.recipe, self._overrides(steps), PretrainRecipe)
+        return read_recipe(RECIPE, self._overrides(steps), PretrainRecipe)
 
     def baselines(self) -> None:
         """Measure raw input and the untrained network, and fine-tune from scratch."""
         with self._stage("baselines", "what raw input and the untrained network are worth"):
-            raw = {part: raw_features(batches) for part, batches in self.parts.batches.items()}
-            known = {part: found for part, found in raw.items() if found is not None}
-            scores = probed(known, layers="input", pooling="raw", seed=self.seed)
-            for pooling in POOLINGS:
-                self.figures.probe(pooling, "pixels", scores)
+            raw = self.parts.raw()
+            assert raw is not None  # images of one size
+            self.figures.append(self.probing.figures("input", raw))
             begin = time.monotonic()
             model = self.recipe(steps=1).model.student
-            self._measure("untrained", "random_init", new_encoder(model, seed=self.seed)[0])
+            self._measure("random_init", new_encoder(model, seed=self.seed)[0])
             recipes = self._finetuning("random")
-            encoders = [new_encoder(model, adapt=one.task.adapt, seed=one.seed) for one in recipes]
-            self.figures.finetune("scratch", fine_tuned(recipes, encoders, self.parts, self.device))
+            encoders = (new_encoder(model, adapt=one.task.adapt, seed=one.seed) for one in recipes)
+            self._finetune("scratch", recipes, encoders)
             self._trained_like = time.monotonic() - begin
 
     def pretrain(self, steps: int) -> None:
         """Pretrain for so many updates, without labels."""
         self.steps = steps
         with self._stage("pretraining", f"pretraining, {steps:,} updates without labels"):
-            pretrain(self.plan.recipe, self._overrides(steps), progress=self.progress)
+            pretrain(RECIPE, self._overrides(steps), progress=self.progress)
 
     def report(self) -> dict[str, Any]:
         """Measure the pretrained network, draw the pictures, and write report and page."""
@@ -93,10 +105,10 @@ class Stages:
         assert isinstance(stored.module, Data2Vec)
         with self._stage("measuring", "what the pretrained network is worth"):
             encoder = encoder_of(stored, "teacher")[0]
-            self._measure("pretrained", "pretrained", encoder)
+            self._measure("pretrained", encoder)
             recipes = self._finetuning("teacher")
-            encoders = [encoder_of(stored, "teacher", adapt=one.task.adapt, seed=one.seed) for one in recipes]
-            self.figures.finetune("pretrained", fine_tuned(recipes, encoders, self.parts, self.device))
+            encoders = (encoder_of(stored, "teacher", adapt=one.task.adapt, seed=one.seed) for one in recipes)
+            self._finetune("pretrained", recipes, encoders)
         with self._stage("drawing", "pictures"):
             album = draw(self._material(stored.module.to(self.device), encoder), curves=self._curves())
         report = self._content()
@@ -113,47 +125,54 @@ class Stages:
         chosen = {"seed": self.seed, "device": str(self.device), "train.max_steps": steps}
         # A short run has lines to draw curves of as well.
         every = max(1, min(100, steps // 10))
-        return {"data.path": self.plan.path, "out": out, "train.log_every": every, **chosen}
+        return {"data.path": DATA, "out": out, "train.log_every": every, **chosen}
 
-    def _finetuning(self, weights: str) -> list[FinetuneRecipe]:
+    def _finetuning(self, weights: Weights) -> list[FinetuneRecipe]:
         """A recipe for each draw of labels."""
-        given = {"model": str(self.folder / "run"), "data.path": self.plan.path, "out": str(self.folder / "classifier")}
-        given |= {"weights": weights, **self.plan.few_labels}
+        given: dict[str, Any] = {"model": str(self.folder / "run"), "out": str(self.folder / "classifier")}
+        given |= {"data.path": DATA, "weights": weights, **_FEW_LABELS}
         if weights == "random":
-            given |= self.plan.scratch
+            given |= _FROM_SCRATCH
         seeds = range(self.seed * DRAWS, (self.seed + 1) * DRAWS)
         description = self.recipe(steps=1).description()
-        return [recipe_for(self.plan.finetune, given | {"seed": seed}, description) for seed in seeds]
+        return [recipe_for(FINETUNE, given | {"seed": seed}, description) for seed in seeds]
 
-    def _measure(self, name: str, column: str, encoder: Student) -> None:
-        self.features[name] = self.parts.features(encoder.to(self.device))
-        for pooling in POOLINGS:
-            scores = probed(self.features[name], layers="all", pooling=pooling, seed=self.seed)
-            self.figures.probe(pooling, column, scores)
+    def _measure(self, name: str, encoder: Student) -> None:
+        encoder.to(self.device)
+        self.features[name] = self.parts.read(lambda batches: collect_features(encoder, batches, poolings=POOLINGS))
+        self.figures.append(self.probing.figures(name, self.features[name]))
+
+    def _finetune(
+        self, start: str, recipes: Iterable[FinetuneRecipe], encoders: Iterable[tuple[Student, StudentConfig]]
+    ) -> None:
+        test, labels = self.parts.batches["test"], self.parts.labels
+        draws = [
+            trial(recipe, encoder, config, test, labels=labels, device=self.device)
+            for recipe, (encoder, config) in zip(recipes, encoders, strict=True)
+        ]
+        self.finetuned[start] = Accuracy.of(draws)
 
     def _material(self, model: Data2Vec, encoder: Student) -> Material:
-        look, data = self.record.pictures, self._data()
-        assert look is not None
+        data = self._data()
         return Material(
             model=model,
             untrained=new_encoder(self.recipe(steps=1).model.student, seed=self.seed)[0].to(self.device),
             pretrained=encoder,
-            train=self.parts.whole("train").to(self.device),
-            test=self.parts.whole("test").to(self.device),
-            features=self.features,
+            train=_whole(self.parts.batches["train"]).to(self.device),
+            test=_whole(self.parts.batches["test"]).to(self.device),
+            features={"untrained": self.features["random_init"], "pretrained": self.features["pretrained"]},
             classes=self.parts.labels.names,
-            pictures=lambda batch: look(batch, data),
+            pictures=lambda batch: pictures(batch, data),
         )
 
     def _curves(self) -> str:
-        lines = [json.loads(line) for line in (self.folder / "run" / "metrics.jsonl").read_text().splitlines()]
+        lines = read_metrics(self.folder / "run")
         return svg(learning_curves({"run": lines}, columns=2), label="Learning curves of the pretraining.")
 
     def _content(self) -> dict[str, Any]:
-        recipe = self.recipe(steps=self.steps)
-        sizes = {part: sum(batch.size for batch in some) for part, some in self.parts.batches.items()}
-        return {
-            **self.figures.to_plain(),
+        recipe, figures = self.recipe(steps=self.steps), reduce(or_, self.figures)
+        content = {
+            **report_tree(figures, self.finetuned),
             "seconds": round(self.spent(), 1),
             "steps": self.steps,
             "images_seen": self.steps * recipe.train.batch_size * recipe.train.accumulate,
@@ -161,11 +180,12 @@ class Stages:
             "precision": decided_precision(recipe.train.precision, recipe, self.device),
             "threads": torch.get_num_threads(),
             "seed": self.seed,
-            "recipe": self.plan.recipe,
+            "recipe": RECIPE,
             "seconds_of": {name: round(seconds, 1) for name, seconds in self.seconds_of.items()},
-            "samples": {part: sizes[part] for part in ("train", "test")},
+            "samples": {"train": figures.num_train, "test": figures.num_test},
             "version": __version__,
         }
+        return {**content, "verdict": verdict(content)}
 
     @contextmanager
     def _stage(self, name: str, told: str) -> Iterator[None]:
@@ -174,3 +194,14 @@ class Stages:
         begin = time.monotonic()
         yield
         self.seconds_of[name] = time.monotonic() - begin
+
+
+def _whole(part: Iterable[Batch]) -> Batch:
+    """All samples of a part, with ids and labels."""
+    batches = list(part)
+    return Batch(
+        source=torch.cat([batch.source for batch in batches]),
+        ids=torch.cat([batch.ids for batch in batches if batch.ids is not None]),
+        labels=torch.cat([batch.labels for batch in batches if batch.labels is not None]),
+        modality=batches[0].modality,
+    )

@@ -20,15 +20,15 @@ _NEEDED = ("probe", "finetune_100", "seconds", "steps", "images_seen", "device",
 
 
 @frozen(kw_only=True)
-class Figure:
-    """An accuracy in percent.
+class Cell:
+    """An accuracy as the table shows it.
 
     Args:
-        value: as it is shown, one decimal.
+        value: percent, one decimal.
         std: standard deviation over label draws, if there were several.
-        best: no other figure of its row is higher.
+        best: no other cell of its row is higher.
 
-    >>> Figure(value=83.9).best
+    >>> Cell(value=83.9).best
     False
     """
 
@@ -44,22 +44,22 @@ class Row:
     Args:
         group: what classified, as a heading.
         label: of what features.
-        figures: by the keys of `COLUMNS`.
+        cells: by the keys of `COLUMNS`.
         phrase: the comparison's name inside a sentence.
 
-    >>> figures = {"pixels": Figure(value=82.2), "pretrained": Figure(value=80.0)}
-    >>> Row(group="10 nearest neighbours", label="mean", figures=figures, phrase="").lead("pixels")
+    >>> cells = {"pixels": Cell(value=82.2), "pretrained": Cell(value=80.0)}
+    >>> Row(group="10 nearest neighbours", label="mean", cells=cells, phrase="").lead("pixels")
     -2.2
     """
 
     group: str
     label: str
-    figures: dict[str, Figure]
+    cells: dict[str, Cell]
     phrase: str
 
     def lead(self, other: str) -> float:
         """Points by which the pretrained network is ahead of another column; negative if it is behind."""
-        return round(self.figures["pretrained"].value - self.figures[other].value, 1)
+        return round(self.cells["pretrained"].value - self.cells[other].value, 1)
 
 
 def check(report: Report) -> None:
@@ -85,7 +85,7 @@ def probe_rows(report: Report) -> list[Row]:
         Row(
             group=_PROBES.get(probe, probe),
             label=pooling,
-            figures=_figures(by_probe[probe], stds.get(pooling, {}).get(probe, {})),
+            cells=_cells(by_probe[probe], stds.get(pooling, {}).get(probe, {})),
             phrase=f"{_IN_A_SENTENCE.get(probe, probe)} on the {pooling} pooling",
         )
         for probe in probes
@@ -108,7 +108,7 @@ def finetuning_row(report: Report) -> Row:
     return Row(
         group="whole network fine-tuned, 100 labels",
         label="network",
-        figures=_figures(values, stds),
+        cells=_cells(values, stds),
         phrase="fine-tuning on 100 labels",
     )
 
@@ -161,9 +161,9 @@ def beside_scratch(report: Report) -> str:
     Fine-tuned on 100 labels, the network reaches 70.2 %, 12.1 points above the same network trained from scratch.
     """
     row = finetuning_row(report)
-    text = f"Fine-tuned on 100 labels, the network reaches {row.figures['pretrained'].value:.1f} %"
+    text = f"Fine-tuned on 100 labels, the network reaches {row.cells['pretrained'].value:.1f} %"
     text += f", {_beside(row.lead('random_init'))} the same network trained from scratch"
-    if "pixels" in row.figures:
+    if "pixels" in row.cells:
         text += f" and {_beside(row.lead('pixels'))} a linear classifier on the raw pixels with as many labels"
     return text + "."
 
@@ -176,7 +176,7 @@ def chance(report: Report) -> str:
     With 1,600 test pictures an accuracy is uncertain by about 1.0 points (one standard deviation).
     """
     test = report.get("samples", {}).get("test")
-    values = [figure.value for row in probe_rows(report) for figure in row.figures.values()]
+    values = [cell.value for row in probe_rows(report) for cell in row.cells.values()]
     if not test or not values:
         return ""
     points = max(math.sqrt(max(value * (100 - value), 0) / test) for value in values)
@@ -206,16 +206,16 @@ def device_words(device: str) -> str:
     return _DEVICES.get(device.partition(":")[0], device)
 
 
-def _figures(values: Mapping[str, float], stds: Mapping[str, float | None]) -> dict[str, Figure]:
+def _cells(values: Mapping[str, float], stds: Mapping[str, float | None]) -> dict[str, Cell]:
     # What is shown decides: 83.94 and 83.91 are told as equal.
     shown = {key: float(f"{values[key]:.1f}") for key in COLUMNS if key in values}
     best = max(shown.values(), default=0.0)
-    return {key: Figure(value=one, std=stds.get(key), best=one == best) for key, one in shown.items()}
+    return {key: Cell(value=one, std=stds.get(key), best=one == best) for key, one in shown.items()}
 
 
 def _listed(rows: list[Row], other: str) -> str:
     def told(row: Row) -> str:
-        return f"{row.phrase} ({row.figures[other].value:.1f} against {row.figures['pretrained'].value:.1f} %)"
+        return f"{row.phrase} ({row.cells[other].value:.1f} against {row.cells['pretrained'].value:.1f} %)"
 
     return _joined([told(row) for row in rows])
 

@@ -7,9 +7,8 @@ from itertools import pairwise
 
 import torch
 
-from d2v.core.jobs.running import decided_precision, training_batches
+from d2v.core.jobs.running import train_in_memory, training_batches
 from d2v.core.recipes import PretrainRecipe
-from d2v.core.train import fit
 
 _MEASURED, _WARM_UP = 10, 5
 _REST = 2400
@@ -28,18 +27,9 @@ def seconds_per_update(recipe: PretrainRecipe, device: torch.device) -> float:
 
     torch.manual_seed(recipe.seed)
     model = recipe.model_config().build().to(device)
-    fit(
-        model,
-        training_batches(recipe),
-        optimizer=recipe.optim.build(model),
-        schedule=recipe.optim.build_schedule(recipe.train.max_steps),
-        max_steps=_WARM_UP + _MEASURED,
-        accumulate=recipe.train.accumulate,
-        clip=recipe.optim.clip,
-        precision=decided_precision(recipe.train.precision, recipe, device),
-        seed=recipe.seed,
-        hooks=[Ticks()],
-    )
+    optimizer = recipe.optim.build(model)
+    updates = _WARM_UP + _MEASURED
+    train_in_memory(recipe, model, training_batches(recipe), optimizer, max_steps=updates, hooks=[Ticks()])
     return statistics.median(after - before for before, after in pairwise(ticks[_WARM_UP - 1 :]))
 
 

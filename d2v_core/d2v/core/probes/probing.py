@@ -1,0 +1,88 @@
+"""All probes of features at once: out of features by part come figures.
+
+It knows nothing of encoders or data sets, so features can be collected once and used for something else as well.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from attrs import field, frozen, validators
+
+from d2v.core.probes.features import Features
+from d2v.core.probes.few_labels import few_label_probe
+from d2v.core.probes.figures import Accuracy, Case, Figures
+from d2v.core.probes.labelled import Labelled, hold_out
+from d2v.core.probes.linear import linear_probe
+from d2v.core.probes.neighbours import knn_accuracy
+
+Probe = Literal["knn", "linear", "few"]
+
+
+@frozen(kw_only=True)
+class Probing:
+    """Which classifiers features are tried with, and how.
+
+    Args:
+        probes: knn = nearest neighbours, linear = all labels, few = linear with few labels.
+        neighbours: k, at least 1.
+        labels: how many the few are, at least 2.
+        draws: draws of the few labels, at least 1.
+        seed: of draws and of what is held out, at least 0.
+
+    Raises:
+        ValueError: if there is no probe, or a number is out of its range.
+
+    >>> import torch
+    >>> x = torch.arange(20.0)[:, None]
+    >>> some = Features(values={"all": {"mean": x}}, ids=torch.arange(20), labels=(x[:, 0] > 9).long())
+    >>> figures = Probing(probes=("knn", "linear"), neighbours=3).figures("pretrained", {"train": some, "test": some})
+    >>> {case.probe: accuracy.percent for case, accuracy in figures.accuracies.items()}
+    {'knn': 100.0, 'linear': 100.0}
+    """
+
+    probes: tuple[Probe, ...] = field(default=("knn", "linear", "few"), validator=validators.min_len(1))
+    neighbours: int = field(default=10, validator=validators.ge(1))
+    labels: int = field(default=100, validator=validators.ge(2))
+    draws: int = field(default=5, validator=validators.ge(1))
+    seed: int = field(default=0, validator=validators.ge(0))
+
+    def figures(self, name: str, parts: Mapping[str, Features]) -> Figures:
+        """Accuracies on "test" under each choice of layers and each pooling, with settings chosen on "val".
+
+        Args:
+            name: whose features they are: input, random_init or pretrained.
+            parts: features of "train", and of "val" and "test" where there are such parts. Without "val", settings are
+                chosen on a fifth of the training samples; without "test", figures are of a fifth of them.
+
+        Raises:
+            ValueError: if there are no labels, one class only, fewer samples than neighbours or labels, or features
+                that are not finite.
+        """
+        accuracies: dict[Case, Accuracy] = {}
+        num_train = num_test = 0
+        for layers, poolings in parts["train"].values.items():
+            for pooling in poolings:
+                sets = {part: features.labelled(pooling, layers) for part, features in parts.items()}
+                train, val, test = sets["train"], sets.get("val"), sets.get("test")
+                if test is None:
+                    train, test = hold_out(train, seed=self.seed)
+                num_train, num_test = len(train.labels), len(test.labels)
+                for probe in self.probes:
+                    # The input has no layers.
+                    case = Case(name, "-" if layers == "input" else layers, pooling, probe)
+                    accuracies[case] = self._accuracy(probe, train, val, test)
+        return Figures(
+            accuracies=accuracies,
+            neighbours=self.neighbours,
+            labels=self.labels,
+            num_train=num_train,
+            num_test=num_test,
+        )
+
+    def _accuracy(self, probe: Probe, train: Labelled, val: Labelled | None, test: Labelled) -> Accuracy:
+        if probe == "knn":
+            return Accuracy(percent=knn_accuracy(train, test, k=self.neighbours))
+        if probe == "linear":
+            return Accuracy(percent=linear_probe(train, test, val=val, seed=self.seed).accuracy)
+        few = few_label_probe(train, test, labels=self.labels, draws=self.draws, val=val, seed=self.seed)
+        return Accuracy.of(few.accuracies)

@@ -1,0 +1,113 @@
+"""All probes at once: each is what the probe alone gives, and figures can be put together, shown and written."""
+
+import pytest
+import torch
+
+from d2v.core.probes import (
+    Accuracy,
+    Case,
+    Features,
+    Figures,
+    Probing,
+    few_label_probe,
+    hold_out,
+    knn_accuracy,
+    linear_probe,
+)
+
+ROWS = [("0", "mean"), ("0", "grid"), ("all", "mean"), ("all", "grid")]
+
+
+def features(n, seed):
+    """Clouds of three classes, other values under each choice of layers and each pooling."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 3
+    values = {
+        layers: {
+            pooling: labels[:, None] + 0.8 * torch.randn(n, 4, generator=generator) for pooling in ("mean", "grid")
+        }
+        for layers in ("0", "all")
+    }
+    return Features(values=values, ids=torch.arange(n), labels=labels)
+
+
+def test_every_row_is_what_the_probes_alone_give():
+    parts = {"train": features(60, 0), "val": features(30, 1), "test": features(45, 2)}
+    figures = Probing(neighbours=3, labels=9, draws=2, seed=4).figures("pretrained", parts)
+    assert list(figures.accuracies) == [Case("pretrained", *row, p) for row in ROWS for p in ("knn", "linear", "few")]
+    for layers, pooling in ROWS:
+        train, val, test = (part.labelled(pooling, layers) for part in parts.values())
+        few = few_label_probe(train, test, labels=9, draws=2, val=val, seed=4)
+        assert [figures.accuracies[Case("pretrained", layers, pooling, p)] for p in ("knn", "linear", "few")] == [
+            Accuracy(percent=knn_accuracy(train, test, k=3)),
+            Accuracy(percent=linear_probe(train, test, val=val, seed=4).accuracy),
+            Accuracy(percent=few.mean, std=few.std),
+        ]
+    assert (figures.neighbours, figures.labels, figures.num_train, figures.num_test) == (3, 9, 60, 45)
+
+
+def test_without_a_part_to_test_with_a_fifth_is_held_out():
+    train = features(60, 0)
+    figures = Probing(probes=("knn",), seed=1).figures("pretrained", {"train": train})
+    rest, held = hold_out(train.labelled("grid", "0"), seed=1)
+    assert (figures.num_train, figures.num_test) == (48, 12) == (len(rest.labels), len(held.labels))
+    assert figures.accuracies[Case("pretrained", "0", "grid", "knn")].percent == knn_accuracy(rest, held)
+
+
+def test_one_draw_has_no_deviation_and_the_input_no_layers():
+    x = features(30, 0)
+    raw = Features(values={"input": {"raw": x.values["0"]["mean"]}}, ids=x.ids, labels=x.labels)
+    figures = Probing(probes=("few",), labels=6, draws=1).figures("input", {"train": raw, "test": raw})
+    ((case, accuracy),) = figures.accuracies.items()
+    assert case == Case("input", "-", "raw", "few")
+    assert accuracy.std is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("probes", ()), ("neighbours", 0), ("labels", 1), ("draws", 0), ("seed", -1)]
+)
+def test_settings_out_of_range_are_named(name, value):
+    with pytest.raises(ValueError, match=name):
+        Probing(**{name: value})
+
+
+def test_mean_and_deviation_of_draws():
+    assert Accuracy.of([70.0]) == Accuracy(percent=70.0)
+    found = Accuracy.of([70.0, 71.0, 75.0])
+    assert found.percent == 72.0
+    assert found.std == pytest.approx(torch.tensor([70.0, 71.0, 75.0]).std().item())
+
+
+def test_figures_together_as_a_table_and_as_plain_values():
+    one, other = (
+        Figures(
+            accuracies={
+                Case(name, "all", "mean", "knn"): Accuracy(percent=80.04),
+                Case(name, "all", "mean", "few"): Accuracy(percent=70.0, std=1.26),
+            },
+            neighbours=7,
+            labels=20,
+            num_train=60,
+            num_test=30,
+        )
+        for name in ("random_init", "pretrained")
+    )
+    both = one | other
+    assert both.to_plain() == {
+        name: {"all": {"mean": {"knn": 80.04, "few": {"mean": 70.0, "std": 1.26}}}}
+        for name in ("random_init", "pretrained")
+    }
+    head, *rows, foot = both.table().splitlines()
+    assert head.split() == ["features", "layers", "pooling", "7-NN", "20", "labels"]
+    assert [row.split() for row in rows] == [
+        [name, "all", "mean", "80.0", "70.0", "+-1.3"] for name in ("random_init", "pretrained")
+    ]
+    assert "60" in foot
+    assert "30" in foot
+
+
+def test_features_without_labels_are_refused():
+    x = features(30, 0)
+    unlabelled = Features(values=x.values, ids=x.ids)
+    with pytest.raises(ValueError, match="labels"):
+        Probing().figures("pretrained", {"train": unlabelled})

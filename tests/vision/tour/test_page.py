@@ -1,0 +1,305 @@
+"""The report page: whole, closed, honest, and readable with what is there."""
+
+import copy
+import re
+from base64 import b64decode
+from io import BytesIO
+from itertools import pairwise
+
+import pytest
+import torch
+
+from d2v.vision.tour import Album, FeatureMaps, Imagined, Neighbour, Neighbours, View, page
+
+pytest.importorskip("jinja2")
+Image = pytest.importorskip("PIL.Image")
+bs4 = pytest.importorskip("bs4")
+
+CURVES = """<svg role="img" aria-label="Loss" viewBox="0 0 640 200"><g fill="none" stroke="currentColor">
+<path d="M40 10V170H630"/>
+<path d="M40 20L90 110 150 135 260 150 400 156 630 160" stroke="#2a8f85" stroke-width="2"/></g>
+<text x="40" y="190" fill="currentColor" font-size="12">updates</text></svg>"""
+
+REPORT = {
+    "probe": {
+        "mean": {
+            "knn": {"pixels": 84.1, "random_init": 69.8, "pretrained": 83.9},
+            "linear": {"pixels": 84.5, "random_init": 74.9, "pretrained": 86.0},
+            "linear_100": {"pixels": 72.0, "random_init": 51.6, "pretrained": 73.0},
+        },
+        "grid": {
+            "knn": {"pixels": 84.1, "random_init": 79.8, "pretrained": 85.5},
+            "linear": {"pixels": 84.5, "random_init": 83.4, "pretrained": 87.7},
+            "linear_100": {"pixels": 72.0, "random_init": 65.1, "pretrained": 74.8},
+        },
+    },
+    "finetune_100": {"scratch": 61.6, "pretrained": 71.7},
+    "seconds": 297.4,
+    "steps": 7000,
+    "images_seen": 56000,
+    "device": "cpu",
+    "seed": 0,
+    "recipe": "vision/small",
+}
+MORE = {
+    "std": {
+        "probe": {
+            "mean": {"linear_100": {"pixels": 2.2, "random_init": 1.0, "pretrained": 0.9}},
+            "grid": {"linear_100": {"pixels": 2.2, "random_init": 1.1, "pretrained": 2.0}},
+        },
+        "finetune_100": {"scratch": 2.8, "pretrained": 1.8},
+    },
+    "seconds_of": {"pretraining": 240.1, "probing": 30.2, "fine-tuning": 20.0, "pictures": 7.1},
+    "samples": {"train": 10000, "test": 2000},
+    "version": "0.1.0",
+}
+
+
+def png(*shape):
+    """A picture of noise, `h w` or `h w 3`."""
+    stream = BytesIO()
+    Image.fromarray(torch.randint(256, shape, dtype=torch.uint8).numpy()).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def pngs(n):
+    return tuple(png(28, 28) for _ in range(n))
+
+
+def neighbour(name):
+    return Neighbour(image=png(28, 28), name=name)
+
+
+@pytest.fixture(scope="module")
+def album():
+    """Six of everything: eight views of a picture, and six neighbours before and after."""
+    names = ("image", "masked", "predicted", "target")
+    six = tuple(map(neighbour, ("Bag", "Shirt", "Bag", "Coat", "Bag", "Bag")))
+    return Album(
+        curves=CURVES,
+        views=tuple(View(image=png(28, 28), masked=pngs(8)) for _ in range(6)),
+        imagined=tuple(Imagined(**dict(zip(names, pngs(4), strict=True))) for _ in range(6)),
+        features=tuple(
+            FeatureMaps(image=png(28, 28), untrained=png(4, 4, 3), pretrained=png(4, 4, 3)) for _ in range(6)
+        ),
+        neighbours=tuple(Neighbours(query=neighbour("Bag"), untrained=six, pretrained=six) for _ in range(6)),
+    )
+
+
+def changed(**values):
+    """The report with figures of the pretrained network under the mean pooling replaced, by probe."""
+    report = copy.deepcopy(REPORT)
+    for probe, pretrained in values.items():
+        report["probe"]["mean"][probe]["pretrained"] = pretrained
+    return report
+
+
+def parsed(report, album=None):
+    return bs4.BeautifulSoup(page(report, Album() if album is None else album), "html.parser")
+
+
+def words(soup):
+    return " ".join(soup.body.get_text().split())
+
+
+# --- a page -----------------------------------------------------------------------------------------------------------
+
+
+def is_closed(text):
+    """Whether elements end where the parser, which mends what is wrong, says that they do."""
+
+    def ends(tag):
+        for child in tag.find_all(recursive=False):
+            yield from ends(child)
+            if not child.can_be_empty_element:
+                yield child.name
+
+    written = re.findall(r"</(\w+)>|<(\w+)[^>]*/>", text)
+    return [end or alone for end, alone in written] == list(ends(bs4.BeautifulSoup(text, "html.parser")))
+
+
+@pytest.mark.parametrize(
+    ("text", "closed"),
+    [("<p><b>a</b><img></p><i/>", True), ("<p><b>a</p>", False), ("<p>", False), ("<b><i></b></i>", False)],
+)
+def test_what_is_open_is_seen(text, closed):
+    assert is_closed(text) == closed
+
+
+def test_everything_is_closed_and_in_order(album):
+    assert is_closed(page(REPORT | MORE, album))
+    soup = parsed(REPORT | MORE, album)
+    levels = [int(heading.name[1]) for heading in soup.find_all(re.compile("^h[1-6]$"))]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert soup.html["lang"] == "en"
+    assert soup.find("meta", attrs={"name": "viewport"})["content"] == "width=device-width, initial-scale=1"
+    ids = [tag["id"] for tag in soup.select("[id]")]
+    assert len(ids) == len(set(ids))
+    assert {tag["aria-labelledby"] for tag in soup.select("[aria-labelledby]")} <= set(ids)
+    assert {link["href"][1:] for link in soup.select('a[href^="#"]')} <= set(ids)
+
+
+def test_nothing_is_fetched(album):
+    soup = parsed(REPORT | MORE, album)
+    sources = [tag["src"] for tag in soup.select("[src]")]
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    for tag in soup.select("[href]"):
+        assert tag.name == "a"
+        assert re.fullmatch(r"#\w+|https://arxiv\.org/abs/\d{4}\.\d{5}", tag["href"])
+    assert not soup.select("script, link, iframe, object, [srcset]")
+    assert not re.search(r"@import|url\(", str(soup))
+
+
+def test_pictures_have_words(album):
+    images = parsed(REPORT | MORE, album).find_all("img")
+    assert len(images) == 6 * (9 + 4 + 3 + 13)
+    named = [image["alt"] for image in images if image["alt"]]
+    assert "Picture 2, view 8 of 8, hidden patches blanked" in named
+    # Without words of its own only where the name stands below.
+    below = [image.parent.figcaption.get_text(strip=True) for image in images if not image["alt"]]
+    assert len(below) == 6 * 13
+    assert all(below)
+
+
+def test_the_picture_is_the_one_in_the_album(album):
+    assert b64decode(parsed(REPORT, album).img["src"].partition(",")[2]) == album.views[0].image
+
+
+def test_figures_are_there(album):
+    text = words(parsed(REPORT | MORE, album))
+    for number in ("84.1", "69.8", "83.9", "61.6", "71.7", "±2.2", "±2.8", "7,000", "56,000", "10,000", "4 min 57 s"):
+        assert number in text
+    assert "d2v quickstart --out again --steps 7000 --seed 0" in text
+    assert "4 min 0 s" in text  # pretraining alone
+    assert "each about 6 times" in text
+
+
+def test_pixels_and_untrained_stand_beside_every_figure():
+    rows = parsed(REPORT).table.select("tbody tr:not(.group)")
+    assert len(rows) == 7
+    for row in rows:
+        assert [bool(re.search(r"\d+\.\d", cell.get_text())) for cell in row.find_all("td")] == [True] * 3
+
+
+def marked(report):
+    return [re.fullmatch(r"★best: (\d+\.\d)", best.get_text())[1] for best in parsed(report).select("td b")]
+
+
+def test_the_best_of_a_row_is_marked_without_colour():
+    assert marked(REPORT) == ["84.1", "85.5", "86.0", "87.7", "73.0", "74.8", "72.0"]
+    assert marked(changed(knn=84.09))[:2] == ["84.1", "84.1"]  # equals
+
+
+def test_neighbours_of_the_same_class_are_marked():
+    bag, shoe = neighbour("Bag"), neighbour("Sneaker")
+    one = Neighbours(query=bag, untrained=(bag, shoe, shoe), pretrained=(bag, bag, shoe))
+    soup = parsed(REPORT, Album(neighbours=(one,)))
+    same = soup.select("li.same")
+    assert ["".join(one.get_text().split()) for one in same] == ["✓sameclass:Bag"] * 3
+    assert words(soup).count("✓") == 3
+    assert "1 of 3 are of the same class before training and 2 of 3 after it" in words(soup)
+
+
+# --- sentences --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "said"),
+    [
+        (
+            {},
+            "beat the raw pixels in 5 of 6 comparisons; raw pixels still win with ten nearest neighbours on the mean "
+            "pooling (84.1 against 83.9 %).",
+        ),
+        ({}, "Against the same network before training they gain 4.3 to 21.4 points."),
+        ({"knn": 84.9}, "The learned features beat the raw pixels in all 6 comparisons, by 0.8 to 3.2 points."),
+        ({"knn": 69.8}, "is no worse with ten nearest neighbours on the mean pooling (69.8 against 69.8 %)."),
+        ({"knn": 84.1}, "beat the raw pixels in 5 of 6 comparisons, 1 is level."),
+        ({"knn": 84.1, "linear": 80.0}, "4 of 6 comparisons, 1 is level; raw pixels still win with a linear"),
+    ],
+)
+def test_it_says_who_wins(pretrained, said):
+    text = words(parsed(changed(**pretrained)))
+    assert said in text
+    assert ("still win" in text) == any(figure < 84.1 for figure in ({"knn": 83.9} | pretrained).values())
+
+
+def test_where_pixels_win_everything():
+    report = copy.deepcopy(REPORT)
+    for probes in report["probe"].values():
+        for figures in probes.values():
+            figures["pretrained"] = 10.0
+    text = words(parsed(report))
+    assert "Raw pixels still win all 6 comparisons, by 62.0 to 74.5 points." in text
+    assert "beat" not in text
+    assert "The same network before training is nowhere worse." in text
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "said"),
+    [
+        (71.7, "71.7 %, 10.1 points above the same network trained from scratch and 0.3 points below a linear"),
+        (75.0, "75.0 %, 13.4 points above the same network trained from scratch and 3.0 points above a linear"),
+        (60.0, "60.0 %, 1.6 points below the same network trained from scratch and 12.0 points below a linear"),
+        (61.6, "61.6 %, level with the same network trained from scratch"),
+    ],
+)
+def test_finetuning(pretrained, said):
+    report = REPORT | {"finetune_100": {"scratch": 61.6, "pretrained": pretrained}}
+    assert f"Fine-tuned on 100 labels, the network reaches {said}" in words(parsed(report))
+
+
+# --- what may be absent, and what may not -----------------------------------------------------------------------------
+
+
+def test_what_is_absent_is_left_out():
+    soup = parsed(REPORT)
+    assert not re.search("±|uncertain by", words(soup))
+    assert "looked at pictures of clothes" in words(soup)
+    assert [tag.name for tag in soup.find_all(re.compile("^h[1-6]$"))] == ["h1", "h2", "h3", "h2", "h3", "h3", "h3"]
+    assert not soup.find_all("img")
+
+
+@pytest.mark.parametrize("key", sorted(MORE))
+def test_each_optional_key_alone(key):
+    assert is_closed(page(REPORT | {key: MORE[key]}, Album()))
+
+
+@pytest.mark.parametrize(
+    ("key", "heading"),
+    [
+        ("curves", "curves"),
+        ("views", "masks"),
+        ("imagined", "predictions"),
+        ("features", "features"),
+        ("neighbours", "neighbours"),
+    ],
+)
+def test_each_part_of_the_album_alone(album, key, heading):
+    soup = parsed(REPORT, Album(**{key: getattr(album, key)}))
+    assert [tag["id"] for tag in soup.select("[id]")] == ["result", heading, "again"]
+
+
+def test_a_report_that_lacks_something_is_refused():
+    with pytest.raises(ValueError, match=r"steps, seed$"):
+        page({key: value for key, value in REPORT.items() if key not in ("steps", "seed")}, Album())
+
+
+def test_pictures_that_are_none_are_refused():
+    with pytest.raises(ValueError, match=r"View\.masked\[1\].*PNG"):
+        View(image=png(1, 1), masked=(png(1, 1), b"\xff\xd8"))
+    with pytest.raises(ValueError, match=r"Neighbour\.image.*PNG"):
+        Neighbour(image=b"", name="Bag")
+
+
+def test_names_are_escaped():
+    one = neighbour('<script>alert("1")</script>')
+    soup = parsed(
+        REPORT | {"recipe": "<b>&"}, Album(neighbours=(Neighbours(query=one, untrained=(one,), pretrained=()),))
+    )
+    assert not soup.find("script")
+    assert f"same class: {one.name}" in words(soup)
+    assert "d2v pretrain <b>& data.path=photos" in words(soup)

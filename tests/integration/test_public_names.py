@@ -9,7 +9,14 @@ import pytest
 
 # `__all__` of each portion and of each of its rooms that has one, sorted.
 PUBLIC: dict[str, list[str]] = {
-    "d2v.audio": ["ConvPositions", "WaveformAdapterConfig", "WaveformExtractor", "WaveformFront", "modality"],
+    "d2v.audio": [
+        "ConvPositions",
+        "WaveformAdapter",
+        "WaveformAdapterConfig",
+        "WaveformExtractor",
+        "WaveformFront",
+        "modality",
+    ],
     "d2v.core": [
         "Backbone",
         "Batch",
@@ -274,7 +281,7 @@ PUBLIC: dict[str, list[str]] = {
         "set_rates",
         "set_weight_decay",
     ],
-    "d2v.text": ["MaskedTextAdapter", "SentenceClassifier", "TextAdapterConfig", "TokenEmbedding", "modality"],
+    "d2v.text": ["SentenceClassifier", "TextAdapter", "TextAdapterConfig", "TokenEmbedding", "modality"],
     "d2v.vision": [
         "ImageAdapter",
         "ImageAdapterConfig",

@@ -9,7 +9,7 @@ from building import random_mask, randomise
 
 from d2v.core.masks import Mask
 from d2v.core.model import Backbone, Batch, BlockConfig, TransformerConfig
-from d2v.text import MaskedTextAdapter, TextAdapterConfig, TokenEmbedding
+from d2v.text import TextAdapter, TextAdapterConfig, TokenEmbedding
 
 DIM, PAD = 8, 1
 ENCODER = TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=2), depth=2)
@@ -136,7 +136,7 @@ def test_refusals():
 
 
 def test_hidden_channels_of_masked_text_are_zero() -> None:
-    adapter = MaskedTextAdapter(TokenEmbedding(9, embed_dim=4, max_length=5), mask_id=8)
+    adapter = TextAdapter(vocabulary_size=9, embed_dim=4, mask_id=8, embedding_dropout=0.0)
     batch = Batch(source=torch.tensor([[0, 4, 5, 2]]))
     mask = Mask(
         hidden=torch.tensor([[False, True, False, False]]), channels=torch.tensor([[False, True, False, False]])
@@ -144,6 +144,13 @@ def test_hidden_channels_of_masked_text_are_zero() -> None:
     x = adapter.corrupt(batch, adapter.front(batch), mask)
     assert (x[..., 1] == 0).all()
     assert (x[..., [0, 2, 3]] != 0).any()
+
+
+def test_without_a_mask_id_hidden_vectors_are_zero() -> None:
+    adapter = TextAdapter(vocabulary_size=9, embed_dim=4, embedding_dropout=0.0)
+    batch = Batch(source=torch.tensor([[0, 4, 5, 2]]))
+    x = adapter.corrupt(batch, adapter.front(batch), Mask(hidden=torch.tensor([[False, True, False, False]])))
+    assert (x.abs().sum(-1) > 0).tolist() == [[True, False, True, True]]
 
 
 @pytest.mark.parametrize("embed_dim", [2, 3, 8])

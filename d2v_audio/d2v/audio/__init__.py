@@ -1,12 +1,20 @@
 """data2vec for speech and other sound."""
 
+from d2v.audio.adapter import WaveformAdapter
 from d2v.audio.config import WaveformAdapterConfig
 from d2v.audio.convert import converters
 from d2v.audio.positions import ConvPositions
 from d2v.audio.waveform import WaveformExtractor, WaveformFront
 from d2v.core.modality import Modality
 
-__all__ = ["ConvPositions", "WaveformAdapterConfig", "WaveformExtractor", "WaveformFront", "modality"]
+__all__ = [
+    "ConvPositions",
+    "WaveformAdapter",
+    "WaveformAdapterConfig",
+    "WaveformExtractor",
+    "WaveformFront",
+    "modality",
+]
 
 modality = Modality(
     name="audio",

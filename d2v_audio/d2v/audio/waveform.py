@@ -11,6 +11,7 @@ from d2v.core.model import Batch, Local
 from d2v.core.nn.gradients import scale_gradient
 
 ConvSpec = tuple[int, int, int]
+WAV2VEC_LAYERS: tuple[ConvSpec, ...] = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)  # 20 ms frames at 16 kHz
 ExtractorNorm = Literal["layer", "group"]
 
 

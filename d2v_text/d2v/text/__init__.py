@@ -1,13 +1,13 @@
 """data2vec for text."""
 
 from d2v.core.modality import Modality
-from d2v.text.adapter import MaskedTextAdapter
+from d2v.text.adapter import TextAdapter
 from d2v.text.config import TextAdapterConfig
 from d2v.text.convert import converters
 from d2v.text.tasks.classification import SentenceClassifier
 from d2v.text.tokens import TokenEmbedding
 
-__all__ = ["MaskedTextAdapter", "SentenceClassifier", "TextAdapterConfig", "TokenEmbedding", "modality"]
+__all__ = ["SentenceClassifier", "TextAdapter", "TextAdapterConfig", "TokenEmbedding", "modality"]
 
 modality = Modality(
     name="text",

@@ -1,6 +1,7 @@
 """Token ids to vectors: the front end of text models."""
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from d2v.core.model import Batch, Local
 from d2v.core.nn import Dropout
 from d2v.core.nn.gradients import scale_gradient
+
+PositionForm = Literal["learned", "sinusoidal"]
 
 
 class TokenEmbedding(nn.Module):
@@ -41,9 +44,9 @@ class TokenEmbedding(nn.Module):
         vocabulary_size: int,
         *,
         embed_dim: int,
-        max_length: int,
+        max_length: int = 512,
         padding_id: int = 1,
-        positions: str | None = "learned",
+        positions: PositionForm | None = "learned",
         scale: float = 1.0,
         norm: bool = True,
         dropout: float = 0.0,

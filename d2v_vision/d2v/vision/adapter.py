@@ -1,27 +1,97 @@
 """The adapter of images."""
 
-from typing import Any
+from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from d2v.core.model import Batch, ModalityAdapter
+from d2v.core.model import Batch, ExtraTokens, MaskToken, ModalityAdapter
+from d2v.core.model.adapter import Context, as_context
 from d2v.vision.patches import PatchEmbedding, normalised_pixels
-from d2v.vision.positions import RelativeBias, SinCosPositions
+from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
+
+PositionForm = Literal["sincos", "learned"]
 
 
 class ImageAdapter(ModalityAdapter):
-    """Images to tokens; see `ModalityAdapter` for the parts.
+    """Images to tokens; the defaults are those of the 2.0 models. `ModalityAdapter` has the parts that it is made of.
 
     Args:
-        front: the patch embedding.
-        patch_size: (h, w) in pixels, for the reconstruction loss.
-        parts: the other parts of `ModalityAdapter`.
+        image_size: pixels, or (h, w).
+        patch_size: pixels, or (h, w); divides the image.
+        embed_dim: d.
+        channels: c.
+        width: of the patch embedding where it differs from d.
+        positions: "sincos" = fixed, "learned", or None.
+        extra_tokens: e; the last one is the class token. They have learned positions where patches have.
+        extra_tokens_std: standard deviation of their initial values.
+        first_token_zero: whether the first one starts at zero.
+        mask_token: whether there is a learned vector for hidden patches that are kept.
+        bias: attention bias, such as `RelativeBias` or `Alibi`, or None.
+        context: what runs before the shared encoder: "norm" = a layer norm alone.
+        noise_std: noise put at hidden patches that are kept, where there is no mask token.
+        gradient_scale: factor of the gradient that reaches the patch embedding.
+
+    Raises:
+        ValueError: if the patch does not divide the image, or sine-cosine positions do not fit d.
+
+    >>> import torch
+    >>> adapter = ImageAdapter(image_size=8, patch_size=4, embed_dim=16)
+    >>> adapter.front(Batch(source=torch.zeros(2, 3, 8, 8))).x.shape
+    torch.Size([2, 4, 16])
     """
+
+    modality = "vision"
 
     front: PatchEmbedding
 
-    def __init__(self, front: PatchEmbedding, *, patch_size: tuple[int, int], **parts: Any) -> None:
-        super().__init__(front, **parts)
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int],
+        patch_size: int | tuple[int, int],
+        embed_dim: int,
+        channels: int = 3,
+        width: int | None = None,
+        positions: PositionForm | None = "sincos",
+        extra_tokens: int = 1,
+        extra_tokens_std: float = 1.0,
+        first_token_zero: bool = False,
+        mask_token: bool = False,
+        bias: nn.Module | None = None,
+        context: Context = "norm",
+        noise_std: float = 0.0,
+        gradient_scale: float = 1.0,
+    ) -> None:
+        image_size, patch_size = pair(image_size), pair(patch_size)
+        front = PatchEmbedding(
+            embed_dim,
+            image_size=image_size,
+            patch_size=patch_size,
+            channels=channels,
+            width=width,
+            gradient_scale=gradient_scale,
+        )
+        grid = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
+        tokens = (
+            ExtraTokens(
+                extra_tokens,
+                embed_dim,
+                std=extra_tokens_std,
+                first_zero=first_token_zero,
+                positions=positions == "learned",
+            )
+            if extra_tokens
+            else None
+        )
+        super().__init__(
+            front,
+            positions=_positions(positions, embed_dim, grid),
+            mask_token=MaskToken(embed_dim) if mask_token else None,
+            bias=bias,
+            extra_tokens=tokens,
+            context=as_context(context, embed_dim),
+            noise_std=noise_std,
+        )
         self.patch_size = patch_size
 
     def pixels(self, batch: Batch) -> Tensor:
@@ -39,10 +109,7 @@ class ImageAdapter(ModalityAdapter):
         Raises:
             ValueError: if the patch does not divide the size, or positions or bias are learned for one grid.
 
-        >>> from d2v.core.model import BlockConfig, TransformerConfig
-        >>> from d2v.vision import ImageAdapterConfig
-        >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
-        >>> adapter = ImageAdapterConfig(image_size=8, patch_size=4).build(encoder)
+        >>> adapter = ImageAdapter(image_size=8, patch_size=4, embed_dim=16)
         >>> adapter.resize((16, 8))
         >>> adapter.positions(None, None).shape
         torch.Size([1, 8, 16])
@@ -66,3 +133,18 @@ class ImageAdapter(ModalityAdapter):
                 )
             self.positions.fit((height // rows, width // columns))
         self.front.image_size = (height, width)
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of a size that may be one number for both."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _positions(form: PositionForm | None, embed_dim: int, grid: tuple[int, int]) -> nn.Module | None:
+    if form is None:
+        return None
+    if form == "sincos":
+        return SinCosPositions(embed_dim, grid)
+    if form == "learned":
+        return LearnedPositions(embed_dim, grid[0] * grid[1])
+    raise ValueError(f"positions={form!r} must be 'sincos', 'learned' or None")

@@ -1,32 +1,20 @@
 """What an image adapter is made of."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 from attrs import field, frozen
-from torch import nn
 
-from d2v.core.model import AdapterParts, EncoderConfig, ExtraTokens, MaskToken
-from d2v.vision.adapter import ImageAdapter
-from d2v.vision.patches import PatchEmbedding
-from d2v.vision.positions import BiasTables, LearnedPositions, RelativeBias, SinCosPositions
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+from d2v.core.model import AdapterParts, EncoderConfig
+from d2v.vision.adapter import ImageAdapter, PositionForm, pair
+from d2v.vision.positions import BiasTables, RelativeBias
 
 
 @frozen(kw_only=True)
 class ImageAdapterConfig(AdapterParts):
-    """Adapter of images; the defaults are those of the 2.0 models. See `AdapterParts` for the common fields.
+    """`ImageAdapter`; see there, and `AdapterParts` for the common fields.
 
     Args:
-        image_size: pixels, or (h, w).
-        patch_size: pixels, or (h, w).
-        channels: c.
-        width: of the patch embedding where it differs from the model's.
-        positions: "sincos" = fixed, "learned", or None.
         relative_bias: "shared" by all layers, one for each "layer", "both", or None.
-        mask_token: whether there is a learned vector for hidden patches that are kept.
 
     Raises:
         ValueError: if there are two kinds of attention bias.
@@ -37,14 +25,15 @@ class ImageAdapterConfig(AdapterParts):
     torch.Size([1, 1, 16])
     """
 
-    image_size: tuple[int, int] = field(converter=_pair)
-    patch_size: tuple[int, int] = field(converter=_pair)
+    described_by: ClassVar[tuple[type, ...]] = (ImageAdapter,)
+
+    image_size: tuple[int, int] = field(converter=pair)
+    patch_size: tuple[int, int] = field(converter=pair)
     channels: int = 3
     width: int | None = None
-    positions: Literal["sincos", "learned"] | None = "sincos"
+    positions: PositionForm | None = "sincos"
     relative_bias: BiasTables | None = None
     extra_tokens: int = 1
-    first_token_zero: bool = False
     mask_token: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -70,45 +59,14 @@ class ImageAdapterConfig(AdapterParts):
 
     def build(self, encoder: EncoderConfig) -> ImageAdapter:
         """The adapter for a shared encoder."""
-        embed_dim = encoder.embed_dim
-        front = PatchEmbedding(
-            embed_dim,
-            image_size=self.image_size,
-            patch_size=self.patch_size,
-            channels=self.channels,
-            width=self.width,
-            gradient_scale=self.gradient_scale,
-        )
-        return ImageAdapter(
-            front,
-            patch_size=self.patch_size,
-            positions=self._positions(embed_dim),
-            mask_token=MaskToken(embed_dim) if self.mask_token else None,
-            **self.parts(encoder),
-        )
+        return ImageAdapter(**self.arguments(encoder))
 
-    def parts(self, encoder: EncoderConfig) -> dict[str, Any]:
+    def arguments(self, encoder: EncoderConfig) -> dict[str, Any]:
         """As of every adapter, with the relative bias if there is one."""
-        parts = AdapterParts.parts(self, encoder)
-        if self.relative_bias is None:
-            return parts
-        own = self.num_layers(encoder) if self.relative_bias in ("layer", "both") else 0
-        shared = self.relative_bias in ("shared", "both")
-        return parts | {"bias": RelativeBias(self.grid, encoder.num_heads, num_layers=own, shared=shared)}
-
-    def build_extra_tokens(self, embed_dim: int) -> ExtraTokens:
-        """The extra tokens, with positions of their own where patches have learned ones."""
-        return ExtraTokens(
-            self.extra_tokens,
-            embed_dim,
-            std=self.extra_tokens_std,
-            first_zero=self.first_token_zero,
-            positions=self.positions == "learned",
-        )
-
-    def _positions(self, embed_dim: int) -> nn.Module | None:
-        if self.positions is None:
-            return None
-        if self.positions == "sincos":
-            return SinCosPositions(embed_dim, self.grid)
-        return LearnedPositions(embed_dim, self.grid[0] * self.grid[1])
+        values = AdapterParts.arguments(self, encoder)
+        tables = values.pop("relative_bias")
+        if tables is None:
+            return values
+        own = self.num_layers(encoder) if tables in ("layer", "both") else 0
+        shared = tables in ("shared", "both")
+        return values | {"bias": RelativeBias(self.grid, encoder.num_heads, num_layers=own, shared=shared)}

@@ -87,7 +87,7 @@ def test_predictors_see_places_in_the_order_of_the_index():
     extra = torch.randn(B * M, 2, D)
     visible = torch.cat([extra, torch.zeros(B * M, T - HIDDEN, D)], 1)
     encoded = Encoded(x=visible, padding=None, num_prefix_tokens=2, grid=(T,))
-    assert torch.equal(VisibleDecoder(Reads())(encoded, mask), t[mask.hidden])
+    assert torch.equal(VisibleDecoder(Reads(), noise_std=0.0)(encoded, mask), t[mask.hidden])
     kept = Encoded(x=torch.cat([extra, t], 1), padding=None, num_prefix_tokens=2, grid=(T,))
     assert torch.equal(MaskedHead(D, num_layers=0)(kept, mask), t[mask.hidden])
 
@@ -109,7 +109,7 @@ def test_decoder_dropout_acts_in_training_only():
         def forward(self, x, grid, index=None):
             return x
 
-    predictor = VisibleDecoder(Sees(), dropout=0.5)
+    predictor = VisibleDecoder(Sees(), noise_std=0.0, dropout=0.5)
     assert not torch.equal(predictor(encoded, mask), predictor(encoded, mask))
     predictor.eval()
     assert torch.equal(predictor(encoded, mask), MultimaskBatcher(mask).scatter(encoded.x))

@@ -23,9 +23,9 @@ from building import (
 
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Mask, RandomMasker
-from d2v.core.model import AlibiConfig, Batch, ContextConfig, StepOutput
+from d2v.core.model import AlibiConfig, Backbone, Batch, ContextConfig, Data2Vec, MaskedHead, StepOutput
 from d2v.core.nn import LayerFeatures
-from d2v.core.teacher import TargetAverager
+from d2v.core.teacher import EMATeacher, TargetAverager
 
 B, T = 4, 8
 CONFIGS = {
@@ -221,6 +221,45 @@ def test_two_adapters_over_one_encoder():
         }
         assert any(n.startswith("student.encoder.") for n in names)
         model.update_teacher(1)
+
+
+def test_parts_that_are_given_alone_are_those_of_the_only_modality():
+    named = NEW.build()
+    teacher = EMATeacher(named.student, 0.9)
+    alone = Data2Vec(
+        Backbone(named.student.adapter("toy"), named.student.encoder),
+        teacher,
+        named.predictors["toy"],
+        named.maskers["toy"],
+        num_masks=2,
+    )
+    assert list(alone.student.adapters) == list(alone.predictors) == list(alone.maskers) == ["input"]
+    by_name = Data2Vec(
+        named.student, teacher, named.predictors, named.maskers, num_masks=2, targets=TargetAverager(range(3))
+    )
+    batch = toy_batch(B, T)
+    found = alone(batch, update=5)
+    assert found.loss_sum.isfinite()
+    by_name_out = by_name(dataclasses.replace(batch, modality="toy"), update=5)
+    assert torch.equal(found.targets, by_name_out.targets)  # all layers, instance-normalised
+    assert torch.equal(found.loss_sum, by_name_out.loss_sum)
+
+
+def test_a_part_alone_does_not_do_for_several_modalities():
+    two = TWO.build()
+    for parts in ((MaskedHead(DIM), {}), ({}, RandomMasker(mask_prob=0.5))):
+        with pytest.raises(ValueError, match="modalities a, b"):
+            Data2Vec(two.student, two.teacher, *parts)
+
+
+def test_without_targets_the_student_has_to_tell_its_layers():
+    class Foreign(torch.nn.Linear):
+        def encode(self, batch, mask=None, **_):
+            raise AssertionError
+
+    student = Foreign(2, 2)
+    with pytest.raises(ValueError, match="targets"):
+        Data2Vec(student, EMATeacher(student, 0.9), MaskedHead(2))
 
 
 @configs

@@ -130,3 +130,27 @@ def test_refusals():
         make()(torch.randn(2, 5, DIM), padding=torch.zeros(2, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="attention bias has shape"):
         make()(torch.randn(2, 5, DIM), bias=lambda layer: torch.zeros(1, HEADS, 5, 4))
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.3, [0.0, 0.1, 0.2, 0.3]), ((0.3, 0.0), [0.3, 0.2, 0.1, 0.0])])
+def test_a_stack_has_equal_blocks_but_for_drop_path(rate, expected):
+    encoder = TransformerEncoder.stack(DIM, DEPTH, HEADS, drop_path_rate=rate, mlp_ratio=2.0, norm="pre")
+    assert [block.drop_path_rate for block in encoder.blocks] == pytest.approx(expected)
+    assert {block.norm for block in encoder.blocks} == {"pre"}
+    assert {block.mlp[0].out_features for block in encoder.blocks} == {2 * DIM}
+
+
+def test_a_stack_hands_on_what_is_around_its_blocks():
+    norm_in, norm_out = nn.LayerNorm(DIM), nn.LayerNorm(DIM)
+    encoder = TransformerEncoder.stack(
+        DIM, DEPTH, HEADS, norm_in=norm_in, norm_out=norm_out, input_dropout=0.2, layer_drop=0.1, dropout=0.3
+    )
+    assert (encoder.norm_in, encoder.norm_out) == (norm_in, norm_out)
+    assert (encoder.dropout.p, encoder.layer_drop, encoder.blocks[0].dropout.p) == (0.2, 0.1, 0.3)
+
+
+def test_refusals_of_a_stack():
+    with pytest.raises(ValueError, match="depth=-1"):
+        TransformerEncoder.stack(DIM, -1, HEADS)
+    with pytest.raises(TypeError, match="mlp_ration"):
+        TransformerEncoder.stack(DIM, DEPTH, HEADS, mlp_ration=2.0)

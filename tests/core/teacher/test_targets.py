@@ -63,7 +63,7 @@ def test_equals_the_formula_that_keeps_a_list(layers, each, after, num_prefix_to
 def test_each_norm_alone(norm):
     x = torch.randn(3, 6, 4) * 5 + 2
     for options in ({"each": [norm]}, {"after": [norm]}):
-        averager = TargetAverager([0], **options)
+        averager = TargetAverager([0], **{"each": (), **options})
         averager(0, x, 0)
         torch.testing.assert_close(averager.finish(), normalised(x, norm), atol=1e-5, rtol=1e-4)
 
@@ -95,7 +95,7 @@ def test_it_keeps_no_layer(each):
 
 
 def test_a_pass_that_was_broken_off_leaves_nothing_behind():
-    averager = TargetAverager([0, 1])
+    averager = TargetAverager([0, 1], each=())
     averager(0, torch.full((1, 2, 3), 100.0), 0)
     averager.clear()
     for layer in (0, 1):
@@ -105,7 +105,7 @@ def test_a_pass_that_was_broken_off_leaves_nothing_behind():
 
 @pytest.mark.parametrize("layers", [(0, 0), (0, 2, 0), (0, 2, 2), (2, 2)])
 def test_a_layer_that_comes_twice(layers):
-    averager, x = TargetAverager([0, 2]), torch.ones(1, 2, 3)
+    averager, x = TargetAverager([0, 2], each=()), torch.ones(1, 2, 3)
     for layer in layers[:-1]:
         averager(layer, x, 0)
     with pytest.raises(RuntimeError, match=rf"layer {layers[-1]} came twice.*clear\(\)"):
@@ -117,7 +117,7 @@ def test_a_layer_that_comes_twice(layers):
 
 def test_a_layer_that_is_not_wanted():
     with pytest.raises(ValueError, match=r"layer 1 .*\[0, 2\]"):
-        TargetAverager([0, 2])(1, torch.ones(1, 2, 3), 0)
+        TargetAverager([0, 2], each=())(1, torch.ones(1, 2, 3), 0)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_refusals(layers, options, message):
 
 
 def test_missing_layers_are_counted():
-    averager = TargetAverager([0, 1])
+    averager = TargetAverager([0, 1], each=())
     with pytest.raises(RuntimeError, match="0 of 2 wanted layers were seen"):
         averager.finish()
     averager(0, torch.ones(1, 2, 3), 0)

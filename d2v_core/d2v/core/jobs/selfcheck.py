@@ -16,11 +16,10 @@ from torch import nn
 from d2v.core import __version__
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.facts import surroundings
-from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Masker, RandomMasker, SpanMasker
 from d2v.core.modality import modalities
 from d2v.core.model import Backbone, Batch, Data2Vec, Local, ModalityAdapter, VisibleDecoder
-from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
+from d2v.core.nn import ConvDecoder, TransformerEncoder
 from d2v.core.registry import MissingExtraError, PluginError
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
 from d2v.core.train import CosineSchedule, MemorySource, PublishedAdamW, RunFolder, fit, parameter_groups
@@ -105,16 +104,14 @@ class _Front(nn.Linear):
 def tiny_model() -> Data2Vec:
     """A model of two small blocks, whose input is `b 64 3`; always the same."""
     torch.manual_seed(0)
-    adapter = ModalityAdapter(_Front(3, _DIM))
-    student = Backbone({"any": adapter}, TransformerEncoder(TransformerBlock(_DIM, num_heads=2) for _ in range(2)))
+    student = Backbone(ModalityAdapter(_Front(3, _DIM)), TransformerEncoder.stack(_DIM, depth=2, num_heads=2))
     decoder = ConvDecoder(_DIM, decoder_dim=_DIM, num_layers=1, kernel_size=3, groups=2, dims=2)
     return Data2Vec(
         student,
         EMATeacher(student, EMASchedule(0.9)),
-        predictors={"any": VisibleDecoder(decoder, noise_std=0.01)},
-        maskers={"any": InverseBlockMasker(mask_prob=0.6, mask_length=3)},
-        targets=TargetAverager(range(2), each=["instance"], after=["layer"]),
-        loss=RegressionLoss(),
+        VisibleDecoder(decoder),
+        InverseBlockMasker(mask_prob=0.6, mask_length=3),
+        targets=TargetAverager(range(2), after=["layer"]),
         num_masks=2,
     )
 

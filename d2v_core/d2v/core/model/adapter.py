@@ -4,6 +4,7 @@ A modality is mostly its front end; positions, bias, extra tokens, mask token an
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from einops import repeat
@@ -18,11 +19,14 @@ class ExtraTokens(nn.Module):
     """Learned tokens in front of the sequence, such as a class token.
 
     Args:
-        num: e, how many.
+        num: e, how many, at least 1.
         embed_dim: d.
         std: standard deviation of the initial values.
         first_zero: whether the first token starts at zero.
         positions: whether the tokens have learned positions of their own.
+
+    Raises:
+        ValueError: if `num` is below 1.
 
     >>> ExtraTokens(1, 8)().shape
     torch.Size([1, 1, 8])
@@ -32,6 +36,8 @@ class ExtraTokens(nn.Module):
         self, num: int, embed_dim: int, *, std: float = 1.0, first_zero: bool = False, positions: bool = False
     ) -> None:
         super().__init__()
+        if num < 1:
+            raise ValueError(f"num={num} extra tokens must be at least 1; without any, leave the part out")
         self.tokens = nn.Parameter(torch.randn(1, num, embed_dim) * std)
         if first_zero:
             self.tokens.data[:, 0] = 0
@@ -64,6 +70,8 @@ class MaskToken(nn.Module):
 class ModalityAdapter(nn.Module):
     """From a batch to tokens; every child is a module or None.
 
+    `modality` is the name under which a `Backbone` of this adapter alone has it; each modality's own class sets it.
+
     Args:
         front: batch to `Local`, raw input to features.
         positions: (x `r t d`, mask or None) to what is added to x, `1 t d`, `b t d` or `(b m) t d`. With a mask the
@@ -85,6 +93,8 @@ class ModalityAdapter(nn.Module):
     >>> adapter.front(Batch(source=torch.zeros(2, 5, 8))).grid
     torch.Size([5])
     """
+
+    modality = "input"
 
     front: Callable[[Batch], Local]
     positions: Callable[[Tensor, Mask | None], Tensor] | None
@@ -153,6 +163,18 @@ class ModalityAdapter(nn.Module):
             NotImplementedError: if the modality has none.
         """
         raise NotImplementedError(f"{type(self).__name__} has no raw content to reconstruct; set pixel_weight=0")
+
+
+Context = TransformerEncoder | Literal["norm"] | None
+
+
+def as_context(context: Context, embed_dim: int) -> TransformerEncoder | None:
+    """What runs before the shared encoder: "norm" = a layer norm alone, the form of most 2.0 models.
+
+    >>> as_context("norm", 8).norm_in.normalized_shape
+    (8,)
+    """
+    return TransformerEncoder(norm_in=nn.LayerNorm(embed_dim, eps=1e-6)) if context == "norm" else context
 
 
 def repeat_rows(x: Tensor, rows: int) -> Tensor:

@@ -26,8 +26,8 @@ class Encodes(Protocol):
     """An encoder that can be trained with `Data2Vec`: its own, or anybody else's behind this one method.
 
     It may have more of what `Backbone` has: `front` (masks then lie over its local features), `start_of` with `front`
-    and `tokens` (its teacher may lack parts), `pixels` (for a pixel loss), `depth` and `num_prefix_tokens` (what does
-    not fit is refused when the model is made).
+    and `tokens` (its teacher may lack parts), `pixels` (for a pixel loss), `modalities` (names for a predictor that is
+    given alone), `depth` and `num_prefix_tokens` (what does not fit is refused when the model is made).
     """
 
     def encode(
@@ -63,16 +63,15 @@ class Backbone(Student):
     """Modality adapters over one shared encoder.
 
     Args:
-        adapters: by modality.
+        adapters: by modality; of one modality the adapter alone.
         encoder: the shared blocks, a `TransformerEncoder` or a module that is called as one and has `blocks`.
         visible_only: True = hidden positions are dropped (2.0 pretraining); False = they are replaced and kept (1.0,
             and fine-tuning with masks).
 
-    >>> from d2v.core.nn import TransformerBlock
     >>> class Front(nn.Module):
     ...     def forward(self, batch):
     ...         return Local(x=batch.source, padding=None, grid=(batch.source.shape[1],))
-    >>> backbone = Backbone({"toy": ModalityAdapter(Front())}, TransformerEncoder([TransformerBlock(8, num_heads=2)]))
+    >>> backbone = Backbone(ModalityAdapter(Front()), TransformerEncoder.stack(8, depth=1, num_heads=2))
     >>> batch = Batch(source=torch.zeros(2, 5, 8))
     >>> backbone.encode(batch).x.shape
     torch.Size([2, 5, 8])
@@ -82,9 +81,15 @@ class Backbone(Student):
     """
 
     def __init__(
-        self, adapters: Mapping[str, ModalityAdapter], encoder: TransformerEncoder, *, visible_only: bool = True
+        self,
+        adapters: ModalityAdapter | Mapping[str, ModalityAdapter],
+        encoder: TransformerEncoder,
+        *,
+        visible_only: bool = True,
     ) -> None:
         super().__init__()
+        if isinstance(adapters, ModalityAdapter):
+            adapters = {adapters.modality: adapters}
         self.adapters = nn.ModuleDict(dict(adapters))
         self.encoder = encoder
         self.visible_only = visible_only
@@ -92,6 +97,11 @@ class Backbone(Student):
     def adapter(self, modality: str | None) -> ModalityAdapter:
         """The adapter of a modality; None = the only one."""
         return pick(self.adapters, modality, "adapter")
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities that it has adapters for."""
+        return tuple(self.adapters)
 
     def blocks(self, modality: str | None = None) -> list[nn.Module]:
         """Context blocks, then encoder blocks: the order of layer decay and freezing."""

@@ -5,7 +5,7 @@ and FSDP2 look for tensors in those and not in attrs classes.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -149,6 +149,24 @@ def _check_padding(padding: Tensor | None, shape: torch.Size, like: str) -> None
             f"padding must be Bool {tuple(shape)} like the {like}, True = padding, "
             f"not {padding.dtype} {tuple(padding.shape)}"
         )
+
+
+def by_modality(
+    parts: "_Part | Mapping[str, _Part] | nn.ModuleDict", modalities: Sequence[str], what: str
+) -> dict[str, _Part]:
+    """Parts by the names of their modalities; a part that is given alone is that of the only modality.
+
+    Raises:
+        ValueError: if a part is given alone to several modalities.
+
+    >>> by_modality(0.5, ["vision"], "masker")
+    {'vision': 0.5}
+    """
+    if isinstance(parts, Mapping | nn.ModuleDict):
+        return dict(parts.items())
+    if len(modalities) != 1:
+        raise ValueError(f"one {what} for the modalities {', '.join(modalities)}; give a mapping with one for each")
+    return {modalities[0]: parts}
 
 
 def pick(parts: Mapping[str, _Part] | nn.ModuleDict, modality: str | None, what: str) -> _Part:

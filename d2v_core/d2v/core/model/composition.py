@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Draw, Mask, Masker
-from d2v.core.model.adapter import repeat_rows
+from d2v.core.model.adapter import ModalityAdapter, repeat_rows
 from d2v.core.model.backbone import Backbone, Start
-from d2v.core.model.batch import Batch, Encoded, Local, Tokens, pick
+from d2v.core.model.batch import Batch, Encoded, Local, Tokens, by_modality, pick
 from d2v.core.model.batcher import MultimaskBatcher
 from d2v.core.model.predictors import Predictor
 from d2v.core.nn import LayerSink
@@ -58,15 +58,15 @@ class Data2Vec(nn.Module):
         student: a `Backbone`, or any other encoder with its `encode` method (see `Encodes`). It may be wrapped in
             torch.compile or DDP; only `encode` is called, so compile its blocks rather than the whole.
         teacher: average of the student.
-        predictors: by modality.
-        maskers: by modality; may be empty where batches bring their masks.
-        targets: reads the teacher's layers.
-        loss: of predictions and targets.
+        predictors: by modality; of one modality the predictor alone.
+        maskers: likewise; None where batches bring their masks.
+        targets: reads the teacher's layers; None = the mean of all of them, each instance-normalised.
+        loss: of predictions and targets; by itself L2 / sqrt(d), that of the 2.0 image and speech models.
         num_masks: m, masked views of each sample.
         regression_weight: of R.
         cls_weight: of C; needs extra tokens.
         pixel_weight: of Q; needs pixel heads, and a student with `pixels`.
-        pixel_heads: by modality, `n d` to `n p`.
+        pixel_heads: by modality or the only one, `n d` to `n p`.
         seed: of the masks.
 
     The teacher starts at the first stage from which on it has every part, as the student's `start_of` says: the raw
@@ -74,25 +74,20 @@ class Data2Vec(nn.Module):
     alone decides. Without `start_of` it starts at the raw input.
 
     Raises:
-        ValueError: if a class-token loss has no extra token, a pixel loss no head, or the teacher lacks a block that
-            the targets need.
+        ValueError: if a class-token loss has no extra token, a pixel loss no head, the teacher lacks a block that the
+            targets need, the number of blocks is not known and there are no targets, or a part is given alone to a
+            student of several modalities.
 
     A toy over vectors that are features already (`examples/pretrain_images.py` composes the real thing):
 
-    >>> from d2v.core import MaskedHead, ModalityAdapter, RandomMasker, TransformerBlock, TransformerEncoder
+    >>> from d2v.core import MaskedHead, ModalityAdapter, RandomMasker, TransformerEncoder
     >>> class Front(nn.Module):
     ...     def forward(self, batch):
     ...         return Local(x=batch.source, padding=None, grid=(batch.source.shape[1],))
-    >>> encoder = TransformerEncoder([TransformerBlock(8, num_heads=2)])
-    >>> student = Backbone({"toy": ModalityAdapter(Front())}, encoder, visible_only=False)
-    >>> model = Data2Vec(
-    ...     student,
-    ...     EMATeacher(student, 0.99),
-    ...     predictors={"toy": MaskedHead(8)},
-    ...     maskers={"toy": RandomMasker(mask_prob=0.5)},
-    ...     targets=TargetAverager([0], each=["instance"]),
-    ...     loss=RegressionLoss(),
+    >>> student = Backbone(
+    ...     ModalityAdapter(Front()), TransformerEncoder.stack(8, depth=1, num_heads=2), visible_only=False
     ... )
+    >>> model = Data2Vec(student, EMATeacher(student, 0.99), MaskedHead(8), RandomMasker(mask_prob=0.5))
     >>> out = model(Batch(source=torch.randn(2, 6, 8)), update=0)
     >>> out.sample_size, out.predictions.shape
     (6, torch.Size([6, 8]))
@@ -102,25 +97,26 @@ class Data2Vec(nn.Module):
         self,
         student: nn.Module,
         teacher: EMATeacher,
+        predictors: nn.Module | Mapping[str, nn.Module],
+        maskers: Masker | Mapping[str, Masker] | None = None,
         *,
-        predictors: Mapping[str, nn.Module],
-        maskers: Mapping[str, Masker],
-        targets: TargetAverager,
-        loss: RegressionLoss,
+        targets: TargetAverager | None = None,
+        loss: RegressionLoss = RegressionLoss(),  # noqa: B008 - it is frozen
         num_masks: int = 1,
         regression_weight: float = 1.0,
         cls_weight: float = 0.0,
         pixel_weight: float = 0.0,
-        pixel_heads: Mapping[str, nn.Module] | None = None,
+        pixel_heads: nn.Module | Mapping[str, nn.Module] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.student = student
         self.teacher = teacher
-        self.predictors = nn.ModuleDict(dict(predictors))
-        self.pixel_heads = nn.ModuleDict(dict(pixel_heads or {}))
-        self.maskers = dict(maskers)
-        self.targets = targets
+        names = getattr(self._inside, "modalities", (ModalityAdapter.modality,))
+        self.predictors = nn.ModuleDict(by_modality(predictors, names, "predictor"))
+        self.pixel_heads = nn.ModuleDict(by_modality({} if pixel_heads is None else pixel_heads, names, "pixel head"))
+        self.maskers = by_modality({} if maskers is None else maskers, names, "masker")
+        self.targets = self._all_layers() if targets is None else targets
         self.loss = loss
         self.num_masks = num_masks
         self.regression_weight = regression_weight
@@ -130,6 +126,12 @@ class Data2Vec(nn.Module):
         self._student_has = frozenset(name for name in _ABILITIES if callable(getattr(self._inside, name, None)))
         self._check_weights()
         self._check_teacher()
+
+    def _all_layers(self) -> TargetAverager:
+        depth = getattr(self._inside, "depth", None)
+        if not isinstance(depth, int):
+            raise ValueError(f"how many layers a {type(self._inside).__name__} has is not known; give targets")
+        return TargetAverager(range(depth))
 
     def _check_weights(self) -> None:
         if self.cls_weight and "num_prefix_tokens" in self._student_has:

@@ -169,6 +169,8 @@ class BackboneConfig:
         visible_only: whether hidden positions are dropped.
     """
 
+    described_by: ClassVar[tuple[type, ...]] = (Backbone,)
+
     encoder: EncoderConfig
     adapters: Mapping[str, AdapterConfig]
     visible_only: bool = True
@@ -221,6 +223,8 @@ class ModelConfig:
         cls_weight: of the class token's loss.
         pixel_weight: of the reconstruction loss.
     """
+
+    described_by: ClassVar[tuple[type, ...]] = (Data2Vec,)
 
     student: StudentConfig
     predictors: Mapping[str, PredictorConfig]

@@ -6,15 +6,14 @@ Pieces never see a configuration: `build()` turns one into pieces and hands them
 from typing import Any, ClassVar, Literal, Protocol
 
 import attrs
-import torch
 from attrs import field, frozen
 from torch import nn
 
-from d2v.core.model.adapter import ExtraTokens, ModalityAdapter
-from d2v.core.nn import Alibi, TransformerBlock, TransformerEncoder, initialise
+from d2v.core.model.adapter import ModalityAdapter
+from d2v.core.nn import Alibi, TransformerBlock, TransformerEncoder
 from d2v.core.nn.attention import QKVBias
 from d2v.core.nn.block import Activation, NormForm
-from d2v.core.nn.initialisation import Scheme, scale_branches
+from d2v.core.nn.initialisation import Scheme
 
 
 @frozen(kw_only=True)
@@ -37,10 +36,6 @@ class BlockConfig:
     activation_dropout: float = 0.0
     branch_dropout: float = 0.0
     dropout: float = 0.0
-
-    def build(self, *, drop_path_rate: float = 0.0) -> TransformerBlock:
-        """The block with a drop-path rate."""
-        return TransformerBlock(**attrs.asdict(self), drop_path_rate=drop_path_rate)
 
 
 class EncoderConfig(Protocol):
@@ -86,6 +81,8 @@ class TransformerConfig:
         init: see `initialise`.
     """
 
+    described_by: ClassVar[tuple[type, ...]] = (TransformerEncoder,)
+
     block: BlockConfig
     depth: int = field()
     drop_path_rate: tuple[float, float] = (0.0, 0.0)
@@ -126,19 +123,16 @@ class TransformerConfig:
 
     def build(self) -> TransformerEncoder:
         """The encoder with initial weights."""
-        rates = torch.linspace(*self.drop_path_rate, self.depth, device="cpu").tolist()
-        blocks = [self.block.build(drop_path_rate=rate) for rate in rates]
-        encoder = TransformerEncoder(
-            blocks,
+        return TransformerEncoder.stack(
+            depth=self.depth,
+            drop_path_rate=self.drop_path_rate,
             norm_in=self._norm() if self.norm_in else None,
             norm_out=self._norm() if self.norm_out else None,
-            dropout=self.dropout,
+            input_dropout=self.dropout,
             layer_drop=self.layer_drop,
+            init=self.init,
+            **attrs.asdict(self.block),
         )
-        initialise(encoder, self.init)
-        if self.init == "scaled":
-            scale_branches(block.last_linears for block in blocks)
-        return encoder
 
     def _norm(self) -> nn.LayerNorm:
         return nn.LayerNorm(self.block.embed_dim, eps=self.block.norm_eps, elementwise_affine=self.norm_affine)
@@ -203,29 +197,24 @@ class AdapterParts:
 
     extra_tokens: int = 0
     extra_tokens_std: float = 1.0
-    first_token_zero: bool = True
+    first_token_zero: bool = False
     alibi: AlibiConfig | None = None
     context: ContextConfig | None = field(factory=ContextConfig)
     noise_std: float = 0.0
     gradient_scale: float = 1.0
 
-    def parts(self, encoder: EncoderConfig) -> dict[str, Any]:
-        """Arguments of `ModalityAdapter` for a shared encoder."""
-        num_layers, heads = self.num_layers(encoder), encoder.num_heads
-        return {
-            "bias": None if self.alibi is None else self.alibi.build(num_heads=heads, num_layers=num_layers),
-            "extra_tokens": self.build_extra_tokens(encoder.embed_dim) if self.extra_tokens else None,
-            "context": None if self.context is None else encoder.build_context(self.context),
-            "noise_std": self.noise_std,
-        }
+    def arguments(self, encoder: EncoderConfig) -> dict[str, Any]:
+        """What the modality's adapter takes: the width, every field, and bias and context made for the encoder."""
+        values = {one.name: getattr(self, one.name) for one in attrs.fields(type(self))}
+        alibi, context = values.pop("alibi"), values.pop("context")
+        heads, layers = encoder.num_heads, self.num_layers(encoder)
+        values["bias"] = None if alibi is None else alibi.build(num_heads=heads, num_layers=layers)
+        values["context"] = None if context is None else encoder.build_context(context)
+        return {"embed_dim": encoder.embed_dim, **values}
 
     def num_layers(self, encoder: EncoderConfig) -> int:
         """Blocks of context and shared encoder together."""
         return encoder.depth + (0 if self.context is None else self.context.depth)
-
-    def build_extra_tokens(self, embed_dim: int) -> ExtraTokens:
-        """The extra tokens."""
-        return ExtraTokens(self.extra_tokens, embed_dim, std=self.extra_tokens_std, first_zero=self.first_token_zero)
 
 
 class AdapterConfig(Protocol):

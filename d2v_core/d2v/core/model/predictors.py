@@ -47,7 +47,7 @@ class VisibleDecoder(nn.Module):
     torch.Size([2, 8])
     """
 
-    def __init__(self, decoder: nn.Module, *, noise_std: float = 0.0, dropout: float = 0.0) -> None:
+    def __init__(self, decoder: nn.Module, *, noise_std: float = 0.01, dropout: float = 0.0) -> None:
         super().__init__()
         self.decoder = decoder
         self.noise_std = noise_std

@@ -4,6 +4,7 @@ The same class is the shared encoder and a modality's context encoder (norm in f
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +12,14 @@ from torch import Tensor, nn
 from d2v.core.nn.attention import attention_mask
 from d2v.core.nn.block import TransformerBlock
 from d2v.core.nn.dropout import Dropout
+from d2v.core.nn.initialisation import Scheme, initialise, scale_branches
 from d2v.core.nn.sinks import LayerSink
 
 LayerBias = Callable[[int], Tensor | None]
 
 
 class TransformerEncoder(nn.Module):
-    """Norm in front, dropout, blocks, norm behind; each part may be absent.
+    """Norm in front, dropout, blocks, norm behind; each part may be absent. `stack` makes one of equal blocks.
 
     Args:
         blocks: the transformer blocks, possibly none.
@@ -48,6 +50,54 @@ class TransformerEncoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm_out = norm_out
         self.layer_drop = layer_drop
+
+    @classmethod
+    def stack(
+        cls,
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        *,
+        drop_path_rate: float | tuple[float, float] = 0.0,
+        norm_in: nn.LayerNorm | None = None,
+        norm_out: nn.LayerNorm | None = None,
+        input_dropout: float = 0.0,
+        layer_drop: float = 0.0,
+        init: Scheme = "normal",
+        **block: Any,
+    ) -> "TransformerEncoder":
+        """Equal blocks with the weights that published models start from.
+
+        Args:
+            embed_dim: d, the width.
+            depth: number of blocks.
+            num_heads: h, divides d.
+            drop_path_rate: of the last block, linear from 0 at the first; or the rates of the first and the last.
+            norm_in: norm before the first block, or None.
+            norm_out: norm after the last block, or None.
+            input_dropout: after the norm in front.
+            layer_drop: probability in training that a block is skipped, for the whole batch.
+            init: see `initialise`; "scaled" divides the branches by depth as well (`scale_branches`).
+            block: other arguments of every `TransformerBlock`, such as `mlp_ratio` or `norm`.
+
+        Raises:
+            ValueError: if `depth` is negative, or as `TransformerBlock`.
+            TypeError: if `TransformerBlock` has no such argument.
+
+        >>> encoder = TransformerEncoder.stack(8, depth=3, num_heads=2, drop_path_rate=0.1, norm="pre")
+        >>> [round(block.drop_path_rate, 3) for block in encoder.blocks]
+        [0.0, 0.05, 0.1]
+        """
+        if depth < 0:
+            raise ValueError(f"depth={depth} is negative")
+        first, last = drop_path_rate if isinstance(drop_path_rate, tuple) else (0.0, drop_path_rate)
+        rates = torch.linspace(first, last, depth, device="cpu").tolist()
+        blocks = [TransformerBlock(embed_dim, num_heads=num_heads, drop_path_rate=rate, **block) for rate in rates]
+        encoder = cls(blocks, norm_in=norm_in, norm_out=norm_out, dropout=input_dropout, layer_drop=layer_drop)
+        initialise(encoder, init)
+        if init == "scaled":
+            scale_branches(block.last_linears for block in blocks)
+        return encoder
 
     def forward(
         self,

@@ -65,12 +65,11 @@ def encode_layers(
             feed-forward branch of the final output is asked for; while iterating if a pooling does not fit the encoder.
 
     >>> from d2v.core.model import Backbone, Local, ModalityAdapter
-    >>> from d2v.core.nn import TransformerBlock, TransformerEncoder
+    >>> from d2v.core.nn import TransformerEncoder
     >>> class Front(nn.Module):
     ...     def forward(self, batch):
     ...         return Local(x=batch.source, padding=None, grid=(batch.source.shape[1],))
-    >>> encoder = TransformerEncoder([TransformerBlock(8, num_heads=2) for _ in range(3)])
-    >>> backbone = Backbone({"toy": ModalityAdapter(Front())}, encoder)
+    >>> backbone = Backbone(ModalityAdapter(Front()), TransformerEncoder.stack(8, depth=3, num_heads=2))
     >>> for features in encode_layers(backbone, [Batch(source=torch.randn(2, 5, 8))], layers={"last": [-1]}):
     ...     print(features.values["last"]["mean"].shape)
     torch.Size([2, 8])
@@ -106,12 +105,11 @@ def collect_features(
             different 2-d grids are to be put together.
 
     >>> from d2v.core.model import Backbone, Local, ModalityAdapter
-    >>> from d2v.core.nn import TransformerBlock, TransformerEncoder
+    >>> from d2v.core.nn import TransformerEncoder
     >>> class Front(nn.Module):
     ...     def forward(self, batch):
     ...         return Local(x=batch.source, padding=None, grid=(batch.source.shape[1],))
-    >>> encoder = TransformerEncoder([TransformerBlock(8, num_heads=2) for _ in range(3)])
-    >>> backbone = Backbone({"toy": ModalityAdapter(Front())}, encoder)
+    >>> backbone = Backbone(ModalityAdapter(Front()), TransformerEncoder.stack(8, depth=3, num_heads=2))
     >>> batches = [Batch(source=torch.randn(2, 5, 8), labels=torch.tensor([0, 1])) for _ in range(3)]
     >>> features = collect_features(backbone, batches, poolings=["mean", "grid"], layers={"all": None, "0": [0]})
     >>> features.values["0"]["grid"].shape

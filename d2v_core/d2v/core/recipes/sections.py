@@ -11,15 +11,20 @@ from torch import nn
 from torch.optim import Optimizer
 
 from d2v.core.files.kinds import add_role
+from d2v.core.monitor import CollapseMonitor
 from d2v.core.train import (
     BEiTCosineSchedule,
     BEiTTriPhaseSchedule,
     CosineSchedule,
+    Freeze,
     LayerDecay,
     PolynomialSchedule,
     PublishedAdamW,
+    RunFolder,
     Schedule,
     TriStageSchedule,
+    Validation,
+    fit,
     parameter_groups,
 )
 from d2v.core.train.precision import Precision
@@ -147,11 +152,13 @@ class OptimConfig:
         clip: largest norm of all gradients together; 0 = any.
     """
 
+    described_by: ClassVar[tuple[object, ...]] = (PublishedAdamW, parameter_groups)
+
     lr: float = field(validator=validators.ge(0))
     schedule: ScheduleConfig = field(factory=CosineConfig)
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = field(default=1e-8, validator=validators.gt(0))
-    weight_decay: float = field(default=0.05, validator=validators.ge(0))
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = field(default=1e-6, validator=validators.gt(0))
+    weight_decay: float = field(default=0.01, validator=validators.ge(0))
     weight_decay_schedule: ScheduleConfig | None = None
     decay: Literal["matrices", "all"] = "matrices"
     no_decay: tuple[str, ...] = ()
@@ -224,6 +231,8 @@ class TrainConfig:
         kernels: by operation, the form that was chosen for the machine on which the run began; {} = the plain ones.
     """
 
+    described_by: ClassVar[tuple[object, ...]] = (fit, RunFolder)
+
     max_steps: int = field(validator=validators.ge(1))
     batch_size: int = field(validator=validators.ge(1))
     accumulate: int = field(default=1, validator=validators.ge(1))
@@ -246,6 +255,8 @@ class ValidationConfig:
         patience: looks without a better one after which the run ends; None = it goes on.
     """
 
+    described_by: ClassVar[tuple[object, ...]] = (Validation,)
+
     every: int = field(default=0, validator=validators.ge(0))
     start: int = field(default=0, validator=validators.ge(0))
     split: str | None = None
@@ -262,6 +273,8 @@ class FreezeConfig:
         patterns: of parameters or modules; the encoder is `encoder`.
     """
 
+    described_by: ClassVar[tuple[object, ...]] = (Freeze,)
+
     updates: int = field(default=0, validator=validators.ge(0))
     patterns: tuple[str, ...] = ("encoder",)
 
@@ -276,6 +289,8 @@ class MonitorConfig:
         warmup: updates before the library's own rules hold.
         stop: whether those rules stop the run; false = they warn.
     """
+
+    described_by: ClassVar[tuple[object, ...]] = (CollapseMonitor,)
 
     min_target_var: float = field(default=0.0, validator=validators.ge(0))
     min_pred_var: float = field(default=0.0, validator=validators.ge(0))

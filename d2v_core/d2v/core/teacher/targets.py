@@ -43,8 +43,8 @@ class TargetAverager:
         layers: layers (from 0) to average.
         kind: "ffn" = feed-forward branch (2.0 and 1.0 speech and text), "block" = block output (1.0 images).
         each: norms of each layer result, in this order: "batch" (over b and t), "instance" (over t), "group" (over t
-            and d), "layer" (over d).
-        after: norms of the mean, in this order.
+            and d), "layer" (over d). The published 2.0 models have "instance", text large "layer".
+        after: norms of the mean, in this order; "layer" in the published image models.
 
     Raises:
         ValueError: if there is no layer, one appears twice or is negative, or a norm is unknown.
@@ -63,7 +63,7 @@ class TargetAverager:
         layers: Iterable[int],
         *,
         kind: ResultKind = "ffn",
-        each: Iterable[TargetNorm] = (),
+        each: Iterable[TargetNorm] = ("instance",),
         after: Iterable[TargetNorm] = (),
     ) -> None:
         self.layers = tuple(sorted(layers))

@@ -18,6 +18,7 @@ PUBLIC: dict[str, list[str]] = {
         "modality",
     ],
     "d2v.core": [
+        "Alibi",
         "Backbone",
         "Batch",
         "BlockMasker",
@@ -28,6 +29,7 @@ PUBLIC: dict[str, list[str]] = {
         "EMASchedule",
         "EMATeacher",
         "InverseBlockMasker",
+        "Local",
         "Mask",
         "MaskedHead",
         "ModalityAdapter",

@@ -10,14 +10,24 @@ from d2v.core.jobs import evaluate, extract, finetune, load, plot, predict, pret
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Mask, RandomMasker, SpanMasker
 from d2v.core.modality import modalities
-from d2v.core.model import Backbone, Batch, Data2Vec, MaskedHead, ModalityAdapter, MultimaskBatcher, VisibleDecoder
+from d2v.core.model import (
+    Backbone,
+    Batch,
+    Data2Vec,
+    Local,
+    MaskedHead,
+    ModalityAdapter,
+    MultimaskBatcher,
+    VisibleDecoder,
+)
 from d2v.core.monitor import CollapseMonitor
-from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
+from d2v.core.nn import Alibi, ConvDecoder, TransformerBlock, TransformerEncoder
 from d2v.core.registry import Registry
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
 from d2v.core.train import fit
 
 __all__ = [
+    "Alibi",
     "Backbone",
     "Batch",
     "BlockMasker",
@@ -28,6 +38,7 @@ __all__ = [
     "EMASchedule",
     "EMATeacher",
     "InverseBlockMasker",
+    "Local",
     "Mask",
     "MaskedHead",
     "ModalityAdapter",

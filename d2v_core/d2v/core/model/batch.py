@@ -80,6 +80,9 @@ class Local:
 
     Raises:
         ValueError: if `padding` is not Bool or does not fit `x`.
+
+    >>> Local(x=torch.zeros(2, 6, 8), padding=None, grid=(2, 3)).grid
+    (2, 3)
     """
 
     x: Tensor

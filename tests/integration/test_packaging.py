@@ -56,8 +56,10 @@ FORBIDDEN = {
     "labels": {*BELOW, "registry", "data", "task", *FROM_DESCRIPTION},
     "moments": PIECE,
     "patterns": PIECE,
+    "precision": PIECE,
     "scores": {*BELOW, "registry", "data", "task", *FROM_DESCRIPTION},
     "suggestions": PIECE,
+    "validators": PIECE,
     "wrappers": PIECE,
 }
 

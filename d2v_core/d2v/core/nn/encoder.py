@@ -12,6 +12,7 @@ from d2v.core.nn.attention import attention_mask
 from d2v.core.nn.block import TransformerBlock
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.sinks import LayerSink
+from d2v.core.validators import check, probability
 
 LayerBias = Callable[[int], Tensor | None]
 
@@ -41,8 +42,7 @@ class TransformerEncoder(nn.Module):
         layer_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= layer_drop < 1:
-            raise ValueError(f"layer_drop={layer_drop} is not in [0, 1)")
+        check(probability, layer_drop=layer_drop)
         self.norm_in = norm_in
         self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(blocks)

@@ -18,11 +18,11 @@ from d2v.core.jobs.running import shown
 from d2v.core.labels import Classes
 from d2v.core.model import Student
 from d2v.core.nn.sinks import ResultKind
+from d2v.core.precision import AskedPrecision, for_features
 from d2v.core.probes import Features, Labelled, collect_features, few_label_probe, hold_out, knn_accuracy, linear_probe
 from d2v.core.probes import raw_features as raw_features_of
 from d2v.core.probes.encoding import Layers
 from d2v.core.recipes.recipe import Weights
-from d2v.core.train import native_precision
 
 Probe = Literal["knn", "linear", "few"]
 
@@ -73,7 +73,7 @@ class ProbeSettings:
     baselines: bool = True
     seed: int = field(default=0, validator=validators.ge(0))
     batch_size: int = field(default=256, validator=validators.ge(1))
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: AskedPrecision = field(default="fp32", validator=for_features)
     device: str = "auto"
     out: str | None = None
 
@@ -191,8 +191,6 @@ def _features(
         alone = range(depth) if isinstance(given, str) else settings.layers
         chosen = {str(layer): (int(layer),) for layer in alone}
     chosen[given if isinstance(given, str) else ",".join(map(str, settings.layers))] = given
-    device = next(encoder.parameters()).device
-    precision = native_precision(device) if settings.precision == "auto" else settings.precision
     return {
         name: collect_features(
             encoder,
@@ -201,7 +199,7 @@ def _features(
             layers=chosen,
             result=settings.result,
             depth=depth,
-            precision=precision,
+            precision=settings.precision,
         )
         for name, loader in parts.loaders.items()
     }

@@ -70,7 +70,10 @@ class Checkup:
 
 
 def checkup(*, tell: Callable[[str], None] = lambda line: None) -> Checkup:
-    """Look at what there is, and try what must work: `d2v doctor` as one call.
+    """Report versions and devices, and check that training works here.
+
+    Checks take seconds: packages of the extras, masks, a training step on the device that `auto` picks, a checkpoint, a
+    resumed run. An extra that is not installed is no failure.
 
     Args:
         tell: gets each line of the report as soon as it is known.

@@ -14,9 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d2v.core.nn.attention import _products
-from d2v.core.nn.dropout import keep_mask
-from d2v.core.nn.lean_attention import dropped_attention
+from d2v.core.nn.kernels import attend, attention_by_products
 
 Attend = Callable[[Tensor], Tensor]
 Shape = tuple[int, int, int, int]
@@ -36,7 +34,7 @@ def fused(qkv: Tensor) -> Tensor:
 
 def products(qkv: Tensor) -> Tensor:
     """What the library does with short rows."""
-    return _products(qkv, None)
+    return attention_by_products(qkv, None)
 
 
 def fused_with_dropout(qkv: Tensor) -> Tensor:
@@ -47,9 +45,7 @@ def fused_with_dropout(qkv: Tensor) -> Tensor:
 
 def lean_with_dropout(qkv: Tensor) -> Tensor:
     """What the library does with dropout."""
-    q, k, v = qkv
-    kept, fraction = keep_mask((*q.shape[:3], q.shape[2]), DROPOUT, device=q.device)
-    return dropped_attention(q, k, v, None, kept, fraction)
+    return attend(qkv, None, DROPOUT)
 
 
 def seconds(attend: Attend, shape: Shape, dtype: torch.dtype, grad: bool) -> float:

@@ -83,7 +83,7 @@ def test_unknown_name_lists_the_known_and_the_nearest(site: Site) -> None:
     site.plugin("odour", "plug_odour")
     with pytest.raises(UnknownNameError) as caught:
         registry().load("vidoe")
-    assert one_line(caught.value) == "unknown modality 'vidoe' (known: odour, video), did you mean 'video'?"
+    assert one_line(caught.value) == "unknown modality 'vidoe' (known: odour, video); did you mean 'video'?"
     with pytest.raises(UnknownNameError) as caught:
         registry().load("qqq")
     assert one_line(caught.value) == "unknown modality 'qqq' (known: odour, video)"

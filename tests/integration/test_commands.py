@@ -306,7 +306,7 @@ def test_a_run_goes_on_in_the_precision_it_was_begun_in(
 ) -> None:
     given = ["pretrain", "vision/small", f"data.path={made / 'photos'}", f"out={tmp_path / 'run'}", *SHORT]
     for native, resume in (("bf16", False), ("fp32", True)):  # begun on one machine, gone on with on another
-        monkeypatch.setattr("d2v.core.jobs.running.native_precision", lambda device, native=native: native)
+        monkeypatch.setattr("d2v.core.precision.native_precision", lambda device, native=native: native)
         code, shown, errors = d2v(*given, f"resume={str(resume).lower()}")
         assert (code, shown) == (0, "4 updates\n"), errors
         assert "  precision: bf16\n" in (tmp_path / "run/config.yaml").read_text()
@@ -322,14 +322,13 @@ def test_precision_auto_is_the_device_s_own(
         asked.append(device.type)
         return "bf16"
 
-    module = {"probe": "probing", "extract": "extraction", "evaluate": "evaluation"}[command]
-    monkeypatch.setattr(f"d2v.core.jobs.{module}.native_precision", native)
+    monkeypatch.setattr("d2v.core.precision.native_precision", native)
     out = tmp_path / ("features.npy" if command == "extract" else "report.json")
     options = ["probes=[knn]", "baselines=false"] if command == "probe" else []
     given = [command, f"model={model}", f"data.path={made / 'photos'}", "device=cpu", f"out={out}", *options]
     code, _, errors = d2v(*given, "precision=auto")
     assert code == 0, errors
-    assert asked == ["cpu"]
+    assert set(asked) == {"cpu"}
 
 
 def test_python_is_the_same_as_the_command(made: Path, tmp_path: Path) -> None:

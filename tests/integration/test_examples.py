@@ -15,8 +15,8 @@ import torch
 
 from d2v.core import Data2Vec, fit
 from d2v.core.data import Loader
+from d2v.core.precision import Precision
 from d2v.core.recipes import PretrainRecipe, read_recipe
-from d2v.core.train.precision import Precision
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

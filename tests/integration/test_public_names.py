@@ -197,6 +197,7 @@ PUBLIC: dict[str, list[str]] = {
         "require_plotting",
         "svg",
     ],
+    "d2v.core.precision": ["AskedPrecision", "Precision", "autocast", "decided", "native_precision"],
     "d2v.core.probes": [
         "Accuracy",
         "Case",
@@ -278,7 +279,6 @@ PUBLIC: dict[str, list[str]] = {
         "TriStageSchedule",
         "Validation",
         "fit",
-        "native_precision",
         "parameter_groups",
         "set_rates",
         "set_weight_decay",

@@ -184,12 +184,12 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="no class token"):
         classifier(pooling="class-token", extra_tokens=0).logits(images())
     for options, message in (
-        ({"pooling": "max"}, "pooling='max' must be"),
-        ({"label_smoothing": 1.0}, "label_smoothing=1.0 must be"),
+        ({"pooling": "max"}, "pooling='max'.*'mean'"),
+        ({"label_smoothing": 1.0}, "label_smoothing.*1.0"),
     ):
         with pytest.raises(ValueError, match=message):
             classifier(**options)
-    with pytest.raises(ValueError, match="num_classes=0 must be at least 1"):
+    with pytest.raises(ValueError, match=r"num_classes.*0"):
         ImageClassifier(torch.nn.Identity(), num_classes=0, embed_dim=4)
 
 
@@ -208,7 +208,7 @@ def test_drop_path_rates(rate: float, context: int, depth: int) -> None:
 
 
 def test_drop_path_refusals() -> None:
-    with pytest.raises(ValueError, match=r"drop-path rate 1.0 must be at least 0 and below 1"):
+    with pytest.raises(ValueError, match=r"rate.*1.0"):
         fine_tuning_drop_path(1.0, context_depth=0, depth=2)
     with pytest.raises(ValueError, match="2 context blocks need more shared blocks than 2"):
         fine_tuning_drop_path(0.1, context_depth=2, depth=2)

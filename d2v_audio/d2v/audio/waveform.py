@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from d2v.core.model import Batch, Local
 from d2v.core.nn.gradients import scale_gradient
+from d2v.core.validators import check, one_of
 
 ConvSpec = tuple[int, int, int]
 WAV2VEC_LAYERS: tuple[ConvSpec, ...] = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)  # 20 ms frames at 16 kHz
@@ -30,8 +31,7 @@ class WaveformExtractor(nn.Module):
 
     def __init__(self, layers: Sequence[ConvSpec], *, norm: ExtractorNorm = "layer", bias: bool = False) -> None:
         super().__init__()
-        if norm not in ("layer", "group"):
-            raise ValueError(f'norm must be "layer" or "group", not {norm!r}')
+        check(one_of(ExtractorNorm), norm=norm)
         self.spec = tuple((channels, kernel, stride) for channels, kernel, stride in layers)
         inputs = (1, *(channels for channels, _, _ in self.spec))
         self.convs = nn.ModuleList()

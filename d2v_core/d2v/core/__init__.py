@@ -3,8 +3,6 @@
 Nothing here knows a modality: those are portions of the same namespace and register themselves (`d2v.core.registry`).
 """
 
-__version__ = "0.1.0"
-
 from d2v.core.files import save
 from d2v.core.jobs import evaluate, extract, finetune, load, plot, predict, pretrain, probe
 from d2v.core.loss import RegressionLoss
@@ -25,6 +23,7 @@ from d2v.core.nn import Alibi, ConvDecoder, TransformerBlock, TransformerEncoder
 from d2v.core.registry import Registry
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
 from d2v.core.train import fit
+from d2v.core.version import __version__ as __version__
 
 __all__ = [
     "Alibi",

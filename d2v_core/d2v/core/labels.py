@@ -7,13 +7,15 @@ the model numbers them. Nothing here knows a task, a modality or where labels co
 import math
 from collections.abc import Iterable
 from itertools import groupby
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import torch
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
+from attrs.validators import min_len
 from torch import Tensor
 
 from d2v.core.model import Batch
+from d2v.core.validators import distinct
 
 __all__ = ["LABELS", "Classes", "Labels", "MultiLabel", "Number", "Symbols"]
 
@@ -41,14 +43,6 @@ class Labels(Protocol):
         ...
 
 
-def _check_names(_: object, attribute: "Attribute[Any]", names: tuple[str, ...]) -> None:
-    if not names:
-        raise ValueError(f"{attribute.name} is empty: give at least one")
-    if len(set(names)) < len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise ValueError(f"{attribute.name} holds {twice!r} more than once; names must differ")
-
-
 @frozen
 class Classes:
     """One class for each sample; `Batch.labels` is Long `b`, the number of the class.
@@ -65,7 +59,7 @@ class Classes:
 
     what: ClassVar[str] = "a class for each sample"
 
-    names: tuple[str, ...] = field(validator=_check_names)
+    names: tuple[str, ...] = field(validator=[min_len(1), distinct])
 
     @property
     def num_outputs(self) -> int:
@@ -98,7 +92,7 @@ class MultiLabel:
 
     what: ClassVar[str] = "any number of classes for each sample"
 
-    names: tuple[str, ...] = field(validator=_check_names)
+    names: tuple[str, ...] = field(validator=[min_len(1), distinct])
 
     @property
     def num_outputs(self) -> int:
@@ -137,7 +131,7 @@ class Symbols:
 
     what: ClassVar[str] = "a sequence of symbols for each sample"
 
-    symbols: tuple[str, ...] = field(validator=_check_names)
+    symbols: tuple[str, ...] = field(validator=[min_len(1), distinct])
     blank: str | None = field(default=None, kw_only=True)
     specials: tuple[str, ...] = field(default=(), kw_only=True)
     unknown: str | None = field(default=None, kw_only=True)

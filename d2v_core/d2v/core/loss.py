@@ -5,22 +5,17 @@ nothing of masks or models: it takes the rows that count.
 """
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
+from attrs.validators import optional
 from torch import Tensor
 
+from d2v.core.validators import not_negative, one_of, positive
 
-def _check_positive(_: object, attribute: "Attribute[Any]", value: float | None) -> None:
-    if value is not None and not 0 < value < math.inf:
-        raise ValueError(f"{attribute.name}={value} must be a positive number")
-
-
-def _check_not_negative(_: object, attribute: "Attribute[Any]", value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{attribute.name}={value} must be a finite number, at least 0")
+Reduction = Literal["sum", "mean"]
 
 
 @frozen(kw_only=True)
@@ -48,15 +43,13 @@ class RegressionLoss:
     (tensor(3.), 2)
     """
 
-    beta: float = field(default=0.0, validator=_check_not_negative)
-    scale: float | None = field(default=None, validator=_check_positive)
-    reduction: Literal["sum", "mean"] = field(default="sum")
-    variance_weight: float = field(default=0.0, validator=_check_not_negative)
-    variance_margin: float = field(default=0.5, validator=_check_not_negative)
+    beta: float = field(default=0.0, validator=not_negative)
+    scale: float | None = field(default=None, validator=optional(positive))
+    reduction: Reduction = field(default="sum", validator=one_of(Reduction))
+    variance_weight: float = field(default=0.0, validator=not_negative)
+    variance_margin: float = field(default=0.5, validator=not_negative)
 
     def __attrs_post_init__(self) -> None:
-        if self.reduction not in ("sum", "mean"):
-            raise ValueError(f"reduction={self.reduction!r} must be 'sum' or 'mean'")
         if self.variance_weight and self.reduction == "sum":
             raise ValueError(f"variance_weight={self.variance_weight} needs reduction='mean': the term has no sum")
 

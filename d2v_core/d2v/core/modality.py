@@ -38,9 +38,7 @@ class Verb:
 
 
 class Quickstart(Protocol):
-    """What `d2v quickstart` runs: a small model learns from samples that ship, and a page shows what it has learned.
-
-    The options of the command are these arguments.
+    """What `d2v quickstart` runs. The options of the command and its help are those of the call.
 
     >>> find_quickstart("vision")("out", steps=0)
     Traceback (most recent call last):
@@ -57,7 +55,11 @@ class Quickstart(Protocol):
         device: str = "auto",
         progress: bool = True,
     ) -> Mapping[str, Any]:
-        """Pretrain, measure and report.
+        """See in five minutes what data2vec learns.
+
+        A small model is pretrained on samples that ship with the package, without labels. What it has learned is
+        measured by simple classifiers, beside the raw input and the untrained network, and by fine-tuning on few
+        labels, beside the same network from scratch. A page shows it. No network connection is needed.
 
         Args:
             out: folder to make, with `report.html`, the figures in `report.json`, and the run in `run`.
@@ -146,11 +148,11 @@ class Modality:
 modalities: Registry[Modality] = Registry("d2v.modalities", kind=Modality, word="modality")
 
 
-def find_quickstart(name: str | None = None) -> Quickstart:
+def find_quickstart(modality: str | None = None) -> Quickstart:
     """The quickstart of a modality.
 
     Args:
-        name: of the modality; None = the first one with a quickstart, in the order of their names.
+        modality: its name; None = the first one with a quickstart, in the order of their names.
 
     Raises:
         UnknownNameError: if there is no such modality.
@@ -161,10 +163,10 @@ def find_quickstart(name: str | None = None) -> Quickstart:
     Traceback (most recent call last):
     ValueError: audio has no quickstart; leave the modality out for the first one that has one
     """
-    for one in modalities.names() if name is None else [name]:
+    for one in modalities.names() if modality is None else [modality]:
         found = modalities.load(one).quickstart
         if found is not None:
             return found
-    if name is None:
+    if modality is None:
         raise ValueError("no installed modality has a quickstart")
-    raise ValueError(f"{name} has no quickstart; leave the modality out for the first one that has one")
+    raise ValueError(f"{modality} has no quickstart; leave the modality out for the first one that has one")

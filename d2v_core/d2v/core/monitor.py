@@ -10,11 +10,13 @@ import math
 from typing import Any
 
 import torch
+from attrs.validators import ge
 from torch import Tensor
 from torch import distributed as dist
 
 from d2v.core.masks import Mask
 from d2v.core.moments import Moments
+from d2v.core.validators import check
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_ROWS = 1024  # enough rows for a rank, and an eigenvalue problem that is over in a fraction of a second
@@ -104,9 +106,7 @@ class CollapseMonitor:
     def __init__(
         self, *, min_target_var: float = 0.0, min_pred_var: float = 0.0, warmup: int = 0, stop: bool = True
     ) -> None:
-        for name, value in {"min_target_var": min_target_var, "min_pred_var": min_pred_var, "warmup": warmup}.items():
-            if value < 0:
-                raise ValueError(f"{name}={value} is negative; 0 switches it off")
+        check(ge(0), min_target_var=min_target_var, min_pred_var=min_pred_var, warmup=warmup)  # 0 switches it off
         self.min_target_var = min_target_var
         self.min_pred_var = min_pred_var
         self.warmup = warmup

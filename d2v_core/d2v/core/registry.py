@@ -5,12 +5,13 @@ the others working. Nothing here knows what a plug-in is: whoever looks one up s
 """
 
 from configparser import Error as ConfigParserError
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Generic, TypeVar
 
 import entrypoints  # type: ignore[import-untyped, unused-ignore]  # it has no types
 from entrypoints import EntryPoint
+
+from d2v.core.suggestions import nearest
 
 __all__ = ["MissingExtraError", "PluginError", "Registry", "UnknownNameError"]
 
@@ -44,7 +45,7 @@ class Registry(Generic[T]):
     'vision'
     >>> modalities.load("visoin")
     Traceback (most recent call last):
-    d2v.core.registry.UnknownNameError: unknown modality 'visoin' (known: audio, text, vision), did you mean 'vision'?
+    d2v.core.registry.UnknownNameError: unknown modality 'visoin' (known: audio, text, vision); did you mean 'vision'?
     >>> Registry("d2v.odours", kind=type, word="odour").names()
     []
     """
@@ -102,9 +103,7 @@ class Registry(Generic[T]):
         entries = self._declared.get(name, [])
         if not entries:
             known = ", ".join(self.names()) or f"none: no installed distribution declares {self.group!r}"
-            near = get_close_matches(name, self.names(), n=1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise UnknownNameError(f"unknown {self.word} {name!r} (known: {known}){hint}")
+            raise UnknownNameError(f"unknown {self.word} {name!r} (known: {known}){nearest(name, self.names())}")
         if len(entries) > 1:
             owners = " and ".join(f"{_distribution(entry)} ({_value(entry)})" for entry in entries)
             raise PluginError(f"{self.word} {name!r} is declared by {owners}: uninstall all but one")

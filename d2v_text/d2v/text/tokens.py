@@ -5,11 +5,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from attrs.validators import optional
 from torch import Tensor, nn
 
 from d2v.core.model import Batch, Local
 from d2v.core.nn import Dropout
 from d2v.core.nn.gradients import scale_gradient
+from d2v.core.validators import check, one_of
 
 PositionForm = Literal["learned", "sinusoidal"]
 
@@ -53,8 +55,7 @@ class TokenEmbedding(nn.Module):
         gradient_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        if positions not in ("learned", "sinusoidal", None):
-            raise ValueError(f'positions must be "learned", "sinusoidal" or None, not {positions!r}')
+        check(optional(one_of(("learned", "sinusoidal"))), positions=positions)
         self.padding_id = padding_id
         self.max_length = max_length
         self.scale = scale

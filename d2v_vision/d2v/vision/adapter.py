@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from d2v.core.model import Batch, ExtraTokens, MaskToken, ModalityAdapter
 from d2v.core.model.adapter import Context, as_context
+from d2v.core.validators import check, one_of
 from d2v.vision.patches import PatchEmbedding, normalised_pixels
 from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
 
@@ -143,8 +144,5 @@ def pair(size: int | tuple[int, int]) -> tuple[int, int]:
 def _positions(form: PositionForm | None, embed_dim: int, grid: tuple[int, int]) -> nn.Module | None:
     if form is None:
         return None
-    if form == "sincos":
-        return SinCosPositions(embed_dim, grid)
-    if form == "learned":
-        return LearnedPositions(embed_dim, grid[0] * grid[1])
-    raise ValueError(f"positions={form!r} must be 'sincos', 'learned' or None")
+    check(one_of(PositionForm), positions=form)
+    return SinCosPositions(embed_dim, grid) if form == "sincos" else LearnedPositions(embed_dim, grid[0] * grid[1])

@@ -6,16 +6,18 @@ and torchvision are imported when they are needed, so that this module can be im
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
 from attrs import Attribute, evolve, field, frozen
+from attrs.validators import ge, min_len, optional
 from torch import Tensor
 
 from d2v.core.data import DataConfig, DataError, FixedPlan, Loader, Splits, few_of_each
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
+from d2v.core.validators import fraction, must, one_of
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
@@ -26,17 +28,15 @@ from d2v.vision.sources import ImageSource, class_names, open_source, same_class
 
 __all__ = ["ImageDataConfig", "ImageFolder"]
 
-
-def _must(holds: Callable[[Any], bool], what: str) -> Any:
-    def check(_: object, attribute: "Attribute[Any]", value: Any) -> None:
-        if not holds(value):
-            raise ValueError(f"{attribute.name}={value!r} must be {what}")
-
-    return check
+Channels = Literal[1, 3]
 
 
 def _is_rising(pair: tuple[float, float]) -> bool:
     return len(pair) == 2 and 0 < pair[0] <= pair[1]
+
+
+def _in_picture(area: tuple[float, float]) -> bool:
+    return _is_rising(area) and area[1] <= 1
 
 
 @frozen(kw_only=True)
@@ -72,26 +72,22 @@ class ImageDataConfig:
 
     inherited: ClassVar[tuple[str, ...]] = ("size", "resize", "channels", "mean", "std")
 
-    path: str = field(validator=_must(bool, "a folder or the name of a set, not empty"))
-    size: int = field(default=224, validator=_must(lambda size: size >= 1, "at least 1"))
-    channels: Literal[1, 3] = field(
-        default=3, validator=_must(lambda channels: channels in (1, 3), "3 (RGB) or 1 (grey)")
-    )
+    path: str = field(validator=min_len(1))
+    size: int = field(default=224, validator=ge(1))
+    channels: Channels = field(default=3, validator=one_of(Channels))
     crop_area: tuple[float, float] | None = field(
         default=(0.2, 1.0),
-        validator=_must(
-            lambda area: area is None or (_is_rising(area) and area[1] <= 1), "two rising fractions in (0, 1]"
-        ),
+        validator=must(lambda area: area is None or _in_picture(area), "two rising fractions in (0, 1], or None"),
     )
     crop_ratio: tuple[float, float] = field(
-        default=(3 / 4, 4 / 3), validator=_must(_is_rising, "two rising numbers above 0")
+        default=(3 / 4, 4 / 3), validator=must(_is_rising, "two rising numbers above 0")
     )
-    flip: float = field(default=0.5, validator=_must(lambda flip: 0 <= flip <= 1, "from 0 to 1"))
+    flip: float = field(default=0.5, validator=fraction)
     mean: tuple[float, ...] | None = field(default=None)
     std: tuple[float, ...] | None = field(default=None)
     resize: int | None = field(default=None)
-    per_class: int | None = field(default=None, validator=_must(lambda n: n is None or n >= 1, "at least 1"))
-    num_workers: int = field(default=4, validator=_must(lambda n: n >= 0, "at least 0"))
+    per_class: int | None = field(default=None, validator=optional(ge(1)))
+    num_workers: int = field(default=4, validator=ge(0))
 
     @resize.validator
     def _check_resize(self, _: object, resize: int | None) -> None:

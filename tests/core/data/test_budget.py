@@ -219,11 +219,11 @@ def test_four_bytes_a_sample() -> None:
         ({"lengths": torch.tensor([3, 11])}, ValueError, "sample 1 has length 11, above max_tokens=10"),
         ({"lengths": torch.tensor([3, -1])}, ValueError, "sample 1 has length -1"),
         ({"max_tokens": None}, ValueError, "max_tokens or max_samples"),
-        ({"max_samples": 0}, ValueError, "max_samples must be at least 1, not 0"),
-        ({"multiple": 0}, ValueError, "multiple must be at least 1, not 0"),
-        ({"num_buckets": -1}, ValueError, "num_buckets must be at least 0, not -1"),
+        ({"max_samples": 0}, ValueError, "max_samples.*0"),
+        ({"multiple": 0}, ValueError, "multiple.*0"),
+        ({"num_buckets": -1}, ValueError, "num_buckets.*-1"),
         ({"world_size": 2}, ValueError, "make 1 batches, fewer than 2 processes"),
-        ({"rank": 1}, ValueError, "rank must be from 0 to 0 of 1, not 1"),
+        ({"rank": 1}, ValueError, "rank=1"),
     ],
 )
 def test_wrong_values(wrong: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -94,8 +94,8 @@ def test_ten_thousand_million_samples_start_at_once() -> None:
     ("wrong", "error", "message"),
     [
         ({"n": 0}, DataError, "empty"),
-        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, not 0"),
-        ({"rank": 2, "world_size": 2}, ValueError, "rank must be from 0 to 1 of 2, not 2"),
+        ({"batch_size": 0}, ValueError, "batch_size.*0"),
+        ({"rank": 2, "world_size": 2}, ValueError, "rank=2"),
     ],
 )
 def test_wrong_numbers(wrong: dict[str, int], error: type[Exception], message: str) -> None:

@@ -127,7 +127,7 @@ def test_layers_and_results_can_be_chosen() -> None:
     assert not torch.allclose(one, model.features(batch, layers=-1, result="ffn").x)
     with pytest.raises(ValueError, match=r"layers 0 to 2.*'all' and 'final'"):
         model.features(batch, layers=3)
-    with pytest.raises(ValueError, match="pooling 'men'"):
+    with pytest.raises(ValueError, match="pooling='men'"):
         model.features(batch, pooling="men")
 
 

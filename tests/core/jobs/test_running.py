@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from d2v.core import precision
 from d2v.core.files import ConfigError
-from d2v.core.jobs import running
 from d2v.core.jobs.running import decided_precision
 from d2v.core.recipes.recipe import Run
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def a_device_with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "native_precision", lambda device: "bf16")
+    monkeypatch.setattr(precision, "native_precision", lambda device: "bf16")
 
 
 def begun(path: Path, text: str, **options: Any) -> Run:

@@ -6,9 +6,7 @@ import pytest
 import torch
 from building import padding_of, randomise
 
-from d2v.core.nn import Attention
-from d2v.core.nn import attention as attention_module
-from d2v.core.nn.attention import _products as products
+from d2v.core.nn import Attention, kernels
 from d2v.core.nn.attention import attention_mask
 
 ROWS, LENGTH, DIM, HEADS = 3, 6, 8, 2
@@ -66,7 +64,7 @@ def both_forms(attention, monkeypatch, x, mask, leaves, *, precision=None):
     """Results and gradients of the products and of the fused kernel."""
     found = []
     for form in (True, False):
-        monkeypatch.setattr(attention_module, "_products_are_faster", lambda _, form=form: form)
+        monkeypatch.setattr(kernels, "products_are_faster", lambda _, form=form: form)
         with torch.autocast("cpu", dtype=precision, enabled=precision is not None):
             y = attention(x, mask)
         weight = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
@@ -125,13 +123,13 @@ def test_gradients_of_short_rows_are_right():
     ],
 )
 def test_which_form_is_taken(monkeypatch, length, dtype, grad, expected):
-    taken = []
+    taken, products = [], kernels.attention_by_products
 
     def recorded(*arguments):
         taken.append(True)
         return products(*arguments)
 
-    monkeypatch.setattr(attention_module, "_products", recorded)
+    monkeypatch.setattr(kernels, "attention_by_products", recorded)
     with torch.set_grad_enabled(grad):
         Attention(DIM, num_heads=HEADS).to(dtype)(torch.randn(2, length, DIM, dtype=dtype))
     assert bool(taken) == expected
@@ -173,12 +171,12 @@ def test_a_half_precision_input_takes_a_float32_bias():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_heads": 3}, "num_heads=3 does not divide embed_dim=8"),
-        ({"num_heads": 0}, "num_heads=0 does not divide"),
-        ({"num_heads": 2, "qkv_bias": "kv"}, "qkv_bias must be"),
-        ({"num_heads": 2, "dropout": 1.0}, r"attention dropout=1.0 is not in \[0, 1\)"),
-        ({"num_heads": 2, "dropout": -0.1}, "attention dropout=-0.1"),
-        ({"num_heads": 2, "projection_dropout": 1.5}, "dropout=1.5 is not in"),
+        ({"num_heads": 3}, "num_heads=3.*embed_dim=8"),
+        ({"num_heads": 0}, "num_heads=0"),
+        ({"num_heads": 2, "qkv_bias": "kv"}, "qkv_bias='kv'.*'qv'"),
+        ({"num_heads": 2, "dropout": 1.0}, "dropout.*1.0"),
+        ({"num_heads": 2, "dropout": -0.1}, "dropout.*-0.1"),
+        ({"num_heads": 2, "projection_dropout": 1.5}, "dropout.*1.5"),
     ],
 )
 def test_refusals(options, message):

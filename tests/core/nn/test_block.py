@@ -111,15 +111,15 @@ def test_drop_path_keeps_the_mean_and_is_per_row():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"norm": "sandwich"}, "norm must be"),
-        ({"drop_path_rate": 1.0}, r"drop_path_rate=1.0 is not in \[0, 1\)"),
-        ({"drop_path_rate": -0.1}, "drop_path_rate=-0.1"),
+        ({"norm": "sandwich"}, "norm='sandwich'"),
+        ({"drop_path_rate": 1.0}, "drop_path_rate.*1.0"),
+        ({"drop_path_rate": -0.1}, "drop_path_rate.*-0.1"),
     ],
 )
 def test_refusals(options, message):
     with pytest.raises(ValueError, match=message):
         TransformerBlock(DIM, num_heads=HEADS, **options)
-    with pytest.raises(ValueError, match="num_heads=3 does not divide embed_dim=8"):
+    with pytest.raises(ValueError, match=r"num_heads=3.*embed_dim=8"):
         TransformerBlock(DIM, num_heads=3)
 
 
@@ -136,5 +136,5 @@ def test_activations(name, formula):
     a = block.norm1(x + block.attn(x))
     first, *_, last, _ = block.mlp
     torch.testing.assert_close(block(x)[1], last(formula(first(a))), atol=1e-6, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"gelu, relu, gelu_new.*'gelu_fast'"):
+    with pytest.raises(ValueError, match=r"activation='gelu_fast'.*'gelu_new'"):
         make(activation="gelu_fast")

@@ -122,7 +122,7 @@ def test_dropout_follows_the_norm_in_front_and_acts_in_training_only():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match=r"layer_drop=1.0 is not in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"layer_drop.*1.0"):
         make(layer_drop=1.0)
     with pytest.raises(ValueError, match=r"layer 4 is wanted of an encoder with 4 blocks \(from 0\)"):
         make()(torch.randn(2, 5, DIM), sink=LayerFeatures([0, 4]))

@@ -95,5 +95,5 @@ def test_png_is_read_back(shape: tuple[int, ...]) -> None:
 def test_png_cuts_off_and_refuses() -> None:
     pytest.importorskip("matplotlib")
     assert png(torch.tensor([[[-1.0, 2.0, float("nan")]]])) == png(torch.tensor([[[0.0, 1.0, 0.0]]]))
-    with pytest.raises(ValueError, match="scale=0"):
+    with pytest.raises(ValueError, match=r"scale.*0"):
         png(torch.zeros(1, 2, 2), scale=0)

@@ -224,7 +224,7 @@ def test_labels_that_are_not_one_number_a_sample_are_left_out():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"poolings": ["mean", "gird"]}, "unknown pooling 'gird'.*did you mean 'grid'"),
+        ({"poolings": ["mean", "gird"]}, "pooling='gird'.*mean 'grid'"),
         ({"layers": {"a": [3]}}, "layer 3 does not exist: the encoder has layers 0 to 2, or -3 to -1 from the end"),
         ({"layers": {"a": [-4]}}, "layer -4 does not exist"),
         ({"layers": {"a": [2, -1]}}, "layers 'a' must be different ones, at least one, not \\[2, 2\\]"),
@@ -232,8 +232,9 @@ def test_labels_that_are_not_one_number_a_sample_are_left_out():
         ({"layers": {"a": 3}}, "layer 3 does not exist"),
         ({"layers": {"a": "finl"}}, "'finl' do not exist: .* layers 0 to 2.* did you mean 'final'"),
         ({"layers": {"a": "final"}, "result": "ffn"}, "'a'.*no feed-forward branch"),
-        ({"result": "blok"}, "result='blok' must be .*did you mean 'block'"),
-        ({"precision": "bf61"}, "precision='bf61' must be 'fp32' or 'bf16'; did you mean 'bf16'"),
+        ({"result": "blok"}, "result='blok'.*mean 'block'"),
+        ({"precision": "bf61"}, "precision='bf61'.*mean 'bf16'"),
+        ({"precision": "fp16"}, "precision='fp16'.*'fp32'"),
         ({"depth": 0}, "no blocks"),
     ],
 )

@@ -109,7 +109,7 @@ def test_accuracy_is_in_percent():
 
 @pytest.mark.parametrize("k", [0, 5])
 def test_k_is_at_most_the_training_set(k):
-    with pytest.raises(ValueError, match=f"k={k} neighbours must be between 1 and 4"):
+    with pytest.raises(ValueError, match=f"k={k}.*4"):
         knn_predictions(labelled([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]), torch.zeros(1, 1), k=k)
 
 

@@ -105,7 +105,7 @@ def test_half_precision_is_summed_in_float32(pooling):
 @pytest.mark.parametrize(
     ("pooling", "options", "message"),
     [
-        ("men", {}, "unknown pooling 'men'; choose from mean, grid, class-token, tokens; did you mean 'mean'?"),
+        ("men", {}, "pooling='men'.*mean 'mean'"),
         ("class-token", {}, "no class token"),
         ("mean", {"grid": (3,)}, "grid=\\(3,\\) must have 1 or 2 axes and 4 positions"),
         ("grid", {"grid": (1, 2, 2)}, "1 or 2 axes"),

@@ -1,11 +1,32 @@
-"""What a command is, and the two forms of arguments that commands take."""
+"""What a command is, and a parser whose help is completed when somebody asks for it."""
 
 import argparse
+import shutil
+import textwrap
 from collections.abc import Callable
+from typing import Any
 
 from attrs import frozen
 
-Parser = argparse.ArgumentParser
+
+class Parser(argparse.ArgumentParser):
+    """A parser with steps that complete its help: what costs time is read then, and not at every start."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+        self.completions: list[Callable[[], None]] = []
+
+    def prepend(self, text: str) -> None:
+        """Put a text in front of what stands below the arguments."""
+        self.epilog = f"{text}\n{self.epilog or ''}"
+
+    def format_help(self) -> str:
+        """The text of `--help`."""
+        while self.completions:
+            self.completions.pop(0)()
+        paragraphs = (self.description or "").split("\n\n")
+        self.description = "\n\n".join(textwrap.fill(" ".join(one.split()), help_width()) for one in paragraphs)
+        return super().format_help()
 
 
 @frozen(kw_only=True)
@@ -15,9 +36,9 @@ class Command:
     Args:
         name: what is typed.
         summary: one line for `d2v --help`.
-        details: what `d2v NAME --help` says below the usage; fits a screen with all else.
+        details: what `d2v NAME --help` says below the usage, beside what `add_arguments` adds.
         example: command lines that work.
-        add_arguments: puts its arguments on a parser.
+        add_arguments: puts its arguments on a parser, and what completes their help.
         run: does it; an error that it raises becomes one line and an exit code.
     """
 
@@ -36,18 +57,11 @@ class Command:
             help=self.summary,
             description=f"{text}\n\n{self.details}" if self.details else text,
             epilog="example:\n" + "".join(f"  {line}\n" for line in self.example.splitlines()),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_arguments(parser)
         parser.set_defaults(run=self.run)
 
 
-def takes_recipe(parser: Parser) -> None:
-    """Arguments of commands that begin with a recipe."""
-    parser.add_argument("recipe", metavar="RECIPE", help="a name that `d2v list` shows, or a YAML file")
-    takes_keys(parser)
-
-
-def takes_keys(parser: Parser) -> None:
-    """Arguments of commands that take keys and nothing else."""
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted keys; values are YAML")
+def help_width() -> int:
+    """Columns of a help text: those of the terminal, as argparse counts them, but no line too long to read."""
+    return min(max(shutil.get_terminal_size().columns - 2, 60), 100)

@@ -9,39 +9,26 @@ import traceback
 from collections.abc import Sequence
 from typing import TextIO
 
-from d2v.core import __version__
-from d2v.core.cli import (
-    data,
-    doctor,
-    evaluate,
-    extract,
-    finetune,
-    listing,
-    plot,
-    predict,
-    pretrain,
-    probe,
-    quickstart,
-    recipe,
-)
-from d2v.core.cli.command import Command
+from d2v.core.cli import commands, data, listing, quickstart, recipe
+from d2v.core.cli.command import Command, Parser
 from d2v.core.files import ConfigError
 from d2v.core.registry import UnknownNameError
 from d2v.core.train import Interrupted
+from d2v.core.version import __version__
 
 COMMANDS: tuple[Command, ...] = (
     quickstart.COMMAND,
     listing.COMMAND,
     recipe.COMMAND,
-    pretrain.COMMAND,
-    finetune.COMMAND,
-    evaluate.COMMAND,
-    predict.COMMAND,
-    probe.COMMAND,
-    extract.COMMAND,
-    plot.COMMAND,
+    commands.PRETRAIN,
+    commands.FINETUNE,
+    commands.EVALUATE,
+    commands.PREDICT,
+    commands.PROBE,
+    commands.EXTRACT,
+    commands.PLOT,
     data.COMMAND,
-    doctor.COMMAND,
+    commands.DOCTOR,
 )
 
 
@@ -98,9 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="`d2v COMMAND --help` tells more of each. What a command does is also one call: d2v.core.pretrain(...).",
     )
     parser.add_argument("-V", "--version", action="version", version=f"d2v {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    chosen = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     for command in COMMANDS:
-        command.add_to(commands)
+        command.add_to(chosen)
     return parser
 
 

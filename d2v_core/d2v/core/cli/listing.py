@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from d2v.core.cli.command import Command, Parser
+from d2v.core.cli.command import Command
 from d2v.core.modality import modalities
 from d2v.core.recipes import recipe_names, recipe_text
 from d2v.core.registry import MissingExtraError
@@ -39,14 +39,10 @@ def _summary(text: str) -> str:
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
-def _no_arguments(parser: Parser) -> None:
-    del parser
-
-
 COMMAND = Command(
     name="list",
     summary="list the installed modalities, recipes and tasks",
     example="d2v list",
-    add_arguments=_no_arguments,
+    add_arguments=lambda parser: None,
     run=run,
 )

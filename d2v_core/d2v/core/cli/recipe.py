@@ -2,13 +2,17 @@
 
 from argparse import Namespace
 
-from d2v.core.cli.command import Command, takes_recipe
-from d2v.core.recipes import as_yaml, parse_overrides, recipe_values
+from d2v.core.cli.arguments import RecipeAndKeys
+from d2v.core.cli.command import Command
+from d2v.core.recipes import as_yaml, recipe_values
+
+_TAKES = RecipeAndKeys()
 
 
 def run(arguments: Namespace) -> None:
     """Print it."""
-    kind, values = recipe_values(arguments.recipe, parse_overrides(arguments.overrides))
+    given = _TAKES.values(arguments)
+    kind, values = recipe_values(given["recipe"], given["overrides"])
     print(f"# d2v {kind.command} {arguments.recipe} KEY=VALUE ...")
     print(as_yaml(kind, values, comments=True), end="")
 
@@ -19,6 +23,6 @@ COMMAND = Command(
     details="""What stands as ??? has to be given. The output is a YAML file that takes the recipe's place:
 change it and give its path instead of the name.""",
     example="d2v recipe vision/base\nd2v recipe vision/base optim.lr=5e-4 > mine.yaml",
-    add_arguments=takes_recipe,
+    add_arguments=_TAKES,
     run=run,
 )

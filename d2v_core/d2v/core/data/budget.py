@@ -9,11 +9,13 @@ from collections.abc import Iterator
 
 import torch
 from attrs import frozen
+from attrs.validators import ge, optional
 from torch import Tensor
 
 from d2v.core.data.draws import Purpose, drawn
 from d2v.core.data.permutation import KeyedPermutation, permuted_in_groups
 from d2v.core.data.plan import Request, check_dealing
+from d2v.core.validators import check
 
 _AT_ONCE = 32  # batches whose ids are computed together
 _NEIGHBOURS = 100  # of how many samples a stand-in is one at least, if there are as many
@@ -136,7 +138,11 @@ class BudgetPlan:
     ) -> None:
         self.n = len(lengths)
         check_dealing(self.n, rank, world_size)
-        _check_limits(max_tokens=max_tokens, max_samples=max_samples, multiple=multiple, num_buckets=num_buckets)
+        if max_tokens is None and max_samples is None:
+            raise ValueError("give max_tokens or max_samples, or both: nothing limits a batch")
+        check(optional(ge(1)), max_tokens=max_tokens, max_samples=max_samples)
+        check(ge(1), multiple=multiple)
+        check(ge(0), num_buckets=num_buckets)
         _check_lengths(lengths, max_tokens)
         self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last
         self.rank, self.world_size = rank, world_size
@@ -204,15 +210,6 @@ class BudgetPlan:
             sizes = self._starts[bucket + 1] - start
             places = start + permuted_in_groups(places - start, sizes, bucket, seed=self.seed, epoch=epoch)
         return self._order[places].long()
-
-
-def _check_limits(**limits: int | None) -> None:
-    if limits["max_tokens"] is None and limits["max_samples"] is None:
-        raise ValueError("give max_tokens or max_samples, or both: nothing limits a batch")
-    for name, value in limits.items():
-        low = 0 if name == "num_buckets" else 1
-        if value is not None and value < low:
-            raise ValueError(f"{name} must be at least {low}, not {value}")
 
 
 def _check_lengths(lengths: Tensor, max_tokens: int | None) -> None:

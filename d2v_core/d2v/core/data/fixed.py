@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
+from attrs.validators import ge
 
 from d2v.core.data.draws import Purpose, drawn
 from d2v.core.data.permutation import KeyedPermutation
@@ -46,7 +47,7 @@ class FixedPlan:
     """
 
     n: int
-    batch_size: int
+    batch_size: int = field(validator=ge(1))
     seed: int = 0
     shuffle: bool = True
     drop_last: bool = True
@@ -55,8 +56,6 @@ class FixedPlan:
 
     def __attrs_post_init__(self) -> None:
         check_dealing(self.n, self.rank, self.world_size)
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
         if self.drop_last and self.n < self._whole:
             raise ValueError(
                 f"{self.n} samples make no batch of {self.batch_size} on {self.world_size} process(es); "

@@ -9,6 +9,7 @@ from typing import Any
 from d2v.core.data.batches import Batches
 from d2v.core.data.draws import Purpose, drawn
 from d2v.core.model import Batch
+from d2v.core.validators import check, positive
 
 
 class Mixture:
@@ -39,8 +40,7 @@ class Mixture:
         if not sources or sources.keys() != weights.keys():
             raise ValueError(f"weights are for {sorted(weights)}, but the sources are {sorted(sources)}")
         for name, weight in weights.items():
-            if not 0 < weight < float("inf"):
-                raise ValueError(f"weights.{name}={weight} must be above 0; leave out a source that is not wanted")
+            check(positive, **{f"weights.{name}": weight})
         self.names = tuple(sorted(sources))
         self.sources = dict(sources)
         self.seed = seed

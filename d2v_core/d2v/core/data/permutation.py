@@ -10,11 +10,13 @@ import math
 from typing import overload
 
 import torch
+from attrs.validators import and_, ge, le
 from torch import Tensor
 
 from d2v.core.data.draws import Purpose
 from d2v.core.masks import Draw
 from d2v.core.masks.draw import splitmix64
+from d2v.core.validators import check
 
 _ROUNDS = 12  # with 8, the orders of 5 or 6 samples are not equally frequent yet
 _LARGEST = 1 << 52  # up to where a square root in float64 is exact enough
@@ -42,8 +44,7 @@ class KeyedPermutation:
     """
 
     def __init__(self, n: int, *, seed: int, epoch: int, purpose: int = Purpose.ORDER, stream: int = 0) -> None:
-        if not 0 <= n <= _LARGEST:
-            raise ValueError(f"n must be from 0 to 2^52, not {n}")
+        check(and_(ge(0), le(_LARGEST)), n=n)
         self.n = n
         self._keys = _keys(torch.tensor([stream]), seed=seed, epoch=epoch, purpose=purpose)
         self._rows = math.isqrt(max(n - 1, 0)) + 1

@@ -10,6 +10,7 @@ from typing import Protocol
 from attrs import frozen
 
 from d2v.core.data.broken import DataError
+from d2v.core.validators import check, must
 
 
 @frozen(kw_only=True)
@@ -66,5 +67,4 @@ def check_dealing(n: int, rank: int, world_size: int) -> None:
     """Raise an error unless there are samples and the rank is one of `world_size`."""
     if n < 1:
         raise DataError("the data set is empty: it has no samples")
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank must be from 0 to {world_size - 1} of {world_size}, not {rank}")
+    check(must(lambda rank: 0 <= rank < world_size, f"from 0 to {world_size - 1}, the last of {world_size}"), rank=rank)

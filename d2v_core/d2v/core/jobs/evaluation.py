@@ -4,13 +4,13 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import torch
-from attrs import field, frozen, validators
+from attrs import field, frozen
+from attrs.validators import and_, ge, min_len, optional
 
 from d2v.core.data import DataConfig
 from d2v.core.files import ConfigError, Stored
@@ -20,9 +20,10 @@ from d2v.core.jobs.models import match_input, settings_of
 from d2v.core.jobs.running import shown
 from d2v.core.jobs.scoring import scored
 from d2v.core.labels import Labels
+from d2v.core.precision import AskedPrecision, autocast, decided
 from d2v.core.task import Evaluation, Task
 from d2v.core.train.gradients import world
-from d2v.core.train.precision import autocast, native_precision
+from d2v.core.validators import distinct
 
 
 def _as_tuple(value: object) -> tuple[str, ...] | None:
@@ -52,17 +53,14 @@ class UseSettings:
 
     model: str
     data: DataConfig
-    split: tuple[str, ...] | None = field(default=None, converter=_as_tuple)
+    split: tuple[str, ...] | None = field(
+        default=None, converter=_as_tuple, validator=optional(and_(min_len(1), distinct))
+    )
     task: Task
-    batch_size: int = field(default=64, validator=validators.ge(1))
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    batch_size: int = field(default=64, validator=ge(1))
+    precision: AskedPrecision = "fp32"
     device: str = "auto"
     out: str | None = None
-
-    @split.validator
-    def _check(self, _: object, split: tuple[str, ...] | None) -> None:
-        if split is not None and (not split or len(set(split)) < len(split)):
-            raise ValueError(f"split={list(split)} must name at least one split, and each once")
 
 
 @frozen(kw_only=True)
@@ -87,6 +85,16 @@ class Evaluated:
         """What a person reads beside the metrics; of several splits each below its name."""
         titles = len(self.splits) > 1
         parts = [f"{split}\n{one.tables()}" if titles else one.tables() for split, one in self.splits.items()]
+        return "\n\n".join(parts)
+
+    def text(self) -> str:
+        """All of it for a person: metrics and tables, split by split."""
+        parts = []
+        for split, one in self.splits.items():
+            lines = [f"{name:<12} {value:.4g}" for name, value in one.metrics().items()]
+            lines += [f"{name:<12} undefined: {reason}" for name, reason in one.undefined().items()]
+            title = [split] if len(self.splits) > 1 else []
+            parts.append("\n".join([*title, *lines, one.tables()]))
         return "\n\n".join(parts)
 
     def to_plain(self) -> dict[str, Any]:
@@ -144,7 +152,7 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluate
         for split in settings.split or (known.test or known.val or known.train,)
     }
     device = _prepare(settings, stored)
-    with _autocast(settings, device):
+    with autocast(decided(settings.precision, device), device):
         found = {
             split: scored(
                 settings.task, stored.module, shown(loader, progress and rank == 0), labels=labels, device=device
@@ -160,11 +168,14 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluate
 
 @torch.no_grad()
 def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict[str, Any]]:
-    """What a fine-tuned model says of samples, one mapping each, in the order of the data.
+    """Tell what a fine-tuned model makes of samples, one by one, in the order of the data.
 
     Args:
         overrides: by dotted key, as on the command line (see `UseSettings`); `model` and `data.path` have to be given.
         progress: whether to show how far it is, on standard error.
+
+    Returns:
+        A mapping for each sample: the file, and what the task tells of it.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type, a task's option is built in, or the model is not
@@ -184,7 +195,7 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
     loaders = [settings.data.build(split, batch_size=settings.batch_size) for split in settings.split or (None,)]
     device = _prepare(settings, stored)
     rows = []
-    with _autocast(settings, device):
+    with autocast(decided(settings.precision, device), device):
         for loader in loaders:
             for batch in shown(loader, progress):
                 assert batch.ids is not None  # the loader gives them
@@ -249,10 +260,6 @@ def check_use(task: Task, built: Task) -> None:
                 f"task.{name}={getattr(task, name)!r}: the model was trained with {getattr(built, name)!r}, which "
                 f"cannot be changed now; {allowed} can"
             )
-
-
-def _autocast(settings: UseSettings, device: torch.device) -> AbstractContextManager[object]:
-    return autocast(native_precision(device) if settings.precision == "auto" else settings.precision, device)
 
 
 def _prepare(settings: UseSettings, stored: Stored) -> torch.device:

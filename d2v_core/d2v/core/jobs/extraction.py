@@ -13,9 +13,9 @@ from d2v.core.jobs.feature_file import write_features
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.running import shown
 from d2v.core.nn.sinks import ResultKind
+from d2v.core.precision import AskedPrecision, for_features
 from d2v.core.probes import encode_layers
 from d2v.core.recipes.recipe import Weights
-from d2v.core.train import native_precision
 
 
 @frozen(kw_only=True)
@@ -44,7 +44,7 @@ class ExtractSettings:
     result: ResultKind = "block"
     pooling: Literal["mean", "grid", "class-token", "tokens"] = "mean"
     batch_size: int = field(default=64, validator=validators.ge(1))
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: AskedPrecision = field(default="fp32", validator=for_features)
     device: str = "auto"
     out: str
 
@@ -102,7 +102,7 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
         layers={"chosen": settings.layers or "all"},
         result=settings.result,
         depth=stored.description.student.depth,
-        precision=native_precision(device) if settings.precision == "auto" else settings.precision,
+        precision=settings.precision,
     )
     out = Path(settings.out)
     names, shape = write_features(out, parts, layers="chosen", pooling=settings.pooling, name=loader.name)

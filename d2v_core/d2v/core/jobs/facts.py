@@ -8,15 +8,15 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from d2v.core.jobs.device import pick_device
 from d2v.core.modality import modalities
+from d2v.core.precision import native_precision
 from d2v.core.registry import MissingExtraError
 
 _OPTIONAL = {"tensorboard": "d2v[tensorboard]", "matplotlib": "d2v[plot]"}
@@ -37,7 +37,7 @@ def surroundings(own: str) -> Iterator[tuple[str, str]]:
     yield "platform", platform.platform()
     yield "torch", f"{torch.__version__}, {_backends()}"
     yield "threads", f"{torch.get_num_threads()} of {os.cpu_count()} processors"
-    yield "processor", f"{torch.backends.cpu.get_cpu_capability()}, bf16 {_processor_bf16()}"
+    yield "processor", f"{torch.backends.cpu.get_cpu_capability()}, bf16 {_bf16('cpu')}"
     yield from _accelerators()
     yield "device=auto", str(pick_device("auto"))
     yield from _modalities()
@@ -57,14 +57,6 @@ def _backends() -> str:
     return ", ".join(f"{name} {value or 'no'}" for name, value in parts.items())
 
 
-def _processor_bf16() -> str:
-    """Whether there are instructions for it; emulated, it costs more than float32."""
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases do not tell
-    if not capabilities:
-        return "unknown"
-    return _yes(any(there for name, there in capabilities.items() if "bf16" in name))
-
-
 def _accelerators() -> Iterator[tuple[str, str]]:
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
@@ -79,9 +71,9 @@ def _accelerators() -> Iterator[tuple[str, str]]:
 def _cuda(index: int) -> str:
     free, total = torch.cuda.mem_get_info(index)
     with torch.cuda.device(index):
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        bf16 = _bf16("cuda")
     name = torch.cuda.get_device_name(index)
-    return f"{name}, {total / _GIB:.1f} GiB, {free / _GIB:.1f} free, bf16 {_yes(bf16)}"
+    return f"{name}, {total / _GIB:.1f} GiB, {free / _GIB:.1f} free, bf16 {bf16}"
 
 
 def _modalities() -> Iterator[tuple[str, str]]:
@@ -123,5 +115,6 @@ def _room(folder: Path | None) -> str:
     return f"{folder}, {shutil.disk_usage(folder).free / _GIB:.1f} GiB free{writable}"
 
 
-def _yes(there: bool) -> str:
-    return "yes" if there else "no"
+def _bf16(device: str) -> str:
+    """Whether the device computes in it by itself; emulated, it costs more than float32."""
+    return "yes" if native_precision(torch.device(device)) == "bf16" else "no"

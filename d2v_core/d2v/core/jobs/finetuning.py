@@ -25,7 +25,9 @@ _logger = logging.getLogger(__name__)
 
 
 def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progress: bool = True) -> Fitted:
-    """Train a task on top of a pretrained model; what comes out lies in the run folder `out`.
+    """Train a task on top of a pretrained model, into the run folder `out`.
+
+    The folder is as that of `pretrain`. Ctrl-C saves the last update, and `resume=true` goes on from there.
 
     Args:
         recipe: name (`vision/small-finetune`), or path of a YAML file.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from attrs import frozen
+from attrs.validators import ge
 from einops import rearrange
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from d2v.core.plots.output import pixels
 from d2v.core.probes import collect_features
 from d2v.core.recipes.recipe import Weights
 from d2v.core.recipes.yaml_text import read_yaml
+from d2v.core.validators import check
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,11 +64,12 @@ class _Picture:
 def plot(
     runs: Sequence[StrPath], *, out: StrPath | None = None, data: str | None = None, images: int = 8, seed: int = 0
 ) -> Plotted:
-    """Draw runs: `curves` of all, `masks` and `features` of the first, each as `.svg` and `.png`.
+    """Draw learning curves, masks and features of runs.
 
-    Curves are the lines of `metrics.jsonl`. Masks are those of the first update, by the run's own masker, over samples
-    of the part of the data that figures are of. Features are those of the patches, the mean of all blocks, by the
-    teacher where it reads raw input, else by the student; and by the same network untrained.
+    `curves` are of all runs, `masks` and `features` of the first, each as `.svg` and `.png`. Curves are the lines of
+    `metrics.jsonl`. Masks are those of the first update, by the run's own masker, over samples of the part of the data
+    that figures are of. Features are those of the patches, the mean of all blocks, by the teacher where it reads raw
+    input, else by the student; and by the same network untrained.
 
     Args:
         runs: folders of runs, of any recipes.
@@ -91,8 +94,8 @@ def plot(
     folders = list(dict.fromkeys(map(Path, runs)))
     if not folders:
         raise ValueError("give at least one run")
-    if images < 1 or seed < 0:
-        raise ValueError(f"images={images} must be at least 1 and seed={seed} at least 0")
+    check(ge(1), images=images)
+    check(ge(0), seed=seed)
     require_plotting()
     lines = dict(zip(_names(folders), map(read_metrics, folders), strict=True))
     target = folders[0] / "plots" if out is None else Path(out)

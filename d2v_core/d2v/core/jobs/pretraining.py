@@ -16,7 +16,10 @@ from d2v.core.train import Fitted
 
 
 def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progress: bool = True) -> Fitted:
-    """Pretrain a model by a recipe; what comes out lies in the run folder `out`.
+    """Pretrain a model by a recipe, into the run folder `out`.
+
+    The folder holds `config.yaml`, `metrics.jsonl`, `checkpoints` and, at the end, `model`. Ctrl-C saves the last
+    update, and `resume=true` goes on from there.
 
     Args:
         recipe: name (`vision/base`), or path of a YAML file.

@@ -18,16 +18,15 @@ from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.parts import Parts
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
+from d2v.core.precision import AskedPrecision, for_features
 from d2v.core.probes import Features, Figures, Probing, collect_features
 from d2v.core.probes.encoding import Layers
-from d2v.core.probes.probing import Probe
 from d2v.core.recipes.recipe import Weights
-from d2v.core.train import native_precision
 
 
 @frozen(kw_only=True)
-class ProbeSettings:
-    """Settings of `probe`.
+class ProbeSettings(Probing):
+    """Settings of `probe`; those of `Probing` are among them.
 
     Args:
         model: a run, a model folder or a published checkpoint file.
@@ -40,10 +39,6 @@ class ProbeSettings:
         each: true = each of these layers alone as well; beside the final output, each block.
         result: of a block: its output (block) or its feed-forward branch (ffn).
         poolings: mean of the tokens, grid = means of its quarters, class-token = the class token.
-        probes: knn = nearest neighbours, linear = all labels, few = linear with few labels.
-        labels: how many the few are.
-        draws: draws of the few labels.
-        neighbours: k.
         baselines: whether the raw input and the untrained network are measured too.
         seed: of the untrained network, of draws and of what is held out.
         batch_size: samples in a batch.
@@ -64,14 +59,9 @@ class ProbeSettings:
     poolings: tuple[Literal["mean", "grid", "class-token"], ...] = field(
         default=("mean", "grid"), validator=validators.min_len(1)
     )
-    probes: tuple[Probe, ...] = field(default=("knn", "linear", "few"), validator=validators.min_len(1))
-    labels: int = field(default=100, validator=validators.ge(2))
-    draws: int = field(default=5, validator=validators.ge(1))
-    neighbours: int = field(default=10, validator=validators.ge(1))
     baselines: bool = True
-    seed: int = field(default=0, validator=validators.ge(0))
     batch_size: int = field(default=256, validator=validators.ge(1))
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: AskedPrecision = field(default="fp32", validator=for_features)
     device: str = "auto"
     out: str | None = None
 
@@ -109,20 +99,13 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> Figures:
     parts = Parts.of(
         settings.data, batch_size=settings.batch_size, train=settings.train, val=settings.val, test=settings.test
     )
-    probing = Probing(
-        probes=settings.probes,
-        neighbours=settings.neighbours,
-        labels=settings.labels,
-        draws=settings.draws,
-        seed=settings.seed,
-    )
     found: list[Figures] = []
     if settings.baselines and (raw := parts.raw(progress=progress)) is not None:
-        found.append(probing.figures("input", raw))
+        found.append(settings.figures("input", raw))
     for weights, encoder in encoders.items():
         name = "random_init" if weights == "random" else "pretrained"
         features = _features(settings, encoder, parts, progress, depth=stored.description.student.depth)
-        found.append(probing.figures(name, features))
+        found.append(settings.figures(name, features))
     figures = reduce(or_, found)
     if settings.out is not None:
         content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
@@ -146,8 +129,6 @@ def _features(
         alone = range(depth) if isinstance(given, str) else settings.layers
         chosen = {str(layer): (int(layer),) for layer in alone}
     chosen[given if isinstance(given, str) else ",".join(map(str, settings.layers))] = given
-    device = next(encoder.parameters()).device
-    precision = native_precision(device) if settings.precision == "auto" else settings.precision
 
     def collect(batches: Iterable[Batch]) -> Features:
         return collect_features(
@@ -157,7 +138,7 @@ def _features(
             layers=chosen,
             result=settings.result,
             depth=depth,
-            precision=precision,
+            precision=settings.precision,
         )
 
     return parts.read(collect, progress=progress)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import attrs
 import torch
@@ -16,6 +16,7 @@ from d2v.core.files import description_to_plain
 from d2v.core.labels import Labels
 from d2v.core.model import Batch
 from d2v.core.monitor import CollapseMonitor
+from d2v.core.precision import AskedPrecision, Precision, decided
 from d2v.core.recipes import FinetuneRecipe, OptimConfig, PretrainRecipe, TrainConfig, resolved_text
 from d2v.core.recipes.recipe import Run
 from d2v.core.recipes.yaml_text import read_yaml
@@ -29,10 +30,8 @@ from d2v.core.train import (
     TensorBoard,
     Validation,
     fit,
-    native_precision,
 )
 from d2v.core.train.gradients import world
-from d2v.core.train.precision import Precision
 
 
 def training_batches(recipe: PretrainRecipe | FinetuneRecipe, labels: Labels | None = None) -> Batches:
@@ -144,22 +143,20 @@ def train_in_memory(
     )
 
 
-def decided_precision(wanted: Precision | Literal["auto"], recipe: Run, device: torch.device) -> Precision:
+def decided_precision(asked: AskedPrecision, recipe: Run, device: torch.device) -> Precision:
     """What `auto` means: the precision of the run that is gone on with, else the device's own.
 
     A run stays with what it was begun in, so that it can go on elsewhere.
     """
-    if wanted != "auto":
-        return wanted
     begun = Path(recipe.out) / "config.yaml"
-    if recipe.resume and begun.is_file():
+    if asked == "auto" and recipe.resume and begun.is_file():
         values = read_yaml(begun.read_text(), name=str(begun))
         train = values.get("train") if isinstance(values, dict) else None
         found = train.get("precision") if isinstance(train, dict) else None
         known: tuple[Precision, ...] = get_args(Precision)
         if found in known:
             return known[known.index(found)]
-    return native_precision(device)
+    return decided(asked, device)
 
 
 def shown(batches: Iterable[Batch], progress: bool) -> Iterator[Batch]:

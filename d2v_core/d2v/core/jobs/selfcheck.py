@@ -13,7 +13,6 @@ import torch
 from attrs import frozen
 from torch import nn
 
-from d2v.core import __version__
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.facts import surroundings
 from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Masker, RandomMasker, SpanMasker
@@ -23,6 +22,7 @@ from d2v.core.nn import ConvDecoder, TransformerEncoder
 from d2v.core.registry import MissingExtraError, PluginError
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
 from d2v.core.train import CosineSchedule, MemorySource, PublishedAdamW, RunFolder, fit, parameter_groups
+from d2v.core.version import __version__
 
 _DIM, _SIDE = 16, 8
 Check = Callable[[torch.device], None]
@@ -69,7 +69,10 @@ class Checkup:
 
 
 def checkup(*, tell: Callable[[str], None] = lambda line: None) -> Checkup:
-    """Look at what there is, and try what must work: `d2v doctor` as one call.
+    """Report versions and devices, and check that training works here.
+
+    Checks take seconds: packages of the extras, masks, a training step on the device that `auto` picks, a checkpoint, a
+    resumed run. An extra that is not installed is no failure.
 
     Args:
         tell: gets each line of the report as soon as it is known.

@@ -4,11 +4,13 @@ import math
 
 import torch
 from attrs import field, frozen
+from attrs.validators import ge
 from torch import Tensor
 
 from d2v.core.masks.draw import Source, below, bits, device_of
 from d2v.core.masks.mask import Mask
-from d2v.core.masks.masker import adjusted, among, at_least, check_visible, fraction, inside, lowest, valid_positions
+from d2v.core.masks.masker import adjusted, among, check_visible, inside, lowest, valid_positions
+from d2v.core.validators import fraction, probability
 
 _CENTRES, _ADJUST, _TRIM = range(3)  # streams
 
@@ -40,11 +42,11 @@ class InverseBlockMasker:
     (torch.Size([32, 196]), torch.Size([32, 39]))
     """
 
-    mask_prob: float = field(validator=fraction(below_one=True))
-    mask_length: int = field(validator=at_least(1))
-    mask_prob_adjust: float = field(default=0.0, validator=at_least(-1))
+    mask_prob: float = field(validator=probability)
+    mask_length: int = field(validator=ge(1))
+    mask_prob_adjust: float = field(default=0.0, validator=ge(-1))
     inverse: bool = True
-    mask_dropout: float = field(default=0.0, validator=fraction())
+    mask_dropout: float = field(default=0.0, validator=fraction)
 
     def __call__(
         self, b: int, grid: tuple[int, ...], *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None

@@ -1,11 +1,12 @@
 """Positions and channels hidden together: fine-tuning of speech."""
 
 from attrs import evolve, field, frozen
+from attrs.validators import ge
 from torch import Tensor
 
 from d2v.core.masks.draw import Draw, Source
 from d2v.core.masks.mask import Mask
-from d2v.core.masks.masker import Masker, at_least
+from d2v.core.masks.masker import Masker
 
 _CHANNELS = 1  # purpose of the second draw, so that one kind of masker draws two independent masks
 
@@ -36,7 +37,7 @@ class ChannelMasker:
 
     positions: Masker
     channels: Masker
-    embed_dim: int = field(validator=at_least(1))
+    embed_dim: int = field(validator=ge(1))
 
     def __call__(
         self, b: int, grid: tuple[int, ...], *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None

@@ -5,12 +5,15 @@ therefore hashes counters instead of keeping a state; a `torch.Generator` is the
 """
 
 import torch
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
 from torch import Tensor
+
+from d2v.core.validators import must
 
 _BITS = 53  # what every source yields: more than enough to rank positions without ties
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio as a signed integer: the increment of SplitMix64
 _MIX = ((30, -4658895280553007687), (27, -7723592293110705685), (31, None))  # the finaliser of SplitMix64
+_in_64_bits = must(lambda number: -(1 << 63) <= number < 1 << 63, "a whole number that fits into 64 bits with sign")
 
 
 @frozen(kw_only=True, eq=False)
@@ -37,16 +40,10 @@ class Draw:
     True
     """
 
-    seed: int = field()
-    update: int = field()
+    seed: int = field(validator=_in_64_bits)
+    update: int = field(validator=_in_64_bits)
     ids: Tensor = field()
     purpose: int = field(default=0)
-
-    @seed.validator
-    @update.validator
-    def _check_number(self, attribute: "Attribute[int]", value: int) -> None:
-        if not -(1 << 63) <= value < 1 << 63:
-            raise ValueError(f"{attribute.name} must fit into 64 bits with sign, not {value}")
 
     @ids.validator
     def _check_ids(self, _: object, ids: Tensor) -> None:

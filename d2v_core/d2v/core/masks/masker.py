@@ -5,16 +5,16 @@ The helpers here choose exact numbers of positions a row by ranking random keys;
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from attrs import Attribute
+from attrs.validators import ge
 from einops import repeat
 from torch import Tensor
 
 from d2v.core.masks.draw import Source
 from d2v.core.masks.mask import Mask
+from d2v.core.validators import check
 
 _LAST = 1 << 55  # above every key: random integers stay below 2^53, and `adjusted` adds 2^53 to some
 
@@ -52,8 +52,7 @@ def valid_positions(b: int, grid: tuple[int, ...], num_masks: int, lengths: Tens
     if len(grid) not in ((axes,) if axes else (1, 2)) or any(size < 1 for size in grid):
         wanted = {0: "(t,) or (h, w)", 1: "(t,); pass (h * w,) to run over a plane row by row", 2: "(h, w)"}[axes]
         raise ValueError(f"grid={tuple(grid)} must hold positive sizes {wanted}")
-    if b < 1 or num_masks < 1:
-        raise ValueError(f"b={b} and num_masks={num_masks} must be at least 1")
+    check(ge(1), b=b, num_masks=num_masks)
     t = math.prod(grid)
     if lengths is None:
         return torch.full((b * num_masks,), t)
@@ -112,23 +111,3 @@ def check_visible(count: Tensor, valid: Tensor, num_masks: int, mend: str) -> No
             f"every one of the {int(valid[row])} valid positions of sample {row // num_masks} (mask {row % num_masks}) "
             f"would be hidden; {mend}"
         )
-
-
-def fraction(*, below_one: bool = False) -> Callable[[Any, "Attribute[float]", float], None]:
-    """Validator of a fraction in [0, 1], or in [0, 1) with `below_one`."""
-
-    def check(_: Any, attribute: "Attribute[float]", value: float) -> None:
-        if not 0 <= value <= 1 or (below_one and value == 1):
-            raise ValueError(f"{attribute.name}={value} must lie in [0, 1{')' if below_one else ']'}")
-
-    return check
-
-
-def at_least(low: float) -> Callable[[Any, "Attribute[Any]", Any], None]:
-    """Validator of a number that is not below `low`."""
-
-    def check(_: Any, attribute: "Attribute[Any]", value: Any) -> None:
-        if not value >= low:  # so that nan is refused too
-            raise ValueError(f"{attribute.name}={value} must be at least {low}")
-
-    return check

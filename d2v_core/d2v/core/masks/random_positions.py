@@ -8,7 +8,8 @@ from torch import Tensor
 
 from d2v.core.masks.draw import Source, bits, device_of
 from d2v.core.masks.mask import Mask
-from d2v.core.masks.masker import among, check_visible, fraction, inside, lowest, valid_positions
+from d2v.core.masks.masker import among, check_visible, inside, lowest, valid_positions
+from d2v.core.validators import probability
 
 _ORDER = 0  # stream
 
@@ -31,7 +32,7 @@ class RandomMasker:
     torch.Size([6, 266])
     """
 
-    mask_prob: float = field(validator=fraction(below_one=True))
+    mask_prob: float = field(validator=probability)
     pad_aware: bool = True
 
     def __call__(

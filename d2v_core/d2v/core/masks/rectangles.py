@@ -4,11 +4,13 @@ import math
 
 import torch
 from attrs import field, frozen
+from attrs.validators import ge
 from torch import Tensor
 
 from d2v.core.masks.draw import Source, bits, device_of, uniform
 from d2v.core.masks.mask import Mask
-from d2v.core.masks.masker import at_least, check_visible, inside, valid_positions
+from d2v.core.masks.masker import check_visible, inside, valid_positions
+from d2v.core.validators import factor
 
 _ATTEMPTS = 10  # in a row that fail end a mask
 
@@ -39,16 +41,14 @@ class BlockMasker:
     True
     """
 
-    num_masked: int = field(validator=at_least(1))
-    min_per_block: int = field(validator=at_least(1))
+    num_masked: int = field(validator=ge(1))
+    min_per_block: int = field(validator=ge(1))
     max_per_block: int | None = None
-    min_aspect: float = 0.3
+    min_aspect: float = field(default=0.3, validator=factor)
 
     def __attrs_post_init__(self) -> None:
         if self.max_per_block is not None and self.max_per_block < self.min_per_block:
             raise ValueError(f"max_per_block={self.max_per_block} is below min_per_block={self.min_per_block}")
-        if not 0 < self.min_aspect <= 1:
-            raise ValueError(f"min_aspect={self.min_aspect} must lie in (0, 1]")
 
     def __call__(
         self, b: int, grid: tuple[int, ...], *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None

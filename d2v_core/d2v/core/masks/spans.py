@@ -5,24 +5,16 @@ from typing import Literal
 
 import torch
 from attrs import field, frozen
-from attrs.validators import in_
+from attrs.validators import ge
 from torch import Tensor
 
 from d2v.core.masks.draw import Source, below, bits, device_of, uniform
 from d2v.core.masks.mask import Mask
-from d2v.core.masks.masker import (
-    adjusted,
-    among,
-    at_least,
-    check_visible,
-    fraction,
-    inside,
-    lowest,
-    valid_positions,
-)
+from d2v.core.masks.masker import adjusted, among, check_visible, inside, lowest, valid_positions
+from d2v.core.validators import fraction, one_of
 
 _COUNT, _STARTS, _LENGTHS, _EQUAL, _DROPOUT = range(5)  # streams
-_SELECTIONS = ("static", "normal", "poisson", "uniform")
+Selection = Literal["static", "normal", "poisson", "uniform"]
 
 
 @frozen(kw_only=True)
@@ -60,16 +52,16 @@ class SpanMasker:
     (False, 2)
     """
 
-    mask_prob: float = field(validator=fraction())
-    mask_length: int = field(validator=at_least(1))
-    min_masks: int = field(default=1, validator=at_least(0))
+    mask_prob: float = field(validator=fraction)
+    mask_length: int = field(validator=ge(1))
+    min_masks: int = field(default=1, validator=ge(0))
     equal_counts: bool = True
     add_masks: bool = False
-    mask_dropout: float = field(default=0.0, validator=fraction())
-    selection: Literal["static", "normal", "poisson", "uniform"] = field(default="static", validator=in_(_SELECTIONS))
-    mask_other: float = field(default=0.0, validator=at_least(0))
+    mask_dropout: float = field(default=0.0, validator=fraction)
+    selection: Selection = field(default="static", validator=one_of(Selection))
+    mask_other: float = field(default=0.0, validator=ge(0))
     no_overlap: bool = False
-    min_space: int = field(default=1, validator=at_least(0))
+    min_space: int = field(default=1, validator=ge(0))
     reach_end: bool = False
 
     def __attrs_post_init__(self) -> None:

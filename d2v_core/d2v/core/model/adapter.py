@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from attrs.validators import ge
 from einops import repeat
 from torch import Tensor, nn
 
 from d2v.core.masks import Mask
 from d2v.core.model.batch import Batch, Local
 from d2v.core.nn import Dropout, TransformerEncoder
+from d2v.core.validators import check
 
 
 class ExtraTokens(nn.Module):
@@ -36,8 +38,7 @@ class ExtraTokens(nn.Module):
         self, num: int, embed_dim: int, *, std: float = 1.0, first_zero: bool = False, positions: bool = False
     ) -> None:
         super().__init__()
-        if num < 1:
-            raise ValueError(f"num={num} extra tokens must be at least 1; without any, leave the part out")
+        check(ge(1), num=num)
         self.tokens = nn.Parameter(torch.randn(1, num, embed_dim) * std)
         if first_zero:
             self.tokens.data[:, 0] = 0

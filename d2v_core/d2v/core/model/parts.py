@@ -3,14 +3,16 @@
 Pieces never see a configuration: `build()` turns one into pieces and hands them plain values.
 """
 
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import attrs
 from attrs import field, frozen
+from attrs.validators import ge
 from torch import nn
 
 from d2v.core.model.adapter import ModalityAdapter
 from d2v.core.nn import Alibi, TransformerBlock, TransformerEncoder
+from d2v.core.nn.alibi import Distance
 from d2v.core.nn.attention import QKVBias
 from d2v.core.nn.block import Activation, NormForm
 from d2v.core.nn.initialisation import Scheme
@@ -84,7 +86,7 @@ class TransformerConfig:
     described_by: ClassVar[tuple[type, ...]] = (TransformerEncoder,)
 
     block: BlockConfig
-    depth: int = field()
+    depth: int = field(validator=ge(0))
     drop_path_rate: tuple[float, float] = (0.0, 0.0)
     norm_in: bool = False
     norm_out: bool = False
@@ -92,11 +94,6 @@ class TransformerConfig:
     dropout: float = 0.0
     layer_drop: float = 0.0
     init: Scheme = "normal"
-
-    @depth.validator
-    def _check_depth(self, _: object, depth: int) -> None:
-        if depth < 0:
-            raise ValueError(f"depth={depth} is negative")
 
     @property
     def embed_dim(self) -> int:
@@ -173,7 +170,7 @@ class AlibiConfig:
     per_layer: bool = False
     scale: float = 1.0
     learned: bool = True
-    distance: Literal["manhattan", "euclidean"] = "manhattan"
+    distance: Distance = "manhattan"
 
     def build(self, *, num_heads: int, num_layers: int) -> Alibi:
         """The bias for a model of so many heads and layers."""

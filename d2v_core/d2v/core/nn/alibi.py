@@ -11,6 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from d2v.core.validators import check, one_of
+
+Distance = Literal["manhattan", "euclidean"]
+
 
 class Placed(Protocol):
     """Tokens that know where they lie.
@@ -63,11 +67,10 @@ class Alibi(nn.Module):
         per_head: bool = True,
         scale: float = 1.0,
         learned: bool = True,
-        distance: Literal["manhattan", "euclidean"] = "manhattan",
+        distance: Distance = "manhattan",
     ) -> None:
         super().__init__()
-        if distance not in ("manhattan", "euclidean"):
-            raise ValueError(f'distance must be "manhattan" or "euclidean", not {distance!r}')
+        check(one_of(Distance), distance=distance)
         self.distance = distance
         self.register_buffer("slopes", torch.tensor(_slopes(num_heads)), persistent=False)
         shape = (num_layers, num_heads if per_head else 1)

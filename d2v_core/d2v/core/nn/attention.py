@@ -1,6 +1,6 @@
-"""Self-attention with an additive bias and key padding, in one fused kernel wherever that is the fastest form.
+"""Self-attention with an additive bias and key padding.
 
-It knows nothing of positions: whatever depends on them arrives as a bias.
+It knows nothing of positions: whatever depends on them arrives as a bias. The fastest form is chosen in `kernels`.
 """
 
 from typing import Literal
@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from d2v.core.nn.dropout import Dropout, keep_mask
-from d2v.core.nn.lean_attention import dropped_attention
+from d2v.core.nn.dropout import Dropout
+from d2v.core.nn.kernels import attend
+from d2v.core.validators import check, one_of, probability
 
 QKVBias = Literal["all", "qv", "none"]
 
@@ -45,10 +46,8 @@ class Attention(nn.Module):
         super().__init__()
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"num_heads={num_heads} does not divide embed_dim={embed_dim}; choose a divisor")
-        if qkv_bias not in ("all", "qv", "none"):
-            raise ValueError(f'qkv_bias must be "all", "qv" or "none", not {qkv_bias!r}')
-        if not 0 <= dropout < 1:  # the kernel would say so at the first step only
-            raise ValueError(f"attention dropout={dropout} is not in [0, 1)")
+        check(one_of(QKVBias), qkv_bias=qkv_bias)
+        check(probability, dropout=dropout)
         self.num_heads = num_heads
         self.dropout = dropout
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias == "all")
@@ -70,24 +69,13 @@ class Attention(nn.Module):
         Raises:
             ValueError: if a bias is for another number of heads.
         """
-        rows, length, _ = x.shape
-        qkv = F.linear(x, self.qkv.weight, self._bias())
-        qkv = rearrange(qkv, "r k (three h w) -> three r h k w", three=3, h=self.num_heads)
-        q, k, v = qkv.unbind()
         if mask is not None and mask.shape[1] not in (1, self.num_heads):
             raise ValueError(
                 f"an attention bias for {mask.shape[1]} heads does not fit the {self.num_heads} heads here"
             )
-        if mask is not None and mask.is_floating_point():
-            mask = mask.to(qkv.dtype)
-        dropout = self.dropout if self.training else 0.0
-        if dropout > 0 and x.device.type == "cpu":  # no fused kernel there: ours is faster and keeps less than half
-            kept, fraction = keep_mask((rows, self.num_heads, length, length), dropout, device=x.device)
-            y = dropped_attention(q, k, v, mask, kept, fraction)
-        elif _products_are_faster(q):
-            y = _products(qkv, mask)
-        else:
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        qkv = F.linear(x, self.qkv.weight, self._bias())
+        qkv = rearrange(qkv, "r k (three h w) -> three r h k w", three=3, h=self.num_heads)
+        y = attend(qkv, mask, self.dropout if self.training else 0.0)
         projected: Tensor = self.proj(rearrange(y, "r h k w -> r k (h w)"))
         dropped: Tensor = self.projection_dropout(projected)
         return dropped
@@ -96,29 +84,6 @@ class Attention(nn.Module):
         if self.q_bias is None or self.v_bias is None:
             return self.qkv.bias
         return torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-
-
-def _products_are_faster(q: Tensor) -> bool:
-    # The backward pass of the fused kernel is slow on a processor: in half precision products take 1/2 to 1/8 of its
-    # time up to 128 tokens; in full precision 4 to 9 tenths up to 32 with two threads, about the same with one. They
-    # keep a square matrix, so long rows are left to the kernel, as is what has no backward: benchmarks/attention.py.
-    longest = 128 if q.dtype in (torch.bfloat16, torch.float16) else 32
-    return q.device.type == "cpu" and q.requires_grad and torch.is_grad_enabled() and q.shape[2] <= longest
-
-
-def _products(qkv: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T / sqrt(width) + mask) v of `3 r h k w`, as products over merged rows and heads."""
-    heads, width = qkv.shape[2], qkv.shape[4]
-    q, k, v = rearrange(qkv, "three r h k w -> three (r h) k w").unbind()
-    scores = torch.baddbmm(q.new_zeros(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=width**-0.5)
-    if mask is None:
-        weights = torch.softmax(scores, -1)
-    else:
-        scores = rearrange(scores, "(r h) q k -> r h q k", h=heads)
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-        # As the fused kernel: zeros, not NaN, where everything is masked.
-        weights = rearrange(torch.ops.aten._safe_softmax(scores, -1), "r h q k -> (r h) q k")
-    return rearrange(torch.bmm(weights, v), "(r h) q w -> r h q w", h=heads)
 
 
 def attention_mask(x: Tensor, bias: Tensor | None, padding: Tensor | None) -> Tensor | None:

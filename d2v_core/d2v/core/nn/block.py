@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from d2v.core.nn.attention import Attention, QKVBias, attention_mask
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import initialise
+from d2v.core.validators import check, one_of, probability
 
 NormForm = Literal["post", "pre", "pre_lossy"]
 Activation = Literal["gelu", "relu", "gelu_new"]
@@ -80,12 +81,9 @@ class TransformerBlock(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        if norm not in ("post", "pre", "pre_lossy"):
-            raise ValueError(f'norm must be "post", "pre" or "pre_lossy", not {norm!r}')
-        if activation not in _ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, not {activation!r}")
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f"drop_path_rate={drop_path_rate} is not in [0, 1)")
+        check(one_of(NormForm), norm=norm)
+        check(one_of(Activation), activation=activation)
+        check(probability, drop_path_rate=drop_path_rate)
         self.norm = norm
         self.norm1 = nn.LayerNorm(embed_dim, eps=norm_eps, elementwise_affine=norm_affine)
         self.attn = Attention(

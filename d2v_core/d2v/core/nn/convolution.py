@@ -5,10 +5,13 @@ It sees the visible outputs at their places and noise elsewhere, and is thrown a
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from d2v.core.validators import check, one_of
 
 
 class ConvDecoder(nn.Module):
@@ -53,8 +56,7 @@ class ConvDecoder(nn.Module):
         projection_ratio: float = 2.0,
     ) -> None:
         super().__init__()
-        if dims not in (1, 2):
-            raise ValueError(f"dims must be 1 or 2, not {dims}")
+        check(one_of(Literal[1, 2]), dims=dims)
         if embed_dim % groups or decoder_dim % groups:
             raise ValueError(f"groups={groups} must divide embed_dim={embed_dim} and decoder_dim={decoder_dim}")
         conv = nn.Conv1d if dims == 1 else nn.Conv2d

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from attrs.validators import ge
 from torch import Tensor, nn
 
 from d2v.core.nn.attention import attention_mask
@@ -14,6 +15,7 @@ from d2v.core.nn.block import TransformerBlock
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import Scheme, initialise, scale_branches
 from d2v.core.nn.sinks import LayerSink
+from d2v.core.validators import check, probability
 
 LayerBias = Callable[[int], Tensor | None]
 
@@ -43,8 +45,7 @@ class TransformerEncoder(nn.Module):
         layer_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= layer_drop < 1:
-            raise ValueError(f"layer_drop={layer_drop} is not in [0, 1)")
+        check(probability, layer_drop=layer_drop)
         self.norm_in = norm_in
         self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(blocks)
@@ -88,8 +89,7 @@ class TransformerEncoder(nn.Module):
         >>> [round(block.drop_path_rate, 3) for block in encoder.blocks]
         [0.0, 0.05, 0.1]
         """
-        if depth < 0:
-            raise ValueError(f"depth={depth} is negative")
+        check(ge(0), depth=depth)
         first, last = drop_path_rate if isinstance(drop_path_rate, tuple) else (0.0, drop_path_rate)
         rates = torch.linspace(first, last, depth, device="cpu").tolist()
         blocks = [TransformerBlock(embed_dim, num_heads=num_heads, drop_path_rate=rate, **block) for rate in rates]

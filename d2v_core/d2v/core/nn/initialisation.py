@@ -6,6 +6,8 @@ from typing import Literal
 
 from torch import nn
 
+from d2v.core.validators import check, one_of
+
 Scheme = Literal["normal", "xavier", "scaled"]
 
 
@@ -26,8 +28,7 @@ def initialise(module: nn.Module, scheme: Scheme) -> None:
     >>> linear.bias.abs().max().item()
     0.0
     """
-    if scheme not in ("normal", "xavier", "scaled"):
-        raise ValueError(f'the scheme must be "normal", "xavier" or "scaled", not {scheme!r}')
+    check(one_of(Scheme), scheme=scheme)
     for child in module.modules():
         if isinstance(child, nn.Linear):
             if scheme == "xavier":

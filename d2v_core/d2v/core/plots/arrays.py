@@ -3,11 +3,13 @@
 import io
 
 import torch
+from attrs.validators import ge
 from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from d2v.core.plots.style import require_plotting
+from d2v.core.validators import check
 
 _VEIL = (0.42, 0.53, 0.70)  # no grey: on a grey picture that could be part of it
 _GHOST = 0.15  # of the hidden content that shows through: enough to see what is missing, too little to mistake it
@@ -101,8 +103,7 @@ def png(image: Tensor, scale: int = 1) -> bytes:
     shape = tuple(image.shape)
     if len(shape) != 3 or not (shape[2] == 3 or shape[0] in (1, 3)):
         raise ValueError(f"image must be h w 3, 1 h w or 3 h w, not {shape}")
-    if scale < 1:
-        raise ValueError(f"scale={scale} must be at least 1")
+    check(ge(1), scale=scale)
     require_plotting()
     from PIL import Image
 

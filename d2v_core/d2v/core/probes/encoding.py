@@ -4,8 +4,8 @@ It reads layers as a data2vec teacher does, by a sink; of an encoder it knows on
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal, get_args
+from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from attrs import evolve
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from d2v.core.model import Batch, Encodes
 from d2v.core.nn import LayerFeatures
 from d2v.core.nn.sinks import ResultKind
+from d2v.core.precision import AskedPrecision, Precision, autocast, decided, for_features
 from d2v.core.probes.features import Features, described, joined
 from d2v.core.probes.pooling import check_pooling, pool_layer
 from d2v.core.suggestions import nearest
+from d2v.core.validators import check, one_of
 
 Layers = Literal["final", "all"] | int | Sequence[int] | None
 """What is read of an encoder.
@@ -25,7 +27,6 @@ Layers = Literal["final", "all"] | int | Sequence[int] | None
 - A layer, or several: the mean of their results. Layers count from 0, negative ones from the end.
 - "all" or None: the mean of all blocks.
 """
-Precision = Literal["fp32", "bf16"]
 ALL: Mapping[str, Layers] = {"all": None}
 """The mean of all blocks of the shared encoder, under the name "all"."""
 _FINAL = ()  # the layers of the final output, which is no layer's result
@@ -40,7 +41,7 @@ def encode_layers(
     result: ResultKind = "block",
     depth: int | None = None,
     device: torch.device | str | None = None,
-    precision: Precision = "fp32",
+    precision: AskedPrecision = "fp32",
 ) -> Iterator[Features]:
     """Features batch by batch, for sets too large to hold; `collect_features` holds them all.
 
@@ -55,7 +56,7 @@ def encode_layers(
         result: of a layer: "block" = its output; "ffn" = its feed-forward branch, which targets are made of.
         depth: blocks of the encoder; None = those of the backbone. Not needed for the final output.
         device: where the encoder is and batches go; None = where its first parameter is.
-        precision: of the encoder; poolings are float32.
+        precision: of the encoder: fp32, bf16, or auto = what the device does by itself; poolings are float32.
 
     Returns:
         An iterator over the features of each batch.
@@ -76,13 +77,13 @@ def encode_layers(
     """
     for pooling in poolings:
         check_pooling(pooling)
-    _check_one_of("precision", precision, get_args(Precision))
-    _check_one_of("result", result, get_args(ResultKind))
+    check(for_features, precision=precision)
+    check(one_of(ResultKind), result=result)
     if depth is None and any(some != "final" for some in layers.values()):
         depth = _depth(encoder)
     chosen = {name: _resolved(name, some, result, depth) for name, some in layers.items()}
     device = _device(encoder) if device is None else torch.device(device)
-    return _encode(encoder, batches, poolings, chosen, result, device, precision)
+    return _encode(encoder, batches, poolings, chosen, result, device, decided(precision, device))
 
 
 def collect_features(
@@ -94,7 +95,7 @@ def collect_features(
     result: ResultKind = "block",
     depth: int | None = None,
     device: torch.device | str | None = None,
-    precision: Precision = "fp32",
+    precision: AskedPrecision = "fp32",
 ) -> Features:
     """Features of all batches together; arguments as for `encode_layers`.
 
@@ -145,7 +146,7 @@ def _encode(
     for batch in batches:
         sink = LayerFeatures(wanted, kind=result, output=final)
         with torch.no_grad():
-            with evaluating(encoder), _autocast(precision, device):
+            with evaluating(encoder), autocast(precision, device):
                 encoded = encoder.encode(batch.to(device), sink=sink)
             values: dict[str, dict[str, Tensor]] = {}
             for name, layers in chosen.items():
@@ -178,11 +179,6 @@ def _mean_of(results: Mapping[int, Tensor], layers: Sequence[int]) -> Tensor:
     for layer in layers[1:]:
         total = total + results[layer].float()
     return total / len(layers)
-
-
-def _check_one_of(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}={value!r} must be {' or '.join(map(repr, known))}{nearest(value, known)}")
 
 
 def _depth(encoder: Encodes) -> int:
@@ -220,10 +216,6 @@ def _resolved(name: str, layers: Layers, result: ResultKind, depth: int | None) 
 def _device(encoder: Encodes) -> torch.device:
     parameter = next(encoder.parameters(), None) if isinstance(encoder, nn.Module) else None
     return torch.device("cpu") if parameter is None else parameter.device
-
-
-def _autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 @contextmanager

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 
 import torch
 from attrs import frozen
+from attrs.validators import ge
 from torch import Tensor
 
 from d2v.core.masks import Draw
 from d2v.core.probes.figures import Accuracy
 from d2v.core.probes.labelled import Labelled, ranks
 from d2v.core.probes.linear import STRENGTHS, linear_probe
+from d2v.core.validators import check, must
 
 _PURPOSE = 202  # the end for which labels are drawn
 
@@ -76,8 +78,7 @@ def few_label_probe(
     >>> len(few_label_probe(samples, samples, labels=4, draws=3).accuracies)
     3
     """
-    if draws < 1:
-        raise ValueError(f"draws={draws} must be at least 1")
+    check(ge(1), draws=draws)
     strengths = tuple(strengths)
     results = [
         linear_probe(
@@ -117,8 +118,7 @@ def draw_labels(samples: Labelled, labels: int, *, seed: int, draw: int) -> Tens
     tensor([0, 0, 0, 1, 1])
     """
     n, classes = len(samples.labels), samples.classes()
-    if not 2 <= labels <= n:
-        raise ValueError(f"labels={labels} must be between 2 and {n}, the size of the training set")
+    check(must(lambda labels: 2 <= labels <= n, f"from 2 to {n}, the size of the training set"), labels=labels)
     rank, _ = ranks(samples, Draw(seed=seed, update=draw, ids=torch.arange(n), purpose=_PURPOSE))
     of_class = Draw(seed=seed, update=draw, ids=torch.arange(len(classes)), purpose=_PURPOSE).bits(1, 1, stream=1)
     place = of_class[:, 0].argsort(stable=True).argsort().to(rank.device)

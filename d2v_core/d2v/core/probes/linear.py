@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 import torch
 import torch.nn.functional as F
 from attrs import frozen
+from attrs.validators import ge
 from torch import Tensor
 
 from d2v.core.probes.labelled import Labelled, Standardisation, a_fifth, accuracy
+from d2v.core.validators import check
 
 STRENGTHS = tuple(10.0**-power for power in range(7))
 """The strengths that are tried: 1 down to 1e-6."""
@@ -151,8 +153,7 @@ def fit_linear(
     >>> fit_linear(train, strength=0.1).predict(torch.tensor([[0.4], [5.2]]))
     tensor([3, 7])
     """
-    if not strength >= 0:
-        raise ValueError(f"strength={strength} must be at least 0")
+    check(ge(0), strength=strength)
     classes = train.classes()
     features = train.features.double() if tolerance < _DOUBLE else train.features.float()
     standardise = Standardisation.of(features) if start is None else start.standardise

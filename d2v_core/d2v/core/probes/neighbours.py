@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from d2v.core.probes.labelled import Labelled, Standardisation, accuracy
+from d2v.core.validators import check, must
 
 _DISTANCES = 1 << 24  # held at once
 
@@ -34,8 +35,7 @@ def knn_predictions(train: Labelled, features: Tensor, *, k: int = 10) -> Tensor
     tensor([3, 7])
     """
     n = len(train.labels)
-    if not 1 <= k <= n:
-        raise ValueError(f"k={k} neighbours must be between 1 and {n}, the size of the training set")
+    check(must(lambda k: 1 <= k <= n, f"from 1 to {n}, the size of the training set"), k=k)
     classes = train.classes()
     standardise = Standardisation.of(train.features)
     known, asked = standardise(train.features), standardise(features)

@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from d2v.core.suggestions import nearest
+from d2v.core.validators import check, one_of
 
 _NUM_BLOCKS = {1: 4, 2: 2}  # along each axis, by the number of axes: four blocks in both cases
 
@@ -76,9 +76,7 @@ def check_pooling(pooling: str) -> None:
     Raises:
         ValueError: if it is not one of `POOLINGS`.
     """
-    if pooling not in POOLINGS:
-        known = ", ".join(POOLINGS)
-        raise ValueError(f"unknown pooling {pooling!r}; choose from {known}{nearest(pooling, POOLINGS)}")
+    check(one_of(POOLINGS), pooling=pooling)
 
 
 def _mean(patches: Tensor, valid: Tensor, grid: tuple[int, ...]) -> Tensor:

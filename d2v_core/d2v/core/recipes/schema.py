@@ -4,6 +4,7 @@ What a key means stands in the docstrings of the classes, once; this reads them 
 of overrides.
 """
 
+import inspect
 import types
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -70,6 +71,29 @@ def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator
         yield from _key(one.type, f"{dot}{one.name}", value, comments.get(one.name, ""))
 
 
+def outline(config: type) -> Iterator[Key]:
+    """The topmost keys of a configuration class with their defaults, for help texts; a section is one key, `data.*`.
+
+    What the contract of a section has as a property (the `path` of data) has to be given, whatever fills the section.
+
+    >>> from d2v.core.jobs.extraction import ExtractSettings
+    >>> [key.name for key in outline(ExtractSettings)][:4]
+    ['model', 'weights', 'data.path', 'data.*']
+    """
+    comments = descriptions(config)
+    for one in attrs.fields(attrs.resolve_types(config)):
+        comment, section = comments.get(one.name, ""), _nested(one.type)
+        if section is None:
+            yield Key(one.name, _default(one), comment)
+            continue
+        needed = vars(section).items() if role_of(section) is not None else ()
+        for name, contract in needed:
+            if isinstance(contract, property):
+                meaning = (inspect.getdoc(contract) or "").rstrip(".")
+                yield Key(f"{one.name}.{name}", REQUIRED, f"{meaning[:1].lower()}{meaning[1:]}")
+        yield Key(f"{one.name}.*", None, comment, section=True)
+
+
 def _key(kind: Any, name: str, value: Any, comment: str) -> Iterator[Key]:
     nested, by_name = _nested(kind), _by_name(kind) or is_by_modality(kind, value)
     if nested is None or not isinstance(value, Mapping):
@@ -117,11 +141,19 @@ def descriptions(config: type) -> Mapping[str, str]:
     >>> descriptions(BlockConfig)["num_heads"]
     'h, divides d'
     """
-    from docstring_parser import parse
-
     found: dict[str, str] = {}
     for source in (*config.__mro__[:-1], *getattr(config, "described_by", ())):
-        for parameter in parse(source.__doc__ or "").params:
-            text = " ".join((parameter.description or "").split())
-            found.setdefault(parameter.arg_name, text.split(". ")[0].rstrip("."))
+        for name, text in parameters(source.__doc__).items():
+            found.setdefault(name, text.split(". ")[0].rstrip("."))
     return found
+
+
+def parameters(docstring: str | None) -> dict[str, str]:
+    """What a docstring says of each parameter, by name.
+
+    >>> parameters("Draw.\\n\\nArgs:\\n    runs: folders of runs,\\n        of any recipes.")
+    {'runs': 'folders of runs, of any recipes.'}
+    """
+    from docstring_parser import parse
+
+    return {one.arg_name: " ".join((one.description or "").split()) for one in parse(docstring or "").params}

@@ -4,7 +4,7 @@ They hold plain values and turn them into the pieces of `d2v.core.train`; neithe
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 from attrs import field, frozen, validators
 from torch import nn
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from d2v.core.files.kinds import add_role
 from d2v.core.monitor import CollapseMonitor
+from d2v.core.precision import AskedPrecision
 from d2v.core.train import (
     BEiTCosineSchedule,
     BEiTTriPhaseSchedule,
@@ -27,7 +28,8 @@ from d2v.core.train import (
     fit,
     parameter_groups,
 )
-from d2v.core.train.precision import Precision
+from d2v.core.train.groups import Decay
+from d2v.core.validators import factor
 
 
 class ScheduleConfig(Protocol):
@@ -160,7 +162,7 @@ class OptimConfig:
     eps: float = field(default=1e-6, validator=validators.gt(0))
     weight_decay: float = field(default=0.01, validator=validators.ge(0))
     weight_decay_schedule: ScheduleConfig | None = None
-    decay: Literal["matrices", "all"] = "matrices"
+    decay: Decay = "matrices"
     no_decay: tuple[str, ...] = ()
     clip: float = field(default=0.0, validator=validators.ge(0))
 
@@ -208,7 +210,7 @@ class FinetuneOptimConfig(OptimConfig):
         layer_decay: factor on the rate from block to block; 1 = the same for all. See `LayerDecay`.
     """
 
-    layer_decay: float = field(default=1.0, validator=[validators.gt(0), validators.le(1)])
+    layer_decay: float = field(default=1.0, validator=factor)
 
     def build_for(self, model: nn.Module, blocks: Sequence[nn.Module]) -> Optimizer:
         """The optimiser of a model whose encoder runs these blocks, in order."""
@@ -236,7 +238,7 @@ class TrainConfig:
     max_steps: int = field(validator=validators.ge(1))
     batch_size: int = field(validator=validators.ge(1))
     accumulate: int = field(default=1, validator=validators.ge(1))
-    precision: Precision | Literal["auto"] = "fp32"
+    precision: AskedPrecision = "fp32"
     checkpoint_every: int = field(default=1000, validator=validators.ge(1))
     keep: int = field(default=2, validator=validators.ge(1))
     log_every: int = field(default=50, validator=validators.ge(1))

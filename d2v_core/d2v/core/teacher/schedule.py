@@ -1,8 +1,10 @@
 """How much of itself the teacher keeps at each update."""
 
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
+from attrs.validators import optional
 
 from d2v.core.durations import check_update, updates
+from d2v.core.validators import fraction
 
 
 @frozen
@@ -27,19 +29,11 @@ class EMASchedule:
     0.998
     """
 
-    start: float = field()
-    end: float | None = field(default=None, kw_only=True)
+    start: float = field(validator=fraction)
+    end: float | None = field(default=None, kw_only=True, validator=optional(fraction))
     anneal: int | float = field(default=0, kw_only=True)
     total: int | None = field(default=None, kw_only=True)
     first: int = field(default=1, kw_only=True)
-
-    @start.validator
-    @end.validator
-    def _check_decay(self, attribute: "Attribute[float | None]", value: float | None) -> None:
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(
-                f"{attribute.name}={value} is not a decay: give the fraction that the teacher keeps, in [0, 1]"
-            )
 
     def __attrs_post_init__(self) -> None:
         updates(self.anneal, self.total)

@@ -3,8 +3,8 @@
 from d2v.core.train.freezing import Freeze
 from d2v.core.train.groups import LayerDecay, parameter_groups, set_rates, set_weight_decay
 from d2v.core.train.loop import Fitted, fit
+from d2v.core.train.loss_scale import LossScale, NonFiniteError
 from d2v.core.train.optimizer import PublishedAdamW
-from d2v.core.train.precision import LossScale, NonFiniteError, native_precision
 from d2v.core.train.progress import Progress
 from d2v.core.train.run_folder import RunFolder, RunFolderError
 from d2v.core.train.schedules import (
@@ -44,7 +44,6 @@ __all__ = [
     "TriStageSchedule",
     "Validation",
     "fit",
-    "native_precision",
     "parameter_groups",
     "set_rates",
     "set_weight_decay",

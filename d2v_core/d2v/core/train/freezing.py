@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
+from attrs.validators import ge
 from torch import nn
 
 from d2v.core.patterns import matching
+from d2v.core.validators import check
 
 
 class Freeze:
@@ -29,8 +31,7 @@ class Freeze:
     """
 
     def __init__(self, model: nn.Module, patterns: Iterable[str], *, updates: int) -> None:
-        if updates < 0:
-            raise ValueError(f"updates={updates} is negative; give the updates before the parts train")
+        check(ge(0), updates=updates)
         parameters = dict(model.named_parameters())
         names = [*parameters, *(name for name, _ in model.named_modules() if name)]
         found = matching(patterns, names, of=f"the {type(model).__name__}")

@@ -3,22 +3,25 @@
 It knows nothing of data2vec and of no optimiser in particular: any `nn.Module` has parameters.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from attrs import field, frozen
+from attrs.validators import min_len
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from d2v.core.patterns import matching
+from d2v.core.validators import check, factor, not_negative, one_of
+
+Decay = Literal["matrices", "all"]
 
 
 def parameter_groups(
     model: nn.Module,
     *,
     weight_decay: float,
-    decay: Literal["matrices", "all"] = "matrices",
+    decay: Decay = "matrices",
     no_decay: Iterable[str] = (),
     layer_decay: "LayerDecay | None" = None,
 ) -> list[dict[str, Any]]:
@@ -45,12 +48,10 @@ def parameter_groups(
     [(0.05, 1), (0.0, 3)]
     """
     patterns = tuple(no_decay)
-    if decay not in ("matrices", "all"):
-        raise ValueError(f"decay={decay!r} must be 'matrices' or 'all'")
+    check(one_of(Decay), decay=decay)
+    check(not_negative, weight_decay=weight_decay)
     if decay == "all" and patterns:
         raise ValueError(f"decay='all' spares nothing, so no_decay={patterns} has no meaning; use decay='matrices'")
-    if not 0 <= weight_decay < math.inf:
-        raise ValueError(f"weight_decay={weight_decay} must be a finite number, at least 0")
     spared = _named(model, patterns)
     scales = {} if layer_decay is None else layer_decay.scales(model)
     groups: dict[tuple[float, bool], list[Tensor]] = {}
@@ -91,19 +92,9 @@ class LayerDecay:
     [0.25, 0.5, 1.0]
     """
 
-    decay: float = field()
-    blocks: Sequence[nn.Module] = field(kw_only=True)
+    decay: float = field(validator=factor)
+    blocks: Sequence[nn.Module] = field(kw_only=True, validator=min_len(1))
     first: Sequence[str] = field(default=(), kw_only=True)
-
-    @decay.validator
-    def _check_decay(self, _: object, decay: float) -> None:
-        if not 0 < decay <= 1:
-            raise ValueError(f"layer decay {decay} must be above 0 and at most 1")
-
-    @blocks.validator
-    def _check_blocks(self, _: object, blocks: Sequence[nn.Module]) -> None:
-        if not blocks:
-            raise ValueError("layer decay needs blocks; give those of the encoder")
 
     def scales(self, model: nn.Module) -> dict[int, float]:
         """Factor by the id of a parameter; those that are missing have 1."""

@@ -9,15 +9,17 @@ from typing import Any, Literal
 
 import torch
 from attrs import frozen
+from attrs.validators import ge
 from torch import nn
 from torch.optim import Optimizer
 
 from d2v.core.model import StepOutput
 from d2v.core.monitor import CollapseMonitor
+from d2v.core.precision import Precision, autocast
 from d2v.core.train.freezing import Freeze
 from d2v.core.train.gradients import dropout_seed, sum_over_ranks, world
+from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.monitoring import Monitors
-from d2v.core.train.precision import LossScale, Precision, autocast
 from d2v.core.train.progress import Progress
 from d2v.core.train.run_folder import RunFolder
 from d2v.core.train.signals import Interrupted, StopRequest
@@ -26,6 +28,7 @@ from d2v.core.train.source import BatchSource
 from d2v.core.train.stages import Clock, call, finish_gradients, kept, measured, set_scheduled, validate
 from d2v.core.train.state import TrainingState
 from d2v.core.train.validation import Validation
+from d2v.core.validators import check
 
 
 @frozen(kw_only=True)
@@ -114,10 +117,7 @@ def fit(
     >>> fit(model, data, optimizer=optimizer, schedule=lambda n: 0.1, max_steps=3).step
     3
     """
-    counts = {"accumulate": accumulate, "checkpoint_every": checkpoint_every, "log_every": log_every}
-    for name, number in counts.items():
-        if number < 1:
-            raise ValueError(f"{name}={number} must be at least 1")
+    check(ge(1), accumulate=accumulate, checkpoint_every=checkpoint_every, log_every=log_every)
     rank, workers = world()
     device = next(model.parameters()).device
     if precision == "fp16":

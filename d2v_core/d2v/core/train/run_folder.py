@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from attrs.validators import ge
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -23,6 +24,7 @@ from torch import nn
 from d2v.core.files.atomic import publish
 from d2v.core.files.folder import write_files
 from d2v.core.train.gradients import world
+from d2v.core.validators import check
 from d2v.core.wrappers import load_plain_state
 
 _STATE = "training.pt"
@@ -69,8 +71,7 @@ class RunFolder:
         resume: bool = False,
         keep: int = 2,
     ) -> None:
-        if keep < 1:
-            raise ValueError(f"keep={keep}: at least 1 checkpoint must be kept")
+        check(ge(1), keep=keep)
         self.path = Path(path).absolute()
         self.description = description
         self.files = dict(files or {})

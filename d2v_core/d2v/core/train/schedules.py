@@ -6,28 +6,15 @@ the 1.0 image models is scheduled by the same classes.
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from attrs import Attribute, evolve, field, frozen
+from attrs import evolve, field, frozen
+from attrs.validators import optional
 
 from d2v.core.durations import check_update, updates
+from d2v.core.validators import factor, not_negative, positive
 
 Schedule: TypeAlias = Callable[[int], float]
-
-
-def _check_rate(_: object, attribute: "Attribute[Any]", value: float | None) -> None:
-    if value is not None and not 0 <= value < math.inf:
-        raise ValueError(f"{attribute.name}={value} must be a finite number, at least 0")
-
-
-def _check_scale(_: object, attribute: "Attribute[Any]", value: float) -> None:
-    if not 0 < value <= 1:
-        raise ValueError(f"{attribute.name}={value} must be above 0 and at most 1: it is a factor on the peak rate")
-
-
-def _check_positive(_: object, attribute: "Attribute[Any]", value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{attribute.name}={value} must be a positive number")
 
 
 def _line(start: float, end: float, step: int, count: int) -> float:
@@ -64,12 +51,12 @@ class CosineSchedule:
     (0.0, 0.0005, 0.001, 0.0005)
     """
 
-    lr: float = field(validator=_check_rate)
-    total: int = field(kw_only=True, validator=_check_positive)
+    lr: float = field(validator=not_negative)
+    total: int = field(kw_only=True, validator=positive)
     warmup: int | float = field(default=0, kw_only=True)
-    min_lr: float = field(default=0.0, kw_only=True, validator=_check_rate)
-    warmup_start: float | None = field(default=None, kw_only=True, validator=_check_rate)
-    shrink: float = field(default=0.1, kw_only=True, validator=_check_scale)
+    min_lr: float = field(default=0.0, kw_only=True, validator=not_negative)
+    warmup_start: float | None = field(default=None, kw_only=True, validator=optional(not_negative))
+    shrink: float = field(default=0.1, kw_only=True, validator=factor)
 
     def __attrs_post_init__(self) -> None:
         _check_warmup(self.warmup, self.total)
@@ -120,13 +107,13 @@ class TriStageSchedule:
     (5e-06, 0.0005, 0.0005, 5e-06)
     """
 
-    lr: float = field(validator=_check_rate)
+    lr: float = field(validator=not_negative)
     warmup: int | float = field(kw_only=True)
     hold: int | float = field(kw_only=True)
     decay: int | float = field(kw_only=True)
     total: int | None = field(default=None, kw_only=True)
-    init_scale: float = field(default=0.01, kw_only=True, validator=_check_scale)
-    final_scale: float = field(default=0.01, kw_only=True, validator=_check_scale)
+    init_scale: float = field(default=0.01, kw_only=True, validator=factor)
+    final_scale: float = field(default=0.01, kw_only=True, validator=factor)
 
     def __attrs_post_init__(self) -> None:
         stages = (self.warmup, self.hold, self.decay)
@@ -181,11 +168,11 @@ class PolynomialSchedule:
     (1e-05, 2e-05, 1e-05, 0.0)
     """
 
-    lr: float = field(validator=_check_rate)
-    total: int = field(kw_only=True, validator=_check_positive)
+    lr: float = field(validator=not_negative)
+    total: int = field(kw_only=True, validator=positive)
     warmup: int | float = field(default=0, kw_only=True)
-    end_lr: float = field(default=0.0, kw_only=True, validator=_check_rate)
-    power: float = field(default=1.0, kw_only=True, validator=_check_positive)
+    end_lr: float = field(default=0.0, kw_only=True, validator=not_negative)
+    power: float = field(default=1.0, kw_only=True, validator=positive)
 
     def __attrs_post_init__(self) -> None:
         _check_warmup(self.warmup, self.total)
@@ -223,9 +210,9 @@ class BEiTCosineSchedule:
     (0.0, 0.001, 0.002, 0.002, 1e-05)
     """
 
-    value: float = field(validator=_check_rate)
-    final: float = field(kw_only=True, validator=_check_rate)
-    total: int = field(kw_only=True, validator=_check_positive)
+    value: float = field(validator=not_negative)
+    final: float = field(kw_only=True, validator=not_negative)
+    total: int = field(kw_only=True, validator=positive)
     warmup: int | float = field(default=0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
@@ -262,9 +249,9 @@ class BEiTTriPhaseSchedule:
     (0.0, 0.001, 0.001, 1e-05)
     """
 
-    value: float = field(validator=_check_rate)
-    final: float = field(kw_only=True, validator=_check_rate)
-    total: int = field(kw_only=True, validator=_check_positive)
+    value: float = field(validator=not_negative)
+    final: float = field(kw_only=True, validator=not_negative)
+    total: int = field(kw_only=True, validator=positive)
     warmup: int | float = field(default=0, kw_only=True)
     decay: int | float = field(kw_only=True)
 

@@ -12,7 +12,7 @@ from d2v.core.model import Batch, StepOutput
 from d2v.core.teacher import EMATeacher
 from d2v.core.train.gradients import scale_gradients
 from d2v.core.train.groups import set_rates, set_weight_decay
-from d2v.core.train.precision import NonFiniteError
+from d2v.core.train.loss_scale import NonFiniteError
 from d2v.core.train.state import TrainingState
 from d2v.core.train.validation import Validation
 

@@ -9,9 +9,9 @@ from torch.optim import Optimizer
 
 from d2v.core.train.gradients import sum_over_ranks, world
 from d2v.core.train.hooks import restore, states
+from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.meters import Meters
 from d2v.core.train.monitoring import Monitors
-from d2v.core.train.precision import LossScale
 from d2v.core.train.run_folder import RunFolder
 from d2v.core.train.source import BatchSource
 from d2v.core.train.validation import Best

@@ -7,13 +7,15 @@ from typing import Any, ClassVar, Literal
 
 import attrs
 import torch.nn.functional as F
-from attrs import field, frozen, validators
+from attrs import field, frozen
+from attrs.validators import ge
 from torch import Tensor, nn
 
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import BackboneConfig, Batch, Encodes, StepOutput, Student, StudentConfig, TransformerConfig
 from d2v.core.scores import ClassScorer
 from d2v.core.scores.classes import ClassMetric
+from d2v.core.validators import check, one_of, probability
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.tasks.rates import fine_tuning_drop_path
 
@@ -56,12 +58,9 @@ class ImageClassifier(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes={num_classes} must be at least 1")
-        if pooling not in ("mean", "class-token"):
-            raise ValueError(f"pooling={pooling!r} must be 'mean' or 'class-token'")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing={label_smoothing} must be at least 0 and below 1")
+        check(ge(1), num_classes=num_classes)
+        check(one_of(Pooling), pooling=pooling)
+        check(probability, label_smoothing=label_smoothing)
         self.encoder = encoder
         self.pooling = pooling
         self.label_smoothing = label_smoothing
@@ -119,8 +118,8 @@ class ImageClassification:
 
     pooling: Pooling = "mean"
     norm: bool = True
-    label_smoothing: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
-    drop_path_rate: float = field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
+    label_smoothing: float = field(default=0.0, validator=probability)
+    drop_path_rate: float = field(default=0.0, validator=probability)
     metrics: tuple[ClassMetric, ...] = ()
 
     def adapt(self, config: StudentConfig) -> StudentConfig:

@@ -3,6 +3,8 @@
 Numbers only: they go into `ContextConfig.drop_path_rate` and `EncoderConfig.drop_path_rate`.
 """
 
+from d2v.core.validators import check, probability
+
 Range = tuple[float, float]
 
 
@@ -24,8 +26,7 @@ def fine_tuning_drop_path(rate: float, *, context_depth: int, depth: int) -> tup
     >>> round(first, 4), round(last, 4), [round(rate, 4) for rate in shared]
     (0.0, 0.0111, [0.0222, 0.1])
     """
-    if not 0 <= rate < 1:
-        raise ValueError(f"drop-path rate {rate} must be at least 0 and below 1")
+    check(probability, rate=rate)
     if not 0 <= context_depth < depth:
         raise ValueError(
             f"{context_depth} context blocks need more shared blocks than {depth} for the published drop-path rates"

@@ -1,11 +1,14 @@
-"""Which precision a device computes in by itself."""
+"""Which precision a device computes in by itself, and what may be asked for."""
 
 from typing import Any
 
 import pytest
 import torch
 
-from d2v.core.train import native_precision
+from d2v.core.files import ConfigError, from_plain
+from d2v.core.jobs.extraction import ExtractSettings
+from d2v.core.jobs.probing import ProbeSettings
+from d2v.core.precision import autocast, decided, native_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -56,3 +59,32 @@ def test_a_gpu_that_would_emulate_it_does_not_count(
 
 def test_other_devices_take_full_precision() -> None:
     assert native_precision(torch.device("mps")) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [("auto", "bf16"), ("fp32", "fp32"), ("bf16", "bf16"), ("fp16", "fp16")]
+)
+def test_auto_is_decided_and_nothing_else(monkeypatch: pytest.MonkeyPatch, asked: Any, expected: str) -> None:
+    processor(monkeypatch, bf16=True)
+    assert decided(asked, CPU) == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_what_products_are_computed_in(precision: Any, dtype: torch.dtype) -> None:
+    with autocast(precision, CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize("precision", ["auto", "half"])
+def test_a_precision_that_is_none(precision: Any) -> None:
+    with pytest.raises(ValueError, match=f"precision='{precision}'.*'bf16'"):
+        autocast(precision, CPU)
+
+
+@pytest.mark.parametrize("settings", [ExtractSettings, ProbeSettings])
+def test_features_are_not_read_in_fp16(settings: Any) -> None:
+    values = {"model": "run", "data": {"kind": "vision", "path": "digits"}, "precision": "fp16"}
+    with pytest.raises(ConfigError, match=r"precision.*'fp16'.*'bf16'"):
+        from_plain(values | ({"out": "f.npy"} if settings is ExtractSettings else {}), settings)

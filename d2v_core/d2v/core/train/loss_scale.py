@@ -1,59 +1,11 @@
-"""Half precision: where it pays, the autocast that it means, and the published scaling of the loss for fp16.
+"""The published scaling of the loss for fp16, which keeps its gradients in range.
 
 It knows nothing of models or optimisers.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from d2v.core.validators import check, positive
 
-import torch
-
-Precision = Literal["fp32", "bf16", "fp16"]
 _WINDOW = 1 << 14
-_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # the last one is ARM's name
-
-
-def native_precision(device: torch.device) -> Literal["fp32", "bf16"]:
-    """bf16 where the device multiplies in it by itself, fp32 where it would be emulated: that is slower than fp32.
-
-    Args:
-        device: of the computation. Other kinds than `cuda` and `cpu` compute in fp32.
-
-    >>> native_precision(torch.device("meta"))
-    'fp32'
-    """
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = device.type == "cpu" and _processor_has_bf16()
-    return "bf16" if native else "fp32"
-
-
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """The context for a forward pass.
-
-    Raises:
-        ValueError: if there is no such precision.
-
-    >>> with autocast("bf16", torch.device("cpu")):
-    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
-    torch.bfloat16
-    """
-    if precision not in ("fp32", "bf16", "fp16"):
-        raise ValueError(f"precision={precision!r} must be 'fp32', 'bf16' or 'fp16'")
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
-
-
-def _processor_has_bf16() -> bool:
-    # Without this library, as in torch for Apple's processors, products in bf16 take the slow way whatever there is.
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch does not type it
-        return False
-    # Not documented in every release that we support: one that does not tell computes in fp32.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    told_otherwise = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
-    return any(capabilities.get(name, False) for name in _BF16_INSTRUCTIONS) or bool(told_otherwise())
 
 
 class LossScale:
@@ -78,9 +30,7 @@ class LossScale:
     """
 
     def __init__(self, *, initial: float = 128.0, window: int = _WINDOW, minimum: float = 1e-6) -> None:
-        for name, value in {"initial": initial, "window": window, "minimum": minimum}.items():
-            if not value > 0:
-                raise ValueError(f"{name}={value} must be positive")
+        check(positive, initial=initial, window=window, minimum=minimum)
         self.value = float(initial)
         self.window = window
         self.minimum = minimum

@@ -1,0 +1,179 @@
+"""What commands take, and what their help says of it: the keys of a settings class, or the parameters of a call.
+
+Nothing is typed twice: names, types and defaults come from classes and signatures, what they mean from docstrings.
+"""
+
+import inspect
+import re
+import textwrap
+import types
+from argparse import Action, Namespace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from d2v.core.cli.command import Parser, help_width
+from d2v.core.recipes import parse_overrides
+from d2v.core.recipes.schema import REQUIRED, Key, outline, parameters
+from d2v.core.recipes.yaml_text import yaml_scalar
+
+
+class Keys:
+    """Arguments `KEY=VALUE`; the help lists the keys.
+
+    Args:
+        settings: the class whose fields the keys are; None = of any class, and no list.
+    """
+
+    def __init__(self, settings: type | None = None) -> None:
+        self.settings = settings
+
+    def __call__(self, parser: Parser) -> None:
+        """Put the arguments on a parser."""
+        parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted keys; values are YAML")
+        settings = self.settings
+        if settings is not None:
+            parser.completions.append(lambda: parser.prepend(f"keys:\n{keys_text(settings)}"))
+
+    def values(self, arguments: Namespace) -> dict[str, Any]:
+        """What was given, as keyword arguments of a call of `d2v.core.jobs`."""
+        return {"overrides": parse_overrides(arguments.overrides)}
+
+
+class RecipeAndKeys(Keys):
+    """Arguments `RECIPE KEY=VALUE`; the help lists the topmost keys, and says where the others are."""
+
+    def __call__(self, parser: Parser) -> None:
+        """Put the arguments on a parser."""
+        parser.add_argument("recipe", metavar="RECIPE", help="a name that `d2v list` shows, or a YAML file")
+        super().__call__(parser)
+        if self.settings is not None:
+            parser.prepend("`d2v recipe RECIPE` prints every key, with its value in the recipe.\n")
+
+    def values(self, arguments: Namespace) -> dict[str, Any]:
+        """What was given, as keyword arguments of a call of `d2v.core.jobs`."""
+        return {"recipe": arguments.recipe, **super().values(arguments)}
+
+
+def keys_text(settings: type) -> str:
+    """A paragraph for each key, those first that have to be given; a section is one line, `data.*`."""
+    keys = sorted(outline(settings), key=lambda key: key.value is not REQUIRED)
+    column = 4 + max(len(key.name) for key in keys)
+    return "".join(_paragraph(key.name, _meaning(key), column) for key in keys)
+
+
+def _meaning(key: Key) -> str:
+    text = key.comment.replace("None = ", "null = ")  # values are YAML
+    if key.section:
+        return text
+    stated = "required" if key.value is REQUIRED else f"default: {yaml_scalar(key.value)}"
+    return f"{text} ({stated})".strip()
+
+
+def _paragraph(name: str, text: str, column: int) -> str:
+    head = f"  {name}".ljust(column)
+    return textwrap.fill(text, help_width(), initial_indent=head, subsequent_indent=" " * column) + "\n"
+
+
+class Options:
+    """The parameters of a call as arguments of a command.
+
+    A parameter `runs: Sequence[...]` takes what stands on the command line without a name, each other one
+    `--name VALUE`. One without a default has to be given. Help comes from the docstring.
+
+    Args:
+        call: a function, or a class with a `__call__` (a protocol, say) for what is called later.
+        leave_out: parameters that have no place on a command line.
+
+    Raises:
+        TypeError: if a parameter is of a type that cannot be typed; leave it out.
+
+    >>> def draw(runs: Sequence[str], *, images: int = 8, out: str | None = None) -> None: ...
+    >>> options, parser = Options(draw), Parser()
+    >>> options(parser)
+    >>> options.values(parser.parse_args(["a", "b", "--images", "3"]))
+    {'runs': ['a', 'b'], 'images': 3, 'out': None}
+    """
+
+    def __init__(self, call: Callable[..., Any], *, leave_out: Collection[str] = ()) -> None:
+        function: Any = call.__call__ if isinstance(call, type) else call
+        hints = get_type_hints(function)
+        self._docstrings = [inspect.getdoc(function), inspect.getdoc(call)]
+        self.parameters = {
+            parameter.name: (parameter, hints[parameter.name])
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.name not in ("self", *leave_out)
+        }
+
+    def __call__(self, parser: Parser) -> None:
+        """Put the arguments on a parser."""
+        actions = {name: _add(parser, one, hint) for name, (one, hint) in self.parameters.items()}
+
+        def complete() -> None:
+            meanings: dict[str, str] = {}
+            for docstring in self._docstrings:
+                meanings = parameters(docstring) | meanings
+            for name, action in actions.items():
+                action.help = _option_help(meanings.get(name, ""), action)
+
+        parser.completions.append(complete)
+
+    def values(self, arguments: Namespace) -> dict[str, Any]:
+        """What was given, as keyword arguments of the call."""
+        return {name: getattr(arguments, name) for name in self.parameters}
+
+
+def _add(parser: Parser, parameter: inspect.Parameter, hint: Any) -> Action:
+    name, required = parameter.name, parameter.default is inspect.Parameter.empty
+    if inspect.isclass(origin := get_origin(hint)) and issubclass(origin, Sequence):
+        (item, *_) = get_args(hint)
+        return parser.add_argument(name, metavar=name.upper(), nargs="+", **_typed(name, item))
+    given = {"required": True} if required else {"default": parameter.default}
+    return parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), **given, **_typed(name, hint))
+
+
+def _typed(name: str, hint: Any) -> dict[str, Any]:
+    """How argparse reads a value of a type."""
+    parts = set(_parts(hint)) - {types.NoneType}
+    if all(get_origin(part) is Literal for part in parts):
+        return {"choices": [choice for part in parts for choice in get_args(part)]}
+    for kind in (str, float, int, Path):  # a path that may be a text is one
+        if kind in parts and bool not in parts:
+            return {"type": kind}
+    raise TypeError(f"{name}: {hint} cannot be typed on a command line; leave it out")
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    if get_origin(hint) in (Union, types.UnionType):
+        for part in get_args(hint):
+            yield from _parts(part)
+    else:
+        yield hint
+
+
+def _option_help(meaning: str, action: Action) -> str:
+    text = meaning.rstrip(".").replace("None = ", "not given = ")
+    stated = "" if action.default is None else f" (default: {action.default})"
+    if action.required and action.option_strings:
+        stated = " (required)"
+    return f"{text}{stated}".strip().replace("%", "%%")  # argparse fills in what follows a single one
+
+
+def said_of(call: Callable[..., Any]) -> tuple[str, str]:
+    """Summary and details of a command, from the docstring of its call: the first line, and what comes before `Args`.
+
+    >>> def look(at: str) -> None:
+    ...     '''Look at something.
+    ...
+    ...     It takes a while.
+    ...
+    ...     Args:
+    ...         at: what.
+    ...     '''
+    >>> said_of(look)
+    ('look at something', 'It takes a while.')
+    """
+    first, _, rest = (inspect.getdoc(call) or call.__name__).partition("\n\n")
+    details = re.split(r"^(?:Args|Returns|Raises):$|^>>>", rest, maxsplit=1, flags=re.M)[0].strip()
+    first = " ".join(first.split()).rstrip(".")
+    return first[0].lower() + first[1:], details

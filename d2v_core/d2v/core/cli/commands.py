@@ -1,0 +1,115 @@
+"""The commands that are one call of `d2v.core.jobs`: what each takes, what it prints, and command lines that work."""
+
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from d2v.core.cli.arguments import Keys, Options, RecipeAndKeys, said_of
+from d2v.core.cli.command import Command, Parser
+from d2v.core.jobs import checkup, evaluate, extract, finetune, plot, predict, pretrain, probe
+from d2v.core.jobs.evaluation import UseSettings, as_csv
+from d2v.core.jobs.extraction import Extracted, ExtractSettings
+from d2v.core.jobs.plotting import Plotted
+from d2v.core.jobs.probing import ProbeSettings
+from d2v.core.recipes import FinetuneRecipe, PretrainRecipe
+from d2v.core.train import Fitted
+from d2v.core.train.gradients import world
+
+
+class _Takes(Protocol):
+    def __call__(self, parser: Parser) -> None: ...
+    def values(self, arguments: Namespace) -> dict[str, Any]: ...
+
+
+def _one_call(
+    call: Callable[..., Any], *, takes: _Takes, shown: Callable[[Any, Mapping[str, Any]], str], example: str
+) -> Command:
+    """A command that is named and described as its call is.
+
+    Args:
+        call: does it.
+        takes: the arguments of the command, and what they are for the call.
+        shown: from the result and from what was given, the text that is printed.
+        example: command lines that work.
+    """
+    summary, details = said_of(call)
+
+    def run(arguments: Namespace) -> None:
+        given = takes.values(arguments)
+        text = shown(call(**given), given)
+        if world()[0] == 0:  # of several processes the first one prints
+            print(text.removesuffix("\n"))
+
+    return Command(name=call.__name__, summary=summary, details=details, example=example, add_arguments=takes, run=run)
+
+
+def _updates(fitted: Fitted, _: Mapping[str, Any]) -> str:
+    return f"{fitted.step} updates" + ("" if fitted.best_step is None else f", the best after {fitted.best_step}")
+
+
+def _predictions(rows: list[dict[str, Any]], given: Mapping[str, Any]) -> str:
+    out = given["overrides"].get("out")
+    return as_csv(rows) if out is None else f"{len(rows)} predictions in {out}"
+
+
+def _features(done: Extracted, _: Mapping[str, Any]) -> str:
+    return f"features of shape {done.shape} in {done.out}, names in {done.names}"
+
+
+def _files(done: Plotted, _: Mapping[str, Any]) -> str:
+    return "\n".join(map(str, (*done.files, *done.notes)))
+
+
+PRETRAIN = _one_call(
+    pretrain,
+    takes=RecipeAndKeys(PretrainRecipe),
+    shown=_updates,
+    example="d2v pretrain vision/small data.path=fashion-mnist out=run\n"
+    "d2v pretrain vision/base data.path=images out=run train.precision=bf16 train.accumulate=4",
+)
+FINETUNE = _one_call(
+    finetune,
+    takes=RecipeAndKeys(FinetuneRecipe),
+    shown=_updates,
+    example="d2v finetune vision/small-finetune model=run data.path=fashion-mnist out=classifier",
+)
+EVALUATE = _one_call(
+    evaluate,
+    takes=Keys(UseSettings),
+    shown=lambda evaluated, _: evaluated.text(),
+    example="d2v evaluate model=classifier data.path=fashion-mnist\n"
+    "d2v evaluate model=classifier data.path=photos split=[val,test] out=figures.json",
+)
+PREDICT = _one_call(
+    predict,
+    takes=Keys(UseSettings),
+    shown=_predictions,
+    example="d2v predict model=classifier data.path=photos out=predictions.csv",
+)
+PROBE = _one_call(
+    probe,
+    takes=Keys(ProbeSettings),
+    shown=lambda report, _: report.table(),
+    example="d2v probe model=run data.path=fashion-mnist\nd2v probe model=run data.path=photos each=true",
+)
+EXTRACT = _one_call(
+    extract,
+    takes=Keys(ExtractSettings),
+    shown=_features,
+    example="d2v extract model=run data.path=photos out=features.safetensors\n"
+    "d2v extract model=run data.path=photos out=patches.npy pooling=tokens layers=final",
+)
+PLOT = _one_call(
+    plot,
+    takes=Options(plot),
+    shown=_files,
+    example="d2v plot run\nd2v plot run other-run --out pictures --images 6",
+)
+DOCTOR = Command(
+    name="doctor",
+    summary=said_of(checkup)[0],
+    details=said_of(checkup)[1],
+    example="d2v doctor",
+    add_arguments=Options(checkup, leave_out=("tell",)),
+    run=lambda _: checkup(tell=lambda line: print(line, flush=True)).require(),
+)

@@ -197,7 +197,14 @@ PUBLIC: dict[str, list[str]] = {
         "require_plotting",
         "svg",
     ],
-    "d2v.core.precision": ["AskedPrecision", "Precision", "autocast", "decided", "native_precision"],
+    "d2v.core.precision": [
+        "AskedPrecision",
+        "FeaturePrecision",
+        "Precision",
+        "autocast",
+        "decided",
+        "native_precision",
+    ],
     "d2v.core.probes": [
         "Accuracy",
         "Case",

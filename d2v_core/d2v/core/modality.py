@@ -42,7 +42,7 @@ class Quickstart(Protocol):
 
     >>> find_quickstart("vision")("out", steps=0)
     Traceback (most recent call last):
-    ValueError: steps=0 must be at least 1
+    ValueError: 'steps' must be >= 1: 0
     """
 
     def __call__(

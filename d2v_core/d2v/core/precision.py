@@ -1,21 +1,21 @@
 """Precision of a forward pass: what may be asked for, what a device does by itself, and the autocast that it means."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
-from d2v.core.validators import Validator, check, one_of
+from d2v.core.validators import check, one_of
 
-__all__ = ["AskedPrecision", "Precision", "autocast", "decided", "native_precision"]
+__all__ = ["AskedPrecision", "FeaturePrecision", "Precision", "autocast", "decided", "native_precision"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 """What is computed in."""
 AskedPrecision = Literal["auto", Precision]
 """What a user may ask for: a precision, or auto = what the device does by itself."""
 
-for_features: Validator = one_of(tuple(asked for asked in get_args(AskedPrecision) if asked != "fp16"))
-"""Validator of what may be asked for where features are read: in fp16 a large one would become infinite, untold."""
+FeaturePrecision = Literal["auto", "fp32", "bf16"]
+"""What a user may ask for where features are read: in fp16 a large one would become infinite, untold."""
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # the last one is ARM's name

@@ -13,7 +13,7 @@ from d2v.core.jobs.feature_file import write_features
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.running import shown
 from d2v.core.nn.sinks import ResultKind
-from d2v.core.precision import AskedPrecision, for_features
+from d2v.core.precision import FeaturePrecision
 from d2v.core.probes import encode_layers
 from d2v.core.recipes.recipe import Weights
 
@@ -44,7 +44,7 @@ class ExtractSettings:
     result: ResultKind = "block"
     pooling: Literal["mean", "grid", "class-token", "tokens"] = "mean"
     batch_size: int = field(default=64, validator=validators.ge(1))
-    precision: AskedPrecision = field(default="fp32", validator=for_features)
+    precision: FeaturePrecision = "fp32"
     device: str = "auto"
     out: str
 

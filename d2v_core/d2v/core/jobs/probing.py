@@ -18,7 +18,7 @@ from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.parts import Parts
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
-from d2v.core.precision import AskedPrecision, for_features
+from d2v.core.precision import FeaturePrecision
 from d2v.core.probes import Features, Figures, Probing, collect_features
 from d2v.core.probes.encoding import Layers
 from d2v.core.recipes.recipe import Weights
@@ -61,7 +61,7 @@ class ProbeSettings(Probing):
     )
     baselines: bool = True
     batch_size: int = field(default=256, validator=validators.ge(1))
-    precision: AskedPrecision = field(default="fp32", validator=for_features)
+    precision: FeaturePrecision = "fp32"
     device: str = "auto"
     out: str | None = None
 

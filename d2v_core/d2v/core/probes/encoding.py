@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from d2v.core.model import Batch, Encodes
 from d2v.core.nn import LayerFeatures
 from d2v.core.nn.sinks import ResultKind
-from d2v.core.precision import AskedPrecision, Precision, autocast, decided, for_features
+from d2v.core.precision import FeaturePrecision, Precision, autocast, decided
 from d2v.core.probes.features import Features, described, joined
 from d2v.core.probes.pooling import check_pooling, pool_layer
 from d2v.core.suggestions import nearest
@@ -41,7 +41,7 @@ def encode_layers(
     result: ResultKind = "block",
     depth: int | None = None,
     device: torch.device | str | None = None,
-    precision: AskedPrecision = "fp32",
+    precision: FeaturePrecision = "fp32",
 ) -> Iterator[Features]:
     """Features batch by batch, for sets too large to hold; `collect_features` holds them all.
 
@@ -77,7 +77,7 @@ def encode_layers(
     """
     for pooling in poolings:
         check_pooling(pooling)
-    check(for_features, precision=precision)
+    check(one_of(FeaturePrecision), precision=precision)
     check(one_of(ResultKind), result=result)
     if depth is None and any(some != "final" for some in layers.values()):
         depth = _depth(encoder)
@@ -95,7 +95,7 @@ def collect_features(
     result: ResultKind = "block",
     depth: int | None = None,
     device: torch.device | str | None = None,
-    precision: AskedPrecision = "fp32",
+    precision: FeaturePrecision = "fp32",
 ) -> Features:
     """Features of all batches together; arguments as for `encode_layers`.
 

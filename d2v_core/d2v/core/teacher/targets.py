@@ -9,9 +9,11 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from attrs.validators import deep_iterable
 from torch import Tensor
 
 from d2v.core.nn.sinks import ResultKind
+from d2v.core.validators import check, one_of
 
 TargetNorm = Literal["batch", "instance", "group", "layer"]
 _EPS = 1e-5
@@ -72,11 +74,9 @@ class TargetAverager:
         self.after = tuple(after)
         if not self.layers or self.layers[0] < 0 or len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers={list(self.layers)} must be different layers, counted from 0, at least one")
-        if kind not in ("ffn", "block"):
-            raise ValueError(f'kind must be "ffn" or "block", not {kind!r}')
-        unknown = [name for name in self.each + self.after if name not in _NORMS]
-        if unknown:
-            raise ValueError(f"unknown target norm {unknown[0]!r}; choose from {', '.join(_NORMS)}")
+        check(one_of(ResultKind), kind=kind)
+        for name, norms in {"each": self.each, "after": self.after}.items():
+            check(deep_iterable(one_of(TargetNorm)), **{name: norms})
         self.wants = frozenset(self.layers)
         self._sum: Tensor | None = None
         self._taken: list[int] = []

@@ -1,11 +1,13 @@
 """The quickstart from the first sample to the page: what is done in which order, and what is said meanwhile."""
 
-import math
 import os
 from pathlib import Path
 from typing import Any
 
+from attrs.validators import ge, optional
+
 from d2v.core.plots import require_plotting
+from d2v.core.validators import check, positive
 from d2v.vision.tour.budget import require_time, seconds_per_update, updates_within
 from d2v.vision.tour.stages import Stages
 
@@ -53,7 +55,7 @@ def quickstart(
     {'pixels': 82.2, 'random_init': 79.05, 'pretrained': 84.9}
     >>> quickstart("out", steps=0)
     Traceback (most recent call last):
-    ValueError: steps=0 must be at least 1
+    ValueError: 'steps' must be >= 1: 0
     """
     _check(minutes, steps, seed)
     require_plotting()
@@ -82,12 +84,9 @@ def quickstart(
 def _check(minutes: float | None, steps: int | None, seed: int) -> None:
     if minutes is not None and steps is not None:
         raise ValueError("give minutes or steps, not both")
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise ValueError(f"minutes={minutes:g} must be above 0, and not endless")
-    if steps is not None and steps < 1:
-        raise ValueError(f"steps={steps} must be at least 1")
-    if seed < 0:
-        raise ValueError(f"seed={seed} must be at least 0")
+    check(optional(positive), minutes=minutes)
+    check(optional(ge(1)), steps=steps)
+    check(ge(0), seed=seed)
 
 
 def _make(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Published speech configurations, and convolution specs that are Python expressions."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -54,47 +55,47 @@ def test_other_settings_convert(foreign, path, value):
 
 
 @pytest.mark.parametrize(
-    ("foreign", "path", "value", "message"),
+    ("foreign", "path", "value", "reason"),
     [
-        (NEW, "shared_decoder", {"decoder_dim": 8}, r"model.shared_decoder="),
-        (NEW, "skip_ema", True, r"model.skip_ema=True .*without a teacher"),
-        (NEW, "modalities.audio.learned_alibi", True, r"audio.learned_alibi=True .*never worked"),
-        (NEW, "modalities.audio.alibi_dims", 2, r"audio.alibi_dims=2"),
-        (NEW, "modalities.audio.keep_masked_pct", 0.1, r"audio.keep_masked_pct=0.1 .*stay visible"),
-        (NEW, "modalities.audio.mask_prob_min", 0.1, r"audio.mask_prob_min=0.1"),
-        (NEW, "modalities.audio.conv_pos_pre_ln", True, r"audio.conv_pos_pre_ln=True"),
-        (NEW, "modalities.audio.extractor_mode", "batch", r"audio.extractor_mode='batch'"),
-        (NEW, "modalities.audio.decoder.add_positions_all", True, r"decoder.add_positions_all=True"),
-        (NEW, "modalities.audio.decoder.add_positions_masked", True, r"decoder.add_positions_masked=True"),
-        (FORMER, "quantize_input", True, r"model.quantize_input=True cannot be converted"),
-        (FORMER, "quantize_targets", True, r"model.quantize_targets=True"),
-        (FORMER, "target_glu", True, r"model.target_glu=True"),
-        (FORMER, "layer_type", "conformer", r"model.layer_type='conformer'"),
-        (FORMER, "activation_fn", "swish", r"model.activation_fn='swish'"),
-        (FORMER, "pos_enc_type", "rope", r"model.pos_enc_type='rope'"),
-        (FORMER, "attn_type", "espnet", r"model.attn_type='espnet'"),
-        (FORMER, "adp_num", 1, r"model.adp_num=1"),
-        (FORMER, "crop_seq_to_multiple", 4, r"model.crop_seq_to_multiple=4"),
-        (FORMER, "extractor_mode", "batch", r"model.extractor_mode='batch'"),
-        (FORMER, "pos_conv_depth", 1, r"model.pos_conv_depth=1 cannot be converted"),
+        (NEW, "shared_decoder", {"decoder_dim": 8}, ""),
+        (NEW, "skip_ema", True, "teacher"),
+        (NEW, "modalities.audio.learned_alibi", True, "worked"),
+        (NEW, "modalities.audio.alibi_dims", 2, ""),
+        (NEW, "modalities.audio.keep_masked_pct", 0.1, "visible"),
+        (NEW, "modalities.audio.mask_prob_min", 0.1, ""),
+        (NEW, "modalities.audio.conv_pos_pre_ln", True, ""),
+        (NEW, "modalities.audio.extractor_mode", "batch", ""),
+        (NEW, "modalities.audio.decoder.add_positions_all", True, ""),
+        (NEW, "modalities.audio.decoder.add_positions_masked", True, ""),
+        (FORMER, "quantize_input", True, ""),
+        (FORMER, "quantize_targets", True, ""),
+        (FORMER, "target_glu", True, ""),
+        (FORMER, "layer_type", "conformer", ""),
+        (FORMER, "activation_fn", "swish", ""),
+        (FORMER, "pos_enc_type", "rope", ""),
+        (FORMER, "attn_type", "espnet", ""),
+        (FORMER, "adp_num", 1, ""),
+        (FORMER, "crop_seq_to_multiple", 4, ""),
+        (FORMER, "extractor_mode", "batch", ""),
+        (FORMER, "pos_conv_depth", 1, ""),
     ],
 )
-def test_refusals_by_name(foreign, path, value, message):
-    with pytest.raises(ValueError, match=message):
+def test_refusals_by_name(foreign, path, value, reason):
+    with pytest.raises(ValueError, match=rf"model\.{path}={re.escape(repr(value))} .*{reason}"):
         converted_back(converters, changed(foreign, path, value), SHAPES)
 
 
 @pytest.mark.parametrize("field", ["instance_norm_targets", "group_norm_target_layer"])
 def test_norms_that_the_original_computes_over_the_wrong_axis(field):
     foreign = FORMER | {"instance_norm_target_layer": False, "layer_norm_target_layer": True, field: True}
-    with pytest.raises(ValueError, match=f"{field}.* cannot be converted.* over the wrong axis"):
+    with pytest.raises(ValueError, match=rf"model\.{field}\b.*axis"):
         converted_back(converters, foreign, SHAPES)
     converted_back(converters, foreign | {"batch_norm_target_layer": True}, SHAPES)
 
 
 @pytest.mark.parametrize("foreign", [NEW, FORMER])
 def test_unknown_fields_warn(foreign):
-    with pytest.warns(UserWarning, match="model has fields that d2v does not know: zeal"):
+    with pytest.warns(UserWarning, match=r"^model .*: zeal$"):
         converted_back(converters, foreign | {"zeal": 3}, SHAPES)
 
 
@@ -156,7 +157,7 @@ HOSTILE = {
 def test_hostile_conv_specs_are_refused_and_nothing_is_run(spec, tmp_path):
     trap = tmp_path / "trap"
     spec = spec.format(trap=trap) if isinstance(spec, str) and "{trap}" in spec else spec
-    with pytest.raises(ValueError, match=r"is not a list of \(channels, kernel, stride\)") as caught:
+    with pytest.raises(ValueError, match=r"\(channels, kernel, stride\)") as caught:
         read_conv_layers(spec)
     assert not trap.exists()
     assert len(str(caught.value)) < 300, "one readable line"

@@ -104,23 +104,23 @@ def test_compiles_without_graph_breaks(loss):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "told"),
     [
         ({"beta": -1.0}, "beta=-1"),
         ({"scale": 0.0}, "scale=0"),
         ({"scale": math.inf}, "scale=inf"),
-        ({"reduction": "max"}, "reduction='max' must be"),
-        ({"variance_weight": 0.1}, "needs reduction='mean'"),
+        ({"reduction": "max"}, "reduction='max'"),
+        ({"variance_weight": 0.1}, r"variance_weight=0\.1"),
         ({"variance_margin": -0.1}, "variance_margin=-0.1"),
     ],
 )
-def test_refusals(options, message):
-    with pytest.raises(ValueError, match=message):
+def test_refusals(options, told):
+    with pytest.raises(ValueError, match=told):
         RegressionLoss(**options)
 
 
 def test_shapes():
-    with pytest.raises(ValueError, match=r"one shape, not \(2, 3\) and \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"\(2, 3\) and \(1, 3\)"):
         RegressionLoss()(P, T[:1])
-    with pytest.raises(ValueError, match=r"shape n d, not \(1, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"n d.*\(1, 2, 3\)"):
         RegressionLoss()(P[None], T[None])

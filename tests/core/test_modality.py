@@ -12,10 +12,8 @@ from d2v.core.registry import MissingExtraError, UnknownNameError
 
 def test_missing_extra_names_the_modules_and_the_command() -> None:
     record = Modality(name="vision", description="", extra="d2v[vision]", requires=("json", "no_such_a", "no_such_b"))
-    with pytest.raises(MissingExtraError) as caught:
+    with pytest.raises(MissingExtraError, match=r"needs no_such_a, no_such_b, .*'d2v\[vision\]'$") as caught:
         record.require_extra()
-    expected = "vision needs no_such_a, no_such_b, which are not installed: pip install 'd2v[vision]'"
-    assert str(caught.value) == expected
     assert caught.value.name == "no_such_a"
     assert isinstance(caught.value, ImportError)
 
@@ -26,7 +24,7 @@ def test_nothing_missing() -> None:
 
 
 def test_requires_without_extra_is_refused() -> None:
-    with pytest.raises(ValueError, match="modality 'vision' requires torchvision but names no extra"):
+    with pytest.raises(ValueError, match=r"'vision' .*torchvision .*extra"):
         Modality(name="vision", description="", requires=("torchvision",))
 
 
@@ -43,7 +41,7 @@ def test_the_quickstart_of_a_modality_is_found() -> None:
 
 def test_without_any_quickstart_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modalities, "names", lambda: ["audio", "text"])
-    with pytest.raises(ValueError, match="no installed modality"):
+    with pytest.raises(ValueError, match=r"no .*modality"):
         find_quickstart()
 
 
@@ -63,4 +61,4 @@ def test_our_own_modality_without_its_extra(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", dedent(program)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{name} needs" in done.stdout
-    assert done.stdout.rstrip().endswith(f"not installed: pip install 'd2v[{name}]'")
+    assert done.stdout.rstrip().endswith(f"'d2v[{name}]'")

@@ -18,43 +18,35 @@ def test_bad_input_is_one_line(made: Path, tmp_path: Path, d2v: Run) -> None:
     shutil.copytree(made / "photos/train/Bag", one / "Bag")
     run, photos, out = f"model={made / 'run'}", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}"
     cases: list[tuple[list[str], int, str]] = [
-        (["pretrain", "vision/small", "data.path=nowhere", out], 1, "neither a folder nor a built-in set"),
-        (["pretrain", "vision/small", "data.path=fashion-minst", out], 1, "did you mean 'fashion-mnist'?"),
-        (["pretrain", "vision/small", f"data.path={empty}", out], 1, "holds no images"),
-        (["pretrain", "vision/small", out], 2, "missing key 'data.path'"),
-        (["pretrain", "vision/small", photos], 2, "missing key 'out'"),
+        (["pretrain", "vision/small", "data.path=nowhere", out], 1, "data.path='nowhere'"),
+        (["pretrain", "vision/small", "data.path=fashion-minst", out], 1, "'fashion-mnist'"),
+        (["pretrain", "vision/small", f"data.path={empty}", out], 1, "no images"),
+        (["pretrain", "vision/small", out], 2, "'data.path'"),
+        (["pretrain", "vision/small", photos], 2, "'out'"),
         (["pretrain", "vision/small", photos, out, "train.batch_size=61"], 1, "61"),
-        (
-            ["pretrain", "vision/small", photos, out, "data.size=56", "data.resize=56"],
-            2,
-            "image_size=[56, 56] instead of [28, 28]",
-        ),
+        (["pretrain", "vision/small", photos, out, "data.size=56", "data.resize=56"], 2, "image_size=[56, 56]"),
         (["pretrain", "vision/small", photos, out, "data.channels=3"], 1, "data.channels=3"),
-        (["pretrain", "vision/small", photos, out, "device=quantum"], 2, "device='quantum' cannot be used"),
-        (["pretrain", "vision/small", photos, "out=/dev/null/run"], 1, "cannot be written"),
-        (["pretrain", "vision/small-finetune", photos, out], 2, "is a recipe for `d2v finetune`"),
-        (["finetune", "vision/small", run, photos, out], 2, "is a recipe for `d2v pretrain`"),
-        (["finetune", "vision/small-finetune", "model=nowhere", photos, out], 1, "nowhere is neither a model folder"),
-        (["finetune", "vision/small-finetune", photos, out], 2, "missing key 'model'"),
+        (["pretrain", "vision/small", photos, out, "device=quantum"], 2, "device='quantum'"),
+        (["pretrain", "vision/small", photos, "out=/dev/null/run"], 1, "Not a directory"),
+        (["pretrain", "vision/small-finetune", photos, out], 2, "`d2v finetune`"),
+        (["finetune", "vision/small", run, photos, out], 2, "`d2v pretrain`"),
+        (["finetune", "vision/small-finetune", "model=nowhere", photos, out], 1, "nowhere is neither"),
+        (["finetune", "vision/small-finetune", photos, out], 2, "'model'"),
         (["finetune", "vision/small-finetune", run, f"data.path={made / 'photos/train/Bag'}", out], 1, "no labels"),
-        (
-            ["finetune", "vision/small-finetune", run, f"data.path={one}", out, "train.batch_size=2"],
-            1,
-            "at least two classes",
-        ),
-        (["finetune", "vision/small-finetune", run, photos, out, "data.per_class=7"], 1, "has 6 images only"),
-        (["probe", run, f"data.path={one}", "probes=[knn]", "neighbours=2"], 1, "at least two classes"),
-        (["probe", run, photos, "layers=[4]", "probes=[knn]"], 1, "layer 4 does not exist"),
-        (["probe", run, photos, "layers=last"], 2, "layers: expected a list of layers or final, not 'last'"),
+        (["finetune", "vision/small-finetune", run, f"data.path={one}", out, "train.batch_size=2"], 1, "two classes"),
+        (["finetune", "vision/small-finetune", run, photos, out, "data.per_class=7"], 1, "data.per_class=7"),
+        (["probe", run, f"data.path={one}", "probes=[knn]", "neighbours=2"], 1, "two classes"),
+        (["probe", run, photos, "layers=[4]", "probes=[knn]"], 1, "layer 4 "),
+        (["probe", run, photos, "layers=last"], 2, "'last'"),
         (["probe", run, photos, "poolings=[middle]"], 2, "poolings"),
-        (["probe", photos], 2, "missing key 'model'"),
-        (["probe", run, photos, "lables=20"], 2, "did you mean 'labels'?"),
-        (["extract", run, photos], 2, "missing key 'out'"),
-        (["extract", run, photos, "out=f.txt"], 2, "must end in .safetensors or .npy"),
-        (["evaluate", run, photos], 2, "is pretrained, not fine-tuned"),
-        (["predict", f"model={made / 'classifier'}", photos, "out=p.xml"], 2, "must end in .csv or .jsonl"),
-        (["probe", f"model={made / 'classifier'}", photos, "weights=teacher"], 2, "has no teacher"),
-        (["data", "export-images", "digits", str(empty)], 1, "is there already"),
+        (["probe", photos], 2, "'model'"),
+        (["probe", run, photos, "lables=20"], 2, "'labels'"),
+        (["extract", run, photos], 2, "'out'"),
+        (["extract", run, photos, "out=f.txt"], 2, ".safetensors or .npy"),
+        (["evaluate", run, photos], 2, "is pretrained"),
+        (["predict", f"model={made / 'classifier'}", photos, "out=p.xml"], 2, ".csv or .jsonl"),
+        (["probe", f"model={made / 'classifier'}", photos, "weights=teacher"], 2, "no teacher"),
+        (["data", "export-images", "digits", str(empty)], 1, f"{empty} is there"),
     ]
     for arguments, code, told in cases:
         found, _, errors = d2v(*arguments)
@@ -73,9 +65,9 @@ def test_training_skips_and_lists_what_is_broken(made: Path, tmp_path: Path, d2v
     code, shown, errors = d2v("pretrain", "vision/small", f"data.path={photos}", f"out={tmp_path / 'run'}", *steps)
     assert (code, shown) == (0, "8 updates\n"), errors
     *_, told, first, second = errors.splitlines()
-    assert told == "2 of 61 samples could not be read:"
+    assert told.startswith("2 of 61 ")
     assert cut.name in first
-    assert "text.png: not an image" in second
+    assert "text.png" in second
 
 
 def test_class_folders_that_differ(made: Path, tmp_path: Path, d2v: Run) -> None:
@@ -124,7 +116,7 @@ def test_a_missing_extra_is_one_line(made: Path, d2v: Run, monkeypatch: pytest.M
     monkeypatch.setattr("d2v.core.modality.find_spec", lambda name: None if name == "torchvision" else object())
     code, _, errors = d2v("pretrain", "vision/small", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}")
     assert code == 1
-    assert "pip install 'd2v[vision]'" in errors
+    assert "d2v[vision]" in errors
 
 
 def test_a_run_folder_in_use(made: Path, tmp_path: Path, d2v: Run) -> None:
@@ -138,7 +130,7 @@ def test_a_run_folder_in_use(made: Path, tmp_path: Path, d2v: Run) -> None:
         code, _, errors = d2v(*given, "resume=true", "train.max_steps=100000", "train.checkpoint_every=1")
         child.kill()
     assert code == 1
-    assert f"is in use by process {child.pid}" in errors
+    assert f"process {child.pid}" in errors
 
 
 def test_a_loss_that_is_not_finite(made: Path, tmp_path: Path, d2v: Run) -> None:
@@ -146,5 +138,5 @@ def test_a_loss_that_is_not_finite(made: Path, tmp_path: Path, d2v: Run) -> None
     given = [f"data.path={made / 'photos'}", f"out={out}", "optim.lr=1e30", "optim.clip=0", "train.checkpoint_every=1"]
     code, _, errors = d2v("pretrain", "vision/small", *given, "train.max_steps=50", "device=cpu", "monitor.stop=false")
     assert code == 1
-    assert "is not finite" in errors
+    assert "not finite" in errors
     assert isinstance(load(out).module, Data2Vec)

@@ -91,26 +91,25 @@ def test_defaults_may_be_left_out_and_sizes_may_be_one_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "told"),
     [
-        (lambda p: p["student"]["encoder"].update(depht=3), "unknown key 'student.encoder.depht'; did you"),
-        (lambda p: p["student"]["encoder"].pop("depth"), "missing key 'student.encoder.depth'"),
-        (lambda p: p["student"]["encoder"].update(depth="two"), "encoder.depth: expected a whole number, not 'two'"),
-        (lambda p: p["student"]["encoder"].update(depth=True), "encoder.depth: expected a whole number, not True"),
-        (lambda p: p["student"]["encoder"].update(norm_in=1), "encoder.norm_in: expected true or false, not 1"),
-        (lambda p: p["student"]["encoder"].update(depth=-1), "encoder: depth=-1 is negative"),
-        (lambda p: p["student"]["encoder"]["block"].update(norm="pst"), "encoder.block.norm: pst is not one of"),
-        (lambda p: p["maskers"]["text"].update(kind="randm"), "maskers.text: kind 'randm' is not one of"),
-        (lambda p: p["maskers"]["text"].update(kind="os:system"), "maskers.text: kind 'os:system' is not one of"),
-        (lambda p: p["maskers"]["text"].pop("kind"), "maskers.text: kind None is not one of"),
-        (lambda p: p["teacher"].update(schedule=0.9), "teacher.schedule: expected a mapping of keys"),
-        (lambda p: p["teacher"]["schedule"].update(start=2.0), "start=2.0 is not a decay"),
+        (lambda p: p["student"]["encoder"].update(depht=3), "'student.encoder.depht'.*'depth'"),
+        (lambda p: p["student"]["encoder"].pop("depth"), "missing .*'student.encoder.depth'"),
+        (lambda p: p["student"]["encoder"].update(depth="two"), "encoder.depth: .*'two'"),
+        (lambda p: p["student"]["encoder"].update(depth=True), "encoder.depth: .*True"),
+        (lambda p: p["student"]["encoder"].update(norm_in=1), "encoder.norm_in: .* 1"),
+        (lambda p: p["student"]["encoder"].update(depth=-1), "encoder: depth=-1"),
+        (lambda p: p["student"]["encoder"]["block"].update(norm="pst"), "encoder.block.norm: pst"),
+        (lambda p: p["maskers"]["text"].update(kind="randm"), "maskers.text: .*'randm'"),
+        (lambda p: p["maskers"]["text"].update(kind="os:system"), "maskers.text: .*'os:system'"),
+        (lambda p: p["maskers"]["text"].pop("kind"), "maskers.text: .*None"),
+        (lambda p: p["teacher"].update(schedule=0.9), "teacher.schedule: .*mapping"),
+        (lambda p: p["teacher"]["schedule"].update(start=2.0), "start=2.0"),
     ],
 )
-def test_a_mistake_is_told_by_its_key(change: Callable[[dict[str, Any]], object], message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_a_mistake_is_told_by_its_key(change: Callable[[dict[str, Any]], object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as caught:
         from_plain(written(change), Data2VecConfig)
-    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -137,7 +136,7 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    with pytest.raises(FileExistsError, match="exists already"):
+    with pytest.raises(FileExistsError, match=r"/model .*already"):
         save(tmp_path / "model", CONFIG.build(), CONFIG)
 
 
@@ -167,26 +166,26 @@ def test_a_folder_without_weights(folder: Path) -> None:
 def test_weights_that_are_cut_off(folder: Path, keep: int) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="broken or cut off"):
+    with pytest.raises(ValueError, match=r"model\.safetensors.*broken"):
         load(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1}', "\udcff"])
 def test_a_configuration_that_is_none(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text, errors="surrogateescape")
-    with pytest.raises(ValueError, match="not a configuration of d2v"):
+    with pytest.raises(ValueError, match=r"config\.json.*not a configuration"):
         load(folder)
 
 
 def test_a_newer_format_is_refused(folder: Path) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(ValueError, match="format 99; this version reads up to 1: update d2v"):
+    with pytest.raises(ValueError, match="format 99"):
         load(folder)
 
 
 def test_weights_of_another_model(folder: Path) -> None:
     other = with_student(CONFIG, encoder=TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=3))
     (folder / "config.json").write_text(json.dumps({"format": 1, "model": to_plain(other)}))
-    with pytest.raises(ValueError, match=r"do not fit the model; 24 tensors missing: student\.encoder\.blocks\.2"):
+    with pytest.raises(ValueError, match=r"missing: student\.encoder\.blocks\.2"):
         load(folder)

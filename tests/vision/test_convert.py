@@ -51,27 +51,27 @@ def test_other_settings_convert(foreign, path, value):
 
 
 @pytest.mark.parametrize(
-    ("foreign", "path", "value", "message"),
+    ("foreign", "path", "value", "told"),
     [
-        (NEW, "modalities.image.transformer_decoder", True, r"image.transformer_decoder=True cannot be converted"),
-        (NEW, "modalities.image.enc_dec_transformer", True, r"image.enc_dec_transformer=True"),
-        (NEW, "modalities.image.learned_alibi", True, r"image.learned_alibi=True"),
-        (NEW, "modalities.image.keep_masked_pct", 0.2, r"image.keep_masked_pct=0.2"),
-        (NEW, "shared_decoder", {"decoder_dim": 8}, r"model.shared_decoder="),
-        (NEW, "modalities.image.input_size", 8000, r"image.input_size=8000 has more than 64 patches"),
-        (NEW, "modalities.image.patch_size", 0, r"more than 64 patches of 0"),
-        (FORMER, "image_size", 1 << 40, r"model.image_size=1099511627776 must be"),
-        (BEIT, "img_size", 8000, r"arguments.img_size=8000"),
-        (FORMER, "shared_rel_pos_bias", False, r"model.shared_rel_pos_bias=False .*fails without"),
-        (BEIT, "mask_dropout_prob", 0.1, r"arguments.mask_dropout_prob=0.1"),
+        (NEW, "modalities.image.transformer_decoder", True, "image.transformer_decoder=True "),
+        (NEW, "modalities.image.enc_dec_transformer", True, "image.enc_dec_transformer=True "),
+        (NEW, "modalities.image.learned_alibi", True, "image.learned_alibi=True "),
+        (NEW, "modalities.image.keep_masked_pct", 0.2, "image.keep_masked_pct=0.2 "),
+        (NEW, "shared_decoder", {"decoder_dim": 8}, "model.shared_decoder="),
+        (NEW, "modalities.image.input_size", 8000, "image.input_size=8000 .*patches"),
+        (NEW, "modalities.image.patch_size", 0, "patches of 0"),
+        (FORMER, "image_size", 1 << 40, "model.image_size=1099511627776 "),
+        (BEIT, "img_size", 8000, "arguments.img_size=8000 "),
+        (FORMER, "shared_rel_pos_bias", False, "model.shared_rel_pos_bias=False "),
+        (BEIT, "mask_dropout_prob", 0.1, "arguments.mask_dropout_prob=0.1 "),
     ],
 )
-def test_refusals_by_name(foreign, path, value, message):
-    with pytest.raises(ValueError, match=message):
+def test_refusals_by_name(foreign, path, value, told):
+    with pytest.raises(ValueError, match=told):
         converted_back(converters, changed(foreign, path, value), SHAPES)
 
 
 @pytest.mark.parametrize(("foreign", "name"), [(NEW, "model"), (FORMER, "model"), (BEIT, "arguments")])
 def test_unknown_fields_warn(foreign, name):
-    with pytest.warns(UserWarning, match=f"{name} has fields that d2v does not know: zeal"):
+    with pytest.warns(UserWarning, match=f"^{name} .*: zeal$"):
         converted_back(converters, foreign | {"zeal": 3}, SHAPES)

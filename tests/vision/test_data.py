@@ -117,33 +117,33 @@ def test_truncated_and_other_files_are_listed(tmp_path: Path) -> None:
     assert [batch.size for batch in loader] == [1]
     assert loader.broken[str(tmp_path / "text.png")] == "not an image"
     assert "truncated" in loader.broken[str(tmp_path / "short.jpg")].lower()
-    assert loader.report().startswith("2 of 3 samples could not be read")
+    assert loader.report().startswith("2 of 3 ")
 
 
 def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match="holds no images; files that end in bmp"):
+    with pytest.raises(DataError, match="no images"):
         config(tmp_path).build("train", batch_size=1)
-    with pytest.raises(DataError, match=r"'fashion-mnits' is neither .* did you mean 'fashion-mnist'"):
+    with pytest.raises(DataError, match=r"'fashion-mnits' .*'fashion-mnist'"):
         config("fashion-mnits").build("train", batch_size=1)
     save(tmp_path / "train/cat/1.png")
     save(tmp_path / "val/cot/1.png")
-    with pytest.raises(DataError, match=r"class folders differ: only in .*val: cot; only in .*train: cat"):
+    with pytest.raises(DataError, match=r"val: cot; .*train: cat"):
         config(tmp_path).build("val", batch_size=1)
-    with pytest.raises(DataError, match="has no split 'vla'; it has train, val; did you mean 'val'"):
+    with pytest.raises(DataError, match=r"'vla'.*train, val.*'val'"):
         config(tmp_path).build("vla", batch_size=1)
 
     def refuse(path: object, onerror: object = None, followlinks: bool = False) -> object:
         onerror(PermissionError(13, "Permission denied", str(path)))  # type: ignore[operator]
 
     monkeypatch.setattr("os.walk", refuse)
-    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+    with pytest.raises(DataError, match="Permission denied"):
         config(tmp_path).build("train", batch_size=1)
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     record = Modality(name="vision", description="", extra="d2v[vision]", requires=("no_such_package",))
     monkeypatch.setattr("d2v.vision.modality", record)
-    with pytest.raises(MissingExtraError, match=r"pip install 'd2v\[vision\]'"):
+    with pytest.raises(MissingExtraError, match=r"d2v\[vision\]"):
         config("digits").build("train", batch_size=1)
 
 
@@ -155,7 +155,7 @@ def test_built_in_sets(name: str, split: str) -> None:
     assert batch.labels is not None
     assert loader.name(17) == f"{name}/{split}/17"
     assert config(name).labels(Classes).num_outputs == 10
-    with pytest.raises(DataError, match=r"has no split 'valid'; it has train, (val, )?test"):
+    with pytest.raises(DataError, match=r"'valid'.*train, (val, )?test"):
         config(name).build("valid", batch_size=1)
 
 

@@ -38,6 +38,6 @@ def test_a_fifth_of_each_class_whatever_the_order(script: ModuleType) -> None:
 def test_another_wheel_is_refused(script: ModuleType, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "other.whl", "w") as wheel:
         wheel.writestr(script.MEMBER, b"something else")
-    with pytest.raises(SystemExit, match=r"this is not scikit-learn 1\.9\.1"):
+    with pytest.raises(SystemExit, match="scikit-learn"):
         script.main([str(tmp_path / "other.whl"), "--out", str(tmp_path / "out.npz")])
     assert not (tmp_path / "out.npz").exists()

@@ -1,6 +1,7 @@
 """Patches, their positions and their raw content, against loops."""
 
 import math
+import re
 from types import SimpleNamespace
 
 import attrs
@@ -144,16 +145,14 @@ def test_a_bias_fits_visible_tokens_and_all_of_them(options):
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match=r"patches of \(5, 5\) pixels do not divide an image of \(8, 12\); change one"):
+    with pytest.raises(ValueError, match=r"\(5, 5\).*\(8, 12\)"):
         ImageAdapterConfig(image_size=(8, 12), patch_size=5).build(ENCODER)
     model = backbone()
     for shape in ((2, 3, 8, 8), (2, 1, 8, 12), (2, 3, 12, 8)):
-        with pytest.raises(ValueError, match=r"images of shape .*, but the model takes \(3, 8, 12\); resize them"):
+        with pytest.raises(ValueError, match=rf"{re.escape(str(shape[1:]))}.*\(3, 8, 12\)"):
             model.encode(Batch(source=torch.zeros(shape)))
-    with pytest.raises(ValueError, match="need a width that is a multiple of 4, not 6"):
+    with pytest.raises(ValueError, match=r"width .*6"):
         SinCosPositions(6, (2, 2))
-    with pytest.raises(
-        ValueError, match=r"a relative bias for \(2, 3\) patches does not fit \(3, 2\); resample it first"
-    ):
+    with pytest.raises(ValueError, match=r"bias .*\(2, 3\).*\(3, 2\)"):
         RelativeBias((2, 3), HEADS)(SimpleNamespace(position=None, grid=(3, 2), num_prefix_tokens=1))
     assert LearnedPositions(DIM, 6)(torch.zeros(1, 6, DIM), None).shape == (1, 6, DIM)

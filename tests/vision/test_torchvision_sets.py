@@ -75,8 +75,7 @@ def test_classes_of_a_model(fashion: Path) -> None:
 
 
 def test_missing_files(tmp_path: Path) -> None:
-    message = r"torchvision:FashionMNIST:.*cannot be opened: Dataset not found.*downloads nothing: getting the files is"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=r"torchvision:FashionMNIST:.*not found.*downloads nothing"):
         config("FashionMNIST", tmp_path / "nothing").build("train", batch_size=1)
     assert not (tmp_path / "nothing").exists()
 
@@ -84,33 +83,33 @@ def test_missing_files(tmp_path: Path) -> None:
 def test_truncated_files(fashion: Path) -> None:
     path = fashion / "FashionMNIST/raw/train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(DataError, match=r"split 'train', cannot be opened"):
+    with pytest.raises(DataError, match=r"FashionMNIST:.*'train'"):
         config("FashionMNIST", fashion).build("train", batch_size=1)
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
+    ("path", "told"),
     [
-        ("torchvision:FashionMNITS:data", "torchvision has no data set 'FashionMNITS'; did you mean 'FashionMNIST'"),
-        ("torchvision:VisionDataset.__init__:data", "torchvision has no data set"),
-        ("torchvision:wrap_dataset_for_transforms_v2:data", "torchvision has no data set"),
-        ("torchvision:FashionMNIST", "must be torchvision:NAME:FOLDER, say torchvision:FashionMNIST:data"),
-        ("torchvision::data", "must be torchvision:NAME:FOLDER"),
-        ("torchvision:Kinetics:data", "Kinetics cannot be opened by name: it needs frames_per_clip"),
-        ("torchvision:CocoCaptions:data", "it needs annFile"),
+        ("torchvision:FashionMNITS:data", "'FashionMNITS'.*'FashionMNIST'"),
+        ("torchvision:VisionDataset.__init__:data", "no data set 'VisionDataset.__init__'"),
+        ("torchvision:wrap_dataset_for_transforms_v2:data", "no data set 'wrap_dataset_for_transforms_v2'"),
+        ("torchvision:FashionMNIST", "NAME:FOLDER, say torchvision:FashionMNIST:data"),
+        ("torchvision::data", "NAME:FOLDER"),
+        ("torchvision:Kinetics:data", "Kinetics .*frames_per_clip"),
+        ("torchvision:CocoCaptions:data", "CocoCaptions .*annFile"),
     ],
 )
-def test_bad_names(path: str, message: str) -> None:
+def test_bad_names(path: str, told: str) -> None:
     data = ImageDataConfig(path=path)
     for ask in (data.splits, lambda: data.labels(Classes), lambda: data.build("train", batch_size=1)):
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(DataError, match=told):
             ask()
 
 
 def test_bad_splits(fashion: Path) -> None:
-    with pytest.raises(DataError, match="has no split 'tests'; it has train, test; did you mean 'test'"):
+    with pytest.raises(DataError, match=r"'tests'.*train, test.*'test'"):
         config("FashionMNIST", fashion).build("tests", batch_size=1)
-    with pytest.raises(DataError, match=r"split 'foo', cannot be opened: .*foo.*"):
+    with pytest.raises(DataError, match=r"STL10:.*'foo'"):
         config("STL10", fashion).build("foo", batch_size=1)
 
 
@@ -137,7 +136,7 @@ def test_a_set_without_parts_is_the_split_train(tmp_path: Path) -> None:
     (batch,) = data.build("train", batch_size=2)
     assert batch.labels is not None
     assert batch.labels.tolist() == [0, 1]
-    with pytest.raises(DataError, match=r"has no split 'test'; it has train$"):
+    with pytest.raises(DataError, match=r"'test'.* train$"):
         data.build("test", batch_size=1)
 
 
@@ -163,7 +162,7 @@ def test_a_set_that_is_no_classification(tmp_path: Path, monkeypatch: pytest.Mon
             return Image.new("RGB", (4, 4)), {"boxes": []}
 
     monkeypatch.setattr("torchvision.datasets.EuroSAT", Pairs)
-    with pytest.raises(DataError, match="gives no pictures with one class each; use a set for classification"):
+    with pytest.raises(DataError, match="one class each"):
         config("EuroSAT", tmp_path).build("train", batch_size=1)
 
 

@@ -18,6 +18,6 @@ def test_few_of_each_class() -> None:
     assert torch.equal(few, few_of_each(labels, 2, seed=0))
     assert set(few.tolist()) < set(few_of_each(labels, 3, seed=0).tolist())
     assert len({tuple(few_of_each(labels, 2, seed=seed).tolist()) for seed in range(20)}) > 5
-    with pytest.raises(ValueError, match="class 2 has 3 samples, fewer than 4"):
+    with pytest.raises(ValueError, match="class 2 "):
         few_of_each(labels, 4, seed=0)
     assert few_of_each(torch.tensor([-1]), 1, seed=0).tolist() == []

@@ -94,24 +94,21 @@ def test_names_and_broken_samples_of_all_sources() -> None:
     assert all(ids[name] is not None for name in WEIGHTS)
     assert mixture.name(7 * 3 + 2) == "sample 7"
     assert mixture.broken == {"text: file-2": "bad disk", "vision: file-2": "bad disk"}
-    assert mixture.report().splitlines() == [
-        "text: 1 of 5 samples could not be read:",
-        "  file-2: bad disk",
-        "vision: 1 of 11 samples could not be read:",
-        "  file-2: bad disk",
-    ]
+    told = mixture.report().splitlines()
+    assert told[1::2] == ["  file-2: bad disk"] * 2
+    assert [line.partition(" samples")[0] for line in told[::2]] == ["text: 1 of 5", "vision: 1 of 11"]
     assert mixed().report() == ""
 
 
 def test_wrong_sources_and_weights() -> None:
-    with pytest.raises(ValueError, match=r"weights are for \['audio'\], but the sources are .*'vision'"):
+    with pytest.raises(ValueError, match=r"weights are for \['audio'\]"):
         Mixture(sources(), {"audio": 1.0})
-    with pytest.raises(ValueError, match="sources are"):
+    with pytest.raises(ValueError, match=r"weights are for \[\]"):
         Mixture({}, {})
     with pytest.raises(ValueError, match=r"weights.text=0"):
         Mixture(sources(), {**WEIGHTS, "text": 0})
-    with pytest.raises(ValueError, match=r"place is one of \['text'\]"):
+    with pytest.raises(ValueError, match=r"place .*'text'"):
         mixed().load_state_dict({"batch": 0, "sources": {"text": {}}})
     once = Loader(Noisy(4), collate, FixedPlan(n=4, batch_size=2), endless=False)
-    with pytest.raises(ValueError, match="'text' of the mixture has ended"):
+    with pytest.raises(ValueError, match=r"'text' .*ended"):
         take(Mixture({"text": once}, {"text": 1.0}), 9)

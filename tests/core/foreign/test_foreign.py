@@ -1,5 +1,7 @@
 """Foreign configurations: used, harmless, or spoken of; and the conversion of a made-up format."""
 
+import re
+
 import attrs
 import pytest
 import torch
@@ -15,7 +17,7 @@ def test_unknown_fields_are_named_in_one_warning():
     assert config.get("depth") == 3
     config.ignore("used")
     config.refuse_unless("noise", 0)
-    with pytest.warns(UserWarning, match="model has fields that d2v does not know: alpha, zeta") as caught:
+    with pytest.warns(UserWarning, match="model .*alpha, zeta") as caught:
         config.finish()
     assert len(caught) == 1
 
@@ -29,22 +31,22 @@ def test_no_warning_without_unknown_fields():
 
 def test_missing_fields_name_the_nearest():
     config = ForeignConfig({"num_head": 3}, "model")
-    with pytest.raises(ValueError, match="model lacks the field 'num_heads'; did you mean 'num_head'"):
+    with pytest.raises(ValueError, match=r"model .*'num_heads'.*'num_head'"):
         config.get("num_heads")
     assert config.get("num_heads", None) is None
 
 
 def test_sections_are_called_by_their_path():
     model = ForeignConfig({"modalities": {"audio": {"depth": 1}}, "flat": 3}, "model")
-    with pytest.raises(ValueError, match=r"model.modalities.audio lacks the field 'width'"):
+    with pytest.raises(ValueError, match=r"model\.modalities\.audio .*'width'"):
         model.section("modalities").section("audio").get("width")
-    with pytest.raises(ValueError, match=r"model.flat must be a mapping, not 3"):
+    with pytest.raises(ValueError, match=r"model\.flat .*mapping"):
         model.section("flat")
 
 
 @pytest.mark.parametrize("value", [True, 1, "yes", [1], {"a": 1}])
 def test_refusals_name_field_and_value(value):
-    with pytest.raises(ValueError, match=r"model.quantize=.* cannot be converted: d2v does not have it"):
+    with pytest.raises(ValueError, match=rf"model\.quantize={re.escape(repr(value))} "):
         ForeignConfig({"quantize": value}, "model").refuse_unless("quantize", False)
     with pytest.raises(ValueError, match="because of this"):
         ForeignConfig({"quantize": value}, "model").refuse_unless("quantize", False, why="because of this")
@@ -82,7 +84,7 @@ def test_a_converted_model_has_every_tensor(base):
 
 
 def test_an_unknown_configuration_names_what_was_tried():
-    with pytest.raises(ValueError, match="no converter knows this configuration; tried toys, others"):
+    with pytest.raises(ValueError, match="tried toys, others"):
         convert([ToyFormat(), ToyFormat(name="others")], {"model": {"format": "else"}}, {})
 
 
@@ -104,14 +106,10 @@ def test_tensors_that_do_not_fit_are_named_together():
     student, teacher = file_of(NEW.build())
     first, second = "s.x.student.encoder.blocks.0.norm1.weight", "s.x.student.encoder.blocks.1.norm1.bias"
     broken = {n: t for n, t in student.items() if n not in (first, second)} | {"s.stray": torch.ones(1)}
-    with pytest.raises(
-        ValueError, match=r"2 tensors missing: .*norm1.weight, .*norm1.bias.*1 tensors unexpected: stray"
-    ):
+    with pytest.raises(ValueError, match=r"missing: .*norm1.weight, .*norm1.bias.*unexpected: stray"):
         convert([ToyFormat()], FOREIGN, broken | teacher)
-    with pytest.raises(
-        ValueError, match=rf"of another shape: student.encoder.blocks.0.norm1.weight \(3,\) for \({DIM},\)"
-    ):
+    with pytest.raises(ValueError, match=rf"shape: student.encoder.blocks.0.norm1.weight \(3,\) for \({DIM},\)"):
         convert([ToyFormat()], FOREIGN, student | {first: torch.ones(3)})
     del teacher["ema.x.student.encoder.blocks.0.norm1.weight"]
-    with pytest.raises(ValueError, match=r"do not fit .*: teacher's x.student.encoder.blocks.0.norm1.weight"):
+    with pytest.raises(ValueError, match=r"teacher's x.student.encoder.blocks.0.norm1.weight"):
         convert([ToyFormat()], FOREIGN, student | teacher)

@@ -188,11 +188,11 @@ def test_members_that_share_bytes_are_refused(tmp_path):
     assert content[directory + 42 : directory + 46] == other
     content[directory + 42 : directory + 46] = one
     path.write_bytes(content)
-    with pytest.raises(ForeignFileError, match="share their bytes"):
+    with pytest.raises(ForeignFileError, match="share their"):
         read_file(path)
 
 
 def test_compressed_members_are_refused(tmp_path):
     path = write_archive(tmp_path / "file.pt", holding(b"N"), {"x": b"\0" * 9999}, compression=zipfile.ZIP_DEFLATED)
-    with pytest.raises(ForeignFileError, match="compressed"):
+    with pytest.raises(ForeignFileError, match="is compressed"):
         read_file(path)

@@ -64,7 +64,7 @@ def test_missing_and_unexpected_are_named_together(case, data):
     table, theirs, carried = case
     gone = data.draw(st.sets(st.sampled_from(sorted(carried)), max_size=3)) if carried else set()
     broken = {name: tensor for name, tensor in theirs.items() if name not in gone} | {"stray": torch.ones(1)}
-    with pytest.raises(ValueError, match="1 tensors unexpected: stray") as caught:
+    with pytest.raises(ValueError, match="unexpected: stray") as caught:
         table.to_ours(broken)
     assert all(name in str(caught.value) for name in gone)
     assert ("missing" in str(caught.value)) == bool(gone)
@@ -77,19 +77,19 @@ def test_constants_may_be_missing():
 def test_partial_tables_take_whole_rules_only():
     table = KeyTable([Join(("q", "k"), "qk"), Rename("a", "b")])
     assert table.to_ours({"a": torch.ones(1)}, partial=True).keys() == {"b"}
-    with pytest.raises(ValueError, match="1 tensors missing: k"):
+    with pytest.raises(ValueError, match="missing: k"):
         table.to_ours({"q": torch.ones(1)}, partial=True)
     assert table.to_theirs({"b": torch.ones(1)}).keys() == {"a"}
 
 
 def test_our_tensors_need_a_rule():
-    with pytest.raises(ValueError, match="2 tensors without a rule: x, y"):
+    with pytest.raises(ValueError, match="rule: x, y"):
         KeyTable([Rename("a", "b")]).to_theirs({"x": torch.ones(1), "b": torch.ones(1), "y": torch.ones(1)})
 
 
 def test_long_lists_are_cut():
     table = KeyTable([Rename(f"a{i}", f"b{i}") for i in range(12)])
-    with pytest.raises(ValueError, match=r"12 tensors missing: a0, a1, .* and 4 more"):
+    with pytest.raises(ValueError, match=r"12 .*a0, a1, .* 4 more"):
         table.to_ours({})
 
 
@@ -103,7 +103,7 @@ def test_long_lists_are_cut():
     ],
 )
 def test_duplicates_are_refused(rules):
-    with pytest.raises(ValueError, match="the key table names a twice"):
+    with pytest.raises(ValueError, match="names a twice"):
         KeyTable(rules)
 
 

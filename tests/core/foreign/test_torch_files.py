@@ -107,11 +107,11 @@ def test_a_damaged_file_is_read_or_told_in_one_line(tmp_path, zipped):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "it is empty"),
-        (b"no pickle at all", "no file of torch.save"),
-        (b"\x80\x02}q\x00.", "none of torch.save"),
-        (b"PK\x03\x04 but no more", "cut off or damaged"),
-        (saved([1, 2], zipped=True), "holds a list"),
+        (b"", "empty"),
+        (b"no pickle at all", "no file"),
+        (b"\x80\x02}q\x00.", "none of"),
+        (b"PK\x03\x04 but no more", "cut off"),
+        (saved([1, 2], zipped=True), "list"),
     ],
 )
 def test_other_files_are_told(tmp_path, content, told):
@@ -129,7 +129,7 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_objects_among_tensors_are_told(tmp_path):
     path = tmp_path / "file.pt"
     torch.save({"model": {"a": torch.ones(1), "b": torch.ones(1).to_sparse()}}, path)
-    with pytest.raises(ValueError, match=r"b is a <stand-in for torch._utils._rebuild_sparse_tensor>"):
+    with pytest.raises(ValueError, match=r"b is .*sparse_tensor"):
         tensors_below(read_file(path)["model"])
 
 

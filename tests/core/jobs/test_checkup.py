@@ -1,5 +1,6 @@
 """`d2v doctor`: it says ok where all works, lists what is broken, and names the check that fails."""
 
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -48,9 +49,9 @@ def test_a_check_that_fails_names_itself(monkeypatch, capsys):
     monkeypatch.setitem(selfcheck.CHECKS, "masks", broken)
     assert main(["doctor"]) == 1
     out, err = capsys.readouterr()
-    assert "masks             FAILED: ValueError: two lines\n" in out
-    assert "resume            ok\n" in out
-    assert "checks failed: masks\n" in err
+    assert re.search(r"^masks +FAILED: ValueError: two lines$", out, re.M)
+    assert re.search(r"^resume +ok$", out, re.M)
+    assert err.endswith(": masks\n")
     assert err.count("\n") == 1
 
 
@@ -65,12 +66,12 @@ def test_plugins_and_extras(monkeypatch):
     monkeypatch.setattr(modalities, "load", load)
     monkeypatch.setattr("d2v.core.modality.find_spec", lambda name: None if name == "nose_of_nobody" else object())
     found = checkup()
-    assert found.facts["broken"].startswith("broken: modality 'broken' of d2v-broken 1.0 cannot be imported")
-    assert "pip install 'd2v[missing]'" in found.facts["missing"]
-    assert found.facts["bare"] == "installed, needs no package of its own"
+    assert "'broken' of d2v-broken 1.0" in found.facts["broken"]
+    assert "d2v[missing]" in found.facts["missing"]
+    assert found.facts["bare"].startswith("installed")
     # What is missing is no failure; what is there and cannot be imported is.
     assert found.failed == ["torn packages"]
-    with pytest.raises(CheckupError, match=f"1 of {len(found.checks)} checks failed: torn packages"):
+    with pytest.raises(CheckupError, match=rf"1 of {len(found.checks)} .*torn packages"):
         found.require()
 
 

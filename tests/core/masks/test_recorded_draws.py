@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from d2v.core.masks import BlockMasker, cover_spans
-from d2v.core.masks.rectangles import place_rectangles
+from d2v.core.masks import BlockMasker, Draw, cover_spans, rectangles
 
 DATA = Path(__file__).parent / "data"
 SEEDED = json.loads((DATA / "masks.json").read_text())["seeded_examples"]["draws"]
@@ -93,8 +92,8 @@ def test_text_spans_of_1_0(case: dict[str, Any]) -> None:
             assert chosen == [i for i, token in enumerate(source_ids) if token == RULES["text_mask_idx"]]
 
 
-def rectangles(size: int, wanted: int, least: int, most: int) -> tuple[list[int], list[tuple[Any, ...]]]:
-    """BEiT's block masks in plain Python: the mask; (cap, two uniforms, rectangle) of every attempt."""
+def boxes(size: int, wanted: int, least: int, most: int) -> tuple[list[int], list[list[float]]]:
+    """BEiT's block masks in plain Python: the mask, and four numbers that make the rectangle of each attempt."""
     hidden: set[int] = set()
     attempts = []
     while len(hidden) < wanted:
@@ -105,10 +104,10 @@ def rectangles(size: int, wanted: int, least: int, most: int) -> tuple[list[int]
             aspect = math.exp(math.log(0.3) + (math.log(1 / 0.3) - math.log(0.3)) * v)
             height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if height >= size or width >= size:
-                attempts.append((cap, u, v, (0, 0, 0, 0)))
+                attempts.append([u, v, 0.0, 0.0])
                 continue
             top, left = random.randint(0, size - height), random.randint(0, size - width)
-            attempts.append((cap, u, v, (top, left, height, width)))
+            attempts.append([u, v, (top + 0.5) / (size - height + 1), (left + 0.5) / (size - width + 1)])
             cells = {y * size + x for y in range(top, top + height) for x in range(left, left + width)} - hidden
             if 1 <= len(cells) <= cap:
                 hidden |= cells
@@ -119,26 +118,20 @@ def rectangles(size: int, wanted: int, least: int, most: int) -> tuple[list[int]
 
 
 @pytest.mark.parametrize("case", RULES["beit_block_masks"], ids=lambda case: f"seed {case['seed']}")
-def test_rectangles_of_1_0(case: dict[str, Any]) -> None:
+def test_rectangles_of_1_0(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     kwargs = case["kwargs"]
     size, wanted, least = kwargs["input_size"], kwargs["num_masking_patches"], kwargs["min_num_patches"]
-    most = kwargs.get("max_num_patches", wanted)
+    most = kwargs.get("max_num_patches")
     random.seed(case["seed"])
-    masks, attempts = zip(*(rectangles(size, wanted, least, most) for _ in case["masks"]), strict=True)
+    masks, attempts = zip(*(boxes(size, wanted, least, most or wanted) for _ in case["masks"]), strict=True)
     assert list(masks) == case["masks"]  # so the plain form is right, and its attempts can be trusted
 
+    def recorded(draw: Draw, b: int, num_masks: int, n: int, *, stream: int) -> torch.Tensor:
+        # A row that makes no attempt any more is not asked for.
+        return torch.tensor([row[stream] if stream < len(row) else [math.nan] * n for row in attempts])
+
+    monkeypatch.setattr(rectangles, "bits", recorded)
+    monkeypatch.setattr(rectangles, "uniform", lambda numbers: numbers)
     masker = BlockMasker(num_masked=wanted, min_per_block=least, max_per_block=most)
-    hidden = torch.zeros(len(masks), size * size, dtype=torch.bool)
-    steps = max(map(len, attempts))
-    nothing = (0, 0.5, 0.5, (0, 0, 0, 0))
-    for step in range(steps):
-        now = [row[step] if step < len(row) else nothing for row in attempts]
-        cap = torch.tensor([attempt[0] for attempt in now])
-        rectangle = torch.tensor([attempt[3] for attempt in now])
-        running = cap > 0
-        assert torch.equal(cap, (wanted - hidden.sum(1)).clamp(max=most).where(running, 0))
-        numbers = torch.tensor([[attempt[1], attempt[2], 0, 0] for attempt in now])
-        shape = masker._propose(numbers, cap, size, size)[:, 2:]
-        assert torch.equal(shape[running], rectangle[running, 2:])
-        hidden, _ = place_rectangles(hidden, torch.ones_like(hidden), rectangle, cap, size)
+    hidden = masker(len(masks), (size, size), draw=Draw(seed=0, update=0, ids=torch.arange(len(masks)))).hidden
     assert [row.nonzero().flatten().tolist() for row in hidden] == case["masks"]

@@ -201,32 +201,30 @@ def test_local_features_are_not_changed():
 )
 def test_a_mask_that_does_not_fit(mask):
     for config in (NEW, FORMER):
-        with pytest.raises(
-            ValueError, match=r"a mask of \d+ rows and \d positions with num_masks=\d does not fit 3 sam"
-        ):
+        with pytest.raises(ValueError, match=f"{len(mask.hidden)} rows .*num_masks={mask.num_masks} .*{B} samples"):
             build(config).encode(toy_batch(B, T), mask)
 
 
 def test_padding_of_the_wrong_shape():
-    with pytest.raises(ValueError, match=r"padding must be Bool \(3, 8\) like the source.*not torch.bool \(3, 7\)"):
+    with pytest.raises(ValueError, match=r"padding .*\(3, 8\).*source.*\(3, 7\)"):
         toy_batch(B, T, padding=torch.zeros(B, T - 1, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"padding must be Bool .* not torch.int64"):
+    with pytest.raises(ValueError, match=r"padding .*torch\.int64"):
         toy_batch(B, T, padding=torch.zeros(B, T, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"padding must be Bool \(3, 8\) like the features.*not torch.bool \(3, 7\)"):
+    with pytest.raises(ValueError, match=r"padding .*\(3, 8\).*features.*\(3, 7\)"):
         Local(x=torch.zeros(B, T, DIM), padding=torch.zeros(B, T - 1, dtype=torch.bool), grid=(T,))
 
 
 def test_modalities_by_name():
     backbone = build(NEW)
-    with pytest.raises(ValueError, match="no adapter for modality 'toi', only toy; did you mean 'toy'"):
+    with pytest.raises(ValueError, match=r"adapter.*'toi'.*'toy'"):
         backbone.encode(toy_batch(B, T, modality="toi"))
     two = with_student(NEW, adapters=dict.fromkeys(["a", "b"], NEW.student.adapters["toy"])).student.build()
-    with pytest.raises(ValueError, match=r"the model has adapters for a, b; name one in Batch.modality"):
+    with pytest.raises(ValueError, match=r"a, b.*Batch\.modality"):
         two.encode(toy_batch(B, T))
     assert two.encode(toy_batch(B, T, modality="b")).x.shape == (B, T, DIM)
 
 
 def test_heads_that_do_not_divide_the_width():
     encoder = TransformerConfig(block=BlockConfig(embed_dim=DIM, num_heads=3), depth=1)
-    with pytest.raises(ValueError, match="num_heads=3 does not divide embed_dim=16; choose a divisor"):
+    with pytest.raises(ValueError, match="num_heads=3"):
         with_student(NEW, encoder=encoder).build()

@@ -68,12 +68,12 @@ def test_scatter_passes_gradients_to_visible_tokens():
 def test_what_does_not_fit():
     batcher = MultimaskBatcher(random_mask(B, M, T, HIDDEN))
     for shape in ((5, T, D), (B, T + 1, D)):
-        with pytest.raises(ValueError, match=r"rows and positions do not fit a mask of \(12, 7\)"):
+        with pytest.raises(ValueError, match=rf"\({shape[0]}, {shape[1]}\).*\(12, 7\)"):
             batcher.visible(torch.zeros(shape))
     hidden = torch.tensor([[True, True, False], [True, False, False]])
-    with pytest.raises(ValueError, match=r"rows leave 1 to 2 positions visible.*counts must be equal"):
+    with pytest.raises(ValueError, match=r"1 to 2 .*equal"):
         MultimaskBatcher(Mask(hidden=hidden)).visible(torch.zeros(2, 3, D))
-    with pytest.raises(ValueError, match="every position of row 1 is hidden; leave at least one visible"):
+    with pytest.raises(ValueError, match="row 1 "):
         MultimaskBatcher(Mask(hidden=torch.tensor([[True, False], [True, True]]))).visible(torch.zeros(2, 2, D))
 
 

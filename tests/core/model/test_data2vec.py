@@ -1,4 +1,4 @@
-"""One training step: what it adds up, where the teacher starts, and what it refuses."""
+"""One training step: what it adds up, what it masks, and who learns."""
 
 import dataclasses
 
@@ -12,19 +12,16 @@ from building import (
     WIDTH,
     ToyAdapterConfig,
     adapted,
-    calls_of,
     gradients,
     padding_of,
     random_mask,
     randomise,
     toy_batch,
-    with_student,
 )  # fmt: skip
 
 from d2v.core.loss import RegressionLoss
-from d2v.core.masks import Mask, RandomMasker
-from d2v.core.model import AlibiConfig, Backbone, Batch, ContextConfig, Data2Vec, MaskedHead, StepOutput
-from d2v.core.nn import LayerFeatures
+from d2v.core.masks import RandomMasker
+from d2v.core.model import AlibiConfig, Backbone, Batch, ContextConfig, Data2Vec, StepOutput
 from d2v.core.teacher import EMATeacher, TargetAverager
 
 B, T = 4, 8
@@ -132,69 +129,6 @@ def test_no_gradient_reaches_the_teacher_and_all_others_learn(config):
     assert model.student.training
 
 
-# What is left out of the teacher decides where it starts (the design's table); copied parts do not.
-FRONT, TOKEN, EXTRA = "adapters.*.front", "adapters.*.mask_token", "adapters.*.extra_tokens"
-COMPOSITIONS = {
-    "2.0 image": (NEW, (), (), "raw"),
-    "2.0 audio": (NEW, (FRONT,), (), "local"),
-    "2.0 text": (NEW, ("adapters.*",), (), "tokens"),
-    "1.0 audio base": (FORMER, (FRONT, TOKEN), ("adapters.*.positions",), "local"),
-    "1.0 audio AudioSet": (FORMER, (FRONT, TOKEN), (), "local"),
-    "1.0 audio complete": (FORMER, (), (), "raw"),
-    "1.0 text": (FORMER, (), (FRONT,), "raw"),
-    "1.0 vision, fairseq": (FORMER, (FRONT, EXTRA, TOKEN), (), "tokens"),
-    "1.0 vision, BEiT": (FORMER, (), (), "raw"),
-}
-RUNS = {
-    "raw": ["student front", "student positions", "teacher front", "teacher positions"],
-    "local": ["student front", "student positions", "teacher positions"],
-    "tokens": ["student front", "student positions", "student positions"],
-}
-
-
-@pytest.mark.parametrize(("config", "leave_out", "copied", "start"), COMPOSITIONS.values(), ids=COMPOSITIONS)
-def test_where_the_teacher_starts(config, leave_out, copied, start):
-    teacher = attrs.evolve(config.teacher, leave_out=leave_out, copy=copied)
-    model = attrs.evolve(adapted(config, extra_tokens=1, alibi=AlibiConfig()), teacher=teacher).build()
-    randomise(model.teacher, std=0.3)  # so that it matters whose part is used
-    assert model.teacher_start() == model.teacher_start("toy") == start
-    parts = {
-        f"{who} {part}": module
-        for who, backbone in (("student", model.student), ("teacher", model.teacher.module))
-        for part in ("front", "positions")
-        if (module := getattr(backbone.adapters["toy"], part, None)) is not None
-    }
-    batch = toy_batch(B, T)
-    with calls_of(parts) as calls:
-        out = model(batch, update=0)
-    assert calls == RUNS[start]
-    assert not out.targets.requires_grad  # not even where it starts from what the student made
-    student, theirs = model.student.adapter(None), model.teacher.module.adapters["toy"]
-    local = student.front(batch) if start != "raw" else theirs.front(batch)
-    whole = model.teacher.module if start != "tokens" else model.student
-    tokens = whole.tokens(batch, local)
-    bias = tokens.bias if theirs is None else theirs.bias(tokens)  # its own, where it has one
-    sink = LayerFeatures([1, 2])
-    model.teacher.module.encoder(tokens.x, bias=bias, num_prefix_tokens=1, sink=sink)
-    y = sum(torch.nn.functional.instance_norm(sink.results[i][:, 1:].transpose(1, 2)) for i in (1, 2)) / 2
-    expected = y.transpose(1, 2).repeat_interleave(config.num_masks, 0)[out.mask.hidden]
-    torch.testing.assert_close(out.targets, expected.detach(), atol=1e-5, rtol=1e-4)
-    out.loss_sum.backward()
-    model.update_teacher(1)
-
-
-def test_students_tokens_are_made_in_the_students_mode():
-    """A teacher without adapters sees the student's dropout, one with adapters does not."""
-    for leave_out, same in ((("adapters.*",), False), ((), True)):
-        config = adapted(NEW, options={"dropout": 0.5})
-        model = attrs.evolve(config, teacher=attrs.evolve(config.teacher, leave_out=leave_out)).build()
-        batch, mask = toy_batch(B, T), random_mask(B, 2, T, 4)
-        batch = dataclasses.replace(batch, mask=mask)
-        assert torch.equal(model(batch, update=0).targets, model(batch, update=0).targets) == same
-        model.eval()
-        assert torch.equal(model(batch, update=0).targets, model(batch, update=0).targets)
-
-
 TWO = attrs.evolve(
     NEW,
     student=attrs.evolve(
@@ -221,6 +155,8 @@ def test_two_adapters_over_one_encoder():
         }
         assert any(n.startswith("student.encoder.") for n in names)
         model.update_teacher(1)
+    with pytest.raises(ValueError, match=r"a, b.*Batch\.modality"):
+        model(toy_batch(), update=0)
 
 
 def test_parts_that_are_given_alone_are_those_of_the_only_modality():
@@ -243,23 +179,6 @@ def test_parts_that_are_given_alone_are_those_of_the_only_modality():
     by_name_out = by_name(dataclasses.replace(batch, modality="toy"), update=5)
     assert torch.equal(found.targets, by_name_out.targets)  # all layers, instance-normalised
     assert torch.equal(found.loss_sum, by_name_out.loss_sum)
-
-
-def test_a_part_alone_does_not_do_for_several_modalities():
-    two = TWO.build()
-    for parts in ((MaskedHead(DIM), {}), ({}, RandomMasker(mask_prob=0.5))):
-        with pytest.raises(ValueError, match="modalities a, b"):
-            Data2Vec(two.student, two.teacher, *parts)
-
-
-def test_without_targets_the_student_has_to_tell_its_layers():
-    class Foreign(torch.nn.Linear):
-        def encode(self, batch, mask=None, **_):
-            raise AssertionError
-
-    student = Foreign(2, 2)
-    with pytest.raises(ValueError, match="targets"):
-        Data2Vec(student, EMATeacher(student, 0.9), MaskedHead(2))
 
 
 @configs
@@ -308,15 +227,6 @@ def test_padding_is_not_hidden_and_counts_are_equal():
     assert out.mask.hidden.sum(1).unique().numel() == 1
 
 
-@pytest.mark.parametrize("leave_out", [(), (FRONT,), ("adapters.*",)])
-def test_the_view_is_what_the_teacher_sees(leave_out):
-    model = attrs.evolve(NEW, teacher=attrs.evolve(NEW.teacher, leave_out=leave_out)).build()
-    mask, source, view = random_mask(B, 2, T, 4), torch.randn(B, T, WIDTH), torch.randn(B, T, WIDTH)
-    out = model(Batch(source=source, view=view, mask=mask), update=0)
-    assert torch.equal(out.targets, model(Batch(source=view, mask=mask), update=0).targets)
-    assert torch.equal(out.predictions, model(Batch(source=source, mask=mask), update=0).predictions)
-
-
 def test_update_teacher_follows_the_student():
     model = NEW.build()
     before = model.teacher.module.encoder.blocks[0].norm1.weight.clone()
@@ -332,86 +242,6 @@ def test_student_and_teacher_share_nothing_and_the_state_is_whole():
     other.load_state_dict(model.state_dict())
     batch = toy_batch(B, T)
     assert torch.equal(other(batch, update=3).loss_sum, model(batch, update=3).loss_sum)
-
-
-def refused(config, message, **fields):
-    with pytest.raises(ValueError, match=message):
-        config.build()(toy_batch(B, T, **fields), update=0)
-
-
-def test_weights_that_nothing_answers():
-    refused(
-        attrs.evolve(NEW, cls_weight=0.1), "cls_weight=0.1, but the 'toy' adapter has no extra token.*set cls_weight=0"
-    )
-    model = NEW.build()
-    with pytest.raises(ValueError, match=r"pixel_weight=1.0 needs pixel_heads"):
-        type(model)(
-            model.student, model.teacher, predictors={}, maskers={}, targets=model.targets, loss=model.loss,
-            pixel_weight=1.0,
-        )  # fmt: skip
-
-
-def test_masks_that_cannot_be_learned_from():
-    nothing = Mask(hidden=torch.zeros(B, T, dtype=torch.bool))
-    for config in (NEW, FORMER):
-        refused(
-            config, "the mask hides no position, so there is nothing to predict; raise the mask ratio", mask=nothing
-        )
-    everything = Mask(hidden=torch.ones(B, T, dtype=torch.bool))
-    refused(NEW, "every position of row 0 is hidden; leave at least one visible", mask=everything)
-    unequal = Mask(hidden=torch.arange(T) < torch.tensor([1, 2, 3, 4])[:, None])
-    refused(NEW, "rows leave 4 to 7 positions visible.*visible_only=False", mask=unequal)
-    refused(NEW, "a mask of 3 rows and 8 positions", mask=random_mask(3, 1, T, 2))
-    refused(NEW, "a mask of 4 rows and 7 positions", mask=random_mask(4, 1, 7, 2))
-    out = FORMER.build()(toy_batch(B, T, mask=unequal), update=0)  # fine where the sequence is kept
-    assert out.sample_size == 10
-    assert FORMER.build()(toy_batch(B, T, mask=everything), update=0).loss_sum.isfinite()
-
-
-def test_predictors_that_do_not_go_with_what_is_kept():
-    refused(
-        with_student(NEW, visible_only=False), r"\(8, 8\) rows and tokens are not the \(8, 4\) visible ones; a decoder"
-    )
-    refused(with_student(FORMER, visible_only=True), r"\(4, 4\) rows and positions do not fit a mask of \(4, 8\)")
-
-
-def test_batches_whose_parts_do_not_fit():
-    refused(NEW, "the draw holds 3 ids for 4 samples", ids=torch.arange(3))
-    refused(NEW, r"\(4, 7\) rows and positions do not fit a mask of \(8, 8\)", view=torch.randn(B, 7, WIDTH))
-    refused(NEW, r"\(3, 8\) rows and positions do not fit a mask of \(8, 8\)", view=torch.randn(3, T, WIDTH))
-
-
-@pytest.mark.parametrize("leave_out", ["encoder", "encoder.blocks", "encoder.blocks.0", "encoder.blocks.1"])
-def test_a_teacher_that_lacks_what_the_targets_need(leave_out):
-    targets = attrs.evolve(NEW.targets, layers=(0, 1))
-    teacher = attrs.evolve(NEW.teacher, leave_out=(leave_out,))
-    with pytest.raises(ValueError, match="the teacher needs its encoder up to block 1 for the targets; do not leave"):
-        attrs.evolve(NEW, targets=targets, teacher=teacher).build()
-    spare = attrs.evolve(NEW, targets=targets, teacher=attrs.evolve(teacher, leave_out=("encoder.blocks.2",))).build()
-    assert spare(toy_batch(B, T), update=0).loss_sum.isfinite()  # what nobody wants never runs
-
-
-def test_unknown_modalities():
-    refused(NEW, "no adapter for modality 'toyy', only toy; did you mean 'toy'", modality="toyy")
-    model = TWO.build()
-    with pytest.raises(ValueError, match=r"the model has adapters for a, b; name one in Batch.modality"):
-        model(toy_batch(), update=0)
-    refused(
-        attrs.evolve(NEW, maskers={"toi": RandomMasker(mask_prob=0.5)}), "no masker for modality 'toy'", modality="toy"
-    )
-    without = attrs.evolve(
-        NEW,
-        predictors={"other": NEW.predictors["toy"]},
-        student=attrs.evolve(NEW.student, adapters=NEW.student.adapters | {"other": ToyAdapterConfig()}),
-    )
-    refused(without, "no predictor for modality 'toy', only other", modality="toy", mask=random_mask(B, 1, T, 2))
-
-
-def test_layers_that_the_encoder_lacks():
-    for layers in (4, (1, 3), 0, ()):
-        targets = attrs.evolve(NEW.targets, layers=layers)
-        with pytest.raises(ValueError, match=r"targets.layers=.* does not fit an encoder of 3 blocks"):
-            attrs.evolve(NEW, targets=targets).build()
 
 
 def test_step_output_can_be_filled_by_hand():

@@ -20,9 +20,6 @@ def lines(panel: object) -> list[list[tuple[float, float]]]:
     return [list(zip(*line.get_data(), strict=True)) for line in panel.lines]  # type: ignore[attr-defined]  # of axes
 
 
-# --- curves -----------------------------------------------------------------------------------------------------------
-
-
 def test_a_panel_a_metric_and_a_line_a_run() -> None:
     figure = learning_curves({"a": RUN, "b": [{"step": 50, "loss": 2.0}]})
     panels = {panel.get_title(loc="left"): panel for panel in figure.axes}
@@ -50,11 +47,11 @@ def test_unknown_names_are_drawn_where_there_are_no_others() -> None:
 @pytest.mark.parametrize(
     ("runs", "metrics", "told"),
     [
-        ({}, None, "there is no run"),
-        ({"a": RUN, "b": []}, None, "run 'b' has no metrics yet"),
-        ({"a": [{"loss": 1.0}]}, None, "run 'a' has a line without 'step'"),
-        ({"a": [{"step": 1}]}, None, "no metric to draw"),
-        ({"a": RUN}, ["losss"], "no run has a metric 'losss'.*did you mean 'loss'"),
+        ({}, None, "no run"),
+        ({"a": RUN, "b": []}, None, "'b'"),
+        ({"a": [{"loss": 1.0}]}, None, "'a' .*'step'"),
+        ({"a": [{"step": 1}]}, None, "no metric"),
+        ({"a": RUN}, ["losss"], "'losss'.*'loss'"),
     ],
 )
 def test_curves_refuse(runs: dict[str, list[dict[str, float]]], metrics: list[str] | None, told: str) -> None:
@@ -69,9 +66,6 @@ def test_runs_of_any_name_and_number() -> None:
     assert set(names) <= {text.strip() for text in texts}
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
     assert len(looks) == min(len(names), len(style.COLOURS) * len(style.DASHES))
-
-
-# --- galleries --------------------------------------------------------------------------------------------------------
 
 
 def canvas(figure: object) -> torch.Tensor:
@@ -114,11 +108,8 @@ def test_large_pictures_are_made_smaller() -> None:
 
 @pytest.mark.parametrize("shape", [(28, 28), (1, 2, 28, 28), (0, 1, 28, 28)])
 def test_galleries_refuse_what_are_no_pictures(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="images must be b c h w"):
+    with pytest.raises(ValueError, match="images"):
         pca_gallery(torch.zeros(shape), torch.zeros(1, 2, 2, 3))
-
-
-# --- SVG --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -191,9 +182,6 @@ def test_colours_can_be_seen_in_light_and_dark(colour: str, background: str) -> 
     assert (high + 0.05) / (low + 0.05) >= 3, "WCAG 2.1, 1.4.11: 3 to 1 for what has to be seen"
 
 
-# --- surroundings -----------------------------------------------------------------------------------------------------
-
-
 def test_the_settings_of_the_caller_neither_matter_nor_change(page: str) -> None:
     with matplotlib.rc_context({"lines.linewidth": 9.0, "svg.fonttype": "path", "axes.facecolor": "red"}):
         before = matplotlib.rcParams.copy()
@@ -204,18 +192,11 @@ def test_the_settings_of_the_caller_neither_matter_nor_change(page: str) -> None
 
 @pytest.mark.parametrize(
     ("missing", "told"),
-    [
-        (["matplotlib"], "pictures need matplotlib, which is not installed: pip install 'd2v[plot]'"),
-        (
-            ["matplotlib", "jinja2"],
-            "pictures need matplotlib, jinja2, which are not installed: pip install 'd2v[plot]'",
-        ),
-    ],
+    [(["matplotlib"], r"matplotlib, .*d2v\[plot\]"), (["matplotlib", "jinja2"], r"matplotlib, jinja2, .*d2v\[plot\]")],
 )
 def test_a_missing_extra_is_told(missing: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "find_spec", lambda name: None if name in missing else name)
-    with pytest.raises(MissingExtraError) as error:
+    with pytest.raises(MissingExtraError, match=told):
         require_plotting()
-    assert str(error.value) == told
     with pytest.raises(MissingExtraError):
         learning_curves({"a": RUN})

@@ -1,6 +1,7 @@
-"""`key=value` on top of a recipe: what is taken, and what is refused with which words."""
+"""`key=value` on top of a recipe: what is taken, and what is refused."""
 
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -66,17 +67,17 @@ def test_what_is_printed_is_read_back(value: object) -> None:
 
 @pytest.mark.parametrize("text", ["!!python/object/apply:os.system [echo]", "!!python/name:os.system", "[1", "{a"])
 def test_nothing_in_a_value_makes_an_object(text: str) -> None:
-    with pytest.raises(ConfigError, match="is not YAML"):
+    with pytest.raises(ConfigError, match=r"key.*YAML"):
         parse_overrides([f"key={text}"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["seed"], r"'seed' is not of the form key=value; write seed=VALUE"),
-        (["--seed"], r"write seed=VALUE"),
-        (["=3"], r"'=3' is not of the form key=value"),
-        (["seed=1", "seed=2"], "seed is given twice"),
+        (["seed"], "'seed' .*seed=VALUE"),
+        (["--seed"], "'--seed' .*seed=VALUE"),
+        (["=3"], "'=3'"),
+        (["seed=1", "seed=2"], "seed .*twice"),
     ],
 )
 def test_arguments_of_another_form_are_refused(arguments: list[str], told: str) -> None:
@@ -119,44 +120,44 @@ def test_fractions_of_the_run_follow_its_length() -> None:
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("optim.lrr", "unknown key 'optim.lrr'; did you mean 'optim.lr'?"),
-        ("lr", "unknown key 'lr'; did you mean 'optim.lr'?"),
-        ("max_steps", "did you mean 'train.max_steps'?"),
-        ("mask.mask_lenght", "did you mean 'mask.mask_length'?"),
-        ("optim.lr.x", "optim.lr is one value, not a section"),
-        ("optimization.max_update", "it is called train.max_steps here"),
-        ("optimization.update_freq", "it is called train.accumulate here"),
-        ("task.data", "it is called data.path here"),
-        ("common.fp16", "it is called train.precision=fp16 here"),
-        ("model.clone_batch", "it is called model.num_masks here"),
-        ("model.modalities.image.mask_prob", "it is called mask.mask_prob here"),
-        ("dataset.num_workers", "of the original toolkit"),
-        ("xyzzy", "unknown key 'xyzzy'"),
+        ("optim.lrr", "'optim.lrr'.*'optim.lr'"),
+        ("lr", "'lr'.*'optim.lr'"),
+        ("max_steps", "'max_steps'.*'train.max_steps'"),
+        ("mask.mask_lenght", "'mask.mask_lenght'.*'mask.mask_length'"),
+        ("optim.lr.x", "optim.lr .*section"),
+        ("optimization.max_update", "'optimization.max_update'.* train.max_steps "),
+        ("optimization.update_freq", "'optimization.update_freq'.* train.accumulate "),
+        ("task.data", "'task.data'.* data.path "),
+        ("common.fp16", "'common.fp16'.* train.precision=fp16 "),
+        ("model.clone_batch", "'model.clone_batch'.* model.num_masks "),
+        ("model.modalities.image.mask_prob", "'model.modalities.image.mask_prob'.* mask.mask_prob "),
+        ("dataset.num_workers", "'dataset.num_workers'.*original"),
+        ("xyzzy", "'xyzzy'$"),
     ],
 )
 def test_unknown_keys_name_the_nearest(key: str, told: str) -> None:
-    assert told in refusal({key: 1})
+    assert re.search(told, refusal({key: 1}))
 
 
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("train.batch_size", "many", "train.batch_size: expected a whole number, not 'many'"),
-        ("train.batch_size", 2.5, "train.batch_size: expected a whole number, not 2.5"),
-        ("train.batch_size", 0, "batch_size"),
+        ("train.batch_size", "many", "train.batch_size: .*whole number.*'many'"),
+        ("train.batch_size", 2.5, "train.batch_size: .*whole number.*2.5"),
+        ("train.batch_size", 0, r"batch_size.*\b0\b"),
         ("train.precision", "half", "train.precision"),
-        ("optim.lr", "fast", "optim.lr: expected a number, not 'fast'"),
+        ("optim.lr", "fast", "optim.lr: .*number.*'fast'"),
         ("optim.decay", "some", "optim.decay"),
-        ("resume", "yes", "resume: expected true or false, not 'yes'"),
-        ("mask.kind", "blobs", "kind 'blobs' is not one of"),
-        ("mask.mask_prob", 1.5, "mask_prob"),
-        ("optim.schedule.warmup", 90_000, "optim.schedule does not fit train.max_steps=8000"),
+        ("resume", "yes", "resume: .*true or false.*'yes'"),
+        ("mask.kind", "blobs", "'blobs'"),
+        ("mask.mask_prob", 1.5, "mask_prob=1.5"),
+        ("optim.schedule.warmup", 90_000, "optim.schedule .*train.max_steps=8000"),
         ("model.encoder", 3, "model.encoder"),
-        ("out", None, "out"),
+        ("out", None, "out: "),
     ],
 )
 def test_wrong_values_name_the_key(key: str, value: object, told: str) -> None:
-    assert told in refusal({key: value})
+    assert re.search(told, refusal({key: value}))
 
 
 def test_all_mistakes_are_told_at_once() -> None:
@@ -166,7 +167,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 
 def test_what_is_missing_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"missing key 'out'.*missing key 'data.path'|missing key 'data.path'.*'out'"):
+    with pytest.raises(ConfigError, match=r"'out'.*'data\.path'|'data\.path'.*'out'"):
         read_recipe("vision/small", {}, PretrainRecipe)
 
 
@@ -174,11 +175,11 @@ def test_a_plus_is_accepted_with_a_hint(caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.WARNING):
         recipe = read_recipe("vision/small", GIVEN | {"+optim.lr": 0.25}, PretrainRecipe)
     assert recipe.optim.lr == 0.25
-    assert caplog.messages == ["+optim.lr: no + is needed here, optim.lr=... does"]
+    assert ["+optim.lr" in told for told in caplog.messages] == [True]
 
 
 def test_unknown_recipes_name_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match=r"did you mean 'vision/base'\?"):
+    with pytest.raises(UnknownNameError, match=r"'vision/bass'.*'vision/base'"):
         recipe_values("vision/bass")
 
 

@@ -48,10 +48,10 @@ def test_the_text_of_a_run_is_a_recipe_and_leaves_out_what_may_change(tmp_path: 
 def test_a_file_that_is_no_recipe(text: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"mine\.yaml is not"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml is no"):
         recipe_values(str(path))
 
 
 def test_a_file_that_is_not_there() -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.yaml cannot be read"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         recipe_values("nowhere.yaml")

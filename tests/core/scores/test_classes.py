@@ -163,12 +163,12 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="positive='x'"):
         scorer_of(2, positive="x")
     scorer = scorer_of(2)
-    with pytest.raises(ValueError, match=r"outputs \(3, 3\) must be \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"outputs \(3, 3\)"):
         scorer.update(torch.zeros(3, 3), batch(torch.zeros(3, dtype=torch.long)))
-    with pytest.raises(ValueError, match="labels from -1 to 2 do not fit 2 classes"):
+    with pytest.raises(ValueError, match=r"labels .*-1"):
         scorer.update(torch.zeros(2, 2), batch(torch.tensor([-1, 2])))
     with pytest.raises(ValueError, match="not finite"):
         scorer.update(torch.tensor([[0.0, math.nan]]), batch(torch.tensor([0])))
     scorer.update(torch.zeros(0, 2), batch(torch.zeros(0, dtype=torch.long)))
-    with pytest.raises(ValueError, match="nothing was scored"):
+    with pytest.raises(ValueError, match="nothing"):
         scorer.compute()

@@ -199,7 +199,7 @@ def test_parts_that_were_pickled_and_merged_are_the_whole(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", CASES)
 def test_nothing_scored_is_an_error(kind: str) -> None:
-    with pytest.raises(ValueError, match="nothing was scored"):
+    with pytest.raises(ValueError, match="nothing"):
         CASES[kind][0]().compute()
 
 
@@ -210,7 +210,7 @@ def test_a_batch_without_labels_or_with_others_is_refused(kind: str) -> None:
     with pytest.raises(ValueError, match="no labels"):
         make().update(outputs, Batch(source=one.source))
     other = CASES["classes" if kind != "classes" else "number"][1][0][1]
-    with pytest.raises(ValueError, match="labels must be"):
+    with pytest.raises(ValueError, match="labels must"):
         make().update(outputs, other)
 
 

@@ -108,7 +108,7 @@ def test_a_layer_that_comes_twice(layers):
     averager, x = TargetAverager([0, 2], each=()), torch.ones(1, 2, 3)
     for layer in layers[:-1]:
         averager(layer, x, 0)
-    with pytest.raises(RuntimeError, match=rf"layer {layers[-1]} came twice.*clear\(\)"):
+    with pytest.raises(RuntimeError, match=rf"layer {layers[-1]} .*clear\(\)"):
         averager(layers[-1], x, 0)
     for layer in (0, 2):  # it has forgotten what it took
         averager(layer, 2 * x, 0)
@@ -116,30 +116,30 @@ def test_a_layer_that_comes_twice(layers):
 
 
 def test_a_layer_that_is_not_wanted():
-    with pytest.raises(ValueError, match=r"layer 1 .*\[0, 2\]"):
+    with pytest.raises(ValueError, match="layer 1 "):
         TargetAverager([0, 2], each=())(1, torch.ones(1, 2, 3), 0)
 
 
 @pytest.mark.parametrize(
-    ("layers", "options", "message"),
+    ("layers", "options", "told"),
     [
-        ([], {}, r"layers=\[\] must be different layers"),
-        ([0, 0], {}, r"layers=\[0, 0\] must be different"),
-        ([-1, 2], {}, "counted from 0"),
-        ([0], {"kind": "attention"}, 'kind must be "ffn" or "block"'),
-        ([0], {"each": ["rms"]}, "unknown target norm 'rms'; choose from batch, instance, group, layer"),
-        ([0], {"after": ["rms"]}, "unknown target norm 'rms'"),
+        ([], {}, r"layers=\[\]"),
+        ([0, 0], {}, r"layers=\[0, 0\]"),
+        ([-1, 2], {}, r"layers=\[-1, 2\]"),
+        ([0], {"kind": "attention"}, "kind .*'attention'"),
+        ([0], {"each": ["rms"]}, "norm 'rms'.*instance"),
+        ([0], {"after": ["rms"]}, "norm 'rms'"),
     ],
 )
-def test_refusals(layers, options, message):
-    with pytest.raises(ValueError, match=message):
+def test_refusals(layers, options, told):
+    with pytest.raises(ValueError, match=told):
         TargetAverager(layers, **options)
 
 
 def test_missing_layers_are_counted():
     averager = TargetAverager([0, 1], each=())
-    with pytest.raises(RuntimeError, match="0 of 2 wanted layers were seen"):
+    with pytest.raises(RuntimeError, match="0 of 2"):
         averager.finish()
     averager(0, torch.ones(1, 2, 3), 0)
-    with pytest.raises(RuntimeError, match="1 of 2 wanted layers were seen"):
+    with pytest.raises(RuntimeError, match="1 of 2"):
         averager.finish()

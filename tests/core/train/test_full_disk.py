@@ -57,16 +57,15 @@ def fails(path, words, **options):
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "training.pt"])
 def test_in_a_checkpoint(tmp_path, whole, monkeypatch, file):
     size = (whole / "checkpoints/step-8" / file).stat().st_size - 100
-    write = RunFolder._write
+    save = RunFolder.save
 
-    def cramped(self, step, *args):
+    def cramped(self, step, *args, **options):
         with room(size if step == 6 else resource.RLIM_INFINITY):
-            write(self, step, *args)
+            save(self, step, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "_write", cramped)
-        words = "the checkpoint of update 6 could not be written .*File too large.*; the one of update 3 is whole"
-        assert fails(tmp_path, words) == [3]
+        patch.setattr(RunFolder, "save", cramped)
+        assert fails(tmp_path, "update 6 .*File too large.*update 3 .*whole") == [3]
     train(tmp_path)
     same(tmp_path, whole)
 
@@ -76,8 +75,7 @@ def test_in_the_first_checkpoint(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(folder_module, "write_files", full)
-    words = "the checkpoint of update 3 could not be written .*No space left on device; it was the first"
-    assert fails(tmp_path, words) == []
+    assert fails(tmp_path, "update 3 .*No space left.*first") == []
 
 
 def test_in_the_metrics(tmp_path, whole):
@@ -87,8 +85,9 @@ def test_in_the_metrics(tmp_path, whole):
         resource.setrlimit(resource.RLIMIT_FSIZE, (metrics.stat().st_size + 10, limit[1]))
 
     try:
-        words = r"metrics could not be written to .*metrics.jsonl: File too large; the checkpoints are whole"
-        assert fails(tmp_path, words, hooks=[At(6, fill)], checkpoint_every=5) == [5]
+        assert fails(
+            tmp_path, r"metrics\.jsonl: File too large.*checkpoints are whole", hooks=[At(6, fill)], checkpoint_every=5
+        ) == [5]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert len(metrics.read_text().splitlines()[-1]) == 10  # a line that was cut off
@@ -105,8 +104,7 @@ def test_in_the_final_model(tmp_path, whole, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "finish", cramped)
-        words = "model could not be written: File too large; the checkpoints are whole"
-        assert fails(tmp_path, words) == [6, 8]
+        assert fails(tmp_path, "model .*File too large.*checkpoints are whole") == [6, 8]
     assert not (tmp_path / "model").exists()
     train(tmp_path)
     same(tmp_path, whole)
@@ -122,7 +120,7 @@ def test_an_old_checkpoint_that_cannot_be_removed(tmp_path, whole, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(folder_module.Path, "rename", held)
-        assert fails(tmp_path, "step-3 could not be removed: .*busy; the newer checkpoints are whole") == [3, 6, 8]
+        assert fails(tmp_path, "step-3 .*busy.*newer checkpoints are whole") == [3, 6, 8]
     train(tmp_path)
     same(tmp_path, whole)
 
@@ -138,19 +136,19 @@ def test_a_folder_without_the_right_to_write(tmp_path, monkeypatch, name):
             return original(path, *args, **options)
 
         monkeypatch.setattr(module, function, denied)
-    with pytest.raises(RunFolderError, match=r"run folder .*run cannot be written: Permission denied"):
+    with pytest.raises(RunFolderError, match=r"run .*Permission denied"):
         opened(tmp_path / "run")
 
 
 def test_refused_folders(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="cannot be written"):
+    with pytest.raises(RunFolderError, match=r"file/run .*Not a directory"):
         opened(tmp_path / "file" / "run")
     run = opened(tmp_path / "run")
-    with pytest.raises(RunFolderError, match="in use by this process"):
+    with pytest.raises(RunFolderError, match="this process"):
         opened(tmp_path / "run")
     run.close()
-    with pytest.raises(RunFolderError, match=r"another configuration .*-seed: 0; \+seed: 1"):
+    with pytest.raises(RunFolderError, match=r"-seed: 0; \+seed: 1"):
         opened(tmp_path / "run", config="seed: 1\n")
-    with pytest.raises(RunFolderError, match="holds a run already"):
+    with pytest.raises(RunFolderError, match="resume=true"):
         opened(tmp_path / "run", resume=False)

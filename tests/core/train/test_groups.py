@@ -80,21 +80,21 @@ def test_tied_parameters_appear_once_and_under_any_name():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "told"),
     [
-        ({"no_decay": ["cls_tokens"]}, "no part of the Toy matches 'cls_tokens'; did you mean 'cls_token'"),
-        ({"decay": "all", "no_decay": ["cls_token"]}, "decay='all' spares nothing"),
-        ({"decay": "some"}, "decay='some' must be"),
+        ({"no_decay": ["cls_tokens"]}, "'cls_tokens'.*'cls_token'"),
+        ({"decay": "all", "no_decay": ["cls_token"]}, "decay='all' "),
+        ({"decay": "some"}, "decay='some'"),
         ({"weight_decay": -1.0}, "weight_decay=-1"),
     ],
 )
-def test_refusals(options, message):
-    with pytest.raises(ValueError, match=message):
+def test_refusals(options, told):
+    with pytest.raises(ValueError, match=told):
         parameter_groups(Toy(), **{"weight_decay": 0.05, **options})
 
 
 def test_nothing_trainable():
-    with pytest.raises(ValueError, match="Linear has no trainable parameter"):
+    with pytest.raises(ValueError, match=r"Linear .*trainable"):
         parameter_groups(nn.Linear(2, 2).requires_grad_(False), weight_decay=0.05)
 
 

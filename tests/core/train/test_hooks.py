@@ -74,8 +74,8 @@ def test_a_module_may_be_a_hook(tmp_path):
         ([Average("slow")], [], "lacks: slow"),
         ([Average(), Average()], [Average()], "lacks: Average-1"),
         ([Average("slow")], [Average("fast")], "lacks: slow"),
-        ([Average()], [Average(), Average("fast")], "no state of these hooks: fast"),
-        ([], [Average()], "no state of these hooks: Average-0"),
+        ([Average()], [Average(), Average("fast")], "no state .*: fast"),
+        ([], [Average()], "no state .*: Average-0"),
     ],
 )
 def test_other_hooks_are_refused(tmp_path, first, second, told):
@@ -85,17 +85,17 @@ def test_other_hooks_are_refused(tmp_path, first, second, told):
 
 
 def test_two_of_one_name(tmp_path):
-    with pytest.raises(ValueError, match="two hooks are named 'slow'"):
+    with pytest.raises(ValueError, match="'slow'"):
         train(tmp_path / "run", hooks=[Average("slow"), Average("slow")])
 
 
 @pytest.mark.parametrize(
     ("state", "told"),
     [
-        ({"best": numpy.float64(1)}, r"Holding-0\.best is a numpy\.float64"),
-        ({"seen": [1, At(1, print)]}, r"Holding-0\.seen is a training\.At"),
-        (At(1, print), r"Holding-0 is a training\.At"),
-        ({(1, At): 1}, "a key of Holding-0 is a builtins.type"),
+        ({"best": numpy.float64(1)}, r"Holding-0\.best .*numpy\.float64"),
+        ({"seen": [1, At(1, print)]}, r"Holding-0\.seen .*training\.At"),
+        (At(1, print), r"Holding-0 .*training\.At"),
+        ({(1, At): 1}, r"key of Holding-0 .*builtins\.type"),
     ],
 )
 def test_what_cannot_be_read_back_is_refused_before_training(tmp_path, state, told):

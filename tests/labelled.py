@@ -270,7 +270,6 @@ def installed() -> Iterator[None]:
     yield
     for declared, kind, _ in kinds:
         role = role_of(declared)
-        assert role is not None
         del role.own[kind]
 
 

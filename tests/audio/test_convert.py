@@ -55,33 +55,33 @@ def test_other_settings_convert(foreign, path, value):
 
 
 @pytest.mark.parametrize(
-    ("foreign", "path", "value", "reason"),
+    ("foreign", "path", "value"),
     [
-        (NEW, "shared_decoder", {"decoder_dim": 8}, ""),
-        (NEW, "skip_ema", True, "teacher"),
-        (NEW, "modalities.audio.learned_alibi", True, "worked"),
-        (NEW, "modalities.audio.alibi_dims", 2, ""),
-        (NEW, "modalities.audio.keep_masked_pct", 0.1, "visible"),
-        (NEW, "modalities.audio.mask_prob_min", 0.1, ""),
-        (NEW, "modalities.audio.conv_pos_pre_ln", True, ""),
-        (NEW, "modalities.audio.extractor_mode", "batch", ""),
-        (NEW, "modalities.audio.decoder.add_positions_all", True, ""),
-        (NEW, "modalities.audio.decoder.add_positions_masked", True, ""),
-        (FORMER, "quantize_input", True, ""),
-        (FORMER, "quantize_targets", True, ""),
-        (FORMER, "target_glu", True, ""),
-        (FORMER, "layer_type", "conformer", ""),
-        (FORMER, "activation_fn", "swish", ""),
-        (FORMER, "pos_enc_type", "rope", ""),
-        (FORMER, "attn_type", "espnet", ""),
-        (FORMER, "adp_num", 1, ""),
-        (FORMER, "crop_seq_to_multiple", 4, ""),
-        (FORMER, "extractor_mode", "batch", ""),
-        (FORMER, "pos_conv_depth", 1, ""),
+        (NEW, "shared_decoder", {"decoder_dim": 8}),
+        (NEW, "skip_ema", True),
+        (NEW, "modalities.audio.learned_alibi", True),
+        (NEW, "modalities.audio.alibi_dims", 2),
+        (NEW, "modalities.audio.keep_masked_pct", 0.1),
+        (NEW, "modalities.audio.mask_prob_min", 0.1),
+        (NEW, "modalities.audio.conv_pos_pre_ln", True),
+        (NEW, "modalities.audio.extractor_mode", "batch"),
+        (NEW, "modalities.audio.decoder.add_positions_all", True),
+        (NEW, "modalities.audio.decoder.add_positions_masked", True),
+        (FORMER, "quantize_input", True),
+        (FORMER, "quantize_targets", True),
+        (FORMER, "target_glu", True),
+        (FORMER, "layer_type", "conformer"),
+        (FORMER, "activation_fn", "swish"),
+        (FORMER, "pos_enc_type", "rope"),
+        (FORMER, "attn_type", "espnet"),
+        (FORMER, "adp_num", 1),
+        (FORMER, "crop_seq_to_multiple", 4),
+        (FORMER, "extractor_mode", "batch"),
+        (FORMER, "pos_conv_depth", 1),
     ],
 )
-def test_refusals_by_name(foreign, path, value, reason):
-    with pytest.raises(ValueError, match=rf"model\.{path}={re.escape(repr(value))} .*{reason}"):
+def test_refusals_by_name(foreign, path, value):
+    with pytest.raises(ValueError, match=rf"model\.{path}={re.escape(repr(value))} "):
         converted_back(converters, changed(foreign, path, value), SHAPES)
 
 

@@ -1,11 +1,9 @@
 """data2vec 1.0 over a Hugging Face encoder, as the example wraps it."""
 
-import importlib.util
-from pathlib import Path
-
 import torch
 import transformers
 from building import gradients, random_mask
+from scripts import ROOT, loaded
 
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import SpanMasker
@@ -14,14 +12,12 @@ from d2v.core.nn import LayerFeatures
 from d2v.core.teacher import EMASchedule, EMATeacher, TargetAverager
 from d2v.text import SentenceClassifier
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "huggingface_encoder.py"
+EXAMPLE = "examples/huggingface_encoder.py"
 DIM, DEPTH, MASK = 32, 3, 49
 
 
 def encoder():
-    spec = importlib.util.spec_from_file_location("huggingface_encoder", EXAMPLE)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = loaded(EXAMPLE)
     config = transformers.RobertaConfig(
         vocab_size=50, hidden_size=DIM, num_hidden_layers=DEPTH, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=40, type_vocab_size=1,
@@ -48,7 +44,7 @@ def texts(b=4, t=20):
 
 
 def test_the_wrapper_is_short():
-    assert len(EXAMPLE.read_text().splitlines()) <= 80
+    assert len((ROOT / EXAMPLE).read_text().splitlines()) <= 80
 
 
 def test_it_encodes_as_the_model_does():

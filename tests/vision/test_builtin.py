@@ -1,7 +1,6 @@
 """The pictures that ship, and the script that made them."""
 
 import hashlib
-import importlib.util
 import io
 import json
 import tarfile
@@ -13,12 +12,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from scripts import loaded
 
 from d2v.vision.builtin import digits, fashion_mnist
 
 SPLITS = {"train": 10_000, "val": 2_000, "test": 2_000}
 SHA256 = "2c83187f2426a5db8489ec2c2cbbee03dec7a13ffb428f12db506a47240b42ce"
-SCRIPT = Path(__file__).parents[2] / "tools/make_fashion_mnist.py"
 DIGITS_SHA256 = "f6b81f498172fdfd1389729287c112cd7368abdc284e13768498636e4bb5e134"
 
 
@@ -69,12 +68,7 @@ def test_an_entry_that_needs_unpickling_is_refused(tmp_path: Path, monkeypatch: 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_fashion_mnist", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("tools/make_fashion_mnist.py")
 
 
 def test_script_reads_whole_rows_and_drops_duplicates(script: ModuleType) -> None:

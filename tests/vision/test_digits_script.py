@@ -1,25 +1,18 @@
 """The script that made the digits that ship."""
 
 import gzip
-import importlib.util
 import zipfile
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "tools/make_digits.py"
+from scripts import loaded
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_digits", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("tools/make_digits.py")
 
 
 def test_a_fifth_of_each_class_whatever_the_order(script: ModuleType) -> None:

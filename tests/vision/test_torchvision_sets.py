@@ -1,6 +1,7 @@
 """Sets of torchvision, out of files that are written here."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,6 @@ def test_train_and_test(fashion: Path) -> None:
     loader = data.build("test", batch_size=7)
     (batch,) = loader
     assert batch.source.shape == (7, 1, 28, 28)
-    assert batch.labels is not None
     assert batch.labels.tolist() == list(range(7))
     assert torch.allclose(batch.source[3], torch.tensor((3 / 255 - 0.449) / 0.226))
     assert loader.name(3) == "torchvision:FashionMNIST/test/3"
@@ -62,7 +62,6 @@ def test_in_workers_and_in_colour(fashion: Path) -> None:
     data = config("FashionMNIST", fashion, num_workers=1, channels=3, per_class=1)
     batch = next(iter(data.build("train", batch_size=10, training=True)))
     assert batch.source.shape == (10, 3, 28, 28)
-    assert batch.labels is not None
     assert sorted(batch.labels.tolist()) == list(range(10))
 
 
@@ -70,7 +69,6 @@ def test_classes_of_a_model(fashion: Path) -> None:
     data = config("FashionMNIST", fashion)
     turned = data.build("test", batch_size=7, labels=Classes(tuple(reversed(names(data)))))
     (batch,) = turned
-    assert batch.labels is not None
     assert batch.labels.tolist() == [9 - label for label in range(7)]
 
 
@@ -134,7 +132,6 @@ def test_a_set_without_parts_is_the_split_train(tmp_path: Path) -> None:
     data = config("ImageFolder", tmp_path)
     assert data.labels(Classes) == Classes(("a", "b"))
     (batch,) = data.build("train", batch_size=2)
-    assert batch.labels is not None
     assert batch.labels.tolist() == [0, 1]
     with pytest.raises(DataError, match=r"'test'.* train$"):
         data.build("test", batch_size=1)
@@ -150,55 +147,44 @@ def test_a_broken_picture_is_listed(tmp_path: Path) -> None:
     assert list(loader.broken) == ["torchvision:ImageFolder/train/0"]
 
 
-def test_a_set_that_is_no_classification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Pairs:
-        def __init__(self, root: str) -> None:
-            self.root = root
+@pytest.fixture
+def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ImageDataConfig]:
+    """Data of a set of torchvision's that gives these labels, with more attributes."""
 
-        def __len__(self) -> int:
-            return 2
+    def make(*labels: object, **attributes: object) -> ImageDataConfig:
+        class Set:
+            def __init__(self, root: str) -> None:
+                vars(self).update(attributes)
 
-        def __getitem__(self, id: int) -> object:
-            return Image.new("RGB", (4, 4)), {"boxes": []}
+            def __len__(self) -> int:
+                return len(labels)
 
-    monkeypatch.setattr("torchvision.datasets.EuroSAT", Pairs)
+            def __getitem__(self, id: int) -> object:
+                return Image.new("RGB", (28, 28)), labels[id]
+
+        monkeypatch.setattr("torchvision.datasets.EuroSAT", Set)
+        return config("EuroSAT", tmp_path)
+
+    return make
+
+
+def test_a_set_that_is_no_classification(made_up: Callable[..., ImageDataConfig]) -> None:
     with pytest.raises(DataError, match="one class each"):
-        config("EuroSAT", tmp_path).build("train", batch_size=1)
+        made_up({"boxes": []}, {"boxes": []}).build("train", batch_size=1)
 
 
-@pytest.mark.parametrize("field", ["labels", "_labels", "_samples"])
-def test_names_are_numbers_where_a_set_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str) -> None:
-    class Numbers:
-        def __init__(self, root: str) -> None:
-            setattr(self, field, [("x", 0), ("x", 2)] if field == "_samples" else np.array([0, 2]))
-
-        def __len__(self) -> int:
-            return 2
-
-        def __getitem__(self, id: int) -> object:
-            return Image.new("RGB", (28, 28)), 2 * id
-
-    monkeypatch.setattr("torchvision.datasets.EuroSAT", Numbers)
-    assert names(config("EuroSAT", tmp_path)) == ("0", "1", "2")
+@pytest.mark.parametrize(
+    ("field", "labels"),
+    [("labels", np.array([0, 2])), ("_labels", np.array([0, 2])), ("_samples", [("x", 0), ("x", 2)])],
+)
+def test_names_are_numbers_where_a_set_has_none(
+    made_up: Callable[..., ImageDataConfig], field: str, labels: object
+) -> None:
+    assert names(made_up(0, 2, **{field: labels})) == ("0", "1", "2")
 
 
-def test_classes_of_one_name_stay_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Cranes:
-        classes = (("crane",), ("tench", "Tinca tinca"), ("crane",))
-        targets = (0, 1, 2)
-
-        def __init__(self, root: str) -> None:
-            self.root = root
-
-        def __len__(self) -> int:
-            return 3
-
-        def __getitem__(self, id: int) -> object:
-            return Image.new("RGB", (28, 28)), id
-
-    monkeypatch.setattr("torchvision.datasets.EuroSAT", Cranes)
-    data = config("EuroSAT", tmp_path)
+def test_classes_of_one_name_stay_apart(made_up: Callable[..., ImageDataConfig]) -> None:
+    data = made_up(0, 1, 2, classes=(("crane",), ("tench", "Tinca tinca"), ("crane",)), targets=(0, 1, 2))
     assert names(data) == ("crane (0)", "tench, Tinca tinca", "crane (2)")
     (batch,) = data.build("train", batch_size=3, labels=data.labels(Classes))
-    assert batch.labels is not None
     assert batch.labels.tolist() == [0, 1, 2]

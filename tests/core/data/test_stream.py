@@ -118,7 +118,6 @@ def test_in_training_ranks_keep_step(n: int, batch: int, world: int, shuffle: in
         states = []
         for batches, loader in zip(passes, loaders, strict=True):
             ids = next(batches).ids
-            assert ids is not None
             assert len(ids) == batch
             seen.update(ids.tolist())
             states.append(loader.state_dict())

@@ -86,17 +86,12 @@ def corrupted(mask, **options):
     return backbone, backbone.tokens(batch, local, mask).x, local.x.repeat_interleave(mask.num_masks, 0)
 
 
-def test_hidden_positions_become_the_mask_token():
+@pytest.mark.parametrize("mask_token", [True, False])
+def test_hidden_positions_become_the_mask_token_or_zero(mask_token):
     mask = random_mask(B, 2, T, HIDDEN)
-    backbone, x, local = corrupted(mask, mask_token=True)
-    token = backbone.adapter(None).mask_token()
-    torch.testing.assert_close(x, torch.where(mask.hidden[..., None], token, local))
-
-
-def test_hidden_positions_become_zero():
-    mask = random_mask(B, 2, T, HIDDEN)
-    _, x, local = corrupted(mask)
-    torch.testing.assert_close(x, local.masked_fill(mask.hidden[..., None], 0))
+    backbone, x, local = corrupted(mask, mask_token=mask_token)
+    filling = backbone.adapter(None).mask_token() if mask_token else torch.zeros(())
+    torch.testing.assert_close(x, torch.where(mask.hidden[..., None], filling, local))
 
 
 def test_hidden_positions_become_noise():

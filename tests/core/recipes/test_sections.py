@@ -37,7 +37,6 @@ def test_the_schedule_sets_what_the_recipe_lets_decay() -> None:
     optim = recipe(DECAY | {"optim.weight_decay": 0.0}).optim
     optimizer = optim.build(nn.Linear(2, 2))
     schedule = optim.build_weight_decay(100)
-    assert schedule is not None
     set_weight_decay(optimizer, schedule, 50)
     weights = {tuple(group["params"][0].shape): group["weight_decay"] for group in optimizer.param_groups}
     assert weights == {(2, 2): pytest.approx(0.1), (2,): 0.0}

@@ -26,9 +26,6 @@ def batch(labels: Any, lengths: list[int] | None = None) -> Batch:
     return Batch(source=torch.zeros(len(labels), 1), labels=labels, label_lengths=told)
 
 
-# --- several classes --------------------------------------------------------------------------------------------------
-
-
 def test_average_precision_by_hand() -> None:
     scorer = MultiLabelScorer(MultiLabel(("a", "b", "c")))
     truth = torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]])
@@ -76,9 +73,6 @@ def test_mixed_labels_are_not_scored() -> None:
         MultiLabelScorer(MultiLabel(("a",))).update(torch.zeros(1, 1), batch([[0.3]]))
 
 
-# --- sequences --------------------------------------------------------------------------------------------------------
-
-
 def test_error_rates_by_hand() -> None:
     scorer = SymbolScorer(LETTERS)
     # "AB C" told as "AB B" (one word, one character); "A" told as "A B A" (two words, four characters).
@@ -112,9 +106,6 @@ def test_texts_without_words() -> None:
 def test_sequences_that_fit_nothing(outputs: list[list[int]], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         SymbolScorer(PHONES).update(outputs, batch([[1]], [1]))
-
-
-# --- numbers ----------------------------------------------------------------------------------------------------------
 
 
 def test_correlations_by_hand() -> None:
@@ -155,8 +146,6 @@ def test_ranks_that_would_overflow() -> None:
     assert scorer.compute().metrics()["pearson"] == pytest.approx(100)
     assert "65,535" in scorer.compute().undefined()["spearman"]
 
-
-# --- all of them ------------------------------------------------------------------------------------------------------
 
 Case = tuple[Callable[[], Scorer], list[tuple[Any, Batch]]]
 CASES: dict[str, Case] = {

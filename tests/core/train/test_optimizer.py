@@ -23,10 +23,14 @@ def steps(
     return seen
 
 
+def published(**options) -> tuple[nn.Parameter, PublishedAdamW]:
+    weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
+    return weight, PublishedAdamW([weight], **OPTIONS, **options)
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_published_trajectory(fused):
-    weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
-    optimizer = PublishedAdamW([weight], **OPTIONS, fused=fused)
+    weight, optimizer = published(fused=fused)
     seen = steps(optimizer, weight, CASE["grads"])
     torch.testing.assert_close(torch.stack(seen), torch.tensor(CASE["trajectory"][1:]), rtol=1e-6, atol=1e-7)
 
@@ -53,11 +57,9 @@ def test_many_steps_equal_the_formula():
 
 
 def test_resuming_gives_identical_steps(tmp_path):
-    whole = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
-    expected = steps(PublishedAdamW([whole], **OPTIONS), whole, CASE["grads"])
-
-    weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
-    first = PublishedAdamW([weight], **OPTIONS)
+    whole, optimizer = published()
+    expected = steps(optimizer, whole, CASE["grads"])
+    weight, first = published()
     steps(first, weight, CASE["grads"][:2])
     torch.save(first.state_dict(), tmp_path / "optimizer.pt")
     second = PublishedAdamW([weight], **OPTIONS)
@@ -68,8 +70,7 @@ def test_resuming_gives_identical_steps(tmp_path):
 
 
 def test_a_used_optimizer_forgets_its_count_when_it_loads():
-    weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
-    optimizer = PublishedAdamW([weight], **OPTIONS)
+    weight, optimizer = published()
     fresh = copy.deepcopy(optimizer.state_dict())
     expected = steps(optimizer, weight, CASE["grads"])
     optimizer.load_state_dict(fresh)
@@ -80,8 +81,7 @@ def test_a_used_optimizer_forgets_its_count_when_it_loads():
 
 
 def test_a_copy_goes_on_alike():
-    weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
-    optimizer = PublishedAdamW([weight], **OPTIONS)
+    weight, optimizer = published()
     steps(optimizer, weight, CASE["grads"][:2])
     other_weight, other = copy.deepcopy((weight, optimizer))
     expected = steps(optimizer, weight, CASE["grads"][2:])
@@ -98,8 +98,7 @@ def test_groups_without_gradients_are_not_counted():
 
 
 def test_an_overflow_is_neither_applied_nor_counted():
-    weight = nn.Parameter(torch.tensor(CASE["trajectory"][0]))
-    optimizer = PublishedAdamW([weight], **OPTIONS)
+    weight, optimizer = published()
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     seen = []
     for gradient in ([float("inf")] * 5, *CASE["grads"]):

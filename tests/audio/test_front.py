@@ -95,9 +95,9 @@ def test_gradients_of_the_extractor_are_scaled(scale):
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="24 samples are less than one frame; give longer recordings"):
+    with pytest.raises(ValueError, match=r"24 samples .*longer"):
         make()(Batch(source=torch.randn(2, 24)))
-    with pytest.raises(ValueError, match=r"waveforms must have shape b s, not \(2, 2, 90\); mix channels down to one"):
+    with pytest.raises(ValueError, match=r"\(2, 2, 90\).*channels"):
         make()(Batch(source=torch.randn(2, 2, 90)))
     with pytest.raises(ValueError, match=r"norm='batch'.*'group'"):
         WaveformExtractor(SPEC, norm="batch")
@@ -116,5 +116,5 @@ def test_waveforms_have_no_raw_content_to_reconstruct():
         teacher=TeacherConfig(schedule=EMASchedule(0.9)),
         pixel_weight=0.1,
     )
-    with pytest.raises(ValueError, match=r"pixel_weight=0.1 needs pixel_heads; set it to 0 where no adapter has"):
+    with pytest.raises(ValueError, match=r"pixel_weight=0.1 .*pixel_heads"):
         config.build()

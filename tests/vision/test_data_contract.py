@@ -55,25 +55,25 @@ def test_splits_of_folders(tmp_path: Path, folders: list[str], splits: Splits) -
 def test_splits_of_sets() -> None:
     assert config("fashion-mnist").splits() == Splits(train="train", val="val", test="test")
     assert config("digits").splits() == Splits(train="train", test="test")
-    with pytest.raises(DataError, match=r"neither a folder nor a built-in set .* did you mean 'digits'"):
+    with pytest.raises(DataError, match=r"built-in set .*'digits'"):
         config("digit").splits()
 
 
 def test_splits_must_differ() -> None:
-    with pytest.raises(ValueError, match="splits train, val, val: figures would be measured on what was"):
+    with pytest.raises(ValueError, match="splits train, val, val"):
         Splits(train="train", val="val", test="val")
 
 
 def test_splits_that_are_not_there(tmp_path: Path) -> None:
     save(tmp_path / "plain/cat/1.png")
-    with pytest.raises(DataError, match=r"no split 'val': all of it is the split 'train', since there is no folder"):
+    with pytest.raises(DataError, match=r"'val'.*'train'"):
         config(tmp_path / "plain").build("val", batch_size=1)
     save(tmp_path / "one/train/cat/1.png")
-    with pytest.raises(DataError, match=r"has no split 'test'; it has train$"):
+    with pytest.raises(DataError, match=r"'test'.*train$"):
         config(tmp_path / "one").build("test", batch_size=1)
     save(tmp_path / "other/val/cat/1.png")
     for ask in (lambda data: data.build("train", batch_size=1), lambda data: data.labels(Classes)):
-        with pytest.raises(DataError, match=r"has no split 'train'; it has val$"):
+        with pytest.raises(DataError, match=r"'train'.*val$"):
             ask(config(tmp_path / "other"))
 
 
@@ -106,9 +106,9 @@ def test_numbers_follow_the_classes_of_the_model(tmp_path: Path) -> None:
     loader = data.build("train", batch_size=4, labels=given)
     assert labels(loader) == [2, 0]
     assert labels(data.build("val", batch_size=4, labels=given)) == [0]
-    with pytest.raises(DataError, match=r"has a class 'dog', which is none of the model's 2 .*; did you mean 'dogs'"):
+    with pytest.raises(DataError, match=r"'dog'.*'dogs'"):
         data.build("train", batch_size=4, labels=Classes(("dogs", "eel")))
-    with pytest.raises(DataError, match=r"only in .*val: none; only in .*train: dog"):
+    with pytest.raises(DataError, match=r"val: none.*train: dog"):
         data.build("val", batch_size=4)
     turned = config("digits").build("test", batch_size=359, labels=Classes(tuple("9876543210")))
     plain = config("digits").build("test", batch_size=359)
@@ -161,7 +161,7 @@ def test_few_labels_of_each_class(tmp_path: Path) -> None:
     assert first.keys() < few(0, per_class=3).keys()
     assert len({tuple(sorted(few(seed))) for seed in range(4)}) > 1
     assert len(list(data.build("train", batch_size=1))) == 12, "evaluation sees all"
-    with pytest.raises(DataError, match=r"data.per_class=7, but class 'cat' has 6 images only"):
+    with pytest.raises(DataError, match=r"data.per_class=7.*'cat'"):
         few(0, per_class=7)
 
 
@@ -280,7 +280,7 @@ def test_a_model_that_does_not_fit(options: dict[str, object], size: int, messag
 
 
 def test_a_model_of_something_else() -> None:
-    with pytest.raises(DataError, match="gives images, but the model has a ModalityAdapter"):
+    with pytest.raises(DataError, match="ModalityAdapter"):
         config("digits").match(ModalityAdapter(torch.nn.Identity()))
 
 
@@ -292,7 +292,7 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
         with monkeypatch.context() as patch:
             patch.setattr(Path, method, refuse)
             for ask in (lambda data: data.splits(), lambda data: data.labels(Classes)):
-                with pytest.raises(DataError, match=r"cannot be read: Permission denied; mend its permissions"):
+                with pytest.raises(DataError, match=r"Permission denied"):
                     ask(config(tmp_path))
 
 
@@ -301,7 +301,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no labels"):
         config(tmp_path).labels(Classes)
     for split in ("train", None):
-        with pytest.raises(DataError, match="holds no images; files that end in"):
+        with pytest.raises(DataError, match="no images"):
             config(tmp_path).build(split, batch_size=1)
 
 

@@ -3,6 +3,7 @@
 import math
 from itertools import combinations
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from d2v.core.masks import (
     Masker,
     RandomMasker,
     SpanMasker,
+    blocks,
     cover_spans,
 )
 from d2v.core.masks.masker import lowest
@@ -159,7 +161,9 @@ def test_planes_may_be_rectangular(masker: Masker) -> None:
 @pytest.mark.parametrize("shape", [(5, 12), (12, 5)])
 def test_blocks_on_a_plane_are_squares_cut_at_the_border(shape: tuple[int, int]) -> None:
     masker = InverseBlockMasker(mask_prob=0.8, mask_length=3, mask_prob_adjust=0.0)  # floor(60 * 0.2 / 9) = 1 centre
-    chosen = masker._blocks(400, shape, 1, draw_for(400), torch.full((400,), 60)).view(400, *shape)
+    with patch.object(blocks, "adjusted", wraps=blocks.adjusted) as adjusted:  # counts are made equal afterwards
+        masker(400, shape, draw=draw_for(400))
+    chosen = adjusted.call_args.args[0].view(400, *shape)
     for plane in chosen:
         y, x = plane.nonzero().unbind(1)
         box = plane[y.min() : y.max() + 1, x.min() : x.max() + 1]
@@ -278,8 +282,10 @@ def test_text_may_hide_a_short_row_as_a_whole() -> None:
     [("static", 0.0, 6, 0), ("normal", 2.0, 6, 4 + 1 / 12), ("poisson", 0.0, 6, 6), ("uniform", 2.0, 7, 10)],
 )
 def test_lengths_follow_their_distribution(selection: Any, other: float, mean: float, variance: float) -> None:
-    masker = SpanMasker(mask_prob=0.5, mask_length=6, selection=selection, mask_other=other)
-    lengths = masker._lengths(4000, 1, 5, draw_for(4000)).double()
+    masker = SpanMasker(
+        mask_prob=0.0, mask_length=6, min_masks=1, equal_counts=False, selection=selection, mask_other=other
+    )  # one span a row
+    lengths = masker(20000, (64,), draw=draw_for(20000)).hidden.sum(1).double()
     n = lengths.numel()
     assert abs(float(lengths.mean()) - mean) <= 4 * math.sqrt(variance / n)
     # The fourth moment of each of these is below 4 variance^2; one part in a hundred is for the clip at 1.
@@ -372,10 +378,11 @@ def test_rectangles_add_no_more_than_max_per_block() -> None:
 
 
 def test_rectangles_follow_their_aspect() -> None:
-    flat = BlockMasker(num_masked=200, min_per_block=16, max_per_block=16, min_aspect=1.0)
-    shape = flat._propose(torch.rand(100, 4), torch.full((100,), 16), 14, 14)
-    assert (shape[:, 2:] == 4).all()
-    assert (shape[:, :2] <= 10).all()
+    flat = BlockMasker(num_masked=16, min_per_block=16, max_per_block=16, min_aspect=1.0)
+    hidden = flat(100, (14, 14), draw=draw_for(100)).hidden.view(100, 14, 14)
+    assert (hidden.sum((1, 2)) == 16).all()
+    assert (hidden.any(2).sum(1) == 4).all()
+    assert (hidden.any(1).sum(1) == 4).all()
 
 
 @given(data=st.data(), rows=st.integers(1, 6), t=st.integers(1, 200))

@@ -187,18 +187,16 @@ def test_refusals(options, message):
 @pytest.mark.parametrize("shape", [(2, HEADS, 6, 6), (1, HEADS, 6, 5), (1, HEADS, 5, 6), (HEADS, 6, 6)])
 def test_a_bias_of_the_wrong_shape(shape):
     x = torch.randn(ROWS, LENGTH, DIM)
-    with pytest.raises(
-        ValueError, match=r"attention bias has shape \(.*3 rows of 6 tokens need \(1 or 3, heads, 6, 6\)"
-    ):
+    with pytest.raises(ValueError, match=r"bias .*\(1 or 3, heads, 6, 6\)"):
         attention_mask(x, torch.zeros(shape), None)
 
 
 def test_a_bias_for_other_heads():
-    with pytest.raises(ValueError, match="bias for 3 heads does not fit the 2 heads"):
+    with pytest.raises(ValueError, match=r"bias .*3 heads"):
         Attention(DIM, num_heads=HEADS)(torch.randn(ROWS, LENGTH, DIM), torch.zeros(1, 3, LENGTH, LENGTH))
 
 
 def test_padding_of_the_wrong_shape():
     x = torch.randn(ROWS, LENGTH, DIM)
-    with pytest.raises(ValueError, match=r"padding has shape \(3, 5\); the tokens need \(3, 6\)"):
+    with pytest.raises(ValueError, match=r"padding .*\(3, 5\)"):
         attention_mask(x, None, torch.zeros(3, 5, dtype=torch.bool))

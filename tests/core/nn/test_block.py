@@ -90,10 +90,10 @@ def test_dropout_and_drop_path_spare_the_branch_and_the_others_do_not():
 
 def test_drop_path_keeps_the_mean_and_is_per_row():
     block = TransformerBlock(DIM, num_heads=HEADS, norm="pre", drop_path_rate=0.25)
+    block.mlp[3].bias.data.fill_(1)  # of zeros the feed-forward branch is 1, and all else is 0
     rows = 4000
-    x = torch.randn(1, 3, DIM).expand(rows, -1, -1)
-    branch = torch.ones_like(x)
-    dropped = block._dropped(branch)
+    dropped, branch = block(torch.zeros(rows, 3, DIM))
+    assert torch.equal(branch, torch.ones_like(branch))
     # Each row keeps all of its branch, scaled by 1 / keep, or none of it.
     first = dropped[:, :1, :1]
     assert torch.equal(dropped, first.expand_as(dropped))
@@ -103,7 +103,7 @@ def test_drop_path_keeps_the_mean_and_is_per_row():
     assert abs(fraction - 0.25) < 4 * (0.25 * 0.75 / rows) ** 0.5
     # Both branches draw for themselves: with two draws there are four kinds of rows.
     randomise(block)
-    out, _ = block(x)
+    out, _ = block(torch.randn(1, 3, DIM).expand(rows, -1, -1))
     kinds = (out[:, 0].double() * 1e3).round().unique(dim=0)
     assert len(kinds) == 4
 

@@ -78,8 +78,8 @@ def test_refusals():
     with pytest.raises(ValueError, match="dims=3"):
         make(3)
     for options in ({"groups": 3}, {"decoder_dim": 9}):
-        with pytest.raises(ValueError, match="must divide embed_dim=8 and decoder_dim="):
+        with pytest.raises(ValueError, match="embed_dim=8 and decoder_dim="):
             make(**options)
     for grid in ((6,), (1, 5), ()):
-        with pytest.raises(ValueError, match="does not lay out 5 positions along 1 axes"):
+        with pytest.raises(ValueError, match="5 positions"):
             make()(torch.randn(2, 5, DIM), grid)

@@ -124,7 +124,7 @@ def test_dropout_follows_the_norm_in_front_and_acts_in_training_only():
 def test_refusals():
     with pytest.raises(ValueError, match=r"layer_drop.*1.0"):
         make(layer_drop=1.0)
-    with pytest.raises(ValueError, match=r"layer 4 is wanted of an encoder with 4 blocks \(from 0\)"):
+    with pytest.raises(ValueError, match=r"layer 4 .*4 blocks"):
         make()(torch.randn(2, 5, DIM), sink=LayerFeatures([0, 4]))
     with pytest.raises(ValueError, match="padding has shape"):
         make()(torch.randn(2, 5, DIM), padding=torch.zeros(2, 4, dtype=torch.bool))
@@ -150,7 +150,7 @@ def test_a_stack_hands_on_what_is_around_its_blocks():
 
 
 def test_refusals_of_a_stack():
-    with pytest.raises(ValueError, match="depth=-1"):
+    with pytest.raises(ValueError, match=r"depth.*-1"):
         TransformerEncoder.stack(DIM, -1, HEADS)
     with pytest.raises(TypeError, match="mlp_ration"):
         TransformerEncoder.stack(DIM, DEPTH, HEADS, mlp_ration=2.0)

@@ -75,7 +75,7 @@ def test_features_without_variance_are_grey() -> None:
 
 @pytest.mark.parametrize("features", [torch.tensor([[float("nan"), 1.0]]), torch.zeros(0, 4)])
 def test_features_that_have_no_components(features: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match="must be finite, and at least one row"):
+    with pytest.raises(ValueError, match="finite"):
         pca_colours(features)
 
 

@@ -178,11 +178,11 @@ def test_anybodys_encoder_serves():
     assert encoder.autocast
     collect_features(encoder, [batch], layers={"two": [1]}, depth=3)
     assert not encoder.autocast
-    with pytest.raises(ValueError, match="a Doubler has is not known; give depth"):
+    with pytest.raises(ValueError, match=r"Doubler .*depth"):
         encode_layers(encoder, [batch])
     final = collect_features(encoder, [batch], layers={"final": "final"}).values["final"]["mean"]
     torch.testing.assert_close(final, batch.source.mean(1))
-    with pytest.raises(ValueError, match="did not hand layer 2 to its sink"):
+    with pytest.raises(ValueError, match="layer 2"):
         collect_features(encoder, [batch], depth=3)
 
 
@@ -260,7 +260,7 @@ def test_what_cannot_be_put_together_is_refused():
         def encode(self, batch, mask=None, **options):
             return dataclasses.replace(super().encode(batch, **options), grid=(2, batch.source.shape[1] // 2))
 
-    with pytest.raises(ValueError, match="different grids cannot be put together: \\(2, 2\\), \\(2, 3\\)"):
+    with pytest.raises(ValueError, match=r"grids .*\(2, 3\)"):
         collect_features(Square(), [toy_batch(1, 4), toy_batch(1, 6)], poolings=["tokens"], depth=1)
     assert collect_features(Square(), [toy_batch(1, 4), toy_batch(1, 6)], depth=1).ids.tolist() == [0, 1]
 
@@ -270,7 +270,7 @@ def test_features_with_labels_by_name():
     found = collect_features(backbone(), [batch], poolings=["mean", "class-token"], layers={"all": None, "0": [0]})
     assert torch.equal(found.labelled("class-token", "0").features, found.values["0"]["class-token"])
     assert torch.equal(found.labelled().features, found.values["all"]["mean"])
-    with pytest.raises(ValueError, match="no features 'meen', only mean, class-token; did you mean 'mean'"):
+    with pytest.raises(ValueError, match=r"'meen'.*'mean'"):
         found.labelled("meen")
     with pytest.raises(ValueError, match="no features '1', only all, 0"):
         found.labelled("mean", "1")

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -93,12 +94,10 @@ def test_chunks_change_nothing(monkeypatch):
     train = Labelled(features=torch.randn(50, 3), labels=torch.arange(50) % 4)
     features = torch.randn(31, 3)
     whole = knn_predictions(train, features)
-    rows = []
-    original = neighbours._vote
-    monkeypatch.setattr(neighbours, "_DISTANCES", 7 * 50)
-    monkeypatch.setattr(neighbours, "_vote", lambda *args: rows.append(len(args[2])) or original(*args))
-    assert torch.equal(knn_predictions(train, features), whole)
-    assert rows == [7, 7, 7, 7, 3]
+    monkeypatch.setattr(neighbours, "DISTANCES_AT_ONCE", 7 * 50)
+    with patch.object(torch, "split", wraps=torch.split) as split:
+        assert torch.equal(knn_predictions(train, features), whole)
+    assert split.call_args.args[1] == 7
 
 
 def test_accuracy_is_in_percent():
@@ -114,9 +113,9 @@ def test_k_is_at_most_the_training_set(k):
 
 
 def test_one_class_and_other_widths_are_refused():
-    with pytest.raises(ValueError, match="at least two classes, but every training label is 3"):
+    with pytest.raises(ValueError, match="two classes"):
         knn_predictions(labelled([[0.0], [1.0]], [3, 3]), torch.zeros(1, 1), k=1)
-    with pytest.raises(ValueError, match="width 2 do not fit training features of width 1"):
+    with pytest.raises(ValueError, match=r"width 2 .*width 1"):
         knn_predictions(labelled([[0.0], [1.0]], [3, 4]), torch.zeros(1, 2), k=1)
 
 

@@ -219,23 +219,21 @@ def test_tied_parameters_stay_tied_and_move_once():
 @pytest.mark.parametrize("n", [0, -1])
 def test_the_first_update_is_number_one(n):
     student = net()
-    with pytest.raises(ValueError, match=f"n={n}: the teacher is updated after an optimiser step"):
+    with pytest.raises(ValueError, match=f"n={n}: "):
         EMATeacher(student, half).update(student, n)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.1, float("nan")])
 def test_decays_outside_their_range(decay):
     student = net()
-    with pytest.raises(ValueError, match=r"gives decay .* at update 3; it must be in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"decay .*update 3"):
         EMATeacher(student, lambda n: decay).update(student, 3)
 
 
 def test_a_pattern_that_matches_nothing_names_the_nearest():
     student = NEW.build().student
     for options in ({"leave_out": ["adapters.*.fronts"]}, {"copy": ["adapters.*.fronts"]}):
-        with pytest.raises(
-            ValueError, match=r"no part of the student matches 'adapters.\*.fronts'; did you mean '.*front"
-        ):
+        with pytest.raises(ValueError, match=r"'adapters.\*.fronts'.*front'"):
             EMATeacher(student, half, **options)
 
 
@@ -244,7 +242,7 @@ def test_a_changed_student_is_refused():
     teacher = EMATeacher(student, half)
     before = copy.deepcopy(teacher.state_dict())
     student[2] = nn.Identity()
-    with pytest.raises(ValueError, match=r"the student has no '2.weight', which the teacher averages; was the student"):
+    with pytest.raises(ValueError, match=r"student .*'2.weight'"):
         teacher.update(student, 1)
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
 

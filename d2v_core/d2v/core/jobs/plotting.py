@@ -162,7 +162,7 @@ def _galleries(run: Path, data: str | None, images: int, seed: int) -> tuple[dic
         loader = settings.data.build(split.test or split.train, batch_size=1)
     except DataError as error:
         raise DataError(f"{error}; if the data were moved, say where to with data (--data)") from error
-    batch = _drawn_samples(loader, images, seed)
+    batch = drawn_samples(loader, images, seed)
     pictures, notes = modality.pictures(batch, settings.data), []
     found = {}
     if isinstance(stored.module, Data2Vec):
@@ -187,7 +187,7 @@ def _data_path(run: Path) -> str:
         raise ValueError(f"{file} names no data.path; give data (--data)") from error
 
 
-def _drawn_samples(loader: Batches, n: int, seed: int) -> Batch:
+def drawn_samples(loader: Batches, n: int, seed: int) -> Batch:
     """A batch of n samples from all over the data: files in order are often of one class. Of a stream, the first n."""
     batches: dict[Any, Batch] = {}
     for place, batch in _drawn_places(loader, n, seed):

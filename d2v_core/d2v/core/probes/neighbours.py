@@ -9,7 +9,7 @@ from torch import Tensor
 from d2v.core.probes.labelled import Labelled, Standardisation, accuracy
 from d2v.core.validators import check, must
 
-_DISTANCES = 1 << 24  # held at once
+DISTANCES_AT_ONCE = 1 << 24  # held at once
 
 
 def knn_predictions(train: Labelled, features: Tensor, *, k: int = 10) -> Tensor:
@@ -40,7 +40,7 @@ def knn_predictions(train: Labelled, features: Tensor, *, k: int = 10) -> Tensor
     standardise = Standardisation.of(train.features)
     known, asked = standardise(train.features), standardise(features)
     target = torch.searchsorted(classes, train.labels.long())
-    parts = [_vote(known, target, part, k, len(classes)) for part in torch.split(asked, max(1, _DISTANCES // n))]
+    parts = [_vote(known, target, part, k, len(classes)) for part in torch.split(asked, max(1, DISTANCES_AT_ONCE // n))]
     return classes[torch.cat(parts)]
 
 

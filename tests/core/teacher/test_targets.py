@@ -126,9 +126,9 @@ def test_a_layer_that_is_not_wanted():
         ([], {}, r"layers=\[\]"),
         ([0, 0], {}, r"layers=\[0, 0\]"),
         ([-1, 2], {}, r"layers=\[-1, 2\]"),
-        ([0], {"kind": "attention"}, "kind .*'attention'"),
-        ([0], {"each": ["rms"]}, "norm 'rms'.*instance"),
-        ([0], {"after": ["rms"]}, "norm 'rms'"),
+        ([0], {"kind": "attention"}, "kind='attention'"),
+        ([0], {"each": ["rms"]}, "each='rms' .*instance"),
+        ([0], {"after": ["rms"]}, "after='rms'"),
     ],
 )
 def test_refusals(layers, options, told):

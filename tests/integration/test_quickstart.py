@@ -1,6 +1,7 @@
 """`d2v quickstart`, short and on few pictures: what it writes, whether its figures are the commands', and bad input."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,15 +151,15 @@ def test_the_same_steps_and_seed_give_the_same_run(out: Path, report: dict[str, 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--minutes", "0.001"], "0.001 minutes"),
+        (["--minutes", "0.001"], r"0\.001 minutes"),
         (["--minutes", "0"], "minutes=0"),
         (["--minutes", "nan"], "minutes=nan"),
         (["--minutes", "inf"], "minutes=inf"),
-        (["--steps", "0"], "steps=0"),
-        (["--seed", "-1"], "seed=-1"),
+        (["--steps", "0"], "steps.*0"),
+        (["--seed", "-1"], "seed.*-1"),
         (["--device", "toaster"], "device='toaster'"),
         (["--modality", "audio"], "audio"),
-        (["--modality", "visoin"], "'vision'?"),
+        (["--modality", "visoin"], "'visoin'.*'vision'"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(arguments: list[str], told: str, tmp_path: Path, d2v: Run) -> None:
@@ -167,7 +168,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments: list[str], told: st
     assert shown == ""
     lines = [line for line in errors.splitlines() if not line.startswith("[")]
     assert len(lines) == 1
-    assert told in lines[0]
+    assert re.search(told, lines[0])
     assert not (tmp_path / "out").exists()
 
 

@@ -150,7 +150,7 @@ def test_unknown_keys_name_the_nearest(key: str, told: str) -> None:
         ("optim.decay", "some", "optim.decay"),
         ("resume", "yes", "resume: .*true or false.*'yes'"),
         ("mask.kind", "blobs", "'blobs'"),
-        ("mask.mask_prob", 1.5, "mask_prob=1.5"),
+        ("mask.mask_prob", 1.5, r"mask_prob.*1\.5"),
         ("optim.schedule.warmup", 90_000, "optim.schedule .*train.max_steps=8000"),
         ("model.encoder", 3, "model.encoder"),
         ("out", None, "out: "),

@@ -13,7 +13,7 @@ from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, open_model
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
-from d2v.core.jobs.running import run_training, train_in_memory, training_batches
+from d2v.core.jobs.running import run_training, train_by, training_batches
 from d2v.core.jobs.scoring import scored
 from d2v.core.labels import Labels
 from d2v.core.model import Batch, Student, StudentConfig
@@ -75,8 +75,6 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         model=model,
         data=data,
         optimizer=optimizer,
-        optim=settings.optim,
-        train=settings.train,
         progress=progress,
         validation=_validation(settings, model, labels, device),
         freeze=Freeze(model, freeze.patterns, updates=freeze.updates) if freeze.updates else None,
@@ -134,7 +132,7 @@ def trial(
     """
     data = training_batches(settings, labels)
     model, optimizer = _put_together(settings, encoder, config, labels, device)
-    train_in_memory(settings, model, data, optimizer)
+    train_by(settings, model, data, optimizer)
     model.eval()
     best = settings.task.best
     result = scored(settings.task, model, test, labels=labels, device=device, over_ranks=False)

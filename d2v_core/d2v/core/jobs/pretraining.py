@@ -59,8 +59,6 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         model=model,
         data=data,
         optimizer=settings.optim.build(model),
-        optim=settings.optim,
-        train=settings.train,
         progress=progress,
         monitor=monitor,
     )

@@ -1,8 +1,8 @@
 """What pretraining and fine-tuning share: from settings and a model to a finished run folder."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import attrs
 import torch
@@ -17,7 +17,7 @@ from d2v.core.labels import Labels
 from d2v.core.model import Batch
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.precision import AskedPrecision, Precision, decided
-from d2v.core.recipes import FinetuneRecipe, OptimConfig, PretrainRecipe, TrainConfig, resolved_text
+from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, resolved_text
 from d2v.core.recipes.recipe import Run
 from d2v.core.recipes.yaml_text import read_yaml
 from d2v.core.train import (
@@ -63,18 +63,18 @@ def run_training(
     model: nn.Module,
     data: Batches,
     optimizer: Optimizer,
-    optim: OptimConfig,
-    train: TrainConfig,
     progress: bool,
     monitor: CollapseMonitor | None = None,
     validation: Validation | None = None,
     freeze: Freeze | None = None,
 ) -> Fitted:
     """Open the run folder and train; what could not be read is the loader's to tell."""
+    train = recipe.train
     precision = decided_precision(train.precision, recipe, next(model.parameters()).device)
+    settled = attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))
     run = RunFolder(
         recipe.out,
-        config=resolved_text(attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))),
+        config=resolved_text(settled),
         description=description_to_plain(description),
         files=description.files,
         resume=recipe.resume,
@@ -84,17 +84,11 @@ def run_training(
     if TensorBoard.available():
         sinks.append(TensorBoard(run.path / "tensorboard"))
     try:
-        return fit(
+        return train_by(
+            settled,
             model,
             data,
-            optimizer=optimizer,
-            schedule=optim.build_schedule(train.max_steps),
-            weight_decay=optim.build_weight_decay(train.max_steps),
-            max_steps=train.max_steps,
-            accumulate=train.accumulate,
-            clip=optim.clip,
-            precision=precision,
-            seed=recipe.seed,
+            optimizer,
             run=run,
             checkpoint_every=train.checkpoint_every,
             log_every=train.log_every,
@@ -108,16 +102,16 @@ def run_training(
         run.close()
 
 
-def train_in_memory(
+def train_by(
     recipe: PretrainRecipe | FinetuneRecipe,
     model: nn.Module,
     data: Batches,
     optimizer: Optimizer,
     *,
     max_steps: int | None = None,
-    hooks: Sequence[object] = (),
+    **beside: Any,
 ) -> Fitted:
-    """Train by a recipe and leave nothing behind but the trained model.
+    """Train by a recipe; by itself, nothing is left behind but the trained model.
 
     Args:
         recipe: its run folder, validation, monitor and freezing are not looked at.
@@ -125,7 +119,7 @@ def train_in_memory(
         data: of this rank.
         optimizer: of the model's parameters.
         max_steps: updates to end after, at least 1, on the schedule of the whole recipe; None = the recipe's.
-        hooks: as those of `fit`.
+        beside: other arguments of `fit`: hooks, a run folder, what watches the run.
     """
     train, optim = recipe.train, recipe.optim
     return fit(
@@ -139,7 +133,7 @@ def train_in_memory(
         clip=optim.clip,
         precision=decided_precision(train.precision, recipe, next(model.parameters()).device),
         seed=recipe.seed,
-        hooks=hooks,
+        **beside,
     )
 
 

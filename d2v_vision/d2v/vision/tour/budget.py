@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import torch
 
-from d2v.core.jobs.running import train_in_memory, training_batches
+from d2v.core.jobs.running import train_by, training_batches
 from d2v.core.recipes import PretrainRecipe
 
 _MEASURED, _WARM_UP = 10, 5
@@ -29,7 +29,7 @@ def seconds_per_update(recipe: PretrainRecipe, device: torch.device) -> float:
     model = recipe.model_config().build().to(device)
     optimizer = recipe.optim.build(model)
     updates = _WARM_UP + _MEASURED
-    train_in_memory(recipe, model, training_batches(recipe), optimizer, max_steps=updates, hooks=[Ticks()])
+    train_by(recipe, model, training_batches(recipe), optimizer, max_steps=updates, hooks=[Ticks()])
     return statistics.median(after - before for before, after in pairwise(ticks[_WARM_UP - 1 :]))
 
 

@@ -199,7 +199,7 @@ def test_half_of_a_large_batch_is_broken() -> None:
 
 @quick
 @given(
-    lengths=st.lists(st.integers(1, 50), min_size=6, max_size=60),
+    lengths=st.lists(st.integers(17, 50), min_size=6, max_size=60),  # two batches at least
     broken=st.sets(st.integers(0, 59), max_size=30),
     world=st.integers(1, 2),
 )

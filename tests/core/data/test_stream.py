@@ -70,6 +70,7 @@ def records(seen: Seen) -> list[list[int]]:
 )
 @example(n=6, stop=2, shuffle=9, broken=set(), world=1, endless=True)
 @example(n=7, stop=3, shuffle=9, broken=set(), world=1, endless=False)
+@example(n=16, stop=5, shuffle=5, broken={13}, world=1, endless=False)  # what is left is broken
 def test_resuming_anywhere(n: int, stop: int, shuffle: int, broken: set[int], world: int, endless: bool) -> None:
     options = {"shuffle": shuffle, "world_size": world, "rank": world - 1, "endless": endless}
     through = take(make(n, *broken, **options), 12)

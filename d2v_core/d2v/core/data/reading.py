@@ -97,7 +97,7 @@ class Reading(ABC, Generic[R]):
         if not (self.endless or self._is_set):
             self._place = self._beginning()
         present = self._pass = object()
-        self._is_set = False
+        is_whole, self._is_set = not self._is_set, False
         sent: deque[Entry[R]] = deque()
         self._requests.entries, self._requests.sent = self._deal(self._place), sent
         known, num_good, failed = len(self.broken), 0, 0
@@ -119,7 +119,7 @@ class Reading(ABC, Generic[R]):
                         raise RuntimeError("another pass over these batches has begun; use one at a time")
                 elif self.endless and failed >= TRIES:
                     raise nothing_readable(self.broken, self._num_samples())
-            if failed and not num_good:
+            if is_whole and failed and not num_good:  # of a pass that is gone on with the good ones may lie behind
                 raise nothing_readable(self.broken, self._num_samples())
             if not self._is_set:
                 self._place = self._beginning()

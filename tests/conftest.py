@@ -1,5 +1,6 @@
 """What all tests share: the helpers' folder on the path, one thread, and a fixed start of PyTorch's generator."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import torch
 # pytest's importlib mode adds no folder: `building` is for all tests, the parity check's files name each other.
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "parity")]
 
+# Small tensors: more threads cost more than they give, and results do not depend on the machine. Several processes of
+# several threads each would slow each other down; those that tests start have one as well.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    # Small tensors: more threads cost more than they give, and results do not depend on the machine.
     torch.set_num_threads(1)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,10 +209,10 @@ def _drawn_places(loader: Batches, n: int, seed: int) -> Iterator[tuple[int, Bat
     picked = torch.randperm(length, generator=torch.Generator().manual_seed(seed))[:n]
     for place in picked.sort().values.tolist():
         loader.load_state_dict({"epoch": 0, "batch": place})
-        # A sample that is broken gives its place to the next one, which may be picked as well; an error means that
-        # none follows it.
-        with suppress(DataError):
-            yield place, next(iter(loader))
+        # A sample that is broken gives its place to the next one, which may be picked as well, or to none.
+        batch = next(iter(loader), None)
+        if batch is not None:
+            yield place, batch
 
 
 @torch.no_grad()

@@ -61,6 +61,12 @@ def plain_cpu(session: nox.Session) -> None:
     run(session, "-m", "pytest", env=PLAIN_CPU)
 
 
+@nox.session(venv_backend="none", requires=[SHARED])
+def search(session: nox.Session) -> None:
+    """Run the default suite with new random examples for its properties; a failure prints how to repeat it."""
+    run(session, "-m", "pytest", env={"HYPOTHESIS_PROFILE": "search"})
+
+
 PACKAGES = {"vision": ["torchvision", "PIL"], "audio": ["torchaudio"], "text": ["tokenizers"]}
 ABSENT = """
 import importlib.util, sys

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 # pytest's importlib mode adds no folder: `building` is for all tests, the parity check's files name each other.
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "parity")]
@@ -13,6 +14,11 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "parity"
 # Small tensors: more threads cost more than they give, and results do not depend on the machine. Several processes of
 # several threads each would slow each other down; those that tests start have one as well.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A change is judged by the same examples as the state before it; `nox -s search` looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("search", print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(autouse=True, scope="session")

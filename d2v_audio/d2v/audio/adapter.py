@@ -72,11 +72,7 @@ class WaveformAdapter(ModalityAdapter):
     ) -> None:
         extractor = WaveformExtractor(conv_layers, norm=extractor_norm, bias=conv_bias)
         positions = ConvPositions(embed_dim, width=positions_width, depth=positions_depth, groups=positions_groups)
-        tokens = (
-            ExtraTokens(extra_tokens, embed_dim, std=extra_tokens_std, first_zero=first_token_zero)
-            if extra_tokens
-            else None
-        )
+        tokens = ExtraTokens.of(extra_tokens, embed_dim, std=extra_tokens_std, first_zero=first_token_zero)
         super().__init__(
             WaveformFront(extractor, embed_dim=embed_dim, gradient_scale=gradient_scale),
             positions=positions,

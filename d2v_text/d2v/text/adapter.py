@@ -77,11 +77,7 @@ class TextAdapter(ModalityAdapter):
             dropout=embedding_dropout,
             gradient_scale=gradient_scale,
         )
-        tokens = (
-            ExtraTokens(extra_tokens, embed_dim, std=extra_tokens_std, first_zero=first_token_zero)
-            if extra_tokens
-            else None
-        )
+        tokens = ExtraTokens.of(extra_tokens, embed_dim, std=extra_tokens_std, first_zero=first_token_zero)
         super().__init__(
             front,
             bias=bias,

@@ -55,7 +55,7 @@ class TokenEmbedding(nn.Module):
         gradient_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        check(optional(one_of(("learned", "sinusoidal"))), positions=positions)
+        check(optional(one_of(PositionForm)), positions=positions)
         self.padding_id = padding_id
         self.max_length = max_length
         self.scale = scale

@@ -73,16 +73,12 @@ class ImageAdapter(ModalityAdapter):
             gradient_scale=gradient_scale,
         )
         grid = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
-        tokens = (
-            ExtraTokens(
-                extra_tokens,
-                embed_dim,
-                std=extra_tokens_std,
-                first_zero=first_token_zero,
-                positions=positions == "learned",
-            )
-            if extra_tokens
-            else None
+        tokens = ExtraTokens.of(
+            extra_tokens,
+            embed_dim,
+            std=extra_tokens_std,
+            first_zero=first_token_zero,
+            positions=positions == "learned",
         )
         super().__init__(
             front,

@@ -67,4 +67,9 @@ def check_dealing(n: int, rank: int, world_size: int) -> None:
     """Raise an error unless there are samples and the rank is one of `world_size`."""
     if n < 1:
         raise DataError("the data set is empty: it has no samples")
+    check_rank(rank, world_size)
+
+
+def check_rank(rank: int, world_size: int) -> None:
+    """Raise an error unless the rank is one of `world_size`."""
     check(must(lambda rank: 0 <= rank < world_size, f"from 0 to {world_size - 1}, the last of {world_size}"), rank=rank)

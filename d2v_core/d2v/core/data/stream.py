@@ -12,14 +12,17 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from attrs import frozen
+from attrs.validators import ge
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from d2v.core.data.broken import DataError
 from d2v.core.data.draws import Purpose
 from d2v.core.data.permutation import KeyedPermutation
+from d2v.core.data.plan import check_rank
 from d2v.core.data.reading import Entry, Fetched, Reading, State, read_one
 from d2v.core.model import Batch
+from d2v.core.validators import check
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -109,11 +112,9 @@ class StreamLoader(Reading["_Records"], Generic[T]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if batch_size < 1 or shuffle < 0 or not 0 <= rank < world_size:
-            raise ValueError(
-                f"batch_size={batch_size} must be at least 1, shuffle={shuffle} at least 0, "
-                f"rank={rank} from 0 to {world_size - 1}"
-            )
+        check(ge(1), batch_size=batch_size)
+        check(ge(0), shuffle=shuffle)
+        check_rank(rank, world_size)
         self.stream = stream
         self._start: State = {"epoch": 0, "window": 0, "batch": 0, "stream": copy.deepcopy(stream.state_dict())}
         fetch = _Fetch(read, collate, seed)

@@ -4,7 +4,7 @@ A modality is mostly its front end; positions, bias, extra tokens, mask token an
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from attrs.validators import ge
@@ -43,6 +43,15 @@ class ExtraTokens(nn.Module):
         if first_zero:
             self.tokens.data[:, 0] = 0
         self.positions = nn.Parameter(torch.zeros(1, num, embed_dim)) if positions else None
+
+    @classmethod
+    def of(cls, num: int, embed_dim: int, **options: Any) -> "ExtraTokens | None":
+        """So many tokens with these options; None where there are none.
+
+        >>> ExtraTokens.of(0, 8) is None
+        True
+        """
+        return cls(num, embed_dim, **options) if num else None
 
     def forward(self) -> Tensor:
         """Tokens `1 e d`."""

@@ -66,14 +66,16 @@ def _summary(config: type) -> str:
 def _table(config: type, place: str, commands: Sequence[str], kind: str | None = None) -> str:
     """The fields of a class; keys are written out with the place that the class has in a recipe."""
     comments = descriptions(config)
-    lines = ["```{rst-class} keys\n```\n", "| key | meaning | type | default | in recipes |", "|---|---|---|---|---|"]
+    rows = [["key", "meaning", "type", "default", "in recipes"], ["---"] * 5]
     for one in _fields(config):
         key = f"{place}.{one.name}" if place else one.name
         default = _default(one)
         there = _in_recipes(key, default, kind, commands)
-        cells = (f"`{key}`", comments.get(one.name, ""), _type(one.type), default, there)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([f"`{key}`", comments.get(one.name, ""), _type(one.type), default, there])
+    if not any(row[-1] for row in rows[2:]):
+        rows = [row[:-1] for row in rows]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(["```{rst-class} keys\n```\n", *lines]) + "\n"
 
 
 def _in_recipes(key: str, default: str, kind: str | None, commands: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ import ast
 import importlib
 import re
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -21,10 +20,9 @@ URL = '[project.urls]\nRepository = "https://example.org/d2v/"\n'
 
 
 @pytest.fixture
-def extension(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def extension(monkeypatch: pytest.MonkeyPatch) -> None:
     """Modules that build the site can be imported."""
     monkeypatch.syspath_prepend(DOCS / "_ext")
-    yield
 
 
 @pytest.fixture

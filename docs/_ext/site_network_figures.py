@@ -110,9 +110,7 @@ def target_colours() -> Drawn:
     """Targets as colours."""
     look = trained()
     rows = {"image": list(look.images), "targets": look.colours(look.targets)}
-    return gallery(
-        rows
-    ), "Six images of clothes and the targets of their patches as colours: like parts, like colours."
+    return gallery(rows), "Six images of clothes and the targets of their patches as colours: like parts, like colours."
 
 
 def reach() -> Drawn:

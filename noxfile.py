@@ -91,6 +91,13 @@ def only(session: nox.Session, modality: str) -> None:
     )
 
 
+@nox.session(python=OLDEST, default=False)
+def trackers(session: nox.Session) -> None:
+    """Run the tests that need Weights & Biases, MLflow or a notebook, with these packages; nothing is sent anywhere."""
+    session.install("-e", ".[test-trackers]")
+    session.run("python", "-m", "pytest", "tests/core/train/test_trackers.py", "tests/core/train/test_progress.py")
+
+
 @nox.session(python=OLDEST)
 def lint(session: nox.Session) -> None:
     """Check style and format."""

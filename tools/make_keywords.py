@@ -33,7 +33,7 @@ CALLS = {
     "ExtractKeys": (ExtractSettings, "extract"),
 }
 # Fields that name a file or a folder, and take a path as well as a text.
-PATHS = ("out", "model")
+PATHS = ("out", "model", "init")
 HEAD = '''"""What the calls of this package take as keywords, for editors and type checkers.
 
 Written by tools/make_keywords.py out of the settings classes; do not change it by hand.
@@ -94,7 +94,8 @@ def accepted(one: "attrs.Attribute[Any]") -> str:
     """The type of what a field takes: what its converter takes, if it has one."""
     hints = get_type_hints(one.converter) if callable(one.converter) else {}
     hints.pop("return", None)
-    kind = next(iter(hints.values()), one.type)
+    taken = next(iter(hints.values()), Any)
+    kind = one.type if taken is Any else taken
     parts = spelled(kind).split(" | ")
     if one.name in PATHS and "str" in parts:
         parts.insert(1, "PathLike[str]")
@@ -116,21 +117,15 @@ def spelled(kind: Any) -> str:
         return " | ".join(sorted(dict.fromkeys(parts), key=lambda part: part == "None"))
     if origin is Literal:
         return f"Literal[{', '.join(double_quoted(one) for one in inner)}]"
-    if origin is tuple:
+    if origin in (tuple, list):
         item = spelled(inner[0])
-        return f"list[{item}] | {tuple_of(inner)}"
-    if origin is list:
-        return f"list[{spelled(inner[0])}]"
+        # A text is a sequence of texts as well, and not meant.
+        return "list[str] | tuple[str, ...]" if item == "str" else f"Sequence[{item}]"
     if origin is Mapping:
         return f"Mapping[{', '.join(map(spelled, inner))}]"
     if attrs.has(kind):
         return f"{kind.__name__} | Mapping[str, Any]"
     return str(kind.__name__)
-
-
-def tuple_of(inner: tuple[Any, ...]) -> str:
-    """A tuple's type."""
-    return f"tuple[{', '.join('...' if one is Ellipsis else spelled(one) for one in inner)}]"
 
 
 def double_quoted(value: object) -> str:
@@ -160,7 +155,7 @@ def paragraph(said: str) -> list[str]:
 
 def imports(body: str) -> str:
     """The lines that import what the text names."""
-    homes = {"collections.abc": {"Mapping"}, "os": {"PathLike"}, "typing": {"Any", "Literal", "TypedDict"}}
+    homes = {"collections.abc": {"Mapping", "Sequence"}, "os": {"PathLike"}, "typing": {"Any", "Literal", "TypedDict"}}
     for kind in section_classes():
         homes.setdefault(kind.__module__, set()).add(kind.__name__)
     used = set(re.findall(r"\w+", re.sub(r'""".*?"""', "", body, flags=re.S)))

@@ -106,9 +106,12 @@ def test_a_keyword_that_means_nothing(keys: dict[str, Any], key: str, word: str)
     assert "\n" not in str(caught.value)
 
 
-def test_calls_take_keywords(made: Path, tmp_path: Path) -> None:
-    numbers = {"max_steps": 4, "log_every": 2, "checkpoint_every": 2, "device": "cpu", "progress": False}
+def test_calls_take_keywords(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = {"max_steps": 4, "log_every": 2, "checkpoint_every": 2, "device": "cpu"}
     d2v.core.pretrain("vision/small", data=made / "photos", out=tmp_path / "run", **numbers)
+    said = capsys.readouterr().err
+    assert said.count(f"tensorboard --logdir {tmp_path / 'run'}\n") == (tmp_path / "run/tensorboard").exists()
+    numbers["progress"] = False
     assert (tmp_path / "run/config.yaml").read_text() == (made / "run/config.yaml").read_text()
     d2v.core.finetune(
         "vision/small-finetune",

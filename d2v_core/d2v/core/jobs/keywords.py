@@ -3,7 +3,7 @@
 Written by tools/make_keywords.py out of the settings classes; do not change it by hand.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal, TypedDict
 
@@ -30,21 +30,21 @@ class DataKeys(TypedDict, total=False):
     channels: Literal[1, 3]
     """3 = RGB, 1 = grey (`data.channels`)."""
 
-    crop_area: list[float] | tuple[float, float] | None
+    crop_area: Sequence[float] | None
     """Fraction of the picture's area that a random crop covers; None = no random crop, as in evaluation
     (`data.crop_area`).
     """
 
-    crop_ratio: list[float] | tuple[float, float]
+    crop_ratio: Sequence[float]
     """Range of width by height of a crop (`data.crop_ratio`)."""
 
     flip: float
     """Probability of a horizontal flip (`data.flip`)."""
 
-    mean: list[float] | tuple[float, ...] | None
+    mean: Sequence[float] | None
     """Subtracted from values from 0 to 1, one number or one a channel; None = ImageNet's (`data.mean`)."""
 
-    std: list[float] | tuple[float, ...] | None
+    std: Sequence[float] | None
     """What is divided by afterwards, likewise (`data.std`)."""
 
     resize: int | None
@@ -98,6 +98,11 @@ class RunKeys(DataKeys, total=False):
     log_every: int
     """Updates between lines of metrics (`train.log_every`)."""
 
+    sinks: Literal["tensorboard", "wandb", "mlflow"] | Sequence[Literal["tensorboard", "wandb", "mlflow"]] | None
+    """Where metrics go beside metrics.jsonl: tensorboard, wandb, mlflow; None = tensorboard if it is installed
+    (`train.sinks`).
+    """
+
     kernels: Mapping[str, str]
     """By operation, the form that was chosen for the machine on which the run began; {} = the plain ones
     (`train.kernels`).
@@ -106,7 +111,7 @@ class RunKeys(DataKeys, total=False):
     lr: float
     """Peak rate (`optim.lr`)."""
 
-    betas: list[float] | tuple[float, float]
+    betas: Sequence[float]
     """Decay of both averages (`optim.betas`)."""
 
     eps: float
@@ -208,7 +213,7 @@ class UseKeys(DataKeys, total=False):
 class ProbeKeys(DataKeys, total=False):
     """Keywords of `probe`."""
 
-    probes: list[Literal["knn", "linear", "few"]] | tuple[Literal["knn", "linear", "few"], ...]
+    probes: Sequence[Literal["knn", "linear", "few"]]
     """knn = nearest neighbours, linear = all labels, few = linear with few labels."""
 
     neighbours: int
@@ -241,7 +246,7 @@ class ProbeKeys(DataKeys, total=False):
     test: str | None
     """Part that figures are of; None = the one for them, or a fifth of `train`."""
 
-    layers: list[int] | tuple[int, ...] | Literal["final"]
+    layers: Sequence[int] | Literal["final"]
     """Blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output."""
 
     each: bool
@@ -250,7 +255,7 @@ class ProbeKeys(DataKeys, total=False):
     result: Literal["ffn", "block"]
     """Of a block: its output (block) or its feed-forward branch (ffn)."""
 
-    poolings: list[Literal["mean", "grid", "class-token"]] | tuple[Literal["mean", "grid", "class-token"], ...]
+    poolings: Sequence[Literal["mean", "grid", "class-token"]]
     """Mean of the tokens, grid = means of its quarters, class-token = the class token."""
 
     baselines: bool
@@ -284,7 +289,7 @@ class ExtractKeys(DataKeys, total=False):
     split: str | None
     """Part of the data; None = all files of a folder."""
 
-    layers: list[int] | tuple[int, ...] | Literal["final"]
+    layers: Sequence[int] | Literal["final"]
     """Blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output."""
 
     result: Literal["ffn", "block"]

@@ -10,7 +10,7 @@ import textwrap
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 from attrs import frozen
@@ -110,6 +110,8 @@ def spelled(kind: Any) -> str:
         path = "str | PathLike[str] | " if needed_by(kind) else ""
         return f"{path}{kind.__name__} | Mapping[str, Any]"
     origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:  # what is said beside a type is no matter of who gives a value
+        return spelled(inner[0])
     if origin in (Union, types.UnionType):
         parts = [part for one in inner for part in spelled(one).split(" | ")]
         if section_of(kind) is not None:

@@ -95,7 +95,7 @@ def test_a_key_that_is_given_twice(overrides: dict[str, Any], keys: dict[str, An
         ({"data": {"pth": "photos"}}, "data.pth", "data.path"),
         ({"data": 3}, "data", "mapping"),
         ({"model": {"student": {"kind": "nobody's"}}}, "nobody's", "backbone"),
-        ({"model": "run"}, "model", "mapping"),
+        ({"model": "run"}, "model", "model"),
     ],
 )
 def test_a_keyword_that_means_nothing(keys: dict[str, Any], key: str, word: str) -> None:

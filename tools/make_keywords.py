@@ -92,7 +92,7 @@ def short_fields(config: type) -> list[Field]:
 
 def accepted(one: "attrs.Attribute[Any]") -> str:
     """The type of what a field takes: what its converter takes, if it has one."""
-    hints = get_type_hints(one.converter) if callable(one.converter) else {}
+    hints: dict[str, Any] = get_type_hints(one.converter) if callable(one.converter) else {}
     hints.pop("return", None)
     taken = next(iter(hints.values()), Any)
     kind = one.type if taken is Any else taken

@@ -1,6 +1,7 @@
 """The notebook of the quickstart: its cells run, and it is stored without outputs."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ def test_its_cells_run(
 ) -> None:
     """In this process, with few updates on small images, and the fastest of the probes."""
     shown: list[Any] = []
-    probe, fast = d2v.core.probe, {"probes": ["knn"], "poolings": ["mean"], "baselines": False}
-    monkeypatch.setattr(d2v.core, "probe", lambda settings: probe(settings | fast))
+    fast = {"probes": ["knn"], "poolings": ["mean"], "baselines": False}
+    monkeypatch.setattr(d2v.core, "probe", partial(d2v.core.probe, fast))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("IPython.display.display", shown.append)
     names: dict[str, Any] = {}

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch.distributed as dist
@@ -20,10 +19,9 @@ HERE = {
     '"nccl"': '"gloo"',
     '"images"': '"digits"',
     '"cuda"': '"cpu"',
-    "128,": "8,",
+    "batch_size=128,": "batch_size=8, max_steps=2, log_every=1, num_workers=0,",
     '"bf16"': '"fp32"',
     "vision/base": "vision/small",
-    "}\n": '    "train.max_steps": 2,\n    "train.log_every": 1,\n    "data.num_workers": 0,\n}\n',
 }
 
 
@@ -44,9 +42,17 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
 
-    settings: dict[str, Any] = {"data.path": "digits", "out": str(tmp_path / "alone"), "device": "cpu"}
-    settings |= {"train.batch_size": 16, "train.precision": "fp32", "train.max_steps": 2, "train.log_every": 1}
-    d2v.core.pretrain("vision/small", settings | {"data.num_workers": 0}, progress=False)
+    d2v.core.pretrain(
+        "vision/small",
+        data="digits",
+        out=str(tmp_path / "alone"),
+        device="cpu",
+        batch_size=16,
+        precision="fp32",
+        max_steps=2,
+        log_every=1,
+        progress=False,
+    )
     two, alone = (
         [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
         for run in ("run", "alone")

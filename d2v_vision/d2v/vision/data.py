@@ -17,6 +17,7 @@ from torch import Tensor
 from d2v.core.data import DataConfig, DataError, FixedPlan, Loader, Splits, few_of_each
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
+from d2v.core.paths import PathText
 from d2v.core.validators import fraction, must, one_of
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
@@ -72,7 +73,7 @@ class ImageDataConfig:
 
     inherited: ClassVar[tuple[str, ...]] = ("size", "resize", "channels", "mean", "std")
 
-    path: str = field(validator=min_len(1))
+    path: PathText = field(validator=min_len(1))
     size: int = field(default=224, validator=ge(1))
     channels: Channels = field(default=3, validator=one_of(Channels))
     crop_area: tuple[float, float] | None = field(

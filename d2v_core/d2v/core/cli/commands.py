@@ -49,7 +49,7 @@ def _updates(fitted: Fitted, _: Mapping[str, Any]) -> str:
 
 def _predictions(rows: list[dict[str, Any]], given: Mapping[str, Any]) -> str:
     out = given["overrides"].get("out")
-    return as_csv(rows) if out is None else f"{len(rows)} predictions in {out}"
+    return as_csv(rows) if out in (None, "", "null") else f"{len(rows)} predictions in {out}"
 
 
 def _features(done: Extracted, _: Mapping[str, Any]) -> str:

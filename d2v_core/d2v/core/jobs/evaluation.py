@@ -20,6 +20,7 @@ from d2v.core.jobs.models import match_input, settings_of
 from d2v.core.jobs.running import shown
 from d2v.core.jobs.scoring import scored
 from d2v.core.labels import Labels
+from d2v.core.paths import PathText
 from d2v.core.precision import AskedPrecision, autocast, decided
 from d2v.core.task import Evaluation, Task
 from d2v.core.train.gradients import world
@@ -48,10 +49,11 @@ class UseSettings:
         batch_size: samples in a batch.
         precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
+        threads: threads of the CPU to compute on; None = as many as PyTorch takes by itself.
         out: file to write: .json for an evaluation, .csv or .jsonl for predictions; null = none.
     """
 
-    model: str
+    model: PathText
     data: DataConfig
     split: tuple[str, ...] | None = field(
         default=None, converter=_as_tuple, validator=optional(and_(min_len(1), distinct))
@@ -60,7 +62,8 @@ class UseSettings:
     batch_size: int = field(default=64, validator=ge(1))
     precision: AskedPrecision = "fp32"
     device: str = "auto"
-    out: str | None = None
+    threads: int | None = field(default=None, validator=optional(ge(1)))
+    out: PathText | None = None
 
 
 @frozen(kw_only=True)

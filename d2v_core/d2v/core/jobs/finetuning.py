@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,12 +12,13 @@ from torch.optim import Optimizer
 
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, open_model
-from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
 from d2v.core.jobs.running import run_training, train_by, training_batches
 from d2v.core.jobs.scoring import scored
 from d2v.core.labels import Labels
 from d2v.core.model import Batch, Student, StudentConfig
+from d2v.core.paths import expanded
 from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without_path
 from d2v.core.train import Fitted, Freeze, Validation
 from d2v.core.train.gradients import world
@@ -50,6 +52,7 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     d2v.core.files.kinds.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
     settings, stored = _settings(recipe, overrides or {})
+    use_threads(settings.threads)
     device = pick_device(settings.device)
     task = settings.task
     known = stored.description.student.modalities
@@ -100,11 +103,11 @@ def _inherit(values: dict[str, Any], description: Description) -> None:
 
 
 def _settings(recipe: str, overrides: Mapping[str, Any]) -> tuple[FinetuneRecipe, Stored]:
-    _, values = recipe_values(recipe, overrides)
-    if not isinstance(values.get("model"), str):
+    _, values = recipe_values(recipe, overrides, FinetuneRecipe)
+    if not isinstance(values.get("model"), str | os.PathLike):
         read_recipe(recipe, overrides, FinetuneRecipe)  # says what is missing
         raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
-    stored = open_model(values["model"])
+    stored = open_model(expanded(values["model"]))
     return recipe_for(recipe, overrides, stored.description), stored
 
 

@@ -18,6 +18,7 @@ from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.parts import Parts
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
+from d2v.core.paths import PathText
 from d2v.core.precision import FeaturePrecision
 from d2v.core.probes import Features, Figures, Probing, collect_features
 from d2v.core.probes.encoding import Layers
@@ -44,10 +45,11 @@ class ProbeSettings(Probing):
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
+        threads: threads of the CPU to compute on; null = as many as PyTorch takes by itself.
         out: .json file to write; null = none.
     """
 
-    model: str
+    model: PathText
     weights: Weights = "student"
     data: DataConfig
     train: str | None = None
@@ -63,7 +65,8 @@ class ProbeSettings(Probing):
     batch_size: int = field(default=256, validator=validators.ge(1))
     precision: FeaturePrecision = "fp32"
     device: str = "auto"
-    out: str | None = None
+    threads: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+    out: PathText | None = None
 
 
 def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> Figures:

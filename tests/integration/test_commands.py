@@ -174,6 +174,20 @@ def test_probe_puts_baselines_beside_every_figure(made: Path, tmp_path: Path, d2
     assert len(shown.splitlines()) == 1 + 1 + 2 + 2 + 1
 
 
+def test_probe_on_a_small_folder_measures_what_it_can(made: Path, tmp_path: Path, d2v: Run) -> None:
+    for name, number in {"Bag": 6, "Coat": 5, "Dress": 1}.items():
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for image in sorted((made / "photos/train" / name).iterdir())[:number]:
+            shutil.copy(image, tmp_path / "few" / name)
+    given = [f"model={made / 'run'}", f"data={tmp_path / 'few'}", "baselines=false", "batch_size=8"]
+    code, shown, errors = d2v("probe", *given)
+    assert code == 0, errors
+    assert "100 labels" in shown.partition("left out: ")[2]
+    assert "linear" in shown.splitlines()[0]
+    code, _, errors = d2v("probe", *given, "probes=[few]", "neighbours=3")
+    assert (code, "100 labels" in errors) == (1, True)
+
+
 def test_probe_reads_any_layer_and_part(made: Path) -> None:
     """One layer alone is what `each` says of it; a folder without parts is split by the seed."""
     given = {"model": str(made / "run"), "data.path": str(made / "photos"), "probes": ["knn"], "baselines": False}

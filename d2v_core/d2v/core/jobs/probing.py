@@ -7,7 +7,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any, Literal
 
-from attrs import field, frozen, validators
+from attrs import evolve, field, frozen, validators
 
 from d2v.core.data import DataConfig
 from d2v.core.files import Stored
@@ -20,7 +20,7 @@ from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.paths import PathText
 from d2v.core.precision import FeaturePrecision
-from d2v.core.probes import Features, Figures, Probing, collect_features
+from d2v.core.probes import Features, Figures, NoClassTokenError, Probing, collect_features
 from d2v.core.probes.encoding import Layers
 from d2v.core.recipes.recipe import Weights
 
@@ -79,13 +79,13 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> Figures:
 
     Returns:
         Accuracies of the raw input (where it is a fixed number of floats), of the untrained network and of the model,
-        by features, layers, pooling and probe.
+        by features, layers, pooling and probe. What a small data set or the model does not allow is in `left_out`.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type.
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used or has no labels.
-        ValueError: if there is one class only, or a layer or pooling that the model does not have.
+        ValueError: if there is one class only, a layer that the model does not have, or nothing that can be measured.
 
     >>> print(probe({"model": "run", "data.path": "fashion-mnist"}).table())  # doctest: +SKIP
     >>> probe({"data.path": "photos"})
@@ -103,16 +103,26 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> Figures:
         settings.data, batch_size=settings.batch_size, train=settings.train, val=settings.val, test=settings.test
     )
     found: list[Figures] = []
+    left_out: dict[str, None] = {}
     if settings.baselines and (raw := parts.raw(progress=progress)) is not None:
         found.append(settings.figures("input", raw))
     for weights, encoder in encoders.items():
         name = "random_init" if weights == "random" else "pretrained"
-        features = _features(settings, encoder, parts, progress, depth=stored.description.student.depth)
+        depth = stored.description.student.depth
+        try:
+            features = _features(settings, encoder, parts, progress, depth=depth)
+        except NoClassTokenError as error:
+            others = tuple(pooling for pooling in settings.poolings if pooling != "class-token")
+            if not others:
+                raise
+            settings, left_out[f"class-token: {error}"] = evolve(settings, poolings=others), None
+            features = _features(settings, encoder, parts, progress, depth=depth)
         found.append(settings.figures(name, features))
     figures = reduce(or_, found)
+    figures = evolve(figures, left_out=(*left_out, *figures.left_out))
     if settings.out is not None:
         content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
-        content |= {"seed": settings.seed, "figures": figures.to_plain()}
+        content |= {"seed": settings.seed, "figures": figures.to_plain(), "left_out": list(figures.left_out)}
         write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
     return figures
 

@@ -58,6 +58,7 @@ class Command:
         example: command lines that work.
         add_arguments: puts its arguments on a parser, and what completes their help.
         run: does it; an error that it raises becomes one line and an exit code.
+        takes: its `KEY=VALUE` arguments, an object with the class of `settings`; None = it has none.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Command:
     example: str
     add_arguments: Callable[[Parser], None]
     run: Callable[[argparse.Namespace], None]
+    takes: Any = None
 
     def add_to(self, commands: "argparse._SubParsersAction[Parser]") -> None:
         """Make it known to the parser of `d2v`."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import TextIO
 
-from d2v.core.cli import commands, data, listing, quickstart, recipe
+from d2v.core.cli import commands, completion, data, listing, quickstart, recipe
 from d2v.core.cli.command import Command, Parser
 from d2v.core.cli.habits import check_command
 from d2v.core.files import ConfigError
@@ -30,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     commands.PLOT,
     data.COMMAND,
     commands.DOCTOR,
+    completion.COMMAND,
 )
 
 

@@ -28,4 +28,5 @@ change it and give its path instead of the name.""",
     example="d2v recipe vision/base\nd2v recipe vision/base optim.lr=5e-4 > mine.yaml",
     add_arguments=_TAKES,
     run=run,
+    takes=_TAKES,
 )

@@ -7,7 +7,7 @@ import os
 import types
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import attrs
 
@@ -97,6 +97,25 @@ def mistakes(values: Any, config: type) -> list[str]:
     return []
 
 
+def is_text(declared: Any) -> bool:
+    """Whether a type is a text, or one of several words.
+
+    >>> is_text(str), is_text(Literal["mean", "grid"]), is_text(Literal[1, 3])
+    (True, True, False)
+    """
+    words = get_args(declared) if get_origin(declared) is Literal else (None,)
+    return declared is str or all(isinstance(word, str) for word in words)
+
+
+def is_list_of_texts(declared: Any) -> bool:
+    """Whether a type is a tuple of texts, any number of them.
+
+    >>> is_list_of_texts(tuple[str, ...]), is_list_of_texts(tuple[int, ...])
+    (True, False)
+    """
+    return get_origin(declared) is tuple and get_args(declared)[1:] == (...,) and is_text(get_args(declared)[0])
+
+
 def _raise_plugin_error(error: BaseException) -> None:
     """Raise what is wrong with the installation as it is: no value of a configuration can make up for it."""
     if isinstance(error, PluginError):
@@ -169,8 +188,8 @@ def _converter() -> Any:
     )
     for simple in _SIMPLE:
         converter.register_structure_hook(simple, _simple)
-    converter.register_structure_hook_func(_is_texts, lambda v, cl: _texts(converter, v, cl))
-    converter.register_structure_hook_func(lambda cl: get_origin(cl) is Annotated and is_path(cl), _path)
+    converter.register_structure_hook_func(is_list_of_texts, lambda v, cl: _texts(converter, v, cl))
+    converter.register_structure_hook_func(lambda cl: hasattr(cl, "__metadata__") and is_path(cl), _path)
     return converter
 
 
@@ -189,17 +208,6 @@ def _simple(value: Any, kind: type) -> Any:
 
 def _path(value: Any, _: Any) -> str:
     return expanded(value if isinstance(value, os.PathLike) else _simple(value, str))
-
-
-def _is_texts(declared: Any) -> bool:
-    """Whether a type is a tuple of texts: one text alone would be cut into its letters."""
-    return get_origin(declared) is tuple and get_args(declared)[1:] == (...,) and _are_texts(get_args(declared)[0])
-
-
-def _are_texts(declared: Any) -> bool:
-    return declared is str or (
-        get_origin(declared) is Literal and all(isinstance(one, str) for one in get_args(declared))
-    )
 
 
 def _texts(converter: Any, value: Any, declared: Any) -> tuple[Any, ...]:

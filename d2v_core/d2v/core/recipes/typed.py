@@ -3,9 +3,10 @@
 import os
 from collections.abc import Iterator
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from d2v.core.files import ConfigError
+from d2v.core.files.structure import is_list_of_texts, is_text
 from d2v.core.recipes.yaml_text import read_yaml
 
 _QUOTES = ("''", '""', "``", "“”", "„“", "\u2018\u2019", "«»")
@@ -39,7 +40,7 @@ def read_typed(text: str, declared: Any, *, key: str) -> Any:
     kinds = set(_parts(declared))
     takes_none = NoneType in kinds
     kinds -= {NoneType}
-    texts, lists = bool(kinds) and all(map(_is_text, kinds)), bool(kinds) and all(map(_is_list_of_texts, kinds))
+    texts, lists = bool(kinds) and all(map(is_text, kinds)), bool(kinds) and all(map(is_list_of_texts, kinds))
     if takes_none and text in ("", "null"):
         return None
     if texts or (lists and not text.startswith("[")):
@@ -69,14 +70,6 @@ def _parts(declared: Any) -> Iterator[Any]:
             yield from _parts(part)
     else:
         yield declared
-
-
-def _is_text(kind: Any) -> bool:
-    return kind is str or (get_origin(kind) is Literal and all(isinstance(one, str) for one in get_args(kind)))
-
-
-def _is_list_of_texts(kind: Any) -> bool:
-    return get_origin(kind) is tuple and get_args(kind)[1:] == (...,) and _is_text(get_args(kind)[0])
 
 
 def _refuse_quotes(text: str, key: str) -> None:

@@ -13,7 +13,12 @@ def main() -> int:
             complete()
         from d2v.core.cli import main as run
 
-        return run()
+        code = run()
+        if code == 0 and sys.argv[1:2] == ["completion"]:
+            from d2v._completion import table
+
+            table()  # so that the first TAB is as fast as all others
+        return code
     except KeyboardInterrupt:  # while the packages are imported, which takes seconds
         print("d2v: interrupted", file=sys.stderr)
         return 130

@@ -62,6 +62,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         if shutil.which(shell) is None:
             pytest.skip(f"no {shell} here")
         assert main(["completion", shell]) == 0
+        _completion.table()
         script = tmp_path / f"script.{shell}"
         script.write_text(capsys.readouterr().out)
         asked = [*SHELLS[shell], str(script), line]

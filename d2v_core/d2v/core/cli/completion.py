@@ -96,12 +96,9 @@ def _add_arguments(parser: Parser) -> None:
 
 
 def _run(arguments: Namespace) -> None:
-    """Print the script, and make the table, so that the first completion is as fast as all others."""
+    """Print the script; the table of keys is made by whoever completes, see `d2v.__main__`."""
     from argcomplete.shell_integration import shellcode
 
-    from d2v import _completion
-
-    write_table(_completion.table_file(), installed=_completion.installed())
     print(shellcode(["d2v"], shell=arguments.shell))
 
 

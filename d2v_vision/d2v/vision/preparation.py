@@ -15,6 +15,49 @@ MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
 STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
 
 
+_LONG = 8  # long side by short side of pictures that are cut first
+
+
+class ResizedMiddle:
+    """The middle square of a picture whose shorter side has been resized, by torchvision's rules.
+
+    Of a long picture only what the square is made of is resized: a strip of 3,000,000x2 pixels would otherwise become
+    one of 384,000,000x256. The pixels are the same, since Pillow weighs all source pixels around those of a box.
+
+    Args:
+        shorter: pixels of the shorter side after resizing.
+        size: of the square, at most `shorter`.
+
+    >>> from PIL import Image
+    >>> ResizedMiddle(32, 28)(Image.new("L", (100_000, 2))).size
+    (28, 28)
+    """
+
+    def __init__(self, shorter: int, size: int) -> None:
+        from torchvision.transforms import v2  # type: ignore[import-untyped, unused-ignore]
+
+        self.shorter, self.size = shorter, size
+        bicubic = v2.InterpolationMode.BICUBIC
+        self.whole = v2.Compose([v2.Resize(shorter, interpolation=bicubic), v2.CenterCrop(size)])
+
+    def __call__(self, image: Any) -> Any:
+        """A picture `size` x `size`."""
+        width, height = image.size
+        if max(width, height) <= _LONG * min(width, height):
+            return self.whole(image)
+        from PIL import Image
+
+        left, right = self._span(width, min(width, height))
+        top, bottom = self._span(height, min(width, height))
+        return image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
+
+    def _span(self, length: int, shortest: int) -> tuple[float, float]:
+        """From where to where the square reaches in the source."""
+        resized = int(self.shorter * length / shortest)
+        first = round((resized - self.size) / 2)
+        return first * length / resized, (first + self.size) * length / resized
+
+
 class Preparation:
     """From a picture to what the model takes.
 

@@ -1,5 +1,7 @@
 """Samples of images and batches of them, and the numbers of their classes."""
 
+from unicodedata import normalize
+
 import torch
 from torch import Tensor
 
@@ -72,11 +74,13 @@ def class_numbers(path: str, source: ImageSource, labels: Labels) -> list[int]:
         raise other_labels(path, type(labels))
     if not source.classes:
         raise unlabelled(path)
-    known = {name: number for number, name in enumerate(labels.names)}
+    # One name may be written in two Unicode forms; models of older versions keep that of their folders.
+    known = {normalize("NFC", name): number for number, name in enumerate(labels.names)}
+    known |= {name: number for number, name in enumerate(labels.names)}
     for name in source.classes:
         if name not in known:
             raise DataError(
-                f"data.path={path!r} has a class {name!r}, which is none of the model's {len(known)} classes"
+                f"data.path={path!r} has a class {name!r}, which is none of the model's {len(labels.names)} classes"
                 f"{nearest(name, known)}"
             )
     return [known[name] for name in source.classes]
@@ -85,7 +89,8 @@ def class_numbers(path: str, source: ImageSource, labels: Labels) -> list[int]:
 def unlabelled(path: str) -> DataError:
     """The error of a source without classes where some are asked for."""
     return DataError(
-        f"data.path={path!r} has no labels: images of a class lie in a folder of their own, below the split"
+        f"data.path={path!r} has no labels: images of a class lie in a folder of their own, below the split, and "
+        "no images beside these folders; a list (.csv) may name a label for each"
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from d2v.core.durations import updates
 from d2v.core.files import ConfigError, to_plain
 from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import run_training, training_batches
 from d2v.core.model import BackboneConfig
 from d2v.core.monitor import CollapseMonitor
@@ -43,6 +44,8 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     settings = read_recipe(recipe, overrides, PretrainRecipe)
     device = pick_device(settings.device)
     _check_input(settings)
+    for source in settings.sources.values():
+        say_contents(source)
     data = training_batches(settings)
     torch.manual_seed(settings.seed)
     model = settings.model_config().build().to(device)

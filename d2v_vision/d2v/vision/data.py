@@ -65,8 +65,8 @@ class ImageDataConfig:
         per_class: train on so many pictures of each class, drawn by seed; None = on all. Their ids stay those of the
             whole split.
         max_megapixels: image files with more pixels (millions) count as broken; they are not decoded.
-        max_value: what white is in files of more than 8 bits, say 4095 for 12 bits in a file of 16; None = 65535 where a
-            value is above 32767, else the file counts as broken, as floats and integers of 32 bits do.
+        max_value: what white is in files of more than 8 bits, say 4095 for 12 bits in a file of 16; None = 65535 where
+            a value is above 32767, else the file counts as broken, as floats and integers of 32 bits do.
         num_workers: reading processes, at most one a processor; 0 = read in the training process.
 
     Raises:

@@ -125,8 +125,7 @@ class FileSet:
         """The error of a set without images, which says what is there instead."""
         there = ", ".join(f"{kind} {len(names)}" for kind, names in sorted(self.unused.items()) if names)
         return DataError(
-            f"{escaped(self.path)} holds no images"
-            + (f"; not used: {there}" if there else ": no file that Pillow reads")
+            f"{escaped(self.path)} holds no images" + (f"; not used: {there}" if there else ": there is no file")
         )
 
     def _remarks(self, train: Part) -> list[str]:
@@ -145,8 +144,8 @@ class FileSet:
             return self.parts[known]
         if not self.has_splits:
             raise DataError(
-                f"data.path={self.path!r} has no split {split!r}: all of it is the split 'train', since no folder in it is "
-                f"called {', '.join(SPLITS)}"
+                f"data.path={self.path!r} has no split {split!r}: all of it is the split 'train', since no folder in "
+                f"it is called {', '.join(SPLITS)}"
             )
         have = [name for name in SPLITS if name in self.parts]
         raise DataError(

@@ -18,10 +18,10 @@ class ImageFolder(ImageFiles):
     """The image files below a folder, at any depth, in the order of their paths; ids are places in that order.
 
     Subfolders with images are the classes, in sorted order. Images that lie beside them, in the folder itself, are not
-    used, unless there are more of them than in the subfolders, or there is one subfolder only: then there are no classes,
-    and all images are used. A file is an image if Pillow reads it, by its ending or its first bytes. Hidden files and
-    folders, folders of runs and what systems leave behind are left out; links are followed, and every real file counts
-    once. Folders of splits are not looked for.
+    used, unless there are more of them than in the subfolders, or there is one subfolder only: then there are no
+    classes, and all images are used. A file is an image if Pillow reads it, by its ending or its first bytes. Hidden
+    files and folders, folders of runs and what systems leave behind are left out; links are followed, and every real
+    file counts once. Folders of splits are not looked for.
 
     Args:
         folder: where to look.
@@ -122,8 +122,7 @@ def _wrapped(path: str, prefix: str, folder: Folder, part: Part) -> list[str]:
     if len(inside) < 2 or one.images or one.linked_images:
         return []
     if prefix:
-        return [
-            f"the only class of {prefix} is {escaped(name)}, which holds folders: if they are the classes, move them up"
-        ]
-    place = escaped(f"{path.rstrip('/')}/{name}")
-    return [f"the only class is {escaped(name)}, which holds folders: if they are the classes, give data.path={place}"]
+        where, change = f" of {escaped(prefix)}", f"move them up into {escaped(prefix)}"
+    else:
+        where, change = "", f"give data.path={escaped(path.rstrip('/'))}/{escaped(name)}"
+    return [f"the only class{where} is {escaped(name)}, which holds folders: if they are the classes, {change}"]

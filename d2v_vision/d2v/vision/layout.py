@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 from d2v.core.data import DataError, escaped
-from d2v.vision.tree import RUNS, Folder
+from d2v.vision.tree import Folder
 
 SPLITS = ("train", "val", "test")
 _WORDS = {
@@ -24,14 +24,13 @@ _AROUND = r"(?:set|split|data|dataset|images?|imgs?|folder|part)"
 def split_name(name: str) -> str | None:
     """The split that a name is another spelling of.
 
-    >>> split_name("Training"), split_name("valid"), split_name("TEST_SET"), split_name("val2017"), split_name("trainer")
-    ('train', 'val', 'test', 'val', None)
+    >>> [split_name(name) for name in ("Training", "valid", "TEST_SET", "val2017", "trainer")]
+    ['train', 'val', 'test', 'val', None]
     """
     word = re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
     word = re.sub(r"(?:19|20)\d\d$", "", word)
-    return (
-        _WORDS.get(word) or _WORDS.get(re.sub(f"{_AROUND}$", "", word)) or _WORDS.get(re.sub(f"^{_AROUND}", "", word))
-    )
+    bare = (word, re.sub(f"{_AROUND}$", "", word), re.sub(f"^{_AROUND}", "", word))
+    return next((_WORDS[one] for one in bare if one in _WORDS), None)
 
 
 def resembles(name: str) -> str | None:
@@ -62,9 +61,7 @@ def split_folders(path: str, root: Folder) -> dict[str, str]:
             the folder of a run.
     """
     if root.is_run:
-        raise DataError(
-            f"data.path={path!r} is a run folder of d2v ({RUNS} hold no data); give the folder of the images"
-        )
+        raise DataError(f"data.path={path!r} is the folder of a run, which holds no data; give that of the images")
     children = root.children()
     filled = [name for name, one in children.items() if one.holds_images()]
     named: dict[str, list[str]] = {}
@@ -103,11 +100,11 @@ def _refuse_unclear(path: str, splits: Mapping[str, str], others: list[str], chi
         raise DataError(f"data.path={path!r}: {_renamed(alike)}; else move the folder away: it is beside the splits")
     if "train" in splits and (len(splits) > 1 or _has_folders(children[splits["train"]])):
         return
-    one = len(splits) == 1
+    first = escaped(next(iter(splits.values())))
     raise DataError(
-        f"data.path={path!r}: {_list(splits.values())} {'is' if one else 'are'} called like {'a split' if one else 'splits'} "
-        f"and {'lies' if one else 'lie'} beside {_list(others)}. If it is a class, rename it ({next(iter(splits.values()))}_1, "
-        "say); if it is a split, move the others below `train` or out of the folder"
+        f"data.path={path!r}: it is unclear whether {_list(splits.values())} beside {_list(others)} is a split or a "
+        f"class. If it is a class, rename the folder ({first}_1, say); if it is a split, move the others "
+        "below `train` or away"
     )
 
 
@@ -129,8 +126,8 @@ def _refuse_hidden_splits(path: str, others: Mapping[str, Folder]) -> None:
         name, splits = next(iter(inside.items()))
         example = next(iter(splits.values()))
         raise DataError(
-            f"data.path={path!r} has the splits inside the classes ({escaped(name)}/{example}); put the classes inside the "
-            f"splits ({example}/{escaped(name)})"
+            f"data.path={path!r} has the splits inside the classes ({escaped(name)}/{example}); put the classes inside "
+            f"the splits ({example}/{escaped(name)})"
         )
     for name, splits in inside.items():
         if len(splits) > 1 and "train" in splits:

@@ -21,8 +21,8 @@ def read_list(path: str) -> FileSet:
     """The files that a list names, in its order; those that are missing are broken when they are read.
 
     Args:
-        path: of a `.txt` file with a path in each line, or a `.csv` or `.tsv` file with a header that names `path` and, if
-            there are such, `label` and `split`. Paths are relative to the list's folder. Empty lines are skipped.
+        path: of a `.txt` file with a path in each line, or a `.csv` or `.tsv` file with a header that names `path` and,
+            if there are such, `label` and `split`. Paths are relative to the list's folder. Empty lines are skipped.
 
     Raises:
         DataError: naming the line, if the list cannot be read or contradicts itself.

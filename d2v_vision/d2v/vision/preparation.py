@@ -22,7 +22,8 @@ class ResizedMiddle:
     """The middle square of a picture whose shorter side has been resized, by torchvision's rules.
 
     Of a long picture only what the square is made of is resized: a strip of 3,000,000x2 pixels would otherwise become
-    one of 384,000,000x256. The pixels are the same, since Pillow weighs all source pixels around those of a box.
+    one of 384,000,000x256. Pillow weighs the source pixels around a box as well, so the pixels are the
+    same but for how they are rounded between rows and columns.
 
     Args:
         shorter: pixels of the shorter side after resizing.

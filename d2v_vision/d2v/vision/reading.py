@@ -74,7 +74,7 @@ class Reader:
             raise BrokenSampleError(name, self.reason(error)) from error
 
     def picture(self, image: "Image") -> "Image":
-        """An opened picture in the form of `convert`; EXIF rotation is applied, and of an animation it is the first frame.
+        """An opened picture in the form of `convert`; EXIF rotation is applied, of an animation it is the first frame.
 
         Raises:
             ValueError: if it is too large, or its range of values is unknown or exceeded.
@@ -149,8 +149,8 @@ class Reader:
         if white is None:
             if image.mode == "F" or low < 0 or high > 65535:
                 raise ValueError(
-                    f"values from {low:g} to {high:g} ({'floats' if image.mode == 'F' else 'integers of 32 bits'}) have "
-                    "no known range; set data.max_value to what is white"
+                    f"values from {low:g} to {high:g} of mode {image.mode} have no known range; set data.max_value to "
+                    "what is white"
                 )
             if 0 < high < _UPPER_HALF:
                 raise ValueError(

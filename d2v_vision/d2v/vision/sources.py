@@ -61,7 +61,7 @@ class ImageSet(Protocol):
         ...
 
     def numbering(self, split: str) -> tuple[str, ...]:
-        """Classes that those of a split are numbered by where no model says it; raises `DataError` if one is not there."""
+        """Classes that a split is numbered by where no model says it; raises `DataError` if one is not among them."""
         ...
 
     def open(self, split: str | None, reader: Reader) -> ImageSource:
@@ -114,8 +114,8 @@ def open_set(path: str) -> ImageSet:
 def _no_data(path: str) -> DataError:
     names = ", ".join(_BUILTIN)
     return DataError(
-        f"data.path={path!r} is neither a folder nor an image or a list of images ({', '.join(LISTS)}), nor a built-in set "
-        f"({names}), nor {PREFIX}NAME:FOLDER{nearest(path, _BUILTIN)}"
+        f"data.path={path!r} is neither a folder nor an image or a list of images ({', '.join(LISTS)}), nor a built-in "
+        f"set ({names}), nor {PREFIX}NAME:FOLDER{nearest(path, _BUILTIN)}"
     )
 
 

@@ -21,8 +21,7 @@ BROKEN = "broken links"
 SPECIAL = "pipes, sockets and devices"
 UNREADABLE = "files and folders that cannot be read"
 _OF_SYSTEMS = frozenset(
-    ["__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"]
-    + ["lost+found", "__pycache__"]
+    ["__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found", "__pycache__"]
 )
 
 
@@ -129,7 +128,7 @@ def _enter(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder], 
 
 @frozen(kw_only=True)
 class Gathered:
-    """Images by the folder that they were looked for in, as paths, each in the order of the paths; and what is not used.
+    """Images by the folder that they were looked for in, in the order of their paths; and what is not used.
 
     Args:
         images: by the name that a folder was given; paths begin with its prefix.

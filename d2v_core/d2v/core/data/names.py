@@ -1,7 +1,7 @@
 r"""Names of samples as text: one line, valid UTF-8, and back.
 
-A file name on Linux is any bytes but / and NUL. Names are shown and written escaped, so that a list of names has one line
-for each, whatever they hold.
+A file name on Linux is any bytes but / and NUL. Names are shown and written escaped, so that a list of names has one
+line for each, whatever they hold.
 """
 
 import re

@@ -42,6 +42,12 @@ def endings() -> frozenset[str]:
     return frozenset(ending[1:] for ending, name in by_ending.items() if name in known or name == "MPO")
 
 
+@cache
+def endings_as_written() -> frozenset[str]:
+    """The endings with the dot, in lower, upper and title case."""
+    return frozenset(f".{form}" for end in endings() for form in (end, end.upper(), end.title()))
+
+
 def ending(name: str) -> str:
     """The ending of a file name in lower case, without the dot; "" = none.
 

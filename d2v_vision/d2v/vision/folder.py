@@ -78,17 +78,25 @@ def read_folder(path: str) -> FileSet:
 
 def _part(paths: list[str], prefix: str, unused: dict[str, list[str]]) -> Part:
     """Images with their classes, by the rule of `ImageFolder`; those that lie beside the classes become unused."""
-    start = len(prefix)
-    firsts = [path[start:].partition("/") for path in paths]
-    loose = [path for path, (_, slash, _) in zip(paths, firsts, strict=True) if not slash]
-    folders = {first for first, slash, _ in firsts if slash}
-    if loose and (len(folders) < 2 or 2 * len(loose) > len(paths)):
+    firsts = _first_folders(paths, prefix)
+    folders = set(firsts) - {""}
+    num_loose = firsts.count("")
+    if num_loose and (len(folders) < 2 or 2 * num_loose > len(paths)):
         return Part(paths=paths)
-    if loose:
-        unused.setdefault(BESIDE_CLASSES, []).extend(loose)
-        paths = [path for path, (_, slash, _) in zip(paths, firsts, strict=True) if slash]
+    if num_loose:
+        unused.setdefault(BESIDE_CLASSES, []).extend(
+            path for path, first in zip(paths, firsts, strict=True) if not first
+        )
+        paths = [path for path, first in zip(paths, firsts, strict=True) if first]
+        firsts = [first for first in firsts if first]
     named = {folder: class_name(folder) for folder in folders}
-    return Part.of(paths, [named[first] for first, slash, _ in firsts if slash]) if folders else Part(paths=paths)
+    return Part.of(paths, [named[first] for first in firsts]) if folders else Part(paths=paths)
+
+
+def _first_folders(paths: list[str], prefix: str) -> list[str]:
+    """The first folder behind the prefix of each path, "" where there is none."""
+    start = len(prefix)
+    return [path[start : max(path.find("/", start), start)] for path in paths]
 
 
 def _add_beside(root: Folder, taken: set[str], unused: dict[str, list[str]]) -> None:
@@ -106,8 +114,7 @@ def _add_beside(root: Folder, taken: set[str], unused: dict[str, list[str]]) -> 
 
 def _add_empty(folder: Folder, prefix: str, paths: list[str], unused: dict[str, list[str]]) -> None:
     """Folders where a class could be, without an image."""
-    start = len(prefix)
-    filled = {path[start:].partition("/")[0] for path in paths}
+    filled = set(_first_folders(paths, prefix))
     named = {name for names in unused.values() for name in names}
     empty = [f"{prefix}{name}" for name in folder.children() if name not in filled]
     unused.setdefault(EMPTY, []).extend(name for name in empty if name not in named)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from attrs import define, field, frozen
 
 from d2v.core.data import DataError
-from d2v.vision.endings import ending, endings, is_image
+from d2v.vision.endings import ending, endings, endings_as_written, is_image
 
 HIDDEN = "hidden files and folders"
 SYSTEM = "files and folders of systems and archives"
@@ -83,8 +83,14 @@ def scan(root: str) -> Folder:
         if "config.yaml" in names and names & {"checkpoints", "model"}:
             folder.is_run = True
             continue
+        plain, images = endings_as_written(), folder.images
         for entry in entries:
-            _sort_in(folder, entry, known, waiting)
+            name = entry.name
+            # Nearly all entries are this, and there may be a million of them.
+            if name[name.rfind(".") :] in plain and name[0] != "." and entry.is_file(follow_symlinks=False):
+                images.append(name)
+            else:
+                _sort_in(folder, entry, known, waiting)
     return first
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import frozen
 from torch import Tensor
 
-from d2v.core.data import Contents, DataError, Splits, escaped
+from d2v.core.data import Contents, DataError, Splits
 from d2v.core.suggestions import nearest
 from d2v.vision import builtin
 from d2v.vision.endings import ending, endings, is_image
@@ -216,7 +216,7 @@ class _TorchvisionSets:
         if not counts:
             raise errors[0][1]
         notes = tuple(f"split {split} cannot be opened" for split, _ in errors)
-        return Contents(path=escaped(self.path), splits=counts, classes=classes, notes=notes, unit="images")
+        return Contents(path=self.path, splits=counts, classes=classes, notes=notes, unit="images")
 
 
 def _names(splits: Splits) -> list[str]:

@@ -16,9 +16,9 @@ class Contents:
     Args:
         path: what the user gave.
         splits: samples by the name of the split, in the order train, val, test.
-        classes: names of the classes of the training split, () where there are none.
+        classes: names of the classes of the training split, in one line each; () where there are none.
         unused: what lies there and is not used: names by kind (".txt files", "empty folders").
-        notes: what else the user should know, one sentence each.
+        notes: what else the user should know, in one line each.
         unit: what a sample is, in the plural.
         listed_by: the command that prints all unused names, or "".
 
@@ -48,10 +48,11 @@ class Contents:
             text += ", no classes"
         if self.unused:
             text += "; not used: "
-            text += ", ".join(f"{kind} {len(names)} ({_few(names)})" for kind, names in self.unused.items())
+            named = {kind: tuple(map(escaped, names[: _SHOWN + 1])) for kind, names in self.unused.items()}
+            text += ", ".join(f"{kind} {len(self.unused[kind])} ({_few(names)})" for kind, names in named.items())
             if self.listed_by and any(len(names) > _SHOWN for names in self.unused.values()):
                 text += f"; all names: `{escaped(self.listed_by)}`"
-        return "; ".join([text, *map(escaped, self.notes)])
+        return "; ".join([text, *self.notes])
 
     def listing(self) -> str:
         """Every name that is not used, below its kind; empty if all is used."""
@@ -62,4 +63,4 @@ class Contents:
 
 
 def _few(names: tuple[str, ...]) -> str:
-    return ", ".join([*map(escaped, names[:_SHOWN]), *(["..."] if len(names) > _SHOWN else [])])
+    return ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])])

@@ -15,7 +15,7 @@ from attrs import Attribute, evolve, field, frozen
 from attrs.validators import ge, min_len, optional
 from torch import Tensor
 
-from d2v.core.data import Contents, DataConfig, DataError, FixedPlan, Loader, Splits, few_of_each
+from d2v.core.data import Contents, DataConfig, DataError, FixedPlan, Loader, Splits
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 from d2v.core.validators import fraction, must, one_of, positive
@@ -23,10 +23,10 @@ from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
 from d2v.vision.items import item_pictures
-from d2v.vision.preparation import MEAN, STD, Preparation, ResizedMiddle, unprepared
+from d2v.vision.preparation import MEAN, STD, Preparation, unprepared
 from d2v.vision.reading import Reader
-from d2v.vision.samples import ImageSamples, class_numbers, collate_images, other_labels, unlabelled
-from d2v.vision.sources import ImageSet, ImageSource, open_set
+from d2v.vision.samples import ImageSamples, class_numbers, collate_images, few_ids, other_labels, unlabelled
+from d2v.vision.sources import ImageSet, open_set
 
 __all__ = ["ImageDataConfig", "ImageFolder"]
 
@@ -146,7 +146,9 @@ class ImageDataConfig:
             labels = Classes(self._set.numbering(split))
         if labels is not None:
             numbers = class_numbers(self.path, source, labels)
-        kept = self._few(source, seed) if training and self.per_class is not None else None
+        kept = None
+        if training and self.per_class is not None:
+            kept = few_ids(self.path, source, self.per_class, seed=seed)
         images = ImageSamples(source, self._transform(training), kept=kept, numbers=numbers)
         plan = FixedPlan(
             n=len(images),
@@ -276,35 +278,11 @@ class ImageDataConfig:
     def _reader(self) -> Reader:
         return Reader(channels=self.channels, max_megapixels=self.max_megapixels, max_value=self.max_value)
 
-    def _few(self, source: ImageSource, seed: int) -> Tensor:
-        assert self.per_class is not None
-        labels = [-1 if label is None else label for label in map(source.label, range(len(source)))]
-        if all(label < 0 for label in labels):
-            raise DataError(f"data.per_class={self.per_class} needs labels, and data.path={self.path!r} has none")
-        for number, name in enumerate(source.classes):
-            found = labels.count(number)
-            if found < self.per_class:
-                raise DataError(f"data.per_class={self.per_class}, but class {name!r} has {found} images only")
-        return few_of_each(torch.tensor(labels), self.per_class, seed=seed)
-
     def _transform(self, training: bool) -> Preparation:
-        from torchvision.transforms import v2  # type: ignore[import-untyped, unused-ignore]
-
-        bicubic = v2.InterpolationMode.BICUBIC
-        steps: list[Any] = []
-        drawn = training and (self.crop_area is not None or self.flip > 0)
-        unchanged = None
-        if training and self.crop_area is not None:
-            steps += [v2.RandomResizedCrop(self.size, self.crop_area, self.crop_ratio, interpolation=bicubic)]
-        else:
-            shorter = round(self.size * 256 / 224) if self.resize is None else self.resize
-            steps += [ResizedMiddle(shorter, self.size)]
-            if shorter == self.size and not drawn:
-                unchanged = (self.size, self.size)
-        if training and self.flip > 0:
-            steps += [v2.RandomHorizontalFlip(self.flip)]
         mean, std = self._mean_std()
-        return Preparation(v2.Compose(steps), drawn=drawn, unchanged=unchanged, mean=mean, std=std)
+        shorter = round(self.size * 256 / 224) if self.resize is None else self.resize
+        crop = (self.crop_area, self.crop_ratio) if training and self.crop_area is not None else None
+        return Preparation.of(self.size, shorter, crop=crop, flip=self.flip if training else 0.0, mean=mean, std=std)
 
     def _mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return self.mean or MEAN[self.channels], self.std or STD[self.channels]

@@ -82,6 +82,38 @@ class Preparation:
         self.geometry, self.drawn, self.unchanged = geometry, drawn, unchanged
         self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
 
+    @classmethod
+    def of(
+        cls,
+        size: int,
+        shorter: int,
+        *,
+        crop: tuple[tuple[float, float], tuple[float, float]] | None,
+        flip: float,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> "Preparation":
+        """The published preparation.
+
+        Args:
+            size: of the result.
+            shorter: pixels of the shorter side before the middle is cut out.
+            crop: range of the area and of width by height of random crops in place of the middle; None = the middle.
+            flip: probability of a horizontal flip.
+            mean: see the class.
+            std: see the class.
+        """
+        from torchvision.transforms import v2
+
+        steps: list[Any] = [ResizedMiddle(shorter, size)]
+        if crop is not None:
+            steps = [v2.RandomResizedCrop(size, *crop, interpolation=v2.InterpolationMode.BICUBIC)]
+        if flip > 0:
+            steps += [v2.RandomHorizontalFlip(flip)]
+        drawn = crop is not None or flip > 0
+        unchanged = (size, size) if shorter == size and not drawn else None
+        return cls(v2.Compose(steps), drawn=drawn, unchanged=unchanged, mean=mean, std=std)
+
     def __call__(self, image: Any, seed: int | None) -> Tensor:
         """Transform a picture; the seed decides what is drawn, if anything is."""
         if seed is not None:

@@ -5,7 +5,7 @@ from unicodedata import normalize
 import torch
 from torch import Tensor
 
-from d2v.core.data import DataError, sample_seed
+from d2v.core.data import DataError, few_of_each, sample_seed
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import Batch
 from d2v.core.suggestions import nearest
@@ -84,6 +84,22 @@ def class_numbers(path: str, source: ImageSource, labels: Labels) -> list[int]:
                 f"{nearest(name, known)}"
             )
     return [known[name] for name in source.classes]
+
+
+def few_ids(path: str, source: ImageSource, per_class: int, *, seed: int) -> Tensor:
+    """Ids of so many pictures of each class, drawn by the seed.
+
+    Raises:
+        DataError: if pictures are unlabelled, or a class has fewer.
+    """
+    labels = [-1 if label is None else label for label in map(source.label, range(len(source)))]
+    if all(label < 0 for label in labels):
+        raise DataError(f"data.per_class={per_class} needs labels, and data.path={path!r} has none")
+    for number, name in enumerate(source.classes):
+        found = labels.count(number)
+        if found < per_class:
+            raise DataError(f"data.per_class={per_class}, but class {name!r} has {found} images only")
+    return few_of_each(torch.tensor(labels), per_class, seed=seed)
 
 
 def unlabelled(path: str) -> DataError:

@@ -28,10 +28,10 @@ def formats() -> tuple[str, ...]:
 
 
 @cache
-def endings() -> frozenset[str]:
+def known_endings() -> frozenset[str]:
     """The endings of these formats, without the dot, in lower case.
 
-    >>> {"jpg", "jfif", "jp2", "avif", "png"} <= endings(), "txt" in endings()
+    >>> {"jpg", "jfif", "jp2", "avif", "png"} <= known_endings(), "txt" in known_endings()
     (True, False)
     """
     from PIL import Image
@@ -45,7 +45,7 @@ def endings() -> frozenset[str]:
 @cache
 def endings_as_written() -> frozenset[str]:
     """The endings with the dot, in lower, upper and title case."""
-    return frozenset(f".{form}" for end in endings() for form in (end, end.upper(), end.title()))
+    return frozenset(f".{form}" for end in known_endings() for form in (end, end.upper(), end.title()))
 
 
 def ending(name: str) -> str:

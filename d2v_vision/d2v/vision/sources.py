@@ -14,7 +14,7 @@ from torch import Tensor
 from d2v.core.data import Contents, DataError, Splits
 from d2v.core.suggestions import nearest
 from d2v.vision import builtin
-from d2v.vision.endings import ending, endings, is_image
+from d2v.vision.endings import ending, is_image, known_endings
 from d2v.vision.files import FileSet, Part
 from d2v.vision.folder import read_folder
 from d2v.vision.lists import LISTS, read_list
@@ -100,7 +100,7 @@ def open_set(path: str) -> ImageSet:
     if path.lower().endswith(LISTS):
         return read_list(path)
     try:
-        found = ending(path) in endings() or is_image(path)
+        found = ending(path) in known_endings() or is_image(path)
     except OSError as error:
         raise unreadable(error) from error
     if not found:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from attrs import define, field, frozen
 
 from d2v.core.data import DataError
-from d2v.vision.endings import ending, endings, endings_as_written, is_image
+from d2v.vision.endings import ending, endings_as_written, is_image, known_endings
 
 HIDDEN = "hidden files and folders"
 SYSTEM = "files and folders of systems and archives"
@@ -107,7 +107,7 @@ def _sort_in(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder]
             kind = SYSTEM
         elif is_folder:
             kind = _enter(folder, entry, known, waiting)
-        elif (end := ending(name)) in endings() or is_image(entry.path):
+        elif (end := ending(name)) in known_endings() or is_image(entry.path):
             (folder.linked_images if entry.is_symlink() else folder.images).append(name)
             return
         else:

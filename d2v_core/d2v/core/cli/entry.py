@@ -1,5 +1,6 @@
 """From arguments to a command, and from an error to one line and an exit code."""
 
+import io
 import logging
 import os
 import signal
@@ -63,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # On our own logger: whoever calls this from Python keeps his settings of the others.
     logger, handler = logging.getLogger("d2v"), _Messages()
     logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    _show_any_name()
     try:
         try:
             known = _parser().parse_args(arguments)
@@ -83,7 +87,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(error)
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)
     return Exit.OK
+
+
+def _show_any_name() -> None:
+    """A name that the terminal's encoding lacks is escaped on output, as on standard error: no work ends by it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class _Messages(logging.StreamHandler[TextIO]):

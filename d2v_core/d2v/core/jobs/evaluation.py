@@ -18,6 +18,7 @@ from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.keywords import UseKeys
 from d2v.core.jobs.models import match_input, settings_of
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import shown
 from d2v.core.jobs.scoring import scored
 from d2v.core.labels import Labels
@@ -150,6 +151,7 @@ def evaluate(
     settings, stored = _opened(with_keywords(UseSettings, overrides, keys))
     check_ending(settings.out, ".json")
     labels = _labels(stored)
+    say_contents(settings.data)
     known = settings.data.splits()
     rank, world_size = world()
     # All are opened first: a split that is not there is told before anything is measured.
@@ -203,6 +205,7 @@ def predict(
     settings, stored = _opened(with_keywords(UseSettings, overrides, keys))
     check_ending(settings.out, ".csv", ".jsonl")
     labels = _labels(stored)
+    say_contents(settings.data)
     loaders = [settings.data.build(split, batch_size=settings.batch_size) for split in settings.split or (None,)]
     device = _prepare(settings, stored)
     rows = []

@@ -12,6 +12,7 @@ from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.feature_file import write_features
 from d2v.core.jobs.keywords import ExtractKeys
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import shown
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.paths import PathText
@@ -101,6 +102,7 @@ def extract(
     match_input(settings.data, encoder, stored.description.modality)
     device = pick_device(settings.device)
     encoder.to(device)
+    say_contents(settings.data)
     loader = settings.data.build(settings.split, batch_size=settings.batch_size)
     parts = encode_layers(
         encoder,

@@ -15,6 +15,7 @@ from d2v.core.files import ConfigError, Stored, open_model
 from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import FinetuneKeys
 from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import run_training, train_by, training_batches
 from d2v.core.jobs.scoring import scored
 from d2v.core.labels import Labels
@@ -69,6 +70,7 @@ def finetune(
         raise ConfigError(
             f"model={settings.model}: the task needs a model of {task.modality}, this one is of {', '.join(known)}"
         )
+    say_contents(settings.data)
     labels = settings.data.labels(task.labels)
     data = training_batches(settings, labels)
     encoder, config = encoder_of(stored, settings.weights, adapt=task.adapt, seed=settings.seed)

@@ -53,6 +53,14 @@ class DataKeys(TypedDict, total=False):
     per_class: int | None
     """Train on so many pictures of each class, drawn by seed; None = on all (`data.per_class`)."""
 
+    max_megapixels: float
+    """Image files with more pixels (millions) count as broken; they are not decoded (`data.max_megapixels`)."""
+
+    max_value: float | None
+    """What white is in files of more than 8 bits, say 4095 for 12 bits in a file of 16; None = 65535 where a value is
+    above 32767, else the file counts as broken, as floats and integers of 32 bits do (`data.max_value`).
+    """
+
     num_workers: int
     """Reading processes, at most one a processor; 0 = read in the training process (`data.num_workers`)."""
 

@@ -9,6 +9,7 @@ from d2v.core.durations import updates
 from d2v.core.files import ConfigError, to_plain
 from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import PretrainKeys
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import run_training, training_batches
 from d2v.core.model import BackboneConfig
 from d2v.core.monitor import CollapseMonitor
@@ -53,6 +54,8 @@ def pretrain(
     use_threads(settings.threads)
     device = pick_device(settings.device)
     check_input(settings)
+    for source in settings.sources.values():
+        say_contents(source)
     data = training_batches(settings)
     torch.manual_seed(settings.seed)
     model = settings.model_config().build().to(device)

@@ -16,6 +16,7 @@ from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.keywords import ProbeKeys
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.parts import Parts
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
@@ -101,6 +102,7 @@ def probe(overrides: Mapping[str, Any] | None = None, *, progress: bool = True, 
         rows.insert(0, "random")
     # Before anything is measured: what the model does not have is told at once.
     encoders = {weights: _encoder(settings, stored, weights) for weights in rows}
+    say_contents(settings.data)
     parts = Parts.of(
         settings.data, batch_size=settings.batch_size, train=settings.train, val=settings.val, test=settings.test
     )

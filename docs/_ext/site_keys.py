@@ -6,7 +6,7 @@ It is read from the configuration classes and from the recipes.
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import attrs
 
@@ -15,6 +15,7 @@ from d2v.core.files.kinds import role_of
 from d2v.core.jobs.evaluation import UseSettings
 from d2v.core.jobs.extraction import ExtractSettings
 from d2v.core.jobs.probing import ProbeSettings
+from d2v.core.paths import is_path
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, recipe_names, recipe_values
 from d2v.core.recipes.schema import descriptions
 from d2v.core.recipes.yaml_text import yaml_scalar
@@ -133,6 +134,8 @@ def _nested(kind: Any) -> Any:
 
 def _type(kind: Any) -> str:
     origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated and is_path(kind):
+        return "path"
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(_type(part) for part in parts))
     if origin is Literal:

@@ -1,5 +1,7 @@
 """What the commands say of bad input: one line, and nothing lost."""
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -117,6 +119,52 @@ def test_a_missing_extra_is_one_line(made: Path, d2v: Run, monkeypatch: pytest.M
     code, _, errors = d2v("pretrain", "vision/small", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}")
     assert code == 1
     assert "d2v[vision]" in errors
+
+
+def test_a_modality_that_is_declared_twice_is_named_by_every_command(made: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / "dup-0.1.dist-info").mkdir(parents=True)
+    (site / "dup-0.1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: dup\nVersion: 0.1\n")
+    (site / "dup-0.1.dist-info/entry_points.txt").write_text("[d2v.modalities]\nvision = dup:modality\n")
+    run, photos, out = f"model={made / 'run'}", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}"
+    (tmp_path / "mine.yaml").write_text("data: {kind: vision}\ntrain: {batch_size: 4}\n")
+    (tmp_path / "file.pt").write_bytes(b"PK")
+    commands = [
+        ["pretrain", "vision/small", photos, out],
+        ["pretrain", str(tmp_path / "mine.yaml"), photos, out],
+        ["recipe", "vision/small"],
+        ["finetune", "vision/small-finetune", run, photos, out],
+        ["evaluate", f"model={made / 'classifier'}", photos],
+        ["predict", f"model={made / 'classifier'}", photos],
+        ["probe", run, photos],
+        ["extract", run, photos, f"out={tmp_path / 'f.npy'}"],
+        ["extract", f"model={tmp_path / 'file.pt'}", photos, f"out={tmp_path / 'f.npy'}"],
+        ["plot", str(made / "run"), "--out", str(tmp_path / "plots")],
+        ["data", "check-images", str(made / "photos")],
+        ["quickstart", "--out", str(tmp_path / "quick")],
+    ]
+    program = (
+        "import contextlib, io, json\nfrom d2v.core.cli import main\nfound = []\n"
+        f"for arguments in {[*commands, ['list'], ['recipe', 'audio/x']]!r}:\n"
+        "    errors, out = io.StringIO(), io.StringIO()\n"
+        "    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(out):\n"
+        "        found.append([main(arguments), errors.getvalue(), out.getvalue()])\n"
+        "print(json.dumps(found))"
+    )
+    paths = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+        check=True,
+    )
+    *named, (listed, _, shown), (other, told, _) = json.loads(done.stdout)
+    for arguments, (code, errors, _) in zip(commands, named, strict=True):
+        assert (code, errors.count("\n")) == (1, 1), f"{arguments}: {code} {errors}"
+        assert "modality 'vision' is declared by d2v " in errors, f"{arguments}: {errors}"
+    assert (listed, "  vision             modality 'vision' is declared by" in shown) == (0, True)
+    assert (other, "unknown recipe" in told) == (2, True), "what needs nothing of it goes on"
 
 
 def test_a_run_folder_in_use(made: Path, tmp_path: Path, d2v: Run) -> None:

@@ -18,9 +18,11 @@ from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.keywords import UseKeys
 from d2v.core.jobs.models import match_input, settings_of
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import shown
 from d2v.core.jobs.scoring import scored
 from d2v.core.labels import Labels
+from d2v.core.paths import PathText
 from d2v.core.precision import AskedPrecision, autocast, decided
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.task import Evaluation, Task
@@ -50,10 +52,11 @@ class UseSettings:
         batch_size: samples in a batch.
         precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
+        threads: threads of the CPU to compute on; None = as many as PyTorch takes by itself.
         out: file to write: .json for an evaluation, .csv or .jsonl for predictions; null = none.
     """
 
-    model: str
+    model: PathText
     data: DataConfig
     split: tuple[str, ...] | None = field(
         default=None, converter=_as_tuple, validator=optional(and_(min_len(1), distinct))
@@ -62,7 +65,8 @@ class UseSettings:
     batch_size: int = field(default=64, validator=ge(1))
     precision: AskedPrecision = "fp32"
     device: str = "auto"
-    out: str | None = None
+    threads: int | None = field(default=None, validator=optional(ge(1)))
+    out: PathText | None = None
 
 
 @frozen(kw_only=True)
@@ -147,6 +151,7 @@ def evaluate(
     settings, stored = _opened(with_keywords(UseSettings, overrides, keys))
     check_ending(settings.out, ".json")
     labels = _labels(stored)
+    say_contents(settings.data)
     known = settings.data.splits()
     rank, world_size = world()
     # All are opened first: a split that is not there is told before anything is measured.
@@ -200,6 +205,7 @@ def predict(
     settings, stored = _opened(with_keywords(UseSettings, overrides, keys))
     check_ending(settings.out, ".csv", ".jsonl")
     labels = _labels(stored)
+    say_contents(settings.data)
     loaders = [settings.data.build(split, batch_size=settings.batch_size) for split in settings.split or (None,)]
     device = _prepare(settings, stored)
     rows = []

@@ -12,8 +12,10 @@ from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.feature_file import write_features
 from d2v.core.jobs.keywords import ExtractKeys
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import shown
 from d2v.core.nn.sinks import ResultKind
+from d2v.core.paths import PathText
 from d2v.core.precision import FeaturePrecision
 from d2v.core.probes import encode_layers
 from d2v.core.recipes.keywords import with_keywords
@@ -35,10 +37,11 @@ class ExtractSettings:
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
+        threads: threads of the CPU to compute on; null = as many as PyTorch takes by itself.
         out: file to write, .safetensors or .npy; the names of the samples go to a .txt of the same name.
     """
 
-    model: str
+    model: PathText
     weights: Weights = "student"
     data: DataConfig
     split: str | None = None
@@ -48,7 +51,8 @@ class ExtractSettings:
     batch_size: int = field(default=64, validator=validators.ge(1))
     precision: FeaturePrecision = "fp32"
     device: str = "auto"
-    out: str
+    threads: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+    out: PathText
 
 
 @frozen(kw_only=True)
@@ -98,6 +102,7 @@ def extract(
     match_input(settings.data, encoder, stored.description.modality)
     device = pick_device(settings.device)
     encoder.to(device)
+    say_contents(settings.data)
     loader = settings.data.build(settings.split, batch_size=settings.batch_size)
     parts = encode_layers(
         encoder,

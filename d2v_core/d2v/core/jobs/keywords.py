@@ -53,6 +53,14 @@ class DataKeys(TypedDict, total=False):
     per_class: int | None
     """Train on so many pictures of each class, drawn by seed; None = on all (`data.per_class`)."""
 
+    max_megapixels: float
+    """Image files with more pixels (millions) count as broken; they are not decoded (`data.max_megapixels`)."""
+
+    max_value: float | None
+    """What white is in files of more than 8 bits, say 4095 for 12 bits in a file of 16; None = 65535 where a value is
+    above 32767, else the file counts as broken, as floats and integers of 32 bits do (`data.max_value`).
+    """
+
     num_workers: int
     """Reading processes, at most one a processor; 0 = read in the training process (`data.num_workers`)."""
 
@@ -71,6 +79,9 @@ class RunKeys(DataKeys, total=False):
 
     device: str
     """auto = cuda, mps or cpu, the first that there is."""
+
+    threads: int | None
+    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
 
     train: TrainConfig | Mapping[str, Any]
     """Length of the run."""
@@ -206,6 +217,9 @@ class UseKeys(DataKeys, total=False):
     device: str
     """auto = cuda, mps or cpu, the first that there is."""
 
+    threads: int | None
+    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
+
     out: str | PathLike[str] | None
     """File to write: .json for an evaluation, .csv or .jsonl for predictions; None = none."""
 
@@ -270,6 +284,9 @@ class ProbeKeys(DataKeys, total=False):
     device: str
     """auto = cuda, mps or cpu, the first that there is."""
 
+    threads: int | None
+    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
+
     out: str | PathLike[str] | None
     """.json file to write; None = none."""
 
@@ -306,6 +323,9 @@ class ExtractKeys(DataKeys, total=False):
 
     device: str
     """auto = cuda, mps or cpu, the first that there is."""
+
+    threads: int | None
+    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
 
     out: str | PathLike[str]
     """File to write, .safetensors or .npy; the names of the samples go to a .txt of the same name."""

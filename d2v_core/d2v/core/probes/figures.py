@@ -65,6 +65,7 @@ class Figures:
         labels: how many the few were, at least 2.
         num_train: samples that were learned from.
         num_test: samples that the accuracies are of.
+        left_out: what could not be measured, and what has no samples, a line each.
 
     >>> found = {Case("pretrained", "all", "mean", "knn"): Accuracy(percent=83.94)}
     >>> figures = Figures(accuracies=found, neighbours=10, labels=100, num_train=10000, num_test=2000)
@@ -81,10 +82,12 @@ class Figures:
     labels: int
     num_train: int
     num_test: int
+    left_out: tuple[str, ...] = ()
 
     def __or__(self, other: "Figures") -> "Figures":
         """These and other figures of the same probes on the same samples."""
-        return evolve(self, accuracies={**self.accuracies, **other.accuracies})
+        left_out = tuple(dict.fromkeys((*self.left_out, *other.left_out)))
+        return evolve(self, accuracies={**self.accuracies, **other.accuracies}, left_out=left_out)
 
     def table(self) -> str:
         """The accuracies for a person: one line for each kind of features, one column for each probe."""
@@ -96,7 +99,7 @@ class Figures:
             cells = "".join(f"{_cell(self.accuracies[Case(*row, probe)]):>14}" for probe in probes)
             lines.append(f"{features:<14}{layers:<10}{pooling:<9}{cells}")
         told = f"accuracy in percent; {self.num_train} samples to learn from, {self.num_test} to test"
-        return "\n".join([*lines, told]) + "\n"
+        return "\n".join([*lines, told, *(f"left out: {line}" for line in self.left_out)]) + "\n"
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values: features -> layers -> pooling -> probe -> percent, or mean and std where there are draws."""

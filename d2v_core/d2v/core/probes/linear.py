@@ -6,7 +6,7 @@ It knows nothing of encoders, and has no learning rate: the objective is convex 
 from collections.abc import Iterable, Mapping
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from attrs.validators import ge
 from torch import Tensor
 
@@ -54,11 +54,13 @@ class LinearResult:
         accuracy: percent of the test set.
         strength: the one that was used.
         chosen_among: strength to percent of the validation set, in the order tried; empty if there was none.
+        correct: Bool `n`, which test samples it gets right.
     """
 
     accuracy: float
     strength: float
     chosen_among: Mapping[float, float]
+    correct: Tensor = field(eq=False, repr=False)
 
 
 def linear_probe(
@@ -183,8 +185,9 @@ class _Path:
 def _result(
     classifier: LinearClassifier, test: Labelled, strength: float, found: Mapping[float, float]
 ) -> LinearResult:
-    percent = accuracy(classifier.predict(test.features), test.labels)
-    return LinearResult(accuracy=percent, strength=strength, chosen_among=found)
+    correct = classifier.predict(test.features) == test.labels
+    percent = 100 * int(correct.sum()) / len(correct)
+    return LinearResult(accuracy=percent, strength=strength, chosen_among=found, correct=correct)
 
 
 def _held_out(train: Labelled, seed: int) -> Tensor | None:

@@ -64,9 +64,9 @@ def check(report: Report) -> None:
     Raises:
         ValueError: naming what is missing.
 
-    >>> check({"probe": {}, "finetune_100": {}, "lead": {}, "seconds": 1.0, "steps": 1, "images_seen": 8, "device": "cpu"})
+    >>> check({"probe": {}, "finetune_100": {}, "lead": {}, "seconds": 1.0, "steps": 1, "images_seen": 8, "seed": 0})
     Traceback (most recent call last):
-    ValueError: the report lacks seed, recipe
+    ValueError: the report lacks device, recipe
     """
     missing = [key for key in _NEEDED if key not in report]
     if missing:
@@ -158,9 +158,9 @@ def chance(report: Report) -> str:
     """What ahead, level and behind mean, and how uncertain an accuracy is for want of test images.
 
     >>> knn = {"pixels": 80.0, "random_init": 80.0, "pretrained": 80.0}
-    >>> print(chance({"probe": {"mean": {"knn": knn}}, "lead": {}, "samples": {"test": 1600}}))
-    Ahead and behind mean by more than two standard errors, over test images and draws of labels; less is level. With \
-1,600 test images an accuracy is uncertain by about 1.0 points (one standard deviation).
+    >>> text = chance({"probe": {"mean": {"knn": knn}}, "lead": {}, "samples": {"test": 1600}})
+    >>> "two standard errors" in text, "With 1,600 test images an accuracy is uncertain by about 1.0 points" in text
+    (True, True)
     """
     text = (
         "Ahead and behind mean by more than two standard errors, over test images and draws of labels; less is level."
@@ -168,10 +168,10 @@ def chance(report: Report) -> str:
     test = report.get("samples", {}).get("test")
     values = [cell.value for row in probe_rows(report) for cell in row.cells.values()]
     if not test or not values:
-        return text
+        return f"{text}."
     points = max(math.sqrt(max(value * (100 - value), 0) / test) for value in values)
     return (
-        f"{text} With {test:,} test images an accuracy is uncertain by about {points:.1f} points (one standard "
+        f"{text}. With {test:,} test images an accuracy is uncertain by about {points:.1f} points (one standard "
         "deviation)."
     )
 

@@ -100,7 +100,7 @@ class TargetAverager:
             )
         if result.dim() != 3 or result.shape[1] <= num_prefix_tokens:
             raise ValueError(
-                f"the result of layer {layer} must have the shape b (e+t) d with more than e={num_prefix_tokens} tokens, "
+                f"the result of layer {layer} must be b (e+t) d with more than e={num_prefix_tokens} tokens, "
                 f"not {tuple(result.shape)}"
             )
         y = result[:, num_prefix_tokens:].float()

@@ -54,7 +54,7 @@ def valid_positions(b: int, grid: tuple[int, ...], num_masks: int, lengths: Tens
     if not whole or len(grid) not in ((axes,) if axes else (1, 2)):
         wanted = {0: "(t,) or (h, w)", 1: "(t,); pass (h * w,) to run over a plane row by row", 2: "(h, w)"}[axes]
         given = tuple(grid) if whole else grid
-        raise ValueError(f"grid={given} must be a tuple of positive whole numbers {wanted}")
+        raise ValueError(f"grid={given} must hold positive sizes {wanted}")
     check(
         must(lambda number: isinstance(number, Integral) and number >= 1, "a whole number >= 1"),
         b=b,

@@ -129,7 +129,8 @@ class TargetAverager:
         total, missing = self._sum, [layer for layer in self.layers if layer not in self._taken]
         self.clear()
         if total is None or missing:
-            raise RuntimeError(f"layers {missing} of layers={list(self.layers)} were not seen; run the whole encoder")
+            seen = f"{len(self.layers) - len(missing)} of {len(self.layers)} wanted layers were seen"
+            raise RuntimeError(f"{seen}, not layers {missing}; run the encoder up to the last of them")
         y = total / len(self.layers)
         for name in self.after:
             y = _NORMS[name](y)

@@ -50,13 +50,13 @@ def valid_positions(b: int, grid: tuple[int, ...], num_masks: int, lengths: Tens
     Raises:
         ValueError: if an argument is out of range, or the grid does not have `axes` axes (0 means 1 or 2).
     """
-    whole = isinstance(grid, Sequence) and all(isinstance(size, Integral) and size >= 1 for size in grid)
+    whole = isinstance(grid, Sequence) and all(isinstance(size, Integral) and int(size) >= 1 for size in grid)
     if not whole or len(grid) not in ((axes,) if axes else (1, 2)):
         wanted = {0: "(t,) or (h, w)", 1: "(t,); pass (h * w,) to run over a plane row by row", 2: "(h, w)"}[axes]
         given = tuple(grid) if whole else grid
         raise ValueError(f"grid={given} must hold positive sizes {wanted}")
     check(
-        must(lambda number: isinstance(number, Integral) and number >= 1, "a whole number >= 1"),
+        must(lambda number: isinstance(number, Integral) and int(number) >= 1, "a whole number >= 1"),
         b=b,
         num_masks=num_masks,
     )

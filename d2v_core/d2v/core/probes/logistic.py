@@ -147,9 +147,9 @@ class Logistic:
         diagonal = whole.diagonal()
         diagonal.add_(penalty + 1e-10 * diagonal.mean() + 1e-300)
         lower = torch.linalg.cholesky(whole)
-        return torch.linalg.solve_triangular(
-            lower, torch.eye(len(lower), out=torch.empty_like(lower)), upper=False
-        ).float()
+        one = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
+        inverse: Tensor = torch.linalg.solve_triangular(lower, one, upper=False)
+        return inverse.float()
 
     def _inside(self, weight: Tensor, bias: Tensor) -> Tensor:
         weight, bias = weight.to(self._x), bias.to(self._x)

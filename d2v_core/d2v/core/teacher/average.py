@@ -131,7 +131,7 @@ def _as_schedule(schedule: Callable[[int], float] | float | Tensor) -> Callable[
         return schedule
     check(
         must(
-            lambda decay: isinstance(decay, Real) and not isinstance(decay, bool) and 0 <= decay <= 1,
+            lambda decay: isinstance(decay, Real) and not isinstance(decay, bool) and 0 <= float(decay) <= 1,
             "a decay in [0, 1], or a function that gives it for an update",
         ),
         schedule=schedule,

@@ -211,7 +211,7 @@ def _compared(rows: list[Row], other: str, name: str) -> str:
         if other in row.leads:
             by[row.leads[other].standing].append(row)
     total = sum(map(len, by.values()))
-    parts = []
+    parts: list[str] = []
     for standing, some in by.items():
         if not some:
             continue

@@ -1,15 +1,20 @@
 """What the commands say of bad input: one line, and nothing lost."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from commands import SHORT, Run
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from d2v.core import Data2Vec, load
 
@@ -102,6 +107,56 @@ def test_a_broken_model_is_named(name: str, made: Path, tmp_path: Path, d2v: Run
     code, _, errors = d2v("probe", f"model={model}", f"data.path={made / 'photos'}")
     assert code == 1
     assert f"{name} is missing" in errors
+
+
+def changed(source: Path, to: Path, change: Callable[[Tensor], Tensor]) -> Path:
+    """A model folder with other weights in its second block."""
+    shutil.copytree(source, to)
+    tensors = load_file(to / "model.safetensors")
+    tensors = {name: change(x) if "blocks.1" in name and x.is_floating_point() else x for name, x in tensors.items()}
+    save_file(tensors, to / "model.safetensors")
+    return to
+
+
+def test_weights_that_are_not_finite(made: Path, tmp_path: Path, d2v: Run) -> None:
+    broken = [
+        changed(made / source / "model", tmp_path / source, lambda x: torch.full_like(x, math.nan))
+        for source in ("run", "classifier")
+    ]
+    pretrained, fine_tuned = (f"model={one}" for one in broken)
+    data, out = f"data.path={made / 'photos'}", f"out={tmp_path / 'f.npy'}"
+    for arguments in (
+        ["extract", pretrained, data, out],
+        ["probe", pretrained, data],
+        ["predict", fine_tuned, data],
+        ["evaluate", fine_tuned, data],
+        ["finetune", "vision/small-finetune", pretrained, data, f"out={tmp_path / 'new'}", *SHORT],
+    ):
+        code, _, errors = d2v(*arguments)
+        assert code == 1, arguments
+        assert "blocks.1" in errors
+        assert "not finite" in errors
+        assert errors.count("\n") == 1 or arguments[0] == "finetune"
+    assert not (tmp_path / "f.npy").exists()
+    with pytest.raises(ValueError, match="not finite"):
+        load(broken[0])
+
+
+def test_results_that_are_not_finite(made: Path, tmp_path: Path, d2v: Run) -> None:
+    """Weights that are finite, and too large."""
+    run, fine_tuned = (
+        changed(made / source / "model", tmp_path / source, lambda x: x * 1e30) for source in ("run", "classifier")
+    )
+    data = f"data.path={made / 'photos' / 'test'}"
+    for arguments in (["extract", f"model={run}", f"out={tmp_path / 'f.npy'}"], ["predict", f"model={fine_tuned}"]):
+        code, _, errors = d2v(*arguments, data)
+        assert code == 1, arguments
+        assert ".png" in errors
+        assert "precision=fp32" in errors
+    assert not (tmp_path / "f.npy").exists()
+    code, _, errors = d2v("evaluate", f"model={fine_tuned}", f"data.path={made / 'photos'}")
+    assert code == 1
+    assert "outputs" in errors
 
 
 def test_a_checkpoint_of_another_model(made: Path, tmp_path: Path, d2v: Run) -> None:

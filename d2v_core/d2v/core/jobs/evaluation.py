@@ -15,6 +15,7 @@ from attrs.validators import and_, ge, min_len, optional
 from d2v.core.data import DataConfig
 from d2v.core.files import ConfigError, Stored
 from d2v.core.files.atomic import write_text
+from d2v.core.finite import check_answers
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.keywords import UseKeys
 from d2v.core.jobs.models import match_input, settings_of
@@ -195,6 +196,7 @@ def predict(
             fine-tuned.
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used.
+        ValueError: if weights or predictions are not finite.
 
     >>> for row in predict(model="classifier", data="photos"):  # doctest: +SKIP
     ...     print(row["file"], row["class"], row["probability"])
@@ -215,6 +217,7 @@ def predict(
                 assert batch.ids is not None  # the loader gives them
                 names = [loader.name(id) for id in batch.ids.tolist()]
                 answers = settings.task.predict(stored.module, batch.to(device), labels=labels)
+                check_answers(answers, names)
                 rows += [{"file": name, **answer} for name, answer in zip(names, answers, strict=True)]
     if settings.out is not None:
         write_text(Path(settings.out), as_csv(rows) if settings.out.endswith(".csv") else as_json_lines(rows))

@@ -7,6 +7,7 @@ from typing import Any, Literal, Unpack
 from attrs import field, frozen, validators
 
 from d2v.core.data import DataConfig
+from d2v.core.finite import NotFiniteError
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.feature_file import write_features
@@ -88,7 +89,7 @@ def extract(
         ConfigError: if a key is unknown, missing or of a wrong type.
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used, or does not fit the model.
-        ValueError: if a layer or pooling does not exist in the model.
+        ValueError: if a layer or pooling does not exist in the model, or weights or features are not finite.
 
     >>> extract(model="run", data="photos", out="features.npy").shape  # doctest: +SKIP
     (1200, 768)
@@ -114,5 +115,8 @@ def extract(
         precision=settings.precision,
     )
     out = Path(settings.out)
-    names, shape = write_features(out, parts, layers="chosen", pooling=settings.pooling, name=loader.name)
+    try:
+        names, shape = write_features(out, parts, layers="chosen", pooling=settings.pooling, name=loader.name)
+    except NotFiniteError as error:
+        raise NotFiniteError(error.what, map(loader.name, error.names), where=error.where) from None
     return Extracted(out=out, names=names, shape=shape)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
+from torch import Tensor
 
 _T = TypeVar("_T")
 
@@ -15,6 +16,8 @@ class Accuracy:
     Args:
         percent: 0 to 100; of several draws of labels the mean over them.
         std: standard deviation of a draw, in percent points; None where there is one draw only.
+        draws: how many there were, at least 1.
+        correct: Bool `draws n`, which of the n test samples each draw gets right; None where that is not known.
 
     >>> Accuracy(percent=83.9).std is None
     True
@@ -22,18 +25,30 @@ class Accuracy:
 
     percent: float
     std: float | None = None
+    draws: int = 1
+    correct: Tensor | None = field(default=None, eq=False, repr=False)
 
     @classmethod
     def of(cls, draws: Sequence[float]) -> "Accuracy":
         """Mean and standard deviation (n - 1 in the denominator) over at least one draw, in percent.
 
         >>> Accuracy.of([70.0, 74.0])
-        Accuracy(percent=72.0, std=2.8284271247461903)
+        Accuracy(percent=72.0, std=2.8284271247461903, draws=2)
         """
         n = len(draws)
         mean = sum(draws) / n
         squares = sum((one - mean) ** 2 for one in draws)
-        return cls(percent=mean, std=float((squares / (n - 1)) ** 0.5) if n > 1 else None)
+        return cls(percent=mean, std=float((squares / (n - 1)) ** 0.5) if n > 1 else None, draws=n)
+
+    @classmethod
+    def of_correct(cls, correct: Tensor) -> "Accuracy":
+        """Likewise, of Bool `draws n`: which test samples each draw gets right.
+
+        >>> import torch
+        >>> Accuracy.of_correct(torch.tensor([[True, True, False, True]])).percent
+        75.0
+        """
+        return evolve(cls.of([100 * int(one.sum()) / len(one) for one in correct]), correct=correct.cpu())
 
 
 class Case(NamedTuple):

@@ -13,7 +13,7 @@ from d2v.core.probes.few_labels import few_label_probe
 from d2v.core.probes.figures import Accuracy, Case, Figures
 from d2v.core.probes.labelled import Labelled, hold_out
 from d2v.core.probes.linear import linear_probe
-from d2v.core.probes.neighbours import knn_accuracy
+from d2v.core.probes.neighbours import knn_predictions
 
 Probe = Literal["knn", "linear", "few"]
 
@@ -96,11 +96,12 @@ class Probing:
 
     def _accuracy(self, probe: Probe, train: Labelled, val: Labelled | None, test: Labelled) -> Accuracy:
         if probe == "knn":
-            return Accuracy(percent=knn_accuracy(train, test, k=self.neighbours))
+            found = knn_predictions(train, test.features, k=self.neighbours)
+            return Accuracy.of_correct((found == test.labels)[None])
         if probe == "linear":
-            return Accuracy(percent=linear_probe(train, test, val=val, seed=self.seed).accuracy)
+            return Accuracy.of_correct(linear_probe(train, test, val=val, seed=self.seed).correct[None])
         few = few_label_probe(train, test, labels=self.labels, draws=self.draws, val=val, seed=self.seed)
-        return Accuracy.of(few.accuracies)
+        return Accuracy.of_correct(few.correct)
 
 
 def _uneven(train: Labelled, test: Labelled) -> list[str]:

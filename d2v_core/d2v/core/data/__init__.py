@@ -6,6 +6,8 @@ from d2v.core.data.budget import BudgetPlan
 from d2v.core.data.config import DataConfig, Splits
 from d2v.core.data.draws import few_of_each, sample_seed
 from d2v.core.data.fixed import FixedPlan
+from d2v.core.data.held_out import HoldOut
+from d2v.core.data.identity import Identity, identity_of, name_keys
 from d2v.core.data.items import item_error, item_list
 from d2v.core.data.loader import Loader, Samples
 from d2v.core.data.mixture import Mixture
@@ -20,6 +22,8 @@ __all__ = [
     "DataConfig",
     "DataError",
     "FixedPlan",
+    "HoldOut",
+    "Identity",
     "KeyedPermutation",
     "Loader",
     "Mixture",
@@ -30,7 +34,9 @@ __all__ = [
     "Stream",
     "StreamLoader",
     "few_of_each",
+    "identity_of",
     "item_error",
     "item_list",
+    "name_keys",
     "sample_seed",
 ]

@@ -9,10 +9,12 @@ from d2v.core.durations import updates
 from d2v.core.files import ConfigError, to_plain
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.running import run_training, training_batches
+from d2v.core.jobs.starting import start_from
 from d2v.core.model import BackboneConfig
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.recipes import PretrainRecipe, read_recipe
 from d2v.core.train import Fitted
+from d2v.core.train.run_folder import newest_step
 
 
 def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progress: bool = True) -> Fitted:
@@ -28,7 +30,8 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
 
     Raises:
         UnknownNameError: if there is no such recipe.
-        ConfigError: if a key is unknown, missing or of a wrong type.
+        ConfigError: if a key is unknown, missing or of a wrong type, or the weights of `init` do not fit.
+        FileNotFoundError: if there is no model in `init`.
         DataError: if the data cannot be used.
         RunFolderError: if the run folder cannot be used.
         Interrupted: at Ctrl-C or SIGTERM; what was finished is saved.
@@ -45,7 +48,10 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     _check_input(settings)
     data = training_batches(settings)
     torch.manual_seed(settings.seed)
-    model = settings.model_config().build().to(device)
+    model = settings.model_config().build()
+    if settings.init is not None and not (settings.resume and newest_step(settings.out)):
+        start_from(model, settings.init)
+    model.to(device)
     warmup = updates(settings.monitor.warmup, settings.train.max_steps)
     monitor = CollapseMonitor(
         min_target_var=settings.monitor.min_target_var,

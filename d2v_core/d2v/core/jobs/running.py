@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from d2v.core.data import Batches, Mixture
+from d2v.core.data import Batches, DataConfig, Mixture
 from d2v.core.data.batches import known_length
 from d2v.core.description import Description
 from d2v.core.files import description_to_plain
+from d2v.core.jobs.resuming import allowed_changes
 from d2v.core.labels import Labels
 from d2v.core.model import Batch
 from d2v.core.monitor import CollapseMonitor
@@ -40,7 +41,7 @@ def training_batches(recipe: PretrainRecipe | FinetuneRecipe, labels: Labels | N
     parts = recipe.sources if isinstance(recipe, PretrainRecipe) else {recipe.task.modality: recipe.data}
     built = {
         name: data.build(
-            data.splits().train,
+            _training_split(recipe, data),
             batch_size=recipe.train.batch_size,
             seed=recipe.seed,
             rank=rank,
@@ -54,6 +55,11 @@ def training_batches(recipe: PretrainRecipe | FinetuneRecipe, labels: Labels | N
         return next(iter(built.values()))
     weights = recipe.sampling if isinstance(recipe, PretrainRecipe) else {}
     return Mixture(built, {name: weights.get(name, 1.0) for name in built}, seed=recipe.seed)
+
+
+def _training_split(recipe: PretrainRecipe | FinetuneRecipe, data: DataConfig) -> str:
+    splits = data.splits()
+    return splits.pretrain or splits.train if isinstance(recipe, PretrainRecipe) else splits.train
 
 
 def run_training(
@@ -79,6 +85,7 @@ def run_training(
         files=description.files,
         resume=recipe.resume,
         keep=train.keep,
+        judge=lambda there: allowed_changes(settled, there, data),
     )
     sinks: list[MetricSink] = [JsonLines(run.metrics)]
     if TensorBoard.available():
@@ -90,6 +97,7 @@ def run_training(
             data,
             optimizer,
             run=run,
+            accept_data="data" in recipe.accept,
             checkpoint_every=train.checkpoint_every,
             log_every=train.log_every,
             sinks=sinks,

@@ -13,6 +13,7 @@ from typing import Any, Union, get_args, get_origin
 import attrs
 from attrs import frozen
 
+from d2v.core.changes import Change, change_of
 from d2v.core.files import ConfigError, to_plain
 from d2v.core.files.kinds import role_of
 from d2v.core.files.structure import is_by_modality
@@ -30,12 +31,14 @@ class Key:
         value: plain; `REQUIRED` = not given yet.
         comment: what it means, one sentence.
         section: whether keys lie below it; it has no value of its own then.
+        change: how it may change when a run is resumed; None = not at all.
     """
 
     name: str
     value: Any
     comment: str = ""
     section: bool = False
+    change: Change | None = None
 
 
 def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator[Key]:
@@ -68,7 +71,7 @@ def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator
         value = values.get(one.name, REQUIRED)
         if value is REQUIRED:
             value = _default(one)
-        yield from _key(one.type, f"{dot}{one.name}", value, comments.get(one.name, ""))
+        yield from _key(one.type, f"{dot}{one.name}", value, comments.get(one.name, ""), change_of(one))
 
 
 def outline(config: type) -> Iterator[Key]:
@@ -94,13 +97,13 @@ def outline(config: type) -> Iterator[Key]:
         yield Key(f"{one.name}.*", None, comment, section=True)
 
 
-def _key(kind: Any, name: str, value: Any, comment: str) -> Iterator[Key]:
+def _key(kind: Any, name: str, value: Any, comment: str, change: Change | None) -> Iterator[Key]:
     nested, by_name = _nested(kind), _by_name(kind) or is_by_modality(kind, value)
     if nested is None or not isinstance(value, Mapping):
         if value is REQUIRED and nested is not None and not by_name:
             value = {}  # a section that is not there yet still shows what it needs
         else:
-            yield Key(name, value, comment)
+            yield Key(name, value, comment, change=change)
             return
     yield Key(name, None, comment, section=True)
     if not by_name:

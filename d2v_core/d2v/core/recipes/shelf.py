@@ -11,6 +11,7 @@ from d2v.core.modality import modalities
 from d2v.core.recipes.overrides import merged, plain_keys
 from d2v.core.recipes.printing import as_yaml
 from d2v.core.recipes.recipe import FinetuneRecipe, PretrainRecipe, Run
+from d2v.core.recipes.schema import keys
 from d2v.core.recipes.yaml_text import read_yaml
 from d2v.core.registry import UnknownNameError
 from d2v.core.suggestions import nearest
@@ -98,11 +99,12 @@ def settle(kind: type, values: Mapping[str, Any], overrides: Mapping[str, Any]) 
 def resolved_text(config: Any) -> str:
     """A configuration as the text of `config.yaml`, which is a recipe again.
 
-    What may differ when a run goes on is left out: where it lies, on which device, and that it goes on.
+    What belongs to one start of the command is left out: where the run lies, on which device, and that it is resumed.
     """
-    values = {key: value for key, value in to_plain(config).items() if key not in ("out", "resume", "device")}
+    unrecorded = {key.name for key in keys(type(config), {}) if key.change == "unrecorded"}
+    values = {key: value for key, value in to_plain(config).items() if key not in unrecorded}
     lines = as_yaml(type(config), values, comments=False).splitlines(keepends=True)
-    return "".join(line for line in lines if line.split(":")[0] not in ("out", "resume", "device"))
+    return "".join(line for line in lines if line.split(":")[0] not in unrecorded)
 
 
 def _shelf(modality: str) -> dict[str, str]:

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from attrs import Attribute, evolve, field, frozen
-from attrs.validators import ge, min_len, optional
+from attrs.validators import ge, lt, min_len, optional
 from torch import Tensor
 
+from d2v.core.changes import may_change
 from d2v.core.data import DataConfig, DataError, FixedPlan, Loader, Splits, few_of_each
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
@@ -21,10 +22,11 @@ from d2v.core.validators import fraction, must, one_of
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
+from d2v.vision.held_out import held_out_splits, open_part
 from d2v.vision.items import item_pictures
 from d2v.vision.preparation import MEAN, STD, Preparation, unprepared
 from d2v.vision.samples import ImageSamples, class_numbers, collate_images, other_labels, unlabelled
-from d2v.vision.sources import ImageSource, class_names, open_source, same_classes, splits_of
+from d2v.vision.sources import ImageSource, class_names, same_classes, splits_of
 
 __all__ = ["ImageDataConfig", "ImageFolder"]
 
@@ -46,7 +48,7 @@ class ImageDataConfig:
     Args:
         path: one of
             a folder with a subfolder for each split: `train`, and `val` or `test` or both;
-            a folder without: all of it is the split `train`;
+            a folder without: parts of it are the splits `train` and `test`, see `hold_out`;
             the name of a built-in set: `fashion-mnist` (splits train, val, test) or `digits` (train, test);
             `torchvision:NAME:FOLDER`, a class of `torchvision.datasets` and where its files have been downloaded to.
         size: height and width in pixels of what the model sees.
@@ -58,6 +60,10 @@ class ImageDataConfig:
             what it was pretrained with.
         std: what is divided by afterwards, likewise.
         resize: shorter side before the central crop of evaluation; None = size * 256 / 224.
+        hold_out: fraction that is held out to report on, where the data have no such part: by a hash of names, about so
+            many of each class (see `d2v.core.data.HoldOut`). 0 = nothing. None = 0.2, but pretraining uses all images,
+            as it reads no labels. The parts are the splits `train` and `test`, both are `train+test`.
+        hold_out_seed: other images are held out for another one.
         per_class: train on so many pictures of each class, drawn by seed; None = on all. Their ids stay those of the
             whole split.
         num_workers: reading processes, at most one a processor; 0 = read in the training process.
@@ -70,9 +76,9 @@ class ImageDataConfig:
     (torch.Size([5, 1, 8, 8]), 'digits/test/3')
     """
 
-    inherited: ClassVar[tuple[str, ...]] = ("size", "resize", "channels", "mean", "std")
+    inherited: ClassVar[tuple[str, ...]] = ("size", "resize", "channels", "mean", "std", "hold_out", "hold_out_seed")
 
-    path: str = field(validator=min_len(1))
+    path: str = field(validator=min_len(1), metadata=may_change("data"))
     size: int = field(default=224, validator=ge(1))
     channels: Channels = field(default=3, validator=one_of(Channels))
     crop_area: tuple[float, float] | None = field(
@@ -86,8 +92,10 @@ class ImageDataConfig:
     mean: tuple[float, ...] | None = field(default=None)
     std: tuple[float, ...] | None = field(default=None)
     resize: int | None = field(default=None)
+    hold_out: float | None = field(default=None, validator=optional([ge(0), lt(1)]))
+    hold_out_seed: int = field(default=0, validator=ge(0))
     per_class: int | None = field(default=None, validator=optional(ge(1)))
-    num_workers: int = field(default=4, validator=ge(0))
+    num_workers: int = field(default=4, validator=ge(0), metadata=may_change("free"))
 
     @resize.validator
     def _check_resize(self, _: object, resize: int | None) -> None:
@@ -131,13 +139,14 @@ class ImageDataConfig:
                 labels, or a class has fewer than `per_class`.
         """
         _require_extra()
-        source = open_source(self.path, split, self.channels)
+        source, kept = open_part(self.path, split, self.channels, hold_out=self.hold_out, seed=self.hold_out_seed)
         numbers = None
         if labels is not None:
             numbers = class_numbers(self.path, source, labels)
         elif split is not None:
             same_classes(self.path, split, source.classes)
-        kept = self._few(source, seed) if training and self.per_class is not None else None
+        if training and self.per_class is not None:
+            kept = self._few(source, kept, seed)
         images = ImageSamples(source, self._transform(training), kept=kept, numbers=numbers)
         plan = FixedPlan(
             n=len(images),
@@ -182,12 +191,13 @@ class ImageDataConfig:
     def splits(self) -> Splits:
         """The parts of this data set.
 
-        A folder's `val` chooses only where there is a `test` to report on; alone it is what is reported on.
+        A folder's `val` chooses only where there is a `test` to report on; alone it is what is reported on. Where there
+        is neither, `hold_out` says what is.
 
         Raises:
             DataError: if the folder or the set is not there.
         """
-        return splits_of(self.path)
+        return held_out_splits(splits_of(self.path), self.hold_out)
 
     def labels(self, wanted: type[Labels]) -> Labels:
         """The classes of the training split.
@@ -236,9 +246,11 @@ class ImageDataConfig:
                 f"data.channels={self.channels}, but the model takes {channels}; set data.channels={channels}"
             )
 
-    def _few(self, source: ImageSource, seed: int) -> Tensor:
+    def _few(self, source: ImageSource, kept: Tensor | None, seed: int) -> Tensor:
         assert self.per_class is not None
-        labels = [-1 if label is None else label for label in map(source.label, range(len(source)))]
+        usable = set(range(len(source)) if kept is None else kept.tolist())
+        found_labels = (source.label(id) if id in usable else None for id in range(len(source)))
+        labels = [-1 if label is None else label for label in found_labels]
         if all(label < 0 for label in labels):
             raise DataError(f"data.per_class={self.per_class} needs labels, and data.path={self.path!r} has none")
         for number, name in enumerate(source.classes):

@@ -7,7 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from d2v.core.data import BrokenSampleError, DataError
+import torch
+from torch import Tensor
+
+from d2v.core.data import BrokenSampleError, DataError, name_keys
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,6 +68,14 @@ class ImageFolder:
     def name(self, id: int) -> str:
         """Its path relative to `root`."""
         return self._above + Path(self.paths[id]).as_posix()
+
+    def keys(self) -> Tensor:
+        """`name_keys` of the paths relative to the folder."""
+        return name_keys(Path(path).as_posix() for path in self.paths)
+
+    def labels(self) -> Tensor:
+        """Numbers of the classes of all, -1 = none."""
+        return torch.tensor([-1 if label is None else label for label in map(self.label, range(len(self)))])
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from d2v.core.data import DataError, sample_seed
+from d2v.core.data import DataError, Identity, sample_seed
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import Batch
 from d2v.core.suggestions import nearest
@@ -40,6 +40,11 @@ class ImageSamples:
     def name(self, id: int) -> str:
         """What messages call the picture."""
         return self.source.name(id)
+
+    def identity(self) -> Identity:
+        """Which pictures these are, by their names."""
+        keys = self.source.keys()
+        return Identity.of(keys if self.kept is None else keys[self.kept])
 
     def get(self, id: int, *, seed: int, epoch: int) -> _Sample:
         """A prepared picture, augmented by (seed, epoch, id)."""

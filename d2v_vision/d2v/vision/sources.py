@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from attrs import frozen
 from torch import Tensor
 
-from d2v.core.data import DataError, Splits
+from d2v.core.data import DataError, Splits, name_keys
 from d2v.core.suggestions import nearest
 from d2v.vision import builtin
 from d2v.vision.folder import ImageFolder, class_folders, in_channels, subfolders, unreadable
@@ -45,6 +45,14 @@ class ImageSource(Protocol):
         """What the user knows it by."""
         ...
 
+    def keys(self) -> Tensor:
+        """`name_keys` of all, Long `n`: the same wherever the data lie, and whatever folder the split is in."""
+        ...
+
+    def labels(self) -> Tensor | None:
+        """Numbers of the classes of all, Long `n`, -1 = none; None if pictures would have to be read."""
+        ...
+
 
 @frozen
 class _Builtin:
@@ -65,7 +73,7 @@ _BUILTIN = {
 
 class _Arrays:
     def __init__(self, name: str, split: str, channels: int) -> None:
-        self.images, self.labels = _BUILTIN[name].read(split)
+        self.images, self.numbers = _BUILTIN[name].read(split)
         self.classes = _BUILTIN[name].classes
         self.channels = channels
         self.prefix = f"{name}/{split}"
@@ -79,10 +87,16 @@ class _Arrays:
         return in_channels(Image.fromarray(self.images[id, 0].numpy()), self.channels), self.label(id)
 
     def label(self, id: int) -> int:
-        return int(self.labels[id])
+        return int(self.numbers[id])
 
     def name(self, id: int) -> str:
         return f"{self.prefix}/{id}"
+
+    def keys(self) -> Tensor:
+        return name_keys(map(self.name, range(len(self))))
+
+    def labels(self) -> Tensor:
+        return self.numbers
 
 
 def open_source(path: str, split: str | None, channels: Channels) -> ImageSource:

@@ -13,6 +13,7 @@ from d2v.core.data.loader import Loader, Samples
 from d2v.core.data.mixture import Mixture
 from d2v.core.data.permutation import KeyedPermutation
 from d2v.core.data.plan import Plan, Request
+from d2v.core.data.seen import Seen
 from d2v.core.data.stream import Stream, StreamLoader
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Plan",
     "Request",
     "Samples",
+    "Seen",
     "Splits",
     "Stream",
     "StreamLoader",

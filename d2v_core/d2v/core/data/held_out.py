@@ -23,6 +23,7 @@ class HoldOut:
     A sample is held out where a hash of (seed, its key), taken as a number from 0 to 1, is below the fraction. Of a
     class with two samples or more at least one is held out and at least one is not: where the hash gives none, the
     sample with the smallest (the largest) number. That one alone may change parts when files are added to its class.
+    The only sample of a class is not held out.
 
     Args:
         fraction: of the samples, about; from 0 (nothing is held out) to below 1.
@@ -60,6 +61,6 @@ class HoldOut:
         _, counts = torch.unique_consecutive(labels[order], return_counts=True)
         ends = counts.cumsum(0)
         several = counts > 1
-        last, first = order[ends - 1][several], order[ends - counts][several]
-        held[first], held[last] = True, False
+        held[order[ends - counts]] = several
+        held[order[ends - 1]] = False
         return held

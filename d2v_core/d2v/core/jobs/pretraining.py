@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import torch
 
 from d2v.core.durations import updates
 from d2v.core.files import ConfigError, to_plain
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.running import run_training, training_batches
+from d2v.core.jobs.running import run_training, training_batches, training_splits
+from d2v.core.jobs.seen import added, seen_before, seen_in
 from d2v.core.jobs.starting import start_from
 from d2v.core.model import BackboneConfig
 from d2v.core.monitor import CollapseMonitor
@@ -49,8 +51,10 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     data = training_batches(settings)
     torch.manual_seed(settings.seed)
     model = settings.model_config().build()
+    seen = seen_before(settings.out) if settings.resume else ()
     if settings.init is not None and not (settings.resume and newest_step(settings.out)):
-        start_from(model, settings.init)
+        seen = start_from(model, settings.init).description.seen
+    seen = added(seen, seen_in("pretrain", data, training_splits(settings)))
     model.to(device)
     warmup = updates(settings.monitor.warmup, settings.train.max_steps)
     monitor = CollapseMonitor(
@@ -61,7 +65,7 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     )
     return run_training(
         settings,
-        description=settings.description(),
+        description=attrs.evolve(settings.description(), seen=seen),
         model=model,
         data=data,
         optimizer=settings.optim.build(model),

@@ -62,7 +62,8 @@ def _longer(recipe: _Recipe, before: Mapping[str, Any], found: list[Changed]) ->
         raise RunFolderError(
             f"train.max_steps={length}: the run in {recipe.out} has made {step} updates already; give {step} or more"
         )
-    what = "; ".join(map(str, found))
+    # What follows from the length goes without saying.
+    what = "; ".join([str(one) for one in found if one.key == "train.max_steps"] or map(str, found))
     differing = rates_that_change(old, recipe, step)
     if not differing:
         return [f"{what}: rates up to here are the same"]

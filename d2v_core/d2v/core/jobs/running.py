@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from d2v.core.data import Batches, DataConfig, Mixture
+from d2v.core.data import Batches, Mixture
 from d2v.core.data.batches import known_length
 from d2v.core.description import Description
 from d2v.core.files import description_to_plain
@@ -39,9 +39,10 @@ def training_batches(recipe: PretrainRecipe | FinetuneRecipe, labels: Labels | N
     """The endless batches of this rank, of the training split; of several modalities, drawn by `sampling`."""
     rank, world_size = world()
     parts = recipe.sources if isinstance(recipe, PretrainRecipe) else {recipe.task.modality: recipe.data}
+    splits = training_splits(recipe)
     built = {
         name: data.build(
-            _training_split(recipe, data),
+            splits[name],
             batch_size=recipe.train.batch_size,
             seed=recipe.seed,
             rank=rank,
@@ -57,9 +58,12 @@ def training_batches(recipe: PretrainRecipe | FinetuneRecipe, labels: Labels | N
     return Mixture(built, {name: weights.get(name, 1.0) for name in built}, seed=recipe.seed)
 
 
-def _training_split(recipe: PretrainRecipe | FinetuneRecipe, data: DataConfig) -> str:
-    splits = data.splits()
-    return splits.pretrain or splits.train if isinstance(recipe, PretrainRecipe) else splits.train
+def training_splits(recipe: PretrainRecipe | FinetuneRecipe) -> dict[str, str]:
+    """Names of the parts that a run trains on, by modality."""
+    if isinstance(recipe, FinetuneRecipe):
+        return {recipe.task.modality: recipe.data.splits().train}
+    found = {name: data.splits() for name, data in recipe.sources.items()}
+    return {name: splits.pretrain or splits.train for name, splits in found.items()}
 
 
 def run_training(
@@ -82,7 +86,7 @@ def run_training(
         recipe.out,
         config=resolved_text(settled),
         description=description_to_plain(description),
-        files=description.files,
+        files=description.all_files(),
         resume=recipe.resume,
         keep=train.keep,
         judge=lambda there: allowed_changes(settled, there, data),

@@ -82,9 +82,12 @@ def rates_that_change(
             continue
         old = theirs[name][1]
         looks = {first + step * i // _LOOKS for i in range(_LOOKS)} | {first + step}
-        if any(rate(n) != old(n) for n in looks):
-            here = first + step
-            found.append(f"{name} of the next update would be {rate(here):.4g} instead of {old(here):.4g}")
+        differing = [n for n in looks if rate(n) != old(n)]
+        if differing:
+            # Of the next update if that differs, else where it differed last.
+            here = max(differing)
+            when = "the next update" if here == first + step else f"update {here - first + 1}"
+            found.append(f"{name} of {when} would be {rate(here):.4g} instead of {old(here):.4g}")
     return found
 
 

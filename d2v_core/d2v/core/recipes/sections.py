@@ -253,7 +253,8 @@ class ValidationConfig:
     Args:
         every: updates between two looks; 0 = never.
         start: finished updates before the first look.
-        split: part of the data; None = the validation split, else the test split.
+        split: part of the data; None = the validation split. Without one the test split is watched, but chooses
+            nothing: the last checkpoint becomes the run's model.
         best: metric whose best checkpoint becomes the run's model; None = the task's own.
         patience: looks without a better one after which the run ends; None = it goes on.
     """

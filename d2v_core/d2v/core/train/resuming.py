@@ -17,7 +17,7 @@ def stored_identity(data: BatchSource) -> dict[str, Any] | None:
 
 
 def changed_data(stored: Mapping[str, Any] | None, data: BatchSource) -> str | None:
-    """What is different between the samples of a checkpoint and those at hand, in words; None if nothing is known to be.
+    """How the samples at hand differ from those of a checkpoint, in words; None if they do not, or it is not known.
 
     Args:
         stored: of `stored_identity`.
@@ -52,7 +52,7 @@ def machine_of(model: nn.Module) -> dict[str, Any]:
     """What rounding depends on, beside the settings of a run: device, threads, version of torch."""
     device = next(model.parameters()).device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {"device": name, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
 
 
 def changed_machine(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -135,7 +135,9 @@ class RunFolder:
             write_text(history, (history.read_text() if history.exists() else "") + lines)
             write_text(self.path / "config.yaml", self._config)
         except OSError as error:
-            raise RunFolderError(f"{self.path} cannot be written: {_reason(error)}; the checkpoints are whole") from error
+            raise RunFolderError(
+                f"{self.path} cannot be written: {_reason(error)}; the checkpoints are whole"
+            ) from error
         self._changes = ()
         for change in found:
             _logger.warning("resumed at update %d with a change: %s", step, change)

@@ -73,9 +73,21 @@ class ImageFolder:
         """`name_keys` of the paths relative to the folder."""
         return name_keys(Path(path).as_posix() for path in self.paths)
 
+    def sizes(self, ids: Tensor) -> Tensor:
+        """Sizes of some of the files in bytes, -1 = it cannot be read."""
+        return torch.tensor([file_size(self.folder / self.paths[id]) for id in ids.tolist()], dtype=torch.long)
+
     def labels(self) -> Tensor:
         """Numbers of the classes of all, -1 = none."""
         return torch.tensor([-1 if label is None else label for label in map(self.label, range(len(self)))])
+
+
+def file_size(path: Path) -> int:
+    """Size of a file in bytes; -1 if it cannot be read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:

@@ -43,8 +43,15 @@ class ImageSamples:
 
     def identity(self) -> Identity:
         """Which pictures these are, by their names."""
-        keys = self.source.keys()
-        return Identity.of(keys if self.kept is None else keys[self.kept])
+        keys, kept = self.source.keys(), torch.arange(len(self.source)) if self.kept is None else self.kept
+        if self.source.sizes(kept[:0]) is None:
+            return Identity.of(keys[kept])
+        return Identity.of(keys[kept], lambda places: self._sizes(kept[places]))
+
+    def _sizes(self, ids: Tensor) -> Tensor:
+        found = self.source.sizes(ids)
+        assert found is not None  # it was asked before
+        return found
 
     def get(self, id: int, *, seed: int, epoch: int) -> _Sample:
         """A prepared picture, augmented by (seed, epoch, id)."""

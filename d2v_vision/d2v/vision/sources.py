@@ -53,6 +53,10 @@ class ImageSource(Protocol):
         """Numbers of the classes of all, Long `n`, -1 = none; None if pictures would have to be read."""
         ...
 
+    def sizes(self, ids: Tensor) -> Tensor | None:
+        """Sizes of some of the files in bytes, Long like `ids`, -1 = it cannot be read; None if they are no files."""
+        ...
+
 
 @frozen
 class _Builtin:
@@ -97,6 +101,9 @@ class _Arrays:
 
     def labels(self) -> Tensor:
         return self.numbers
+
+    def sizes(self, ids: Tensor) -> None:
+        del ids  # arrays that never change
 
 
 def open_source(path: str, split: str | None, channels: Channels) -> ImageSource:

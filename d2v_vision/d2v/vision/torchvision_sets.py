@@ -85,6 +85,9 @@ class TorchvisionSet:
         labels: Sequence[object] = self._labels or [""] * len(self)
         return name_keys(f"{self.name(id)}/{label}" for id, label in enumerate(labels))
 
+    def sizes(self, ids: Tensor) -> None:
+        """Not known: what a set reads from is its own matter."""
+
     def labels(self) -> Tensor | None:
         """Numbers of the classes of all, -1 = none; None where the set keeps no list of them."""
         known = self._labels

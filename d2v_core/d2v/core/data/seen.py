@@ -93,7 +93,7 @@ def said_of_seen(identity: Identity, split: str, seen: Iterable[Seen]) -> list[s
         elif split == one.split and identity != one.identity:
             then, now = one.identity.samples, identity.samples
             counts = f"{then} samples then, {now} now, {shared} of them the same"
-            lines.append(f"{split} is another than when the model was trained: {counts}")
+            lines.append(f"{split} has changed since the model was trained: {counts}")
     return list(dict.fromkeys(lines))
 
 

@@ -164,8 +164,9 @@ def _seen(settings: FinetuneRecipe, stored: Stored, data: Batches, labels: Label
     """Which samples the model has met, when it is done; a run that is resumed keeps what it has met so far."""
     splits, modality = settings.data.splits(), settings.task.modality
     found = [seen_in("finetune", data, {modality: splits.train})]
-    parts: dict[How, str | None] = {"choose": _choosing(settings), "report": splits.test}
-    for how, split in parts.items():
+    parts: list[tuple[How, str | None]] = [("choose", _choosing(settings)), ("report", splits.test)]
+    # The whole too: by it evaluate knows whether a folder without splits has changed.
+    for how, split in [*parts, ("report", splits.whole)]:
         if split is not None:
             batches = settings.data.build(split, batch_size=1, labels=labels)
             found.append(seen_in(how, batches, {modality: split}))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from d2v.core.data import Batches, DataConfig, Identity, Mixture, Seen, Splits, identity_of
-from d2v.core.data.seen import How
+from d2v.core.data.seen import How, said_of_seen
 from d2v.core.description import Description
 from d2v.core.files.folder import read_description
 from d2v.core.train.run_folder import newest_step
@@ -49,7 +49,8 @@ def part_to_report_on(data: DataConfig, splits: Splits, description: Description
     if not met:
         return splits.whole, ["the model does not say which samples it was trained on: all are reported on"]
     if whole is None or any(_may_share(whole, one) for one in met):
-        return part, []
+        kept = [one for one in description.seen if one.how == "report"]
+        return part, [] if whole is None else said_of_seen(whole, splits.whole, kept)
     return splits.whole, ["none of the samples was there when the model was trained: all are reported on"]
 
 

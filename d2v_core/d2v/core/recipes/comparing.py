@@ -73,7 +73,7 @@ def rates_that_change(
     Args:
         before: the recipe of the run so far.
         after: the one that it is resumed with.
-        step: finished updates.
+        step: finished updates, at least 1.
     """
     found = []
     theirs, ours = dict(_rates(before)), dict(_rates(after))
@@ -81,11 +81,11 @@ def rates_that_change(
         if name not in theirs:
             continue
         old = theirs[name][1]
-        looks = {first + step * i // _LOOKS for i in range(_LOOKS)} | {first + step}
+        looks = {first + step * i // _LOOKS for i in range(_LOOKS)} | {first + step - 1}
         differing = [n for n in looks if rate(n) != old(n)]
         if differing:
-            # Of the next update if that differs, else where it differed last.
-            here = max(differing)
+            # Of the next update, if the run so far had one, else where they differed last.
+            here = first + step if step < before.train.max_steps else max(differing)
             when = "the next update" if here == first + step else f"update {here - first + 1}"
             found.append(f"{name} of {when} would be {rate(here):.4g} instead of {old(here):.4g}")
     return found

@@ -95,7 +95,7 @@ def test_pretraining_leaves_out_what_is_held_out_where_that_is_asked_for(made: P
 def test_the_default_is_the_part_that_was_held_out(made: Path, tmp_path: Path) -> None:
     result = measured(made / "classifier", made / "plain", out=str(tmp_path / "e.json"))
     assert list(result.splits) == ["test"]
-    assert not notes(result, "trained on")
+    assert not notes(result, "model was trained on")
     assert len(notes(result, "pretrained")) == 1
     assert json.loads((tmp_path / "e.json").read_text())["notes"] == list(result.notes["test"])
 
@@ -110,7 +110,7 @@ def test_the_default_is_the_part_that_was_held_out(made: Path, tmp_path: Path) -
     ],
 )
 def test_trained_samples_are_named(made: Path, keys: dict[str, Any], told: str) -> None:
-    (note,) = notes(measured(made / "classifier", made / "plain", **keys), "trained on")
+    (note,) = notes(measured(made / "classifier", made / "plain", **keys), "model was trained on")
     assert told in note
     assert f"note: {note}" in measured(made / "classifier", made / "plain", **keys).text()
 
@@ -130,7 +130,7 @@ def test_a_copy_of_the_folder_is_the_same_and_a_change_is_said(made: Path, tmp_p
 def test_other_images_of_the_same_names_are_all_reported_on(made: Path) -> None:
     result = measured(made / "classifier", made / "other")
     assert list(result.splits) == ["train+test"]
-    assert not notes(result, "trained on")
+    assert not notes(result, "model was trained on")
 
 
 def test_a_folder_with_splits(made: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_folder_with_splits(made: Path) -> None:
     assert not result.notes["test"]
     assert notes(measured(made / "split", made / "photos/train", split="train+test"), "all 200 samples")
     both = measured(made / "split", made / "photos", split=["train", "val"])
-    assert any("trained on" in note for note in both.notes["train"])
+    assert any("model was trained on" in note for note in both.notes["train"])
     assert any("chosen on" in note for note in both.notes["val"])
 
 

@@ -11,7 +11,7 @@ from commands import Run
 from safetensors.torch import load_file
 
 from d2v.core.files import open_model
-from d2v.core.jobs import pretrain
+from d2v.core.jobs import finetune, pretrain
 from d2v.core.jobs.resuming import allowed_changes
 from d2v.core.model import Data2Vec
 from d2v.core.recipes import PretrainRecipe, read_recipe, resolved_text
@@ -27,6 +27,7 @@ TINY = {
     "model.student.encoder.depth": 1,
     "model.targets.layers": 1,
     "model.num_masks": 2,
+    "monitor.stop": False,
 }
 CONSTANT = {"optim.schedule.warmup": 2, "optim.schedule.min_lr": 2e-3, "model.teacher.schedule.anneal": 2}
 """Rates that do not depend on the length of the run after two updates."""
@@ -145,17 +146,30 @@ def test_a_longer_run_needs_consent_where_rates_change(run: Path, photos: Path) 
 
 
 def test_a_new_run_begins_with_the_weights_of_another(tmp_path: Path, begun: Path, photos: Path) -> None:
-    train(tmp_path / "new", photos, init=str(begun), optim__lr=0.0, optim__weight_decay=0.0, mask__mask_prob=0.5)
+    still = {"optim__lr": 0.0, "model__teacher__schedule__start": 1.0, "model__teacher__schedule__end": 1.0}
+    keys = {**still, "init": str(begun), "mask__mask_prob": 0.5, "train__max_steps": 2}
+    train(tmp_path / "new", photos, **keys)
     old, new = open_model(begun), open_model(tmp_path / "new")
     assert isinstance(old.module, Data2Vec)
-    assert isinstance(new.module, Data2Vec)
+    student, teacher = old.module.student.state_dict(), old.module.teacher.module.state_dict()
+    assert any(not torch.equal(tensor, student[name]) for name, tensor in teacher.items())
     for name, tensor in new.module.state_dict().items():
-        torch.testing.assert_close(tensor, old.module.state_dict()[name], msg=name)
+        assert torch.equal(tensor, old.module.state_dict()[name]), name
     assert f"init: {begun}" in (tmp_path / "new/config.yaml").read_text()
     assert [one.how for one in new.description.seen] == ["pretrain"]
-    shutil.rmtree(tmp_path / "new/model")
-    train(tmp_path / "new", photos, init=str(begun), optim__lr=0.0, optim__weight_decay=0.0, mask__mask_prob=0.5,
-          resume=True)  # fmt: skip
+    train(tmp_path / "new", photos, **keys, resume=True)
+
+
+def test_a_classifier_gives_its_encoder_to_student_and_teacher(tmp_path: Path, begun: Path, photos: Path) -> None:
+    keys = {"model": str(begun), "data.path": str(photos), "out": str(tmp_path / "clf"), "device": "cpu"}
+    finetune("vision/small-finetune", {**keys, "train.max_steps": 1, "train.batch_size": 4}, progress=False)
+    still = {"optim__lr": 0.0, "model__teacher__schedule__start": 1.0, "model__teacher__schedule__end": 1.0}
+    train(tmp_path / "new", photos, **still, init=str(tmp_path / "clf"), train__max_steps=1)
+    encoder = open_model(tmp_path / "clf").module.get_submodule("encoder").state_dict()
+    new = open_model(tmp_path / "new").module
+    assert isinstance(new, Data2Vec)
+    for module in (new.student, new.teacher.module):
+        assert all(torch.equal(tensor, encoder[name]) for name, tensor in module.state_dict().items())
 
 
 def test_other_shapes_are_named_and_other_predictors_begin_untrained(

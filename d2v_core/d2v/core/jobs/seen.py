@@ -44,14 +44,14 @@ def part_to_report_on(data: DataConfig, splits: Splits, description: Description
     part = splits.test or splits.val or splits.train
     if splits.whole is None:
         return part, []
-    met = [one.identity for one in description.seen if one.how != "pretrain"]
+    met = [one.identity for one in description.seen if one.how in ("finetune", "choose")]
     whole = identity_of(data.build(splits.whole, batch_size=1))
     if not met:
         return splits.whole, ["the model does not say which samples it was trained on: all are reported on"]
     if whole is None or any(_may_share(whole, one) for one in met):
         kept = [one for one in description.seen if one.how == "report"]
         return part, [] if whole is None else said_of_seen(whole, splits.whole, kept)
-    return splits.whole, ["none of the samples was there when the model was trained: all are reported on"]
+    return splits.whole, ["the model was trained on none of the samples: all are reported on"]
 
 
 def _may_share(one: Identity, other: Identity) -> bool:

@@ -1,4 +1,4 @@
-"""The rule by which samples are held out: added files do not change the parts, which are about as large as asked for."""
+"""The rule by which samples are held out: added files do not change parts, and sizes are about what is asked for."""
 
 import pytest
 import torch

@@ -180,7 +180,7 @@ def _explain(error: BaseException, key: str) -> list[str]:
     told = str(error)
     if "not in literal" in told:
         told = told.replace("not in literal typing.Literal", "is not one of ")
-    elif isinstance(error, TypeError) and "not iterable" in told:
+    elif isinstance(error, TypeError | AttributeError) and ("not iterable" in told or "no attribute 'keys'" in told):
         told = "expected a mapping of keys"
     return [f"{key}: {told}" if key else told]
 

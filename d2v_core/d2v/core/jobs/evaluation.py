@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import attrs
 import torch
@@ -17,18 +17,20 @@ from d2v.core.data.seen import said_of_seen
 from d2v.core.files import ConfigError, Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.keywords import UseKeys
 from d2v.core.jobs.models import match_input, settings_of
 from d2v.core.jobs.running import shown
 from d2v.core.jobs.scoring import scored
 from d2v.core.jobs.seen import part_to_report_on
 from d2v.core.labels import Labels
 from d2v.core.precision import AskedPrecision, autocast, decided
+from d2v.core.recipes.keywords import with_keywords
 from d2v.core.task import Evaluation, Task
 from d2v.core.train.gradients import world
 from d2v.core.validators import distinct
 
 
-def _as_tuple(value: object) -> tuple[str, ...] | None:
+def _as_tuple(value: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...] | None:
     """One split or several, as they are typed."""
     names = (value,) if isinstance(value, str) else value
     if names is None:
@@ -123,7 +125,9 @@ def _plain(one: Evaluation) -> dict[str, Any]:
     return {**one.metrics(), **({"undefined": reasons} if reasons else {})}
 
 
-def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluated:
+def evaluate(
+    overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[UseKeys]
+) -> Evaluated:
     """Measure a fine-tuned model on labelled data.
 
     Where `torch.distributed` is initialised, each process reads its part of every split, no sample is left out or
@@ -132,8 +136,9 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluate
     The result says in a note where samples are among those that the model was trained on, by their names.
 
     Args:
-        overrides: by dotted key, as on the command line (see `UseSettings`); `model` and `data.path` have to be given.
+        overrides: by dotted key, as on the command line (see `UseSettings`).
         progress: whether to show how far it is, on standard error.
+        keys: the same as keywords; `model` and `data` have to be given.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type, a task's option is built in, or the model is not
@@ -142,14 +147,14 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluate
         DataError: if the data cannot be used, or has other labels than the model.
         ValueError: if there is nothing to measure, or what the model gives is not finite.
 
-    >>> result = evaluate({"model": "classifier", "data.path": "photos"})  # doctest: +SKIP
+    >>> result = evaluate(model="classifier", data="photos")  # doctest: +SKIP
     >>> result.metrics()["accuracy"]  # doctest: +SKIP
     93.5
-    >>> evaluate({"data.path": "photos"})
+    >>> evaluate(data="photos")
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
-    settings, stored = _opened(overrides)
+    settings, stored = _opened(with_keywords(UseSettings, overrides, keys))
     check_ending(settings.out, ".json")
     labels = _labels(stored)
     wanted, notes = settings.split, dict[str, list[str]]()
@@ -183,12 +188,15 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluate
 
 
 @torch.no_grad()
-def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict[str, Any]]:
+def predict(
+    overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[UseKeys]
+) -> list[dict[str, Any]]:
     """Tell what a fine-tuned model makes of samples, one by one, in the order of the data.
 
     Args:
-        overrides: by dotted key, as on the command line (see `UseSettings`); `model` and `data.path` have to be given.
+        overrides: by dotted key, as on the command line (see `UseSettings`).
         progress: whether to show how far it is, on standard error.
+        keys: the same as keywords; `model` and `data` have to be given.
 
     Returns:
         A mapping for each sample: the file, and what the task tells of it.
@@ -199,13 +207,13 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used.
 
-    >>> for row in predict({"model": "classifier", "data.path": "photos"}):  # doctest: +SKIP
+    >>> for row in predict(model="classifier", data="photos"):  # doctest: +SKIP
     ...     print(row["file"], row["class"], row["probability"])
-    >>> predict({"data.path": "photos"})
+    >>> predict(data="photos")
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
-    settings, stored = _opened(overrides)
+    settings, stored = _opened(with_keywords(UseSettings, overrides, keys))
     check_ending(settings.out, ".csv", ".jsonl")
     labels = _labels(stored)
     loaders = [settings.data.build(split, batch_size=settings.batch_size) for split in settings.split or (None,)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from attrs import field, frozen, validators
 
@@ -10,11 +10,13 @@ from d2v.core.data import DataConfig
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.feature_file import write_features
+from d2v.core.jobs.keywords import ExtractKeys
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.running import shown
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.precision import FeaturePrecision
 from d2v.core.probes import encode_layers
+from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.recipe import Weights
 
 
@@ -64,7 +66,9 @@ class Extracted:
     shape: tuple[int, ...]
 
 
-def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted:
+def extract(
+    overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[ExtractKeys]
+) -> Extracted:
     """Write the features of samples to a file.
 
     `.safetensors` holds `features`, `labels` where there are any, and `padding` of tokens of unequal lengths; `.npy`
@@ -72,9 +76,9 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
     file, its size is needed once more until it is done.
 
     Args:
-        overrides: by dotted key, as on the command line (see `ExtractSettings`); `model`, `data.path` and `out` have to
-            be given.
+        overrides: by dotted key, as on the command line (see `ExtractSettings`).
         progress: whether to show how far it is, on standard error.
+        keys: the same as keywords; `model`, `data` and `out` have to be given.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type.
@@ -82,13 +86,13 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
         DataError: if the data cannot be used, or does not fit the model.
         ValueError: if a layer or pooling does not exist in the model.
 
-    >>> extract({"model": "run", "data.path": "photos", "out": "features.npy"}).shape  # doctest: +SKIP
+    >>> extract(model="run", data="photos", out="features.npy").shape  # doctest: +SKIP
     (1200, 768)
-    >>> extract({"data.path": "photos"})
+    >>> extract(data="photos")
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
-    settings, stored = settings_of(ExtractSettings, overrides)
+    settings, stored = settings_of(ExtractSettings, with_keywords(ExtractSettings, overrides, keys))
     check_ending(settings.out, ".safetensors", ".npy")
     encoder, _ = encoder_of(stored, settings.weights)
     match_input(settings.data, encoder, stored.description.modality)

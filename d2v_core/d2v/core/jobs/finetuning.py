@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from d2v.core.data.seen import How
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, open_model
 from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.keywords import FinetuneKeys
 from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
 from d2v.core.jobs.running import run_training, train_by, training_batches
 from d2v.core.jobs.scoring import scored
@@ -22,21 +23,30 @@ from d2v.core.jobs.seen import added, seen_before, seen_in
 from d2v.core.labels import Labels
 from d2v.core.model import Batch, Student, StudentConfig
 from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without_path
+from d2v.core.recipes.keywords import with_keywords
 from d2v.core.train import Fitted, Freeze, Validation
 from d2v.core.train.gradients import world
 
 _logger = logging.getLogger(__name__)
 
 
-def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progress: bool = True) -> Fitted:
+def finetune(
+    recipe: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    progress: bool = True,
+    **keys: Unpack[FinetuneKeys],
+) -> Fitted:
     """Train a task on top of a pretrained model, into the run folder `out`.
 
     The folder is as that of `pretrain`. Ctrl-C saves the last update, and `resume=true` goes on from there.
 
     Args:
         recipe: name (`vision/small-finetune`), or path of a YAML file.
-        overrides: by dotted key, as on the command line; `model` and `data.path` have to be given.
+        overrides: by dotted key, as on the command line.
         progress: whether to show how far it is, on standard error.
+        keys: the same as keywords: `data="photos"`, `lr=1e-3`, `freeze={"updates": 9}`; `model`, `data` and `out` have
+            to be given.
 
     Raises:
         UnknownNameError: if there is no such recipe.
@@ -46,14 +56,13 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         RunFolderError: if the run folder cannot be used.
         Interrupted: at Ctrl-C or SIGTERM; what was finished is saved.
 
-    >>> settings = {"model": "run", "data.path": "photos", "out": "classifier"}
-    >>> finetune("vision/small-finetune", settings).best_step  # doctest: +SKIP
+    >>> finetune("vision/small-finetune", model="run", data="photos", out="classifier").best_step  # doctest: +SKIP
     900
-    >>> finetune("vision/small-finetune", settings | {"optim.lrr": 1e-3})
+    >>> finetune("vision/small-finetune", {"optim.lrr": 1e-3}, model="run", data="photos", out="classifier")
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
-    settings, stored = _settings(recipe, overrides or {})
+    settings, stored = _settings(recipe, with_keywords(FinetuneRecipe, overrides, keys))
     device = pick_device(settings.device)
     task = settings.task
     known = stored.description.student.modalities

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from attrs import field, frozen, validators
 
@@ -14,6 +14,7 @@ from d2v.core.files import Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
+from d2v.core.jobs.keywords import ProbeKeys
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.parts import Parts
 from d2v.core.model import Batch, Student
@@ -21,6 +22,7 @@ from d2v.core.nn.sinks import ResultKind
 from d2v.core.precision import FeaturePrecision
 from d2v.core.probes import Features, Figures, Probing, collect_features
 from d2v.core.probes.encoding import Layers
+from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.recipe import Weights
 
 
@@ -66,13 +68,13 @@ class ProbeSettings(Probing):
     out: str | None = None
 
 
-def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> Figures:
+def probe(overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[ProbeKeys]) -> Figures:
     """Accuracy of simple classifiers on frozen features.
 
     Args:
-        overrides: by dotted key, as on the command line (see `ProbeSettings`); `model` and `data.path` have to be
-            given.
+        overrides: by dotted key, as on the command line (see `ProbeSettings`).
         progress: whether to show how far it is, on standard error.
+        keys: the same as keywords; `model` and `data` have to be given.
 
     Returns:
         Accuracies of the raw input (where it is a fixed number of floats), of the untrained network and of the model,
@@ -84,12 +86,12 @@ def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> Figures:
         DataError: if the data cannot be used or has no labels.
         ValueError: if there is one class only, or a layer or pooling that the model does not have.
 
-    >>> print(probe({"model": "run", "data.path": "fashion-mnist"}).table())  # doctest: +SKIP
-    >>> probe({"data.path": "photos"})
+    >>> print(probe(model="run", data="fashion-mnist").table())  # doctest: +SKIP
+    >>> probe(data="photos")
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
-    settings, stored = settings_of(ProbeSettings, overrides)
+    settings, stored = settings_of(ProbeSettings, with_keywords(ProbeSettings, overrides, keys))
     check_ending(settings.out, ".json")
     rows: list[Weights] = [settings.weights]
     if settings.baselines and settings.weights != "random":

@@ -85,7 +85,7 @@ def outline(config: type) -> Iterator[Key]:
     """
     comments = descriptions(config)
     for one in attrs.fields(attrs.resolve_types(config)):
-        comment, section = comments.get(one.name, ""), _nested(one.type)
+        comment, section = comments.get(one.name, ""), section_of(one.type)
         if section is None:
             yield Key(one.name, _default(one), comment)
             continue
@@ -98,7 +98,7 @@ def outline(config: type) -> Iterator[Key]:
 
 
 def _key(kind: Any, name: str, value: Any, comment: str, change: Change | None) -> Iterator[Key]:
-    nested, by_name = _nested(kind), _by_name(kind) or is_by_modality(kind, value)
+    nested, by_name = section_of(kind), _by_name(kind) or is_by_modality(kind, value)
     if nested is None or not isinstance(value, Mapping):
         if value is REQUIRED and nested is not None and not by_name:
             value = {}  # a section that is not there yet still shows what it needs
@@ -114,12 +114,12 @@ def _key(kind: Any, name: str, value: Any, comment: str, change: Change | None) 
         yield from keys(nested, item, below=f"{name}.{inner}")
 
 
-def _nested(kind: Any) -> Any:
+def section_of(kind: Any) -> Any:
     """The class whose fields lie below a field of this type, if there is one."""
     if get_origin(kind) in (Union, types.UnionType):
-        return next((found for part in get_args(kind) if (found := _nested(part)) is not None), None)
+        return next((found for part in get_args(kind) if (found := section_of(part)) is not None), None)
     if _by_name(kind):
-        return _nested(get_args(kind)[1])
+        return section_of(get_args(kind)[1])
     return kind if role_of(kind) is not None or (isinstance(kind, type) and attrs.has(kind)) else None
 
 

@@ -7,6 +7,7 @@ and torchvision are imported when they are needed, so that this module can be im
 import math
 import os
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,18 +16,20 @@ from attrs.validators import ge, lt, min_len, optional
 from torch import Tensor
 
 from d2v.core.changes import may_change
-from d2v.core.data import DataConfig, DataError, FixedPlan, Loader, Splits, few_of_each
+from d2v.core.data import Contents, DataConfig, DataError, FixedPlan, Loader, Splits
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
-from d2v.core.validators import fraction, must, one_of
+from d2v.core.paths import PathText
+from d2v.core.validators import fraction, must, one_of, positive
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
 from d2v.vision.held_out import held_out_splits, open_part
 from d2v.vision.items import item_pictures
 from d2v.vision.preparation import MEAN, STD, Preparation, unprepared
-from d2v.vision.samples import ImageSamples, class_numbers, collate_images, other_labels, unlabelled
-from d2v.vision.sources import ImageSource, class_names, same_classes, splits_of
+from d2v.vision.reading import Reader
+from d2v.vision.samples import ImageSamples, class_numbers, collate_images, few_ids, other_labels, unlabelled
+from d2v.vision.sources import ImageSet, open_set
 
 __all__ = ["ImageDataConfig", "ImageFolder"]
 
@@ -47,8 +50,10 @@ class ImageDataConfig:
 
     Args:
         path: one of
-            a folder with a subfolder for each split: `train`, and `val` or `test` or both;
+            a folder with a subfolder for each split: `train`, and `val` or `test` or both, in any spelling;
             a folder without: parts of it are the splits `train` and `test`, see `hold_out`;
+            an image file, or a list of them: `.txt` with a path in each line, `.csv` or `.tsv` with the columns `path`,
+            and if there are any `label` and `split`; paths are relative to the list;
             the name of a built-in set: `fashion-mnist` (splits train, val, test) or `digits` (train, test);
             `torchvision:NAME:FOLDER`, a class of `torchvision.datasets` and where its files have been downloaded to.
         size: height and width in pixels of what the model sees.
@@ -66,6 +71,9 @@ class ImageDataConfig:
         hold_out_seed: other images are held out for another one.
         per_class: train on so many pictures of each class, drawn by seed; None = on all. Their ids stay those of the
             whole split.
+        max_megapixels: image files with more pixels (millions) count as broken; they are not decoded.
+        max_value: what white is in files of more than 8 bits, say 4095 for 12 bits in a file of 16; None = 65535 where
+            a value is above 32767, else the file counts as broken, as floats and integers of 32 bits do.
         num_workers: reading processes, at most one a processor; 0 = read in the training process.
 
     Raises:
@@ -76,9 +84,18 @@ class ImageDataConfig:
     (torch.Size([5, 1, 8, 8]), 'digits/test/3')
     """
 
-    inherited: ClassVar[tuple[str, ...]] = ("size", "resize", "channels", "mean", "std", "hold_out", "hold_out_seed")
+    inherited: ClassVar[tuple[str, ...]] = (
+        "size",
+        "resize",
+        "channels",
+        "mean",
+        "std",
+        "max_value",
+        "hold_out",
+        "hold_out_seed",
+    )
 
-    path: str = field(validator=min_len(1), metadata=may_change("data"))
+    path: PathText = field(validator=min_len(1), metadata=may_change("data"))
     size: int = field(default=224, validator=ge(1))
     channels: Channels = field(default=3, validator=one_of(Channels))
     crop_area: tuple[float, float] | None = field(
@@ -95,6 +112,8 @@ class ImageDataConfig:
     hold_out: float | None = field(default=None, validator=optional([ge(0), lt(1)]))
     hold_out_seed: int = field(default=0, validator=ge(0))
     per_class: int | None = field(default=None, validator=optional(ge(1)))
+    max_megapixels: float = field(default=200.0, validator=positive)
+    max_value: float | None = field(default=None, validator=optional(positive))
     num_workers: int = field(default=4, validator=ge(0), metadata=may_change("free"))
 
     @resize.validator
@@ -139,14 +158,14 @@ class ImageDataConfig:
                 labels, or a class has fewer than `per_class`.
         """
         _require_extra()
-        source, kept = open_part(self.path, split, self.channels, hold_out=self.hold_out, seed=self.hold_out_seed)
+        split, source, kept = open_part(self._set, self.path, split, self._reader(), self.hold_out, self.hold_out_seed)
         numbers = None
+        if labels is None and split is not None and source.classes:
+            labels = Classes(self._set.numbering(split))
         if labels is not None:
             numbers = class_numbers(self.path, source, labels)
-        elif split is not None:
-            same_classes(self.path, split, source.classes)
         if training and self.per_class is not None:
-            kept = self._few(source, kept, seed)
+            kept = few_ids(self.path, source, self.per_class, seed=seed, among=kept)
         images = ImageSamples(source, self._transform(training), kept=kept, numbers=numbers)
         plan = FixedPlan(
             n=len(images),
@@ -177,7 +196,7 @@ class ImageDataConfig:
         """
         _require_extra()
         transform = self._transform(training=False)
-        return Batch(source=torch.stack([transform(picture, None) for picture in item_pictures(items, self.channels)]))
+        return Batch(source=torch.stack([transform(picture, None) for picture in item_pictures(items, self._reader())]))
 
     def preparation(self) -> Mapping[str, Any]:
         """Channels, mean and standard deviation; the size may differ where the model's positions allow it."""
@@ -188,6 +207,19 @@ class ImageDataConfig:
         """None: a model of images needs its weights alone."""
         return {}
 
+    def contents(self) -> Contents:
+        """What the data set holds and what of it is not used; no picture is read.
+
+        Raises:
+            MissingExtraError: if torchvision or Pillow is not installed.
+            DataError: if the path is not there, holds no images, or what its folders are is unclear.
+
+        >>> ImageDataConfig(path="digits").contents().line()
+        'digits: 1797 images (train 1438, test 359), 10 classes (0, 1, 2, ...)'
+        """
+        _require_extra()
+        return self._set.contents()
+
     def splits(self) -> Splits:
         """The parts of this data set.
 
@@ -197,7 +229,8 @@ class ImageDataConfig:
         Raises:
             DataError: if the folder or the set is not there.
         """
-        return held_out_splits(splits_of(self.path), self.hold_out)
+        _require_extra()
+        return held_out_splits(self._set.splits(), self.hold_out)
 
     def labels(self, wanted: type[Labels]) -> Labels:
         """The classes of the training split.
@@ -210,10 +243,20 @@ class ImageDataConfig:
         _require_extra()
         if wanted is not Classes:
             raise other_labels(self.path, wanted)
-        names = class_names(self.path, self.splits().train, self.channels)
+        names = self._set.classes(self._set.splits().train)
         if not names:
             raise unlabelled(self.path)
         return Classes(names)
+
+    def classes(self, split: str) -> tuple[str, ...]:
+        """Names of the classes by which a split is numbered where no model says it; () = it has none.
+
+        Raises:
+            DataError: if the split is not there, or has a class that the training split lacks.
+        """
+        _require_extra()
+        known = held_out_splits(self._set.splits(), self.hold_out)
+        return self._set.numbering(known.train if known.whole and split in (known.test, known.whole) else split)
 
     def match(self, adapter: ModalityAdapter) -> None:
         """Make an adapter take images of this size.
@@ -246,37 +289,19 @@ class ImageDataConfig:
                 f"data.channels={self.channels}, but the model takes {channels}; set data.channels={channels}"
             )
 
-    def _few(self, source: ImageSource, kept: Tensor | None, seed: int) -> Tensor:
-        assert self.per_class is not None
-        usable = set(range(len(source)) if kept is None else kept.tolist())
-        found_labels = (source.label(id) if id in usable else None for id in range(len(source)))
-        labels = [-1 if label is None else label for label in found_labels]
-        if all(label < 0 for label in labels):
-            raise DataError(f"data.per_class={self.per_class} needs labels, and data.path={self.path!r} has none")
-        for number, name in enumerate(source.classes):
-            found = labels.count(number)
-            if found < self.per_class:
-                raise DataError(f"data.per_class={self.per_class}, but class {name!r} has {found} images only")
-        return few_of_each(torch.tensor(labels), self.per_class, seed=seed)
+    @cached_property
+    def _set(self) -> ImageSet:
+        """What the path names; a folder is looked through once for each configuration."""
+        return open_set(self.path)
+
+    def _reader(self) -> Reader:
+        return Reader(channels=self.channels, max_megapixels=self.max_megapixels, max_value=self.max_value)
 
     def _transform(self, training: bool) -> Preparation:
-        from torchvision.transforms import v2  # type: ignore[import-untyped, unused-ignore]
-
-        bicubic = v2.InterpolationMode.BICUBIC
-        steps: list[Any] = []
-        drawn = training and (self.crop_area is not None or self.flip > 0)
-        unchanged = None
-        if training and self.crop_area is not None:
-            steps += [v2.RandomResizedCrop(self.size, self.crop_area, self.crop_ratio, interpolation=bicubic)]
-        else:
-            shorter = round(self.size * 256 / 224) if self.resize is None else self.resize
-            steps += [v2.Resize(shorter, interpolation=bicubic), v2.CenterCrop(self.size)]
-            if shorter == self.size and not drawn:
-                unchanged = (self.size, self.size)
-        if training and self.flip > 0:
-            steps += [v2.RandomHorizontalFlip(self.flip)]
         mean, std = self._mean_std()
-        return Preparation(v2.Compose(steps), drawn=drawn, unchanged=unchanged, mean=mean, std=std)
+        shorter = round(self.size * 256 / 224) if self.resize is None else self.resize
+        crop = (self.crop_area, self.crop_ratio) if training and self.crop_area is not None else None
+        return Preparation.of(self.size, shorter, crop=crop, flip=self.flip if training else 0.0, mean=mean, std=std)
 
     def _mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return self.mean or MEAN[self.channels], self.std or STD[self.channels]

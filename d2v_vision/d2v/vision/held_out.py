@@ -1,12 +1,11 @@
 """Parts of images that have no part to report on: what `HoldOut` keeps back is the split `test`, the rest `train`."""
 
-from typing import Literal
-
 from torch import Tensor
 
 from d2v.core.data import DataError, HoldOut, Splits
 from d2v.core.data.held_out import ALL, DEFAULT_FRACTION, TEST, TRAIN
-from d2v.vision.sources import ImageSource, open_source, splits_of
+from d2v.vision.reading import Reader
+from d2v.vision.sources import ImageSet, ImageSource
 
 
 def held_out_splits(found: Splits, fraction: float | None) -> Splits:
@@ -25,19 +24,19 @@ def held_out_splits(found: Splits, fraction: float | None) -> Splits:
 
 
 def open_part(
-    path: str, split: str | None, channels: Literal[1, 3], *, hold_out: float | None, seed: int
-) -> tuple[ImageSource, Tensor | None]:
-    """The pictures of a split, and the ids of those that are in it; None = all.
+    images: ImageSet, path: str, split: str | None, reader: Reader, fraction: float | None, seed: int
+) -> tuple[str | None, ImageSource, Tensor | None]:
+    """The split that pictures are read from, its pictures, and the ids of those that are wanted; None = all.
 
     Raises:
-        DataError: if the path, the split or the set is not there, it holds no images, or none can be held out.
+        DataError: if the split is not there, it holds no images, or none can be held out.
     """
-    rule = HoldOut(fraction=DEFAULT_FRACTION if hold_out is None else hold_out, seed=seed)
-    if split not in (TRAIN, TEST, ALL) or rule.fraction == 0 or not _lacks_test(found := splits_of(path)):
-        return open_source(path, split, channels), None
-    source = open_source(path, found.train, channels)
+    rule = HoldOut(fraction=DEFAULT_FRACTION if fraction is None else fraction, seed=seed)
+    if split not in (TRAIN, TEST, ALL) or rule.fraction == 0 or not _lacks_test(found := images.splits()):
+        return split, images.open(split, reader), None
+    source = images.open(found.train, reader)
     if split == ALL:
-        return source, None
+        return found.train, source, None
     held = rule.of(source.keys(), source.labels())
     kept = (held if split == TEST else ~held).nonzero()[:, 0]
     if not len(kept):
@@ -45,7 +44,7 @@ def open_part(
             f"data.path={path!r}: of {len(source)} images none can be held out, since no class has two; add images, "
             "or set data.hold_out=0"
         )
-    return source, kept
+    return found.train, source, kept
 
 
 def _lacks_test(found: Splits) -> bool:

@@ -16,13 +16,16 @@ from d2v.core.data import DataConfig, identity_of
 from d2v.core.data.seen import said_of_seen
 from d2v.core.files import ConfigError, Stored
 from d2v.core.files.atomic import write_text
+from d2v.core.finite import check_answers
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.keywords import UseKeys
 from d2v.core.jobs.models import match_input, settings_of
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import shown
 from d2v.core.jobs.scoring import scored
 from d2v.core.jobs.seen import part_to_report_on
 from d2v.core.labels import Labels
+from d2v.core.paths import PathText
 from d2v.core.precision import AskedPrecision, autocast, decided
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.task import Evaluation, Task
@@ -52,10 +55,11 @@ class UseSettings:
         batch_size: samples in a batch.
         precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
+        threads: threads of the CPU to compute on; None = as many as PyTorch takes by itself.
         out: file to write: .json for an evaluation, .csv or .jsonl for predictions; null = none.
     """
 
-    model: str
+    model: PathText
     data: DataConfig
     split: tuple[str, ...] | None = field(
         default=None, converter=_as_tuple, validator=optional(and_(min_len(1), distinct))
@@ -64,7 +68,8 @@ class UseSettings:
     batch_size: int = field(default=64, validator=ge(1))
     precision: AskedPrecision = "fp32"
     device: str = "auto"
-    out: str | None = None
+    threads: int | None = field(default=None, validator=optional(ge(1)))
+    out: PathText | None = None
 
 
 @frozen(kw_only=True)
@@ -157,6 +162,7 @@ def evaluate(
     settings, stored = _opened(with_keywords(UseSettings, overrides, keys))
     check_ending(settings.out, ".json")
     labels = _labels(stored)
+    say_contents(settings.data)
     wanted, notes = settings.split, dict[str, list[str]]()
     if wanted is None:
         part, said = part_to_report_on(settings.data, settings.data.splits(), stored.description)
@@ -206,6 +212,7 @@ def predict(
             fine-tuned.
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used.
+        ValueError: if weights or predictions are not finite.
 
     >>> for row in predict(model="classifier", data="photos"):  # doctest: +SKIP
     ...     print(row["file"], row["class"], row["probability"])
@@ -216,6 +223,7 @@ def predict(
     settings, stored = _opened(with_keywords(UseSettings, overrides, keys))
     check_ending(settings.out, ".csv", ".jsonl")
     labels = _labels(stored)
+    say_contents(settings.data)
     loaders = [settings.data.build(split, batch_size=settings.batch_size) for split in settings.split or (None,)]
     device = _prepare(settings, stored)
     rows = []
@@ -225,6 +233,7 @@ def predict(
                 assert batch.ids is not None  # the loader gives them
                 names = [loader.name(id) for id in batch.ids.tolist()]
                 answers = settings.task.predict(stored.module, batch.to(device), labels=labels)
+                check_answers(answers, names)
                 rows += [{"file": name, **answer} for name, answer in zip(names, answers, strict=True)]
     if settings.out is not None:
         write_text(Path(settings.out), as_csv(rows) if settings.out.endswith(".csv") else as_json_lines(rows))

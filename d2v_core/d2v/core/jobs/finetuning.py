@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any, Unpack
@@ -14,14 +15,16 @@ from d2v.core.data import Batches, Seen
 from d2v.core.data.seen import How
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, open_model
-from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import FinetuneKeys
 from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import run_training, train_by, training_batches
 from d2v.core.jobs.scoring import scored
 from d2v.core.jobs.seen import added, seen_before, seen_in
 from d2v.core.labels import Labels
 from d2v.core.model import Batch, Student, StudentConfig
+from d2v.core.paths import expanded
 from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without_path
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.train import Fitted, Freeze, Validation
@@ -63,6 +66,7 @@ def finetune(
     d2v.core.files.kinds.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
     settings, stored = _settings(recipe, with_keywords(FinetuneRecipe, overrides, keys))
+    use_threads(settings.threads)
     device = pick_device(settings.device)
     task = settings.task
     known = stored.description.student.modalities
@@ -70,6 +74,7 @@ def finetune(
         raise ConfigError(
             f"model={settings.model}: the task needs a model of {task.modality}, this one is of {', '.join(known)}"
         )
+    say_contents(settings.data)
     labels = settings.data.labels(task.labels)
     data = training_batches(settings, labels)
     encoder, config = encoder_of(stored, settings.weights, adapt=task.adapt, seed=settings.seed)
@@ -115,11 +120,11 @@ def _inherit(values: dict[str, Any], description: Description) -> None:
 
 
 def _settings(recipe: str, overrides: Mapping[str, Any]) -> tuple[FinetuneRecipe, Stored]:
-    _, values = recipe_values(recipe, overrides)
-    if not isinstance(values.get("model"), str):
+    _, values = recipe_values(recipe, overrides, FinetuneRecipe)
+    if not isinstance(values.get("model"), str | os.PathLike):
         read_recipe(recipe, overrides, FinetuneRecipe)  # says what is missing
         raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
-    stored = open_model(values["model"])
+    stored = open_model(expanded(values["model"]))
     return recipe_for(recipe, overrides, stored.description), stored
 
 

@@ -50,8 +50,24 @@ class DataKeys(TypedDict, total=False):
     resize: int | None
     """Shorter side before the central crop of evaluation; None = size * 256 / 224 (`data.resize`)."""
 
+    hold_out: float | None
+    """Fraction that is held out to report on, where the data have no such part: by a hash of names, about so many of
+    each class (see `d2v.core.data.HoldOut`) (`data.hold_out`).
+    """
+
+    hold_out_seed: int
+    """Other images are held out for another one (`data.hold_out_seed`)."""
+
     per_class: int | None
     """Train on so many pictures of each class, drawn by seed; None = on all (`data.per_class`)."""
+
+    max_megapixels: float
+    """Image files with more pixels (millions) count as broken; they are not decoded (`data.max_megapixels`)."""
+
+    max_value: float | None
+    """What white is in files of more than 8 bits, say 4095 for 12 bits in a file of 16; None = 65535 where a value is
+    above 32767, else the file counts as broken, as floats and integers of 32 bits do (`data.max_value`).
+    """
 
     num_workers: int
     """Reading processes, at most one a processor; 0 = read in the training process (`data.num_workers`)."""
@@ -69,8 +85,16 @@ class RunKeys(DataKeys, total=False):
     resume: bool
     """true = go on in `out`, if a run was begun there."""
 
+    accept: Sequence[Literal["data", "schedule"]]
+    """Changes to resume with all the same: data = the samples are others than at the checkpoint, schedule = rates are
+    others than before, since they depend on `train.max_steps`.
+    """
+
     device: str
     """auto = cuda, mps or cpu, the first that there is."""
+
+    threads: int | None
+    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
 
     train: TrainConfig | Mapping[str, Any]
     """Length of the run."""
@@ -129,6 +153,9 @@ class RunKeys(DataKeys, total=False):
 
 class PretrainKeys(RunKeys, total=False):
     """Keywords of `pretrain`."""
+
+    init: str | PathLike[str] | None
+    """A run, a model folder or a published checkpoint file whose weights the run begins with; None = untrained."""
 
     model: ModelConfig | Mapping[str, Any]
     """Student, predictors, targets and teacher."""
@@ -206,6 +233,9 @@ class UseKeys(DataKeys, total=False):
     device: str
     """auto = cuda, mps or cpu, the first that there is."""
 
+    threads: int | None
+    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
+
     out: str | PathLike[str] | None
     """File to write: .json for an evaluation, .csv or .jsonl for predictions; None = none."""
 
@@ -226,7 +256,7 @@ class ProbeKeys(DataKeys, total=False):
     """Draws of the few labels, at least 1."""
 
     seed: int
-    """Of the untrained network, of draws and of what is held out."""
+    """Of the untrained network and of draws."""
 
     model: str | PathLike[str]
     """A run, a model folder or a published checkpoint file."""
@@ -244,7 +274,7 @@ class ProbeKeys(DataKeys, total=False):
     """Part that the strength of a linear probe is chosen on; None = the one for it, or a fifth of `train`."""
 
     test: str | None
-    """Part that figures are of; None = the one for them, or a fifth of `train`."""
+    """Part that figures are of; None = the one for them, which is held out of data that have none."""
 
     layers: Sequence[int] | Literal["final"]
     """Blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output."""
@@ -269,6 +299,9 @@ class ProbeKeys(DataKeys, total=False):
 
     device: str
     """auto = cuda, mps or cpu, the first that there is."""
+
+    threads: int | None
+    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
 
     out: str | PathLike[str] | None
     """.json file to write; None = none."""
@@ -306,6 +339,9 @@ class ExtractKeys(DataKeys, total=False):
 
     device: str
     """auto = cuda, mps or cpu, the first that there is."""
+
+    threads: int | None
+    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
 
     out: str | PathLike[str]
     """File to write, .safetensors or .npy; the names of the samples go to a .txt of the same name."""

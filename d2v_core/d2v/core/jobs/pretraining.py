@@ -8,8 +8,9 @@ import torch
 
 from d2v.core.durations import updates
 from d2v.core.files import ConfigError, to_plain
-from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import PretrainKeys
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import run_training, training_batches, training_splits
 from d2v.core.jobs.seen import added, seen_before, seen_in
 from d2v.core.jobs.starting import start_from
@@ -55,8 +56,11 @@ def pretrain(
     d2v.core.files.kinds.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
     settings = read_recipe(recipe, with_keywords(PretrainRecipe, overrides, keys), PretrainRecipe)
+    use_threads(settings.threads)
     device = pick_device(settings.device)
-    _check_input(settings)
+    check_input(settings)
+    for source in settings.sources.values():
+        say_contents(source)
     data = training_batches(settings)
     torch.manual_seed(settings.seed)
     model = settings.model_config().build()
@@ -83,7 +87,13 @@ def pretrain(
     )
 
 
-def _check_input(settings: PretrainRecipe) -> None:
+def check_input(settings: PretrainRecipe) -> None:
+    """Refuse data that the adapters of the model do not take.
+
+    Raises:
+        ConfigError: naming the adapter and what differs.
+        DataError: if the data can never fit them.
+    """
     student = settings.model.student
     if not isinstance(student, BackboneConfig):
         return  # somebody else's knows its input itself

@@ -33,6 +33,7 @@ from d2v.core.train import (
     Validation,
     fit,
 )
+from d2v.core.train.busy import BusyHint
 from d2v.core.train.gradients import world
 from d2v.core.train.trackers import sinks_by_name
 
@@ -82,7 +83,8 @@ def run_training(
 ) -> Fitted:
     """Open the run folder and train; what could not be read is the loader's to tell."""
     train = recipe.train
-    precision = decided_precision(train.precision, recipe, next(model.parameters()).device)
+    device = next(model.parameters()).device
+    precision = decided_precision(train.precision, recipe, device)
     settled = attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))
     beside = sinks_by_name(train.sinks, Path(recipe.out).absolute(), to_plain(settled))
     run = RunFolder(
@@ -110,6 +112,7 @@ def run_training(
             monitor=monitor,
             validation=validation,
             freeze=freeze,
+            hooks=[BusyHint(torch.get_num_threads())] if device.type == "cpu" and world()[0] == 0 else (),
             progress=Progress(train.max_steps) if progress else None,
         )
     finally:

@@ -13,6 +13,7 @@ from d2v.core.description import Description
 from d2v.core.files import to_plain
 from d2v.core.masks import Masker
 from d2v.core.model import Data2VecConfig, ModelConfig
+from d2v.core.paths import PathText
 from d2v.core.recipes.sections import (
     FinetuneOptimConfig,
     FreezeConfig,
@@ -44,9 +45,10 @@ class Run:
         accept: changes to resume with all the same: data = the samples are others than at the checkpoint, schedule =
             rates are others than before, since they depend on `train.max_steps`.
         device: auto = cuda, mps or cpu, the first that there is.
+        threads: threads of the CPU to compute on; None = as many as PyTorch takes by itself.
     """
 
-    out: str = field(validator=validators.min_len(1), metadata=may_change("unrecorded"))
+    out: PathText = field(validator=validators.min_len(1), metadata=may_change("unrecorded"))
     seed: int = field(default=0, validator=validators.ge(0))
     resume: bool = field(default=False, metadata=may_change("unrecorded"))
     accept: tuple[Consent, ...] = field(
@@ -56,6 +58,9 @@ class Run:
         metadata=may_change("unrecorded"),
     )
     device: str = field(default="auto", metadata=may_change("unrecorded"))
+    threads: int | None = field(
+        default=None, validator=validators.optional(validators.ge(1)), metadata=may_change("unrecorded")
+    )
 
     command: ClassVar[str]
 
@@ -163,7 +168,7 @@ class FinetuneRecipe(Run):
 
     command: ClassVar[str] = "finetune"
 
-    model: str = field(validator=validators.min_len(1))
+    model: PathText = field(validator=validators.min_len(1))
     weights: Weights = "student"
     task: Task
     data: DataConfig

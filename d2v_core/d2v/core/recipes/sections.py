@@ -245,9 +245,7 @@ class TrainConfig:
     checkpoint_every: int = field(default=1000, validator=validators.ge(1), metadata=may_change("free"))
     keep: int = field(default=2, validator=validators.ge(1), metadata=may_change("free"))
     log_every: int = field(default=50, validator=validators.ge(1), metadata=may_change("free"))
-    sinks: tuple[SinkName, ...] | None = field(
-        default=None, converter=sink_names, metadata=may_change("free")
-    )
+    sinks: tuple[SinkName, ...] | None = field(default=None, converter=sink_names, metadata=may_change("free"))
     kernels: Mapping[str, str] = field(factory=dict, metadata=may_change("machine"))
 
 

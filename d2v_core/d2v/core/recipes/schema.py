@@ -13,6 +13,7 @@ from typing import Any, Union, get_args, get_origin
 import attrs
 from attrs import frozen
 
+from d2v.core.durations import Duration
 from d2v.core.files import ConfigError, to_plain
 from d2v.core.files.kinds import role_of
 from d2v.core.files.structure import is_by_modality
@@ -30,12 +31,14 @@ class Key:
         value: plain; `REQUIRED` = not given yet.
         comment: what it means, one sentence.
         section: whether keys lie below it; it has no value of its own then.
+        duration: whether a whole number counts updates and a float is a fraction of the run.
     """
 
     name: str
     value: Any
     comment: str = ""
     section: bool = False
+    duration: bool = False
 
 
 def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator[Key]:
@@ -100,7 +103,7 @@ def _key(kind: Any, name: str, value: Any, comment: str) -> Iterator[Key]:
         if value is REQUIRED and nested is not None and not by_name:
             value = {}  # a section that is not there yet still shows what it needs
         else:
-            yield Key(name, value, comment)
+            yield Key(name, value, comment, duration=kind == Duration)
             return
     yield Key(name, None, comment, section=True)
     if not by_name:

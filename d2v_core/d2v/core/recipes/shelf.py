@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from d2v.core.files import ConfigError, from_plain, to_plain
 from d2v.core.modality import modalities
+from d2v.core.recipes.lengths import follow_length
 from d2v.core.recipes.overrides import merged, plain_keys
 from d2v.core.recipes.printing import as_yaml
 from d2v.core.recipes.recipe import FinetuneRecipe, PretrainRecipe, Run
@@ -128,5 +129,6 @@ def _opened(name: str) -> tuple[type[Run], dict[str, Any]]:
 
 def _completed(kind: type[Run], values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     settled = settle(kind, values, overrides)
+    follow_length(kind, values, settled, plain_keys(overrides)[0])
     kind.complete(settled)
     return settled

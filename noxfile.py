@@ -132,7 +132,7 @@ def long_(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=[SHARED], default=False)
 def gpu(session: nox.Session) -> None:
     """Run the tests that need a CUDA device; without one each is skipped and says so."""
-    run(session, "-m", "pytest", "-n0", "-m", "gpu")
+    run(session, "-m", "pytest", "-n0", "-m", "gpu", "tests")
 
 
 @nox.session(venv_backend="none", requires=[SHARED])

@@ -142,8 +142,9 @@ def compile_parts(model: Data2Vec) -> None:
     for backbone in (model.student, model.teacher.module):
         for block in backbone.encoder.blocks:
             block.compile(dynamic=False, fullgraph=True)
-        for adapter in (backbone.adapters or {}).values():
-            for block in () if adapter.context is None else adapter.context.blocks:
+        for adapter in () if backbone.adapters is None else backbone.adapters.values():
+            context = None if adapter is None else adapter.context  # a teacher may lack either
+            for block in () if context is None else context.blocks:
                 block.compile(dynamic=False, fullgraph=True)
     for predictor in model.predictors.values():
         predictor.decoder.compile(dynamic=False, fullgraph=True)

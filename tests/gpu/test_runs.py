@@ -87,6 +87,8 @@ def collate(samples: list[torch.Tensor], ids: torch.Tensor) -> Batch:
     return Batch(source=torch.stack(samples), ids=ids)
 
 
+# Python's own advice, of workers that do not touch the GPU.
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_lie_in_pinned_memory(gpu: torch.device, workers: int) -> None:
     torch.zeros(1, device=gpu)

@@ -106,7 +106,7 @@ class Reading(ABC, Generic[R]):
         self._requests.entries, self._requests.sent = self._deal(self._place), sent
         known, num_good, failed = len(self.broken), 0, 0
         # Only where this process uses a GPU already: asking for pinned memory would make it begin to.
-        self._loader.pin_memory = torch.cuda.is_initialized()
+        self._loader.pin_memory = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch does not type it
         try:
             for fetched in self._loader:
                 entry = sent.popleft()

@@ -91,6 +91,13 @@ def only(session: nox.Session, modality: str) -> None:
     )
 
 
+@nox.session(python=OLDEST, default=False)
+def trackers(session: nox.Session) -> None:
+    """Run the tests that need Weights & Biases, MLflow or a notebook, with these packages; nothing is sent anywhere."""
+    session.install("-e", ".[test-trackers]")
+    session.run("python", "-m", "pytest", "tests/core/train/test_trackers.py", "tests/core/train/test_progress.py")
+
+
 @nox.session(python=OLDEST)
 def lint(session: nox.Session) -> None:
     """Check style and format."""
@@ -101,8 +108,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=[SHARED])
 def typecheck(session: nox.Session) -> None:
-    """Check types, strictly: the library, and what builds the site."""
+    """Check types, strictly: the library, calls of it as users write them, and what builds the site."""
     run(session, "-m", "mypy")
+    session.run(shared_python(session), "-m", "mypy", "tests/integration/typed_calls.py", external=True)
     pages = sorted(str(path) for path in Path("docs/_ext").glob("*.py"))
     session.run(shared_python(session), "-m", "mypy", *pages, env={"MYPYPATH": "docs/_ext"}, external=True)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
+from site_project import PYPROJECT, theme_options
+
 from d2v.core import __version__
 
 project = "d2v"
@@ -45,8 +47,9 @@ html_theme = "furo"
 html_title = f"d2v {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["filter.js"]
 html_copy_source = False
 html_show_sourcelink = False
-html_theme_options = {"navigation_with_keys": True}
+html_theme_options = theme_options(PYPROJECT.read_text(), release)
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"

@@ -14,7 +14,7 @@ from attrs import frozen
 from building import NEW, WIDTH
 from torch import Tensor, nn
 
-from d2v.core.data import DataConfig, DataError, FixedPlan, Loader, Splits
+from d2v.core.data import Contents, DataConfig, DataError, FixedPlan, Loader, Splits
 from d2v.core.files import add_kind, save
 from d2v.core.files.kinds import role_of
 from d2v.core.labels import Classes, Labels, MultiLabel, Number, Symbols
@@ -118,6 +118,9 @@ class ToyData:
 
     def files(self) -> Mapping[str, bytes]:
         return {}
+
+    def contents(self) -> Contents:
+        return Contents(path=self.path, splits=SIZES)
 
     def splits(self) -> Splits:
         return Splits(train="train", val="val", test="test")

@@ -7,7 +7,7 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
-from d2v.core.data import Batches, DataError, FixedPlan, Loader, Splits
+from d2v.core.data import Batches, Contents, DataError, FixedPlan, Loader, Splits
 from d2v.core.masks import Mask
 from d2v.core.modality import Modality
 from d2v.core.model import (
@@ -97,6 +97,10 @@ class JarsConfig:
             world_size=world_size,
         )  # fmt: skip
         return Loader(samples, collate, plan, endless=training)
+
+    def contents(self) -> Contents:
+        """Sixteen jars."""
+        return Contents(path=self.path, splits={"train": 16}, unit="jars")
 
     def splits(self) -> Splits:
         """One."""

@@ -57,18 +57,19 @@ def api_pages() -> Iterator[tuple[str, str]]:
     for room, module in rooms().items():
         parts = [f"# {room}\n", f"{inspect.getdoc(module) or ''}\n"]
         here = [name for name in module.__all__ if homes()[f"{room}.{name}"] == f"{room}.{name}"]
-        elsewhere = [name for name in module.__all__ if name not in here]
-        if elsewhere:
-            lines = [
-                f"| {{py:obj}}`{name} <{homes()[f'{room}.{name}']}>` | {_first_line(getattr(module, name))} |"
-                for name in elsewhere
-            ]
-            parts.append("| name | |\n|---|---|\n" + "\n".join(lines) + "\n")
+        rows = [
+            f"| {{py:obj}}`{name} <{homes()[f'{room}.{name}']}>` | {_first_line(getattr(module, name))} |"
+            for name in sorted(module.__all__)
+        ]
+        parts.append("| name | what it is |\n|---|---|\n" + "\n".join(rows) + "\n")
         parts += [f"```{{eval-rst}}\n{_directive(room, name, getattr(module, name))}```\n" for name in here]
         yield f"api/{room}.md", "\n".join(parts)
 
 
 def _first_line(value: Any) -> str:
+    """What a name is: the first line of its docstring; a constant has none of its own, and shows its type."""
+    if not (inspect.isclass(value) or inspect.isroutine(value)) and type(value).__module__ == "builtins":
+        return f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else repr(value)
     return next(iter((inspect.getdoc(value) or "").splitlines()), "").replace("|", "\\|")
 
 

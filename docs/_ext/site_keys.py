@@ -1,8 +1,12 @@
-"""The reference of configuration classes: each field with its type, default and meaning, read from the classes."""
+"""The reference of keys: each with its type, default and meaning, and the recipes that set it to something else.
+
+It is read from the configuration classes and from the recipes.
+"""
 
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Union, get_args, get_origin
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import attrs
 
@@ -11,7 +15,8 @@ from d2v.core.files.kinds import role_of
 from d2v.core.jobs.evaluation import UseSettings
 from d2v.core.jobs.extraction import ExtractSettings
 from d2v.core.jobs.probing import ProbeSettings
-from d2v.core.recipes import FinetuneRecipe, PretrainRecipe
+from d2v.core.paths import is_path
+from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, recipe_names, recipe_values
 from d2v.core.recipes.schema import descriptions
 from d2v.core.recipes.yaml_text import yaml_scalar
 
@@ -26,26 +31,32 @@ _SIMPLE = {int: "whole number", float: "number", bool: "true or false", str: "te
 
 
 def keys_text() -> str:
-    """The body of the page, MyST: the commands' own keys, then every class that a key may hold."""
+    """The body of the page, MyST: for each command its own keys, then the sections, by the first place of each."""
     places: dict[Any, list[str]] = {}
-    for config in ROOTS.values():
+    commands: dict[Any, list[str]] = {}
+    for title, config in ROOTS.items():
         for place, kind in _below(config, ""):
-            found = places.setdefault(kind, [])
-            if (line := f"`{place}`") not in found:
-                found.append(line)
-    parts = [f"## {title}\n\n{_table(config)}" for title, config in ROOTS.items()]
-    for kind, where in places.items():
-        parts.append(f"({_anchor(kind)})=\n\n## {kind.__name__}\n\nAt {', '.join(where)}.\n\n{_body(kind)}")
+            for found, item in ((places.setdefault(kind, []), place), (commands.setdefault(kind, []), title)):
+                if item not in found:
+                    found.append(item)
+    parts = [f"## {title}\n\n{_table(config, '', [title])}" for title, config in ROOTS.items()]
+    for kind, (place, *others) in places.items():
+        also = f" The same keys at {', '.join(f'`{other}`' for other in others)}." if others else ""
+        intro = f"Of {', '.join(commands[kind])}: {kind.__name__}.{also}"
+        parts.append(f"({_anchor(kind)})=\n\n## `{place}`\n\n{intro}\n\n{_body(kind, place, commands[kind])}")
     return "\n".join(parts)
 
 
-def _body(kind: Any) -> str:
-    role = role_of(kind)
+def _body(config: Any, place: str, commands: Sequence[str]) -> str:
+    role = role_of(config)
     if role is None:
-        return _table(kind)
+        return _table(config, place, commands)
     forms = {name: role.find(name) for name in role.names()}
-    intro = f"One of several forms; `kind` says which: {', '.join(f'`{name}`' for name in forms)}.\n"
-    texts = [f"### `kind: {name}`\n\n{_summary(form)}\n\n{_table(form)}" for name, form in forms.items()]
+    intro = f"One of several forms; `{place}.kind` says which: {', '.join(f'`{name}`' for name in forms)}.\n"
+    texts = [
+        f"### `{place}.kind={name}`\n\n{_summary(form)}\n\n{_table(form, place, commands, name)}"
+        for name, form in forms.items()
+    ]
     return "\n".join([intro, *texts])
 
 
@@ -53,13 +64,46 @@ def _summary(config: type) -> str:
     return (config.__doc__ or "").strip().splitlines()[0]
 
 
-def _table(config: type) -> str:
+def _table(config: type, place: str, commands: Sequence[str], kind: str | None = None) -> str:
+    """The fields of a class; keys are written out with the place that the class has in a recipe."""
     comments = descriptions(config)
-    lines = ["```{rst-class} keys\n```\n", "| key | meaning | type | default |", "|---|---|---|---|"]
+    rows = [["key", "meaning", "type", "default", "in recipes"], ["---"] * 5]
     for one in _fields(config):
-        cells = (f"`{one.name}`", comments.get(one.name, ""), _type(one.type), _default(one))
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+        key = f"{place}.{one.name}" if place else one.name
+        default = _default(one)
+        there = _in_recipes(key, default, kind, commands)
+        rows.append([f"`{key}`", comments.get(one.name, ""), _type(one.type), default, there])
+    if not any(row[-1] for row in rows[2:]):
+        rows = [row[:-1] for row in rows]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(["```{rst-class} keys\n```\n", *lines]) + "\n"
+
+
+def _in_recipes(key: str, default: str, kind: str | None, commands: Sequence[str]) -> str:
+    """Values of a key in the commands' recipes that set it to another than its default, with the recipes' names."""
+    found: dict[str, list[str]] = {}
+    for name, (recipe, values) in _recipes().items():
+        if not any(ROOTS[command] is recipe for command in commands):
+            continue
+        *above, last = key.split(".")
+        section: Any = values
+        for step in above:
+            if step == "<modality>":
+                step = next(iter(section), "") if isinstance(section, Mapping) else ""
+            section = section.get(step) if isinstance(section, Mapping) else None
+        if not isinstance(section, Mapping) or last not in section or isinstance(section[last], Mapping):
+            continue
+        if kind is not None and section.get("kind", kind) != kind:
+            continue
+        text = f"`{yaml_scalar(section[last])}`"
+        if text != default:
+            found.setdefault(text, []).append(name)
+    return "; ".join(f"{text} {', '.join(names)}" for text, names in found.items())
+
+
+@cache
+def _recipes() -> dict[str, tuple[type, Mapping[str, Any]]]:
+    return {name: recipe_values(name) for name in recipe_names()}
 
 
 def _fields(config: type) -> "tuple[attrs.Attribute[Any], ...]":
@@ -90,6 +134,8 @@ def _nested(kind: Any) -> Any:
 
 def _type(kind: Any) -> str:
     origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated and is_path(kind):
+        return "path"
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(_type(part) for part in parts))
     if origin is Literal:
@@ -106,10 +152,10 @@ def _type(kind: Any) -> str:
 
 def _default(one: "attrs.Attribute[Any]") -> str:
     if one.default is attrs.NOTHING:
-        return "see there" if _nested(one.type) is not None else "to be given"
+        return "" if _nested(one.type) is not None else "required"
     default: Any = one.default
     value = to_plain(default.factory() if isinstance(default, attrs.Factory) else default)  # type: ignore[arg-type]  # attrs types Factory as a function
-    return "see there" if isinstance(value, Mapping) else f"`{yaml_scalar(value)}`"
+    return "" if isinstance(value, Mapping) else f"`{yaml_scalar(value)}`"
 
 
 def _anchor(kind: Any) -> str:

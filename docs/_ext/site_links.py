@@ -7,6 +7,7 @@ from typing import Any
 
 from docutils import nodes  # type: ignore[import-untyped]  # docutils has stubs in a package of its own only
 from site_api import homes, short_names
+from site_project import PYPROJECT, file_link
 from sphinx import addnodes
 
 _CODE = re.compile(r"(`+[^`]*`+)")
@@ -102,8 +103,18 @@ def _is_a_mistake(target: str) -> bool:
         return True
 
 
+def repo_file(
+    role: str, rawtext: str, text: str, lineno: int, inliner: Any, options: Any = None, content: Any = ()
+) -> tuple[list[nodes.Node], list[nodes.Node]]:
+    """The role `repo`: a path in the repository, as a link where pyproject.toml names its address."""
+    code = nodes.literal(text, text)
+    url = file_link(PYPROJECT.read_text(), text)
+    return [nodes.reference("", "", code, refuri=url) if url else code], []
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Connect the handlers."""
+    app.add_role("repo", repo_file)
     connect: Callable[..., int] = app.connect
     connect("autodoc-process-docstring", docstring, priority=400)
     connect("doctree-read", link_names)

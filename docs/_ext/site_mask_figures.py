@@ -28,8 +28,8 @@ def masks() -> Drawn:
         for name, masker in maskers.items()
     }
     return (
-        gallery({"picture": list(images)} | rows),
-        "Five pictures under four maskers that hide three quarters of the patches: inverse blocks leave connected "
+        gallery({"image": list(images)} | rows),
+        "Five images under four maskers that hide three quarters of the patches: inverse blocks leave connected "
         "parts visible, blocks and rectangles leave what lies between them, single patches leave a sprinkling.",
     )
 
@@ -48,7 +48,7 @@ def fraction_and_length() -> Drawn:
         rows[f"mask_prob\n{fraction}"] = cells
     return (
         gallery(rows, columns=[f"mask_length {lengths[0]}", *map(str, lengths[1:])]),
-        "One picture under inverse block masks: from top to bottom more is hidden, from left to right the visible "
+        "One image under inverse block masks: from top to bottom more is hidden, from left to right the visible "
         "blocks are larger and fewer.",
     )
 
@@ -101,7 +101,7 @@ def multimask() -> Drawn:
             show(row[1], strip)
         cells[0, 0].set_title("its views", fontsize=8)
         cells[0, 1].set_title("what the student computes on", fontsize=8)
-    return figure, "A picture, four masked views of it, and beside each view its six visible patches in a row."
+    return figure, "An image, four masked views of it, and beside each view its six visible patches in a row."
 
 
 def tokens() -> Drawn:

@@ -21,15 +21,15 @@ def step() -> Drawn:
     guesses = torch.stack(look.colours(look.predictions))
     shown = guesses.where(look.mask.hidden.view(-1, 1, 4, 4), torch.nan)
     rows = {
-        "picture": list(look.images),
+        "image": list(look.images),
         "teacher's\ntargets": look.colours(look.targets),
         "what the\nstudent sees": look.views(),
         "student's\npredictions": list(shown),
     }
     return (
         gallery(rows),
-        "Six pictures of clothes; the teacher's features of all their patches as colours; the pictures with most "
-        "patches hidden; and the student's predictions at the hidden places, in the same colours.",
+        "Six images of clothes; the teacher's features of all their patches as colours; the images with most "
+        "patches hidden; and the student's predictions at the hidden positions, in the same colours.",
     )
 
 
@@ -109,10 +109,8 @@ def targets() -> Drawn:
 def target_colours() -> Drawn:
     """Targets as colours."""
     look = trained()
-    rows = {"picture": list(look.images), "targets": look.colours(look.targets)}
-    return gallery(
-        rows
-    ), "Six pictures of clothes and the targets of their patches as colours: like parts, like colours."
+    rows = {"image": list(look.images), "targets": look.colours(look.targets)}
+    return gallery(rows), "Six images of clothes and the targets of their patches as colours: like parts, like colours."
 
 
 def reach() -> Drawn:

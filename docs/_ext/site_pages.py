@@ -14,6 +14,7 @@ from typing import Any
 
 from site_api import api_pages, homes, rooms
 from site_keys import keys_text
+from site_project import PYPROJECT, clone_text
 
 from d2v.core.cli import main
 from d2v.core.cli.entry import COMMANDS
@@ -70,6 +71,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "recipes.txt", recipes_text()
     yield "keys.txt", keys_text()
     yield "list.txt", printed("list")
+    yield "clone.txt", clone_text(PYPROJECT.read_text())
     yield from api_pages()
 
 

@@ -1,13 +1,20 @@
 """What the commands say of bad input: one line, and nothing lost."""
 
+import json
+import math
+import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from commands import SHORT, Run
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from d2v.core import Data2Vec, load
 
@@ -102,6 +109,56 @@ def test_a_broken_model_is_named(name: str, made: Path, tmp_path: Path, d2v: Run
     assert f"{name} is missing" in errors
 
 
+def changed(source: Path, to: Path, change: Callable[[Tensor], Tensor]) -> Path:
+    """A model folder with other weights in its second block."""
+    shutil.copytree(source, to)
+    tensors = load_file(to / "model.safetensors")
+    tensors = {name: change(x) if "blocks.1" in name and x.is_floating_point() else x for name, x in tensors.items()}
+    save_file(tensors, to / "model.safetensors")
+    return to
+
+
+def test_weights_that_are_not_finite(made: Path, tmp_path: Path, d2v: Run) -> None:
+    broken = [
+        changed(made / source / "model", tmp_path / source, lambda x: torch.full_like(x, math.nan))
+        for source in ("run", "classifier")
+    ]
+    pretrained, fine_tuned = (f"model={one}" for one in broken)
+    data, out = f"data.path={made / 'photos'}", f"out={tmp_path / 'f.npy'}"
+    for arguments in (
+        ["extract", pretrained, data, out],
+        ["probe", pretrained, data],
+        ["predict", fine_tuned, data],
+        ["evaluate", fine_tuned, data],
+        ["finetune", "vision/small-finetune", pretrained, data, f"out={tmp_path / 'new'}", *SHORT],
+    ):
+        code, _, errors = d2v(*arguments)
+        assert code == 1, arguments
+        assert "blocks.1" in errors
+        assert "not finite" in errors
+        assert errors.count("\n") == 1 or arguments[0] == "finetune"
+    assert not (tmp_path / "f.npy").exists()
+    with pytest.raises(ValueError, match="not finite"):
+        load(broken[0])
+
+
+def test_results_that_are_not_finite(made: Path, tmp_path: Path, d2v: Run) -> None:
+    """Weights that are finite, and too large."""
+    run, fine_tuned = (
+        changed(made / source / "model", tmp_path / source, lambda x: x * 1e30) for source in ("run", "classifier")
+    )
+    data = f"data.path={made / 'photos' / 'test'}"
+    for arguments in (["extract", f"model={run}", f"out={tmp_path / 'f.npy'}"], ["predict", f"model={fine_tuned}"]):
+        code, _, errors = d2v(*arguments, data)
+        assert code == 1, arguments
+        assert ".png" in errors
+        assert "precision=fp32" in errors
+    assert not (tmp_path / "f.npy").exists()
+    code, _, errors = d2v("evaluate", f"model={fine_tuned}", f"data.path={made / 'photos'}")
+    assert code == 1
+    assert "outputs" in errors
+
+
 def test_a_checkpoint_of_another_model(made: Path, tmp_path: Path, d2v: Run) -> None:
     model = tmp_path / "model"
     shutil.copytree(made / "run/model", model)
@@ -117,6 +174,52 @@ def test_a_missing_extra_is_one_line(made: Path, d2v: Run, monkeypatch: pytest.M
     code, _, errors = d2v("pretrain", "vision/small", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}")
     assert code == 1
     assert "d2v[vision]" in errors
+
+
+def test_a_modality_that_is_declared_twice_is_named_by_every_command(made: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / "dup-0.1.dist-info").mkdir(parents=True)
+    (site / "dup-0.1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: dup\nVersion: 0.1\n")
+    (site / "dup-0.1.dist-info/entry_points.txt").write_text("[d2v.modalities]\nvision = dup:modality\n")
+    run, photos, out = f"model={made / 'run'}", f"data.path={made / 'photos'}", f"out={tmp_path / 'out'}"
+    (tmp_path / "mine.yaml").write_text("data: {kind: vision}\ntrain: {batch_size: 4}\n")
+    (tmp_path / "file.pt").write_bytes(b"PK")
+    commands = [
+        ["pretrain", "vision/small", photos, out],
+        ["pretrain", str(tmp_path / "mine.yaml"), photos, out],
+        ["recipe", "vision/small"],
+        ["finetune", "vision/small-finetune", run, photos, out],
+        ["evaluate", f"model={made / 'classifier'}", photos],
+        ["predict", f"model={made / 'classifier'}", photos],
+        ["probe", run, photos],
+        ["extract", run, photos, f"out={tmp_path / 'f.npy'}"],
+        ["extract", f"model={tmp_path / 'file.pt'}", photos, f"out={tmp_path / 'f.npy'}"],
+        ["plot", str(made / "run"), "--out", str(tmp_path / "plots")],
+        ["data", "check-images", str(made / "photos")],
+        ["quickstart", "--out", str(tmp_path / "quick")],
+    ]
+    program = (
+        "import contextlib, io, json\nfrom d2v.core.cli import main\nfound = []\n"
+        f"for arguments in {[*commands, ['list'], ['recipe', 'audio/x']]!r}:\n"
+        "    errors, out = io.StringIO(), io.StringIO()\n"
+        "    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(out):\n"
+        "        found.append([main(arguments), errors.getvalue(), out.getvalue()])\n"
+        "print(json.dumps(found))"
+    )
+    paths = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+        check=True,
+    )
+    *named, (listed, _, shown), (other, told, _) = json.loads(done.stdout)
+    for arguments, (code, errors, _) in zip(commands, named, strict=True):
+        assert (code, errors.count("\n")) == (1, 1), f"{arguments}: {code} {errors}"
+        assert "modality 'vision' is declared by d2v " in errors, f"{arguments}: {errors}"
+    assert (listed, "  vision             modality 'vision' is declared by" in shown) == (0, True)
+    assert (other, "unknown recipe" in told) == (2, True), "what needs nothing of it goes on"
 
 
 def test_a_run_folder_in_use(made: Path, tmp_path: Path, d2v: Run) -> None:

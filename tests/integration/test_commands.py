@@ -174,6 +174,70 @@ def test_probe_puts_baselines_beside_every_figure(made: Path, tmp_path: Path, d2
     assert len(shown.splitlines()) == 1 + 1 + 2 + 2 + 1
 
 
+def test_probe_on_a_small_folder_measures_what_it_can(made: Path, tmp_path: Path, d2v: Run) -> None:
+    for name, number in {"Bag": 6, "Coat": 5, "Dress": 1}.items():
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for image in sorted((made / "photos/train" / name).iterdir())[:number]:
+            shutil.copy(image, tmp_path / "few" / name)
+    given = [f"model={made / 'run'}", f"data={tmp_path / 'few'}", "baselines=false", "batch_size=8"]
+    code, shown, errors = d2v("probe", *given)
+    assert code == 0, errors
+    assert "100 labels" in shown.partition("left out: ")[2]
+    assert "linear" in shown.splitlines()[0]
+    code, _, errors = d2v("probe", *given, "probes=[few]", "neighbours=3")
+    assert (code, "100 labels" in errors) == (1, True)
+
+
+def test_a_class_token_that_is_not_there_is_left_out(made: Path, tmp_path: Path, d2v: Run) -> None:
+    given = [f"data={made / 'photos'}", f"out={tmp_path / 'run'}", *SHORT, "train.max_steps=1"]
+    without = ["model.student.adapters.vision.extra_tokens=0", "model.cls_weight=0"]
+    assert d2v("pretrain", "vision/small", *[one for one in given if one != "train.max_steps=4"], *without)[0] == 0
+    asked = [f"model={tmp_path / 'run'}", f"data={made / 'photos'}", "probes=[knn]", "baselines=false"]
+    out = tmp_path / "probe.json"
+    code, shown, errors = d2v("probe", *asked, "poolings=[class-token,mean]", f"out={out}")
+    assert code == 0, errors
+    assert "left out: class-token: " in shown
+    assert list(json.loads(out.read_text())["figures"]["pretrained"]["all"]) == ["mean"]
+    code, _, errors = d2v("probe", *asked, "poolings=[class-token]")
+    assert (code, "class token" in errors) == (1, True)
+
+
+def test_threads_are_those_that_were_asked_for(made: Path, tmp_path: Path, d2v: Run) -> None:
+    before = torch.get_num_threads()
+    try:
+        out, data = f"out={tmp_path / 'f.npy'}", f"data={made / 'photos'}"
+        assert d2v("extract", f"model={made / 'run'}", data, out, "threads=3")[0] == 0
+        assert torch.get_num_threads() == 3
+        assert d2v("extract", f"model={made / 'run'}", data, out)[0] == 0
+        assert torch.get_num_threads() == 3, "not given = left alone"
+        run = tmp_path / "run"
+        assert d2v("pretrain", "vision/small", data, f"out={run}", "threads=2", *SHORT)[0] == 0
+        assert torch.get_num_threads() == 2
+        assert "threads" not in (run / "config.yaml").read_text(), "a run may go on with another number"
+        code, _, errors = d2v("probe", f"model={made / 'run'}", data, "threads=0")
+        assert (code, "threads" in errors) == (2, True)
+        code, _, errors = d2v("quickstart", "--out", str(tmp_path / "out"), "--threads", "0")
+        assert (code, "threads" in errors) == (1, True)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_names_that_look_like_numbers_and_a_home(
+    made: Path, tmp_path: Path, d2v: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(made / "photos", tmp_path / "2023")
+    assert d2v("pretrain", "vision/small", "data=2023", "out=1e3", *SHORT)[0] == 0
+    assert d2v("extract", "model=1e3", "data=~/2023", "out=~/try #2.npy")[0] == 0
+    assert (tmp_path / "try #2.npy").is_file()
+    assert d2v("extract", "model=~/1e3", "data.path=~/2023", "data.size=28", "out=f.npy")[0] == 0
+    found = probe(
+        {"model": Path("~/1e3"), "data": Path("~/2023"), "probes": ["knn"], "baselines": False}, progress=False
+    )
+    assert found.num_test > 0
+
+
 def test_probe_reads_any_layer_and_part(made: Path) -> None:
     """One layer alone is what `each` says of it; a folder without parts is split by the seed."""
     given = {"model": str(made / "run"), "data.path": str(made / "photos"), "probes": ["knn"], "baselines": False}

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 
 from d2v.core.cli import main
 from d2v.core.cli.entry import COMMANDS
+from d2v.core.files.kinds import roles
 from d2v.core.jobs.evaluation import UseSettings
 from d2v.core.jobs.extraction import ExtractSettings
 from d2v.core.jobs.probing import ProbeSettings
@@ -51,7 +53,7 @@ def commands(page: Path, *, until: str | None = None) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_name_what_exists(page: Path) -> None:
     known = {command.name for command in COMMANDS}
-    printed: dict[str, str] = {}  # recipes by the files that earlier lines of the page wrote them to
+    printed: dict[str, str] = {}  # recipes by the files that earlier lines of the page write
     for line in commands(page):
         _, name, *words = shlex.split(line, comments=True)
         assert name in known, line
@@ -62,6 +64,7 @@ def test_commands_name_what_exists(page: Path) -> None:
                 words = words[: words.index(">")]
             kind, _ = recipe_values(words[0], parse_overrides(words[1:]))
             assert name in ("recipe", kind.command), line
+            printed |= {f"{word.removeprefix('out=')}/config.yaml": words[0] for word in words if word[:4] == "out="}
         elif name in SETTINGS:
             data = {"kind": "vision"}
             exist = {key.name for key in keys(SETTINGS[name], {"data": data})}
@@ -75,9 +78,20 @@ def test_every_command_has_a_page_and_is_shown_there() -> None:
         assert any(line.split()[1] == page.stem for line in commands(page)), page.name
 
 
+@pytest.fixture
+def own_kinds() -> Iterator[None]:
+    """Takes back the kinds that a page adds."""
+    before = [(role, dict(role.own)) for role in roles()]
+    yield
+    for role, own in before:
+        role.own.clear()
+        role.own.update(own)
+
+
 @pytest.mark.parametrize(
     "page", [page for page in WRITTEN if BLOCK.search(page.read_text())], ids=lambda page: page.name
 )
+@pytest.mark.usefixtures("own_kinds")
 def test_code_runs(page: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page in their order, as a reader would paste them, in a folder with models and photos."""
     text = page.read_text()
@@ -91,13 +105,17 @@ def test_code_runs(page: Path, made: Path, tmp_path: Path, monkeypatch: pytest.M
             exec(compile("\n" * lines_above + block[2], str(page), "exec"), namespace)
 
 
-def test_the_front_page_shows_the_composition_of_the_readme() -> None:
+def test_the_front_page_shows_what_the_readme_has() -> None:
     front, readme = (DOCS / "index.md").read_text(), (ROOT / "README.md").read_text()
-    marks = re.search(r'^:start-after: "(.+)\\n"\n:end-before: "(.+)"$', front, re.M)
-    assert marks
-    shown = readme.partition(f"{marks[1]}\n")[2].partition(marks[2])[0]
-    assert shown.strip().startswith("```python")
-    assert shown.strip().endswith("```")
+    shown = []
+    for start, end in re.findall(r'^:start-after: "(.+)\\n"\n:end-before: "(.+)"$', front, re.M):
+        after = readme.partition(f"{start}\n")[2]
+        assert end.replace('\\"', '"') in after
+        shown.append(after.partition(end.replace('\\"', '"'))[0].strip())
+    introduction, step = shown
+    assert introduction.splitlines()[-1].startswith("| published fine-tuned files |")
+    assert step.startswith("```python")
+    assert step.endswith("```")
 
 
 @pytest.fixture
@@ -109,7 +127,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_generated_pages_hold_every_recipe_key_and_name(site: ModuleType) -> None:
     pages = dict(site.pages())
-    rows = set(re.findall(r"^\| `(\w+)` \|", pages["keys.txt"], re.M))
+    rows = {key.rpartition(".")[2] for key in re.findall(r"^\| `([\w.<>]+)` \|", pages["keys.txt"], re.M)}
     for name in recipe_names():
         assert f"\n## {name}\n" in f"\n{pages['recipes.txt']}"
         kind, values = recipe_values(name)

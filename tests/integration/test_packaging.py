@@ -54,6 +54,7 @@ FORBIDDEN = {
     "durations": PIECE,
     "labels": {*BELOW, "registry", "data", "task", *FROM_DESCRIPTION},
     "moments": PIECE,
+    "paths": {*PIECE, "registry", "data", *FROM_DESCRIPTION},
     "patterns": PIECE,
     "precision": PIECE,
     "scores": {*BELOW, "registry", "data", "task", *FROM_DESCRIPTION},

@@ -88,8 +88,9 @@ def test_classes_are_sorted_and_a_flat_folder_has_none(tmp_path: Path) -> None:
         save(tmp_path / "train" / name)
     (batch,) = config(tmp_path).build("train", batch_size=4)
     assert batch.labels.tolist() == [0, 1, 1]
-    save(tmp_path / "train" / "loose.png")
-    (batch,) = config(tmp_path).build("train", batch_size=4)
+    for name in ("0.png", "1.png", "x/2.png"):
+        save(tmp_path / "flat" / name)
+    (batch,) = config(tmp_path / "flat").build("train", batch_size=4)
     assert batch.labels is None
 
 
@@ -130,13 +131,13 @@ def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         config(tmp_path).build("val", batch_size=1)
     with pytest.raises(DataError, match=r"'vla'.*train, val.*'val'"):
         config(tmp_path).build("vla", batch_size=1)
-
-    def refuse(path: object, onerror: object = None, followlinks: bool = False) -> object:
-        onerror(PermissionError(13, "Permission denied", str(path)))  # type: ignore[operator]
-
-    monkeypatch.setattr("os.walk", refuse)
+    monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(DataError, match="Permission denied"):
         config(tmp_path).build("train", batch_size=1)
+
+
+def refuse(path: object, *_: object, **__: object) -> object:
+    raise PermissionError(13, "Permission denied", str(path))
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,10 +163,13 @@ def find_quickstart(modality: str | None = None) -> Quickstart:
     Traceback (most recent call last):
     ValueError: audio has no quickstart; leave the modality out for the first one that has one
     """
+    broken = modalities.broken() if modality is None else {}
     for one in modalities.names() if modality is None else [modality]:
-        found = modalities.load(one).quickstart
+        found = None if one in broken else modalities.load(one).quickstart
         if found is not None:
             return found
     if modality is None:
+        for error in broken.values():
+            raise error
         raise ValueError("no installed modality has a quickstart")
     raise ValueError(f"{modality} has no quickstart; leave the modality out for the first one that has one")

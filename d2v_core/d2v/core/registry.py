@@ -89,6 +89,15 @@ class Registry(Generic[T]):
             self._loaded[name] = self._import(self._find(name))
         return self._loaded[name]
 
+    def refuse_broken(self, name: str) -> None:
+        """Do nothing for a name that nobody declares or that can be loaded.
+
+        Raises:
+            PluginError: as `load`.
+        """
+        if name in self.names():
+            self.load(name)
+
     def broken(self) -> dict[str, PluginError]:
         """Every plug-in that cannot be loaded, by name, with the error that says why; imports all."""
         errors: dict[str, PluginError] = {}

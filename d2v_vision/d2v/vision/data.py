@@ -7,6 +7,7 @@ and torchvision are imported when they are needed, so that this module can be im
 import math
 import os
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,17 +15,19 @@ from attrs import Attribute, evolve, field, frozen
 from attrs.validators import ge, min_len, optional
 from torch import Tensor
 
-from d2v.core.data import DataConfig, DataError, FixedPlan, Loader, Splits, few_of_each
+from d2v.core.data import Contents, DataConfig, DataError, FixedPlan, Loader, Splits
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
-from d2v.core.validators import fraction, must, one_of
+from d2v.core.paths import PathText
+from d2v.core.validators import fraction, must, one_of, positive
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
 from d2v.vision.items import item_pictures
 from d2v.vision.preparation import MEAN, STD, Preparation, unprepared
-from d2v.vision.samples import ImageSamples, class_numbers, collate_images, other_labels, unlabelled
-from d2v.vision.sources import ImageSource, class_names, open_source, same_classes, splits_of
+from d2v.vision.reading import Reader
+from d2v.vision.samples import ImageSamples, class_numbers, collate_images, few_ids, other_labels, unlabelled
+from d2v.vision.sources import ImageSet, open_set
 
 __all__ = ["ImageDataConfig", "ImageFolder"]
 
@@ -45,8 +48,10 @@ class ImageDataConfig:
 
     Args:
         path: one of
-            a folder with a subfolder for each split: `train`, and `val` or `test` or both;
+            a folder with a subfolder for each split: `train`, and `val` or `test` or both, in any spelling;
             a folder without: all of it is the split `train`;
+            an image file, or a list of them: `.txt` with a path in each line, `.csv` or `.tsv` with the columns `path`,
+            and if there are any `label` and `split`; paths are relative to the list;
             the name of a built-in set: `fashion-mnist` (splits train, val, test) or `digits` (train, test);
             `torchvision:NAME:FOLDER`, a class of `torchvision.datasets` and where its files have been downloaded to.
         size: height and width in pixels of what the model sees.
@@ -60,6 +65,9 @@ class ImageDataConfig:
         resize: shorter side before the central crop of evaluation; None = size * 256 / 224.
         per_class: train on so many pictures of each class, drawn by seed; None = on all. Their ids stay those of the
             whole split.
+        max_megapixels: image files with more pixels (millions) count as broken; they are not decoded.
+        max_value: what white is in files of more than 8 bits, say 4095 for 12 bits in a file of 16; None = 65535 where
+            a value is above 32767, else the file counts as broken, as floats and integers of 32 bits do.
         num_workers: reading processes, at most one a processor; 0 = read in the training process.
 
     Raises:
@@ -70,9 +78,9 @@ class ImageDataConfig:
     (torch.Size([5, 1, 8, 8]), 'digits/test/3')
     """
 
-    inherited: ClassVar[tuple[str, ...]] = ("size", "resize", "channels", "mean", "std")
+    inherited: ClassVar[tuple[str, ...]] = ("size", "resize", "channels", "mean", "std", "max_value")
 
-    path: str = field(validator=min_len(1))
+    path: PathText = field(validator=min_len(1))
     size: int = field(default=224, validator=ge(1))
     channels: Channels = field(default=3, validator=one_of(Channels))
     crop_area: tuple[float, float] | None = field(
@@ -87,6 +95,8 @@ class ImageDataConfig:
     std: tuple[float, ...] | None = field(default=None)
     resize: int | None = field(default=None)
     per_class: int | None = field(default=None, validator=optional(ge(1)))
+    max_megapixels: float = field(default=200.0, validator=positive)
+    max_value: float | None = field(default=None, validator=optional(positive))
     num_workers: int = field(default=4, validator=ge(0))
 
     @resize.validator
@@ -131,13 +141,15 @@ class ImageDataConfig:
                 labels, or a class has fewer than `per_class`.
         """
         _require_extra()
-        source = open_source(self.path, split, self.channels)
+        source = self._set.open(split, self._reader())
         numbers = None
+        if labels is None and split is not None and source.classes:
+            labels = Classes(self._set.numbering(split))
         if labels is not None:
             numbers = class_numbers(self.path, source, labels)
-        elif split is not None:
-            same_classes(self.path, split, source.classes)
-        kept = self._few(source, seed) if training and self.per_class is not None else None
+        kept = None
+        if training and self.per_class is not None:
+            kept = few_ids(self.path, source, self.per_class, seed=seed)
         images = ImageSamples(source, self._transform(training), kept=kept, numbers=numbers)
         plan = FixedPlan(
             n=len(images),
@@ -168,7 +180,7 @@ class ImageDataConfig:
         """
         _require_extra()
         transform = self._transform(training=False)
-        return Batch(source=torch.stack([transform(picture, None) for picture in item_pictures(items, self.channels)]))
+        return Batch(source=torch.stack([transform(picture, None) for picture in item_pictures(items, self._reader())]))
 
     def preparation(self) -> Mapping[str, Any]:
         """Channels, mean and standard deviation; the size may differ where the model's positions allow it."""
@@ -179,6 +191,19 @@ class ImageDataConfig:
         """None: a model of images needs its weights alone."""
         return {}
 
+    def contents(self) -> Contents:
+        """What the data set holds and what of it is not used; no picture is read.
+
+        Raises:
+            MissingExtraError: if torchvision or Pillow is not installed.
+            DataError: if the path is not there, holds no images, or what its folders are is unclear.
+
+        >>> ImageDataConfig(path="digits").contents().line()
+        'digits: 1797 images (train 1438, test 359), 10 classes (0, 1, 2, ...)'
+        """
+        _require_extra()
+        return self._set.contents()
+
     def splits(self) -> Splits:
         """The parts of this data set.
 
@@ -187,7 +212,8 @@ class ImageDataConfig:
         Raises:
             DataError: if the folder or the set is not there.
         """
-        return splits_of(self.path)
+        _require_extra()
+        return self._set.splits()
 
     def labels(self, wanted: type[Labels]) -> Labels:
         """The classes of the training split.
@@ -200,10 +226,19 @@ class ImageDataConfig:
         _require_extra()
         if wanted is not Classes:
             raise other_labels(self.path, wanted)
-        names = class_names(self.path, self.splits().train, self.channels)
+        names = self._set.classes(self.splits().train)
         if not names:
             raise unlabelled(self.path)
         return Classes(names)
+
+    def classes(self, split: str) -> tuple[str, ...]:
+        """Names of the classes by which a split is numbered where no model says it; () = it has none.
+
+        Raises:
+            DataError: if the split is not there, or has a class that the training split lacks.
+        """
+        _require_extra()
+        return self._set.numbering(split)
 
     def match(self, adapter: ModalityAdapter) -> None:
         """Make an adapter take images of this size.
@@ -236,35 +271,19 @@ class ImageDataConfig:
                 f"data.channels={self.channels}, but the model takes {channels}; set data.channels={channels}"
             )
 
-    def _few(self, source: ImageSource, seed: int) -> Tensor:
-        assert self.per_class is not None
-        labels = [-1 if label is None else label for label in map(source.label, range(len(source)))]
-        if all(label < 0 for label in labels):
-            raise DataError(f"data.per_class={self.per_class} needs labels, and data.path={self.path!r} has none")
-        for number, name in enumerate(source.classes):
-            found = labels.count(number)
-            if found < self.per_class:
-                raise DataError(f"data.per_class={self.per_class}, but class {name!r} has {found} images only")
-        return few_of_each(torch.tensor(labels), self.per_class, seed=seed)
+    @cached_property
+    def _set(self) -> ImageSet:
+        """What the path names; a folder is looked through once for each configuration."""
+        return open_set(self.path)
+
+    def _reader(self) -> Reader:
+        return Reader(channels=self.channels, max_megapixels=self.max_megapixels, max_value=self.max_value)
 
     def _transform(self, training: bool) -> Preparation:
-        from torchvision.transforms import v2  # type: ignore[import-untyped, unused-ignore]
-
-        bicubic = v2.InterpolationMode.BICUBIC
-        steps: list[Any] = []
-        drawn = training and (self.crop_area is not None or self.flip > 0)
-        unchanged = None
-        if training and self.crop_area is not None:
-            steps += [v2.RandomResizedCrop(self.size, self.crop_area, self.crop_ratio, interpolation=bicubic)]
-        else:
-            shorter = round(self.size * 256 / 224) if self.resize is None else self.resize
-            steps += [v2.Resize(shorter, interpolation=bicubic), v2.CenterCrop(self.size)]
-            if shorter == self.size and not drawn:
-                unchanged = (self.size, self.size)
-        if training and self.flip > 0:
-            steps += [v2.RandomHorizontalFlip(self.flip)]
         mean, std = self._mean_std()
-        return Preparation(v2.Compose(steps), drawn=drawn, unchanged=unchanged, mean=mean, std=std)
+        shorter = round(self.size * 256 / 224) if self.resize is None else self.resize
+        crop = (self.crop_area, self.crop_ratio) if training and self.crop_area is not None else None
+        return Preparation.of(self.size, shorter, crop=crop, flip=self.flip if training else 0.0, mean=mean, std=std)
 
     def _mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return self.mean or MEAN[self.channels], self.std or STD[self.channels]

@@ -1,32 +1,32 @@
-"""Image files below a folder, one by one as pictures with their classes.
+"""The image files of a folder: which of them are used, what their splits and classes are, and what is left out."""
 
-Pillow is imported when a picture is read. Nothing here knows splits, augmentation or batches.
-"""
-
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from d2v.core.data import BrokenSampleError, DataError
+from d2v.core.data import escaped
+from d2v.vision.files import FileSet, ImageFiles, Part
+from d2v.vision.layout import class_name, split_folders
+from d2v.vision.reading import Reader
+from d2v.vision.tree import RUNS, Folder, gather, scan
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+EMPTY = "folders without images"
+BESIDE_SPLITS = "images and folders beside the splits"
+BESIDE_CLASSES = "images beside the class folders"
 
-_EXTENSIONS = frozenset(["bmp", "gif", "jpeg", "jpg", "pbm", "pgm", "png", "ppm", "tif", "tiff", "webp"])
 
-
-class ImageFolder:
+class ImageFolder(ImageFiles):
     """The image files below a folder, at any depth, in the order of their paths; ids are places in that order.
 
-    Hidden files and folders are left out.
-    Where no image lies in the folder itself, the names of its subfolders are the classes, in sorted order. Transparent
-    pixels lie on white, EXIF rotation is applied, 16 bits become 8, and of an animation the first frame is read.
+    Subfolders with images are the classes, in sorted order. Images that lie beside them, in the folder itself, are not
+    used, unless there are more of them than in the subfolders, or there is one subfolder only: then there are no
+    classes, and all images are used. A file is an image if Pillow reads it, by its ending or its first bytes. Hidden
+    files and folders, folders of runs and what systems leave behind are left out; links are followed, and every real
+    file counts once. Folders of splits are not looked for.
 
     Args:
-        folder: where to look. Files with other endings than those of images are not looked at.
+        folder: where to look.
         channels: 3 = RGB, 1 = grey.
-        root: names of samples are paths relative to it; None = to the folder.
-        labelled: False = subfolders are no classes.
+        labelled: False = subfolders are no classes, and all images are used.
 
     Raises:
         DataError: if the folder cannot be read or holds no images.
@@ -41,98 +41,95 @@ class ImageFolder:
     (('cat',), 'cat/1.png', 0)
     """
 
-    def __init__(
-        self, folder: Path, *, channels: Literal[1, 3] = 3, root: Path | None = None, labelled: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, *, channels: Literal[1, 3] = 3, labelled: bool = True) -> None:
         self.folder = folder
-        self.channels = channels
-        self.paths = _image_files(folder)
-        self.classes = class_folders(folder) if labelled else ()
-        self._numbers = {name: number for number, name in enumerate(self.classes)}
-        self._above = "" if root is None or root == folder else f"{folder.relative_to(root).as_posix()}/"
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, id: int) -> tuple["Image", int | None]:
-        """Picture and class; raises `BrokenSampleError` if the file is not a whole picture."""
-        return read_image(self.folder / self.paths[id], self.channels), self.label(id)
-
-    def label(self, id: int) -> int | None:
-        """Number of its class, without reading the picture."""
-        return self._numbers.get(self.paths[id].partition(os.sep)[0])
-
-    def name(self, id: int) -> str:
-        """Its path relative to `root`."""
-        return self._above + Path(self.paths[id]).as_posix()
+        found = gather([("train", "", scan(str(folder)), False)])
+        paths = found.images["train"]
+        part = _part(paths, "", found.unused) if labelled else Part(paths=paths)
+        if not paths:
+            raise FileSet(path=str(folder), root="", parts={}, has_splits=False, unused=found.unused).empty()
+        super().__init__(str(folder), part, Reader(channels=channels))
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """Names of the classes, () where an image lies in the folder itself."""
-    try:
-        flat = any(_is_image(path.name) and not path.is_dir() for path in folder.iterdir())
-    except OSError as error:
-        raise unreadable(error) from error
-    return () if flat else tuple(subfolders(folder))
+def read_folder(path: str) -> FileSet:
+    """The images of a folder by their splits.
+
+    Raises:
+        DataError: if it cannot be read, or what its folders are is unclear (see `split_folders`).
+    """
+    root = scan(path)
+    folders = split_folders(path, root)
+    children = root.children()
+    starts = [(split, f"{name}/", children[name], name in root.linked) for split, name in folders.items()]
+    found = gather(starts or [("train", "", root, False)])
+    unused = found.unused
+    if folders:
+        _add_beside(root, set(folders.values()), unused)
+    parts, notes = {}, []
+    for split, prefix, folder, _ in starts or [("train", "", root, False)]:
+        paths = found.images[split]
+        if folders and not paths and any(found.images.values()):
+            continue
+        parts[split] = _part(paths, prefix, unused)
+        _add_empty(folder, prefix, paths, unused)
+        notes += _wrapped(path, prefix, folder, parts[split])
+    return FileSet(path=path, root=path, parts=parts, has_splits=bool(folders), unused=unused, notes=tuple(notes))
 
 
-def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones."""
-    try:
-        return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-    except OSError as error:
-        raise unreadable(error) from error
+def _part(paths: list[str], prefix: str, unused: dict[str, list[str]]) -> Part:
+    """Images with their classes, by the rule of `ImageFolder`; those that lie beside the classes become unused."""
+    firsts = _first_folders(paths, prefix)
+    folders = set(firsts) - {""}
+    num_loose = firsts.count("")
+    if num_loose and (len(folders) < 2 or 2 * num_loose > len(paths)):
+        return Part(paths=paths)
+    if num_loose:
+        unused.setdefault(BESIDE_CLASSES, []).extend(
+            path for path, first in zip(paths, firsts, strict=True) if not first
+        )
+        paths = [path for path, first in zip(paths, firsts, strict=True) if first]
+        firsts = [first for first in firsts if first]
+    named = {folder: class_name(folder) for folder in folders}
+    return Part.of(paths, [named[first] for first in firsts]) if folders else Part(paths=paths)
 
 
-def unreadable(error: OSError) -> DataError:
-    """The error of a data set for one of the system."""
-    return DataError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions or the path")
+def _first_folders(paths: list[str], prefix: str) -> list[str]:
+    """The first folder behind the prefix of each path, "" where there is none."""
+    start = len(prefix)
+    return [path[start : max(path.find("/", start), start)] for path in paths]
 
 
-def _is_image(name: str) -> bool:
-    return name[0] != "." and name.rpartition(".")[2].lower() in _EXTENSIONS
+def _add_beside(root: Folder, taken: set[str], unused: dict[str, list[str]]) -> None:
+    """What lies in the folder itself, beside the splits."""
+    others = [name for name, one in root.children().items() if name not in taken and one.holds_images()]
+    unused.setdefault(BESIDE_SPLITS, []).extend(f"{name}/" for name in others)
+    unused[BESIDE_SPLITS] += sorted(root.images + root.linked_images)
+    unused.setdefault(EMPTY, []).extend(
+        name for name, one in root.children().items() if name not in taken and not one.holds_images()
+    )
+    unused.setdefault(RUNS, []).extend(name for name, one in {**root.folders, **root.linked}.items() if one.is_run)
+    for kind, name in root.others:
+        unused.setdefault(kind, []).append(name)
 
 
-def _image_files(folder: Path) -> list[str]:
-    def stop(error: OSError) -> None:
-        raise unreadable(error) from error
-
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True):
-        folders[:] = [name for name in folders if name[0] != "."]
-        found += [os.path.relpath(Path(parent, name), folder) for name in names if _is_image(name)]
-    if not found:
-        raise DataError(f"{folder} holds no images; files that end in {', '.join(sorted(_EXTENSIONS))} are read")
-    return sorted(found)
+def _add_empty(folder: Folder, prefix: str, paths: list[str], unused: dict[str, list[str]]) -> None:
+    """Folders where a class could be, without an image."""
+    filled = set(_first_folders(paths, prefix))
+    named = {name for names in unused.values() for name in names}
+    empty = [f"{prefix}{name}" for name in folder.children() if name not in filled]
+    unused.setdefault(EMPTY, []).extend(name for name in empty if name not in named)
 
 
-def read_image(path: str | os.PathLike[str], channels: int) -> "Image":
-    """An image file as RGB (3) or grey (1); raises `BrokenSampleError` if it is not a whole picture."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return in_channels(ImageOps.exif_transpose(image), channels)
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders fail on strangers' files in every way
-        told = getattr(error, "strerror", None) or str(error)
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else told
-        raise BrokenSampleError(str(path), reason or type(error).__name__) from error
-
-
-def in_channels(image: "Image", channels: int) -> "Image":
-    """A picture of any mode as RGB (3) or grey (1) with 8 bits, on white where it is transparent."""
-    import numpy as np
-    from PIL import Image
-
-    if image.mode[0] in "IF":
-        values = np.asarray(image)
-        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"mode {image.mode} has no known range of values; store it with 8 or 16 bits")
-        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB" if channels == 3 else "L")
+def _wrapped(path: str, prefix: str, folder: Folder, part: Part) -> list[str]:
+    """A note where the only class holds nothing but folders: it may be a wrapper."""
+    if len(part.classes) != 1 or folder.images or folder.linked_images:
+        return []
+    ((name, one),) = [(name, one) for name, one in folder.children().items() if one.holds_images()][:1]
+    inside = [below for below in one.children().values() if below.holds_images()]
+    if len(inside) < 2 or one.images or one.linked_images:
+        return []
+    if prefix:
+        where, change = f" of {escaped(prefix)}", f"move them up into {escaped(prefix)}"
+    else:
+        where, change = "", f"give data.path={escaped(path.rstrip('/'))}/{escaped(name)}"
+    return [f"the only class{where} is {escaped(name)}, which holds folders: if they are the classes, {change}"]

@@ -11,43 +11,43 @@ import numpy as np
 from torch import Tensor
 
 from d2v.core.data import BrokenSampleError, item_error, item_list
-from d2v.vision.folder import in_channels, read_image
+from d2v.vision.reading import Reader
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def item_pictures(items: Iterable[Any], channels: int) -> Iterator["Image"]:
+def item_pictures(items: Iterable[Any], reader: Reader) -> Iterator["Image"]:
     """Pictures in the order of the items; files are read as those of a folder are.
 
     Args:
         items: paths, pictures of Pillow, uint8 arrays `h w` or `h w c`, or uint8 tensors `h w` or `c h w`, with c of 1
             (grey), 3 (RGB) or 4 (RGB and opacity).
-        channels: of what comes out, 3 = RGB, 1 = grey.
+        reader: how files are read, and in which channels pictures come out.
 
     Raises:
         DataError: naming the item, if one is broken or of another kind; if there are none.
 
-    >>> [picture] = item_pictures([np.zeros((4, 6, 3), dtype=np.uint8)], channels=1)
+    >>> [picture] = item_pictures([np.zeros((4, 6, 3), dtype=np.uint8)], Reader(channels=1))
     >>> picture.size, picture.mode
     ((6, 4), 'L')
     """
     for place, item in enumerate(item_list(items)):
         try:
             is_file = isinstance(item, str | os.PathLike)
-            picture = read_image(item, channels) if is_file else in_channels(_picture(item), channels)
+            picture = reader.read(item) if is_file else reader.picture(_picture(item))
         except BrokenSampleError as error:
             raise item_error(place, item, error.reason) from error
-        except (TypeError, ValueError, OSError) as error:
+        except (TypeError, ValueError, OSError, MemoryError) as error:
             raise item_error(place, item, str(error)) from error
         yield picture
 
 
 def _picture(item: Any) -> "Image":
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if isinstance(item, Image.Image):
-        return ImageOps.exif_transpose(item)
+        return item
     if not isinstance(item, np.ndarray | Tensor):
         raise TypeError("an image is a path, a picture of Pillow, an array or a tensor")
     layout = "c h w" if isinstance(item, Tensor) else "h w c"

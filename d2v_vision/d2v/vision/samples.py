@@ -1,9 +1,11 @@
 """Samples of images and batches of them, and the numbers of their classes."""
 
+from unicodedata import normalize
+
 import torch
 from torch import Tensor
 
-from d2v.core.data import DataError, sample_seed
+from d2v.core.data import DataError, few_of_each, sample_seed
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import Batch
 from d2v.core.suggestions import nearest
@@ -72,20 +74,39 @@ def class_numbers(path: str, source: ImageSource, labels: Labels) -> list[int]:
         raise other_labels(path, type(labels))
     if not source.classes:
         raise unlabelled(path)
-    known = {name: number for number, name in enumerate(labels.names)}
+    # One name may be written in two Unicode forms; models of older versions keep that of their folders.
+    known = {normalize("NFC", name): number for number, name in enumerate(labels.names)}
+    known |= {name: number for number, name in enumerate(labels.names)}
     for name in source.classes:
         if name not in known:
             raise DataError(
-                f"data.path={path!r} has a class {name!r}, which is none of the model's {len(known)} classes"
+                f"data.path={path!r} has a class {name!r}, which is none of the model's {len(labels.names)} classes"
                 f"{nearest(name, known)}"
             )
     return [known[name] for name in source.classes]
 
 
+def few_ids(path: str, source: ImageSource, per_class: int, *, seed: int) -> Tensor:
+    """Ids of so many pictures of each class, drawn by the seed.
+
+    Raises:
+        DataError: if pictures are unlabelled, or a class has fewer.
+    """
+    labels = [-1 if label is None else label for label in map(source.label, range(len(source)))]
+    if all(label < 0 for label in labels):
+        raise DataError(f"data.per_class={per_class} needs labels, and data.path={path!r} has none")
+    for number, name in enumerate(source.classes):
+        found = labels.count(number)
+        if found < per_class:
+            raise DataError(f"data.per_class={per_class}, but class {name!r} has {found} images only")
+    return few_of_each(torch.tensor(labels), per_class, seed=seed)
+
+
 def unlabelled(path: str) -> DataError:
     """The error of a source without classes where some are asked for."""
     return DataError(
-        f"data.path={path!r} has no labels: images of a class lie in a folder of their own, below the split"
+        f"data.path={path!r} has no labels: images of a class lie in a folder of their own, below the split, and "
+        "no images beside these folders; a list (.csv) may name a label for each"
     )
 
 

@@ -1,26 +1,29 @@
-"""What `data.path` names, as pictures by their ids: an image folder, a built-in set or one of torchvision.
+"""What `data.path` names, as a set of pictures: files, a built-in set or one of torchvision.
 
-Splits and names of classes are told here; augmentation and batches are `data`'s.
+Splits, names of classes and contents are known here; augmentation and batches are `data`'s.
 """
 
+import os
+import stat
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 from torch import Tensor
 
-from d2v.core.data import DataError, Splits
+from d2v.core.data import Contents, DataError, Splits
 from d2v.core.suggestions import nearest
 from d2v.vision import builtin
-from d2v.vision.folder import ImageFolder, class_folders, in_channels, subfolders, unreadable
+from d2v.vision.endings import ending, is_image, known_endings
+from d2v.vision.files import FileSet, Part
+from d2v.vision.folder import read_folder
+from d2v.vision.lists import LISTS, read_list
+from d2v.vision.reading import Reader
 from d2v.vision.torchvision_sets import PREFIX, TorchvisionSet, torchvision_splits
+from d2v.vision.tree import unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Channels = Literal[1, 3]
-_SPLITS = ("train", "val", "test")
 
 
 class ImageSource(Protocol):
@@ -46,6 +49,76 @@ class ImageSource(Protocol):
         ...
 
 
+class ImageSet(Protocol):
+    """All splits of what a path names."""
+
+    def splits(self) -> Splits:
+        """The parts by their use."""
+        ...
+
+    def classes(self, split: str) -> tuple[str, ...]:
+        """Names of the classes of a split, without reading pictures where that is possible."""
+        ...
+
+    def numbering(self, split: str) -> tuple[str, ...]:
+        """Classes that a split is numbered by where no model says it; raises `DataError` if one is not among them."""
+        ...
+
+    def open(self, split: str | None, reader: Reader) -> ImageSource:
+        """The pictures of a split; None = all of a folder or a list, or the test split of a set that is neither.
+
+        Raises:
+            DataError: if the split is not there or holds no images.
+        """
+        ...
+
+    def contents(self) -> Contents:
+        """What is said before any work."""
+        ...
+
+
+def open_set(path: str) -> ImageSet:
+    """What a path names.
+
+    Raises:
+        DataError: if there is no such thing, or it cannot be used as it is.
+    """
+    if path in _BUILTIN:
+        return _BuiltinSet(path)
+    if path.startswith(PREFIX):
+        return _TorchvisionSets(path)
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - the name may be of any bytes
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise _no_data(path) from None
+    except OSError as error:
+        raise unreadable(error) from error
+    if stat.S_ISDIR(mode):
+        return read_folder(path)
+    if not stat.S_ISREG(mode):
+        raise _no_data(path)
+    if path.lower().endswith(LISTS):
+        return read_list(path)
+    try:
+        found = ending(path) in known_endings() or is_image(path)
+    except OSError as error:
+        raise unreadable(error) from error
+    if not found:
+        raise DataError(
+            f"data.path={path!r} is a file, but neither an image nor a list; lists end in {', '.join(LISTS)}"
+        )
+    folder, name = os.path.split(path)
+    return FileSet(path=path, root=folder or ".", parts={"train": Part(paths=[name])}, has_splits=False)
+
+
+def _no_data(path: str) -> DataError:
+    names = ", ".join(_BUILTIN)
+    return DataError(
+        f"data.path={path!r} is neither a folder nor an image or a list of images ({', '.join(LISTS)}), nor a built-in "
+        f"set ({names}), nor {PREFIX}NAME:FOLDER{nearest(path, _BUILTIN)}"
+    )
+
+
 @frozen
 class _Builtin:
     read: Callable[[str], tuple[Tensor, Tensor]]
@@ -63,11 +136,38 @@ _BUILTIN = {
 }
 
 
+class _BuiltinSet:
+    def __init__(self, name: str) -> None:
+        self.name, self._what = name, _BUILTIN[name]
+
+    def splits(self) -> Splits:
+        return self._what.splits
+
+    def classes(self, split: str) -> tuple[str, ...]:
+        del split
+        return self._what.classes
+
+    numbering = classes
+
+    def open(self, split: str | None, reader: Reader) -> ImageSource:
+        splits = self._what.splits
+        known = _names(splits)
+        if split is not None and split not in known:
+            raise DataError(
+                f"data.path={self.name!r} has no split {split!r}; it has {', '.join(known)}{nearest(split, known)}"
+            )
+        return _Arrays(self.name, split or splits.test or splits.train, reader)
+
+    def contents(self) -> Contents:
+        counts = {split: len(self._what.read(split)[1]) for split in _names(self._what.splits)}
+        return Contents(path=self.name, splits=counts, classes=self._what.classes, unit="images")
+
+
 class _Arrays:
-    def __init__(self, name: str, split: str, channels: int) -> None:
+    def __init__(self, name: str, split: str, reader: Reader) -> None:
         self.images, self.labels = _BUILTIN[name].read(split)
         self.classes = _BUILTIN[name].classes
-        self.channels = channels
+        self.reader = reader
         self.prefix = f"{name}/{split}"
 
     def __len__(self) -> int:
@@ -76,7 +176,7 @@ class _Arrays:
     def __getitem__(self, id: int) -> tuple["Image", int | None]:
         from PIL import Image
 
-        return in_channels(Image.fromarray(self.images[id, 0].numpy()), self.channels), self.label(id)
+        return self.reader.convert(Image.fromarray(self.images[id, 0].numpy())), self.label(id)
 
     def label(self, id: int) -> int:
         return int(self.labels[id])
@@ -85,115 +185,39 @@ class _Arrays:
         return f"{self.prefix}/{id}"
 
 
-def open_source(path: str, split: str | None, channels: Channels) -> ImageSource:
-    """The pictures of a split; None = all of a folder, or the test split of a set that has no folder.
+class _TorchvisionSets:
+    def __init__(self, path: str) -> None:
+        self.path = path
 
-    Raises:
-        DataError: if the path, the split or the set is not there or holds no images.
-    """
-    if path in _BUILTIN:
-        splits = _BUILTIN[path].splits
-        known = [name for name in (splits.train, splits.val, splits.test) if name is not None]
-        if split is not None and split not in known:
-            raise _no_split(path, split, known)
-        return _Arrays(path, split or splits.test or splits.train, channels)
-    if path.startswith(PREFIX):
-        return TorchvisionSet(path, split, convert=in_channels, channels=channels)
-    return _open_folder(path, split, channels)
+    def splits(self) -> Splits:
+        return torchvision_splits(self.path)
 
+    def classes(self, split: str) -> tuple[str, ...]:
+        return self.open(split, Reader()).classes
 
-def class_names(path: str, split: str, channels: Channels) -> tuple[str, ...]:
-    """Names of the classes of a split, without looking at every file of a folder.
+    numbering = classes
 
-    Raises:
-        DataError: as `open_source`.
-    """
-    if path in _BUILTIN or path.startswith(PREFIX):
-        return open_source(path, split, channels).classes
-    return class_folders(_split_folder(path, split))
+    def open(self, split: str | None, reader: Reader) -> ImageSource:
+        return TorchvisionSet(self.path, split, reader=reader)
 
-
-def splits_of(path: str) -> Splits:
-    """The parts of a data set.
-
-    Raises:
-        DataError: if the path or the set is not there.
-    """
-    if path in _BUILTIN:
-        return _BUILTIN[path].splits
-    if path.startswith(PREFIX):
-        return torchvision_splits(path)
-    parts = set(subfolders(_folder(path)))
-    if {"val", "test"} <= parts:
-        return Splits(train="train", val="val", test="test")
-    return Splits(train="train", test=next((name for name in ("val", "test") if name in parts), None))
+    def contents(self) -> Contents:
+        """Splits that cannot be opened are noted: a user may have downloaded one of them."""
+        counts: dict[str, int] = {}
+        classes: tuple[str, ...] = ()
+        errors = []
+        for split in _names(self.splits()):
+            try:
+                opened = self.open(split, Reader())
+            except DataError as error:
+                errors.append((split, error))
+                continue
+            counts[split] = len(opened)
+            classes = classes or opened.classes
+        if not counts:
+            raise errors[0][1]
+        notes = tuple(f"split {split} cannot be opened" for split, _ in errors)
+        return Contents(path=self.path, splits=counts, classes=classes, notes=notes, unit="images")
 
 
-def _open_folder(path: str, split: str | None, channels: Channels) -> ImageFolder:
-    root = _folder(path)
-    if split is None:
-        # Folders of splits are no classes.
-        return ImageFolder(root, channels=channels, labelled=not _has_splits(subfolders(root)))
-    return ImageFolder(_split_folder(path, split), channels=channels, root=root)
-
-
-def _split_folder(path: str, split: str) -> Path:
-    root = _folder(path)
-    parts = subfolders(root)
-    if not _has_splits(parts):
-        if split != "train":
-            raise DataError(
-                f"data.path={path!r} has no split {split!r}: all of it is the split 'train', since there is no folder "
-                f"{', '.join(_SPLITS)} in it"
-            )
-        return root
-    if split not in parts:
-        raise _no_split(path, split, parts)
-    return root / split
-
-
-def same_classes(path: str, split: str, classes: tuple[str, ...]) -> None:
-    """Nothing, or an error if a split's class folders are not those of the training split.
-
-    Numbers of classes are places in sorted lists: lists that differ would give the same class two numbers.
-
-    Raises:
-        DataError: naming the folders that only one of them has.
-    """
-    if path in _BUILTIN or path.startswith(PREFIX) or split == "train" or not classes:
-        return
-    train = Path(path) / "train"
-    if not train.is_dir():
-        return
-    known = set(class_folders(train))
-    more, less = sorted(set(classes) - known), sorted(known - set(classes))
-    if more or less:
-        raise DataError(
-            f"class folders differ: only in {Path(path) / split}: {', '.join(more) or 'none'}; "
-            f"only in {train}: {', '.join(less) or 'none'}; give both the same"
-        )
-
-
-def _folder(path: str) -> Path:
-    folder = Path(path)
-    try:
-        found = folder.is_dir()
-    except OSError as error:
-        raise unreadable(error) from error
-    if not found:
-        names = ", ".join(_BUILTIN)
-        raise DataError(
-            f"data.path={path!r} is neither a folder nor a built-in set ({names}) nor {PREFIX}NAME:FOLDER"
-            f"{nearest(path, _BUILTIN)}"
-        )
-    return folder
-
-
-def _has_splits(parts: list[str]) -> bool:
-    return any(name in parts for name in _SPLITS)
-
-
-def _no_split(path: str, split: str, known: list[str]) -> DataError:
-    return DataError(
-        f"data.path={path!r} has no split {split!r}; it has {', '.join(known[:10])}{nearest(split, known)}"
-    )
+def _names(splits: Splits) -> list[str]:
+    return [name for name in (splits.train, splits.val, splits.test) if name is not None]

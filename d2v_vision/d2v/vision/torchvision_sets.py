@@ -5,11 +5,11 @@ torchvision is imported when a set is opened, and never asked to download.
 
 import inspect
 import operator
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from d2v.core.data import BrokenSampleError, DataError, Splits
 from d2v.core.suggestions import nearest
+from d2v.vision.reading import Reader
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,21 +36,18 @@ class TorchvisionSet:
     Args:
         path: `torchvision:NAME:FOLDER`, FOLDER being the set's `root`.
         split: of `torchvision_splits`, or another that the set itself knows; None = for reporting, else training.
-        convert: (picture, channels) to the picture in these channels.
-        channels: 3 = RGB, 1 = grey.
+        reader: how pictures are read.
 
     Raises:
         DataError: if there is no such set or split, its files are missing, or it gives no pictures with classes.
     """
 
-    def __init__(
-        self, path: str, split: str | None, *, convert: Callable[["Image", int], "Image"], channels: int
-    ) -> None:
+    def __init__(self, path: str, split: str | None, *, reader: Reader) -> None:
         name, root = _name_and_root(path)
         splits = torchvision_splits(path)
         split = split or splits.test or splits.train
         self.prefix = f"{PREFIX}{name}/{split}"
-        self.convert, self.channels = convert, channels
+        self.reader = reader
         self._set = _opened(path, root, split, _class(name))
         self._labels = _known_labels(self._set)
         self._check()
@@ -62,12 +59,11 @@ class TorchvisionSet:
     def __getitem__(self, id: int) -> tuple["Image", int | None]:
         """Picture and class; raises `BrokenSampleError` if it cannot be read."""
         try:
-            image, label = self._set[id]
-            return self.convert(image, self.channels), _number(label)
-        except MemoryError:
-            raise
+            with self.reader.limits():
+                image, label = self._set[id]
+                return self.reader.picture(image), _number(label)
         except Exception as error:  # every set reads in its own way
-            raise BrokenSampleError(self.name(id), str(error) or type(error).__name__) from error
+            raise BrokenSampleError(self.name(id), self.reader.reason(error)) from error
 
     def label(self, id: int) -> int | None:
         """Number of its class; the picture is read where the set keeps no list."""

@@ -4,11 +4,11 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from pathlib import Path
 
-from d2v.core.data import DataError
+from d2v.core.data import DataError, escaped
+from d2v.core.jobs.opening import say_contents
 from d2v.core.modality import Verb
 from d2v.vision import builtin
 from d2v.vision.data import ImageDataConfig
-from d2v.vision.sources import class_names, splits_of
 
 __all__ = ["check_images", "export_images"]
 
@@ -20,36 +20,38 @@ _SETS = {
 
 def _check_arguments(parser: ArgumentParser) -> None:
     """The folder, and how many processes read it."""
-    parser.add_argument("path", metavar="FOLDER", help="images, or images below train/, val/ and test/")
+    parser.add_argument("path", metavar="FOLDER", help="images, or images below train/, val/ and test/; or a list")
     parser.add_argument("--workers", type=int, default=4, metavar="N", help="reading processes (default: %(default)s)")
 
 
 def _check(arguments: Namespace) -> None:
-    """Read every file once, and print counts and what is broken.
+    """Read every file once, and print counts, what is broken and what is not used.
 
     Raises:
         DataError: if the folder cannot be used, or something in it is broken.
     """
-    splits = splits_of(arguments.path)
-    parts = [part for part in (splits.train, splits.val, splits.test) if part is not None]
+    config = ImageDataConfig(path=arguments.path, num_workers=arguments.workers)
+    say_contents(config)
+    contents = config.contents()
     broken = 0
-    for part in parts:
-        config = ImageDataConfig(path=arguments.path, num_workers=arguments.workers)
+    for part in contents.splits:
         loader = config.build(part, batch_size=64)
         counts: Counter[int] = Counter()
         total = 0
         for batch in loader:
             total += batch.size
             counts.update([] if batch.labels is None else batch.labels.tolist())
-        names = class_names(arguments.path, part, config.channels)
+        names = config.classes(part)
         print(f"{part}: {total} images" + (f" of {len(names)} classes" if names else ""))
         for number, name in enumerate(names):
             print(f"  {name:<24} {counts[number]}")
         if loader.broken:
             print(loader.report())
         broken += len(loader.broken)
+    if contents.unused:
+        print(contents.listing())
     if broken:
-        raise DataError(f"{broken} files of {arguments.path} cannot be read; training skips them")
+        raise DataError(f"{broken} files of {escaped(arguments.path)} cannot be read; training skips them")
 
 
 check_images = Verb(
@@ -78,7 +80,9 @@ def _export(arguments: Namespace) -> None:
     if folder.exists():
         raise DataError(f"{folder} is there already; give a folder that is not")
     read, classes = _SETS[arguments.set]
-    splits, total = splits_of(arguments.set), 0
+    config = ImageDataConfig(path=arguments.set)
+    say_contents(config)
+    splits, total = config.splits(), 0
     for part, split in {"train": splits.train, "val": splits.val, "test": splits.test}.items():
         if split is None:
             continue

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from d2v.core import __version__
 from d2v.core.cli import entry as entry_module
 from d2v.core.cli import main
 from d2v.core.cli.command import Command
-from d2v.core.cli.entry import COMMANDS
+from d2v.core.cli.entry import COMMANDS, Exit
 from d2v.core.data import DataError
 from d2v.core.files import ConfigError
 from d2v.core.train import Interrupted, RunFolderError
@@ -59,11 +60,29 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert (stop.value.code, capsys.readouterr().out) == (0, f"d2v {__version__}\n")
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["pretrain"], ["list", "--loud"]])
-def test_wrong_usage_is_2(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 2
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "'fly'"),
+        (["pretrain"], "RECIPE"),
+        (["list", "--loud"], "--loud"),
+        (["data"], "VERB"),
+        (["quickstart", "--out", "x", "--steps", "many"], "--steps"),
+    ],
+)
+def test_wrong_usage_is_2_and_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("d2v: ")
+    assert told in shown
+    assert shown.count("\n") == 1
+
+
+def test_the_exit_codes_are_those_of_the_docs() -> None:
+    page = (Path(__file__).parents[3] / "docs/commands/index.md").read_text()
+    table = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.M)}
+    assert table == {int(code) for code in Exit}
 
 
 @pytest.mark.parametrize(
@@ -106,14 +125,24 @@ def test_the_installed_command_and_the_module_are_the_same() -> None:
         assert done.stdout == f"d2v {__version__}\n"
 
 
-def test_a_closed_pipe_is_no_failure_of_ours() -> None:
-    command = [sys.executable, "-m", "d2v", "recipe", "vision/base"]
+@pytest.mark.parametrize("arguments", [["recipe", "vision/base"], ["--help"]])
+def test_a_closed_pipe_is_no_failure_of_ours(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "d2v", *arguments]
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
-    assert done.returncode == 128 + signal.SIGPIPE
+    # argparse itself passes over a closed pipe while it prints help.
+    assert done.returncode == (0 if arguments == ["--help"] else 128 + signal.SIGPIPE)
     assert done.stderr == b""
+
+
+def test_a_full_disk_behind_the_output_is_one_line() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run([sys.executable, "-m", "d2v", "list"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
 
 
 def test_list_names_recipes_and_modalities(capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,6 +157,39 @@ def test_recipe_prints_with_overrides(capsys: pytest.CaptureFixture[str]) -> Non
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "# d2v pretrain vision/base KEY=VALUE ..."
     assert any(line.split("#")[0].strip() == "lr: 0.25" for line in lines)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "optim.lr=fast",
+        "train.batch_size=0",
+        "optim.schedule.warmup=9000",
+        "data.size=56",
+        "mask.kind=blobs",
+        "epochs=3",
+        "seed",
+        "resume=yes",
+    ],
+)
+def test_recipe_checks_as_pretrain_does(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    needed = ["data.path=digits", "out=run", "device=cpu"]
+    code, said = main(["pretrain", "vision/small", *needed, given]), capsys.readouterr().err
+    assert main(["recipe", "vision/small", given]) == code == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", said)
+
+
+def test_recipe_prints_what_is_not_given_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipe", "vision/small-finetune", "out=2023"]) == 0
+    lines = [line.split("#")[0].strip() for line in capsys.readouterr().out.splitlines()]
+    assert {"model: ???", "path: ???", "out: '2023'"} <= set(lines)
+    (tmp_path / "mine.yaml").write_text("train: {batch_size: 4}\n")
+    assert main(["recipe", str(tmp_path / "mine.yaml")]) == 0, (
+        "of a recipe that is not complete all the rest is checked"
+    )
+    assert "max_steps: ???" in capsys.readouterr().out
+    assert main(["recipe", str(tmp_path / "mine.yaml"), "train.batch_size=x"]) == 2
 
 
 def test_unknown_recipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,16 +127,20 @@ def spied(monkeypatch):
     """Records (training set, strength) of every fit, and where it starts."""
     from d2v.core.probes import linear
 
-    fits, made = [], []
+    fits = []
 
-    def fit(train, *, strength, start=None, **ending):
-        first = not fits or fits[-1][0] is not train
-        assert start is (None if first else made[-1]), "each strength starts where the one before ended"
-        fits.append((train, strength))
-        made.append(fit_linear(train, strength=strength, start=start, **ending))
-        return made[-1]
+    class Path(linear._Path):
+        def __init__(self, train):
+            super().__init__(train)
+            self.train, self.last = train, None
 
-    monkeypatch.setattr(linear, "fit_linear", fit)
+        def fit(self, strength, *, start=None, **ending):
+            assert start is self.last, "each strength starts where the one before ended"
+            fits.append((self.train, strength))
+            self.last = super().fit(strength, start=start, **ending)
+            return self.last
+
+    monkeypatch.setattr(linear, "_Path", Path)
     return fits
 
 

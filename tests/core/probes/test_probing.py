@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from attrs import evolve
 
 from d2v.core.probes import (
     Accuracy,
@@ -41,7 +42,7 @@ def test_every_row_is_what_the_probes_alone_give():
         assert [figures.accuracies[Case("pretrained", layers, pooling, p)] for p in ("knn", "linear", "few")] == [
             Accuracy(percent=knn_accuracy(train, test, k=3)),
             Accuracy(percent=linear_probe(train, test, val=val, seed=4).accuracy),
-            Accuracy(percent=few.mean, std=few.std),
+            Accuracy(percent=few.mean, std=few.std, draws=2),
         ]
     assert (figures.neighbours, figures.labels, figures.num_train, figures.num_test) == (3, 9, 60, 45)
 
@@ -52,6 +53,42 @@ def test_without_a_part_to_test_with_a_fifth_is_held_out():
     rest, held = hold_out(train.labelled("grid", "0"), seed=1)
     assert (figures.num_train, figures.num_test) == (48, 12) == (len(rest.labels), len(held.labels))
     assert figures.accuracies[Case("pretrained", "0", "grid", "knn")].percent == knn_accuracy(rest, held)
+
+
+def test_what_few_samples_do_not_allow_is_left_out_and_said():
+    parts = {"train": features(20, 0), "test": features(30, 1)}
+    figures = Probing(neighbours=21, labels=100).figures("pretrained", parts)
+    assert {case.probe for case in figures.accuracies} == {"linear"}
+    assert len(figures.left_out) == 2, "once, not for each row"
+    assert "21-NN: there are 20 samples" in figures.left_out[0]
+    assert "100 labels: there are 20 samples" in figures.left_out[1]
+    assert figures.table().splitlines()[-2:] == [f"left out: {line}" for line in figures.left_out]
+    whole = Probing(neighbours=20, labels=20, draws=1).figures("pretrained", parts)
+    assert whole.left_out == ()
+    assert {case.probe for case in whole.accuracies} == {"knn", "linear", "few"}
+
+
+def test_where_no_probe_can_be_run_the_reasons_are_the_error():
+    parts = {"train": features(20, 0), "test": features(30, 1)}
+    with pytest.raises(ValueError, match=r"21-NN.*100 labels"):
+        Probing(probes=("knn", "few"), neighbours=21).figures("pretrained", parts)
+    one = {name: evolve(part, labels=torch.zeros_like(part.labels)) for name, part in parts.items()}
+    with pytest.raises(ValueError, match="two classes"):
+        Probing(probes=("few",)).figures("pretrained", one)
+
+
+def test_classes_of_one_part_only_are_counted():
+    train, test = features(20, 0), features(30, 1)
+    single = evolve(train, labels=torch.cat([train.labels[:-1], torch.tensor([7])]))
+    figures = Probing(probes=("knn",)).figures("pretrained", {"train": single, "test": test})
+    assert figures.left_out == ("1 of 4 classes have no sample to test with",)
+    figures = Probing(probes=("knn",)).figures(
+        "pretrained", {"train": train, "test": evolve(test, labels=test.labels + 1)}
+    )
+    assert figures.left_out[0].startswith("1 of 3 ")
+    assert "to learn from" in figures.left_out[1]
+    both = figures | evolve(figures, left_out=(*figures.left_out, "more"))
+    assert both.left_out == (*figures.left_out, "more")
 
 
 def test_one_draw_has_no_deviation_and_the_input_no_layers():

@@ -258,7 +258,7 @@ def test_a_number_is_a_constant_decay():
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a, b)
     EMATeacher(student, 1)
-    with pytest.raises(ValueError, match=r"start.*1.5"):
+    with pytest.raises(ValueError, match=r"schedule=1.5"):
         EMATeacher(student, 1.5)
 
 

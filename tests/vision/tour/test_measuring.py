@@ -1,5 +1,7 @@
 """The tree of figures that a report holds."""
 
+import torch
+
 from d2v.core.probes import Accuracy, Case, Figures
 from d2v.vision.tour.measuring import report_tree
 
@@ -17,4 +19,26 @@ def test_figures_become_the_tree_of_the_report():
         },
         "finetune_100": {"scratch": 57.0},
         "std": {"probe": {"grid": {"linear_100": {"pretrained": 2.22}}}, "finetune_100": {"scratch": 1.0}},
+        "lead": {},
     }
+
+
+def test_what_the_pretrained_network_is_compared_with_has_its_lead():
+    def of(*right):
+        return Accuracy.of_correct(torch.arange(100)[None] < torch.tensor(right)[:, None])
+
+    accuracies = {
+        Case("input", "-", "raw", "few"): of(60, 70),
+        Case("random_init", "all", "mean", "few"): of(50, 50),
+        Case("pretrained", "all", "mean", "few"): of(80, 80),
+    }
+    figures = Figures(accuracies=accuracies, neighbours=10, labels=100, num_train=10, num_test=100)
+    tuned = {
+        "scratch": Accuracy(percent=60.0, std=1.0, draws=5),
+        "pretrained": Accuracy(percent=65.0, std=1.0, draws=5),
+    }
+    leads = report_tree(figures, tuned)["lead"]
+    mean = leads["probe"]["mean"]["linear_100"]
+    assert {name: one["points"] for name, one in mean.items()} == {"pixels": 15.0, "random_init": 30.0}
+    assert mean["pixels"]["error"] > mean["random_init"]["error"] - 2
+    assert {name: one["points"] for name, one in leads["finetune_100"].items()} == {"scratch": 5.0, "pixels": 0.0}

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from d2v.core.cli.command import Parser, help_width
+from d2v.core.cli.habits import refuse_options
 from d2v.core.recipes import parse_overrides
+from d2v.core.recipes.known import known_keys
+from d2v.core.recipes.recipe import Run
 from d2v.core.recipes.schema import REQUIRED, Key, outline, parameters
 from d2v.core.recipes.yaml_text import yaml_scalar
 
@@ -30,7 +33,8 @@ class Keys:
 
     def __call__(self, parser: Parser) -> None:
         """Put the arguments on a parser."""
-        parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted keys; values are YAML")
+        parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted keys; a text is taken as typed")
+        parser.looks.append(self._look)
         settings = self.settings
         if settings is not None:
             parser.completions.append(lambda: parser.prepend(f"keys:\n{keys_text(settings)}"))
@@ -38,6 +42,14 @@ class Keys:
     def values(self, arguments: Namespace) -> dict[str, Any]:
         """What was given, as keyword arguments of a call of `d2v.core.jobs`."""
         return {"overrides": parse_overrides(arguments.overrides)}
+
+    def known(self, arguments: Sequence[str]) -> list[Key]:
+        """The keys that the command takes, as far as its arguments say it."""
+        del arguments
+        return known_keys(self.settings) if self.settings is not None else []
+
+    def _look(self, arguments: Sequence[str]) -> None:
+        refuse_options(arguments, lambda: self.known(arguments))
 
 
 class RecipeAndKeys(Keys):
@@ -53,6 +65,11 @@ class RecipeAndKeys(Keys):
     def values(self, arguments: Namespace) -> dict[str, Any]:
         """What was given, as keyword arguments of a call of `d2v.core.jobs`."""
         return {"recipe": arguments.recipe, **super().values(arguments)}
+
+    def known(self, arguments: Sequence[str]) -> list[Key]:
+        """The keys of the recipe."""
+        recipe = next((one for one in arguments if "=" not in one and not one.startswith("-")), None)
+        return known_keys(self.settings or Run, recipe)
 
 
 def keys_text(settings: type) -> str:

@@ -2,11 +2,14 @@
 
 import argparse
 import shutil
+import sys
 import textwrap
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from attrs import frozen
+
+from d2v.core.files import ConfigError
 
 
 class Parser(argparse.ArgumentParser):
@@ -15,6 +18,21 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
         self.completions: list[Callable[[], None]] = []
+        self.looks: list[Callable[[Sequence[str]], None]] = []
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What the arguments say; whoever looks at them first may refuse them in better words than argparse has."""
+        for look in self.looks:
+            look(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments, in one line as any other mistake.
+
+        Raises:
+            ConfigError: with what argparse found.
+        """
+        raise ConfigError(f"{message}; see `{self.prog} --help`")
 
     def prepend(self, text: str) -> None:
         """Put a text in front of what stands below the arguments."""
@@ -40,6 +58,7 @@ class Command:
         example: command lines that work.
         add_arguments: puts its arguments on a parser, and what completes their help.
         run: does it; an error that it raises becomes one line and an exit code.
+        takes: its `KEY=VALUE` arguments, an object with the class of `settings`; None = it has none.
     """
 
     name: str
@@ -48,6 +67,7 @@ class Command:
     example: str
     add_arguments: Callable[[Parser], None]
     run: Callable[[argparse.Namespace], None]
+    takes: Any = None
 
     def add_to(self, commands: "argparse._SubParsersAction[Parser]") -> None:
         """Make it known to the parser of `d2v`."""

@@ -40,7 +40,15 @@ def _one_call(
         if world()[0] == 0:  # of several processes the first one prints
             print(text.removesuffix("\n"))
 
-    return Command(name=call.__name__, summary=summary, details=details, example=example, add_arguments=takes, run=run)
+    return Command(
+        name=call.__name__,
+        summary=summary,
+        details=details,
+        example=example,
+        add_arguments=takes,
+        run=run,
+        takes=takes if isinstance(takes, Keys) else None,
+    )
 
 
 def _updates(fitted: Fitted, _: Mapping[str, Any]) -> str:
@@ -49,7 +57,7 @@ def _updates(fitted: Fitted, _: Mapping[str, Any]) -> str:
 
 def _predictions(rows: list[dict[str, Any]], given: Mapping[str, Any]) -> str:
     out = given["overrides"].get("out")
-    return as_csv(rows) if out is None else f"{len(rows)} predictions in {out}"
+    return as_csv(rows) if out in (None, "", "null") else f"{len(rows)} predictions in {out}"
 
 
 def _features(done: Extracted, _: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """`d2v data`: a group of commands that modalities bring."""
 
 from argparse import Namespace
+from collections.abc import Sequence
 
 from d2v.core.cli.command import Command, Parser
 from d2v.core.modality import modalities
@@ -9,6 +10,14 @@ from d2v.core.modality import modalities
 def add_arguments(parser: Parser) -> None:
     """A command for each verb of each modality."""
     verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def look(arguments: Sequence[str]) -> None:
+        # What a modality that cannot be loaded would bring is not known: its error is likelier than a misspelt verb.
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in verbs.choices:
+            for error in modalities.broken().values():
+                raise error
+
+    parser.looks.append(look)
     for name in modalities.names():
         if name in modalities.broken():
             continue

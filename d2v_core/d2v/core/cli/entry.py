@@ -1,16 +1,18 @@
 """From arguments to a command, and from an error to one line and an exit code."""
 
-import argparse
+import io
 import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import TextIO
 
-from d2v.core.cli import commands, data, listing, quickstart, recipe
+from d2v.core.cli import commands, completion, data, listing, quickstart, recipe
 from d2v.core.cli.command import Command, Parser
+from d2v.core.cli.habits import check_command
 from d2v.core.files import ConfigError
 from d2v.core.registry import UnknownNameError
 from d2v.core.train import Interrupted
@@ -29,7 +31,19 @@ COMMANDS: tuple[Command, ...] = (
     commands.PLOT,
     data.COMMAND,
     commands.DOCTOR,
+    completion.COMMAND,
 )
+
+
+class Exit(IntEnum):
+    """Exit codes of the command; after any other signal n it is 128 + n."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 128 + signal.SIGINT
+    CLOSED_PIPE = 128 + 13  # SIGPIPE, which is not on every system
+    TERMINATED = 128 + signal.SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,36 +53,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None = those of the process.
 
     Returns:
-        The exit code: 0, 1 = failure, 2 = usage, 128 + n after signal n. A failure is one line on standard error;
-        D2V_DEBUG=1 adds the traceback.
+        The exit code, see `Exit`. A failure is one line on standard error; D2V_DEBUG=1 adds the traceback.
 
-    >>> main(["recipe", "vision/smal"])
+    Raises:
+        SystemExit: with code 0 after `--help` and `--version`.
+
+    >>> int(main(["recipe", "vision/smal"]))
     2
     """
-    parser = _parser()
     # On our own logger: whoever calls this from Python keeps his settings of the others.
     logger, handler = logging.getLogger("d2v"), _Messages()
     logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    _show_any_name()
     try:
-        # Unknown arguments are looked at here: argparse would say that they are unrecognised, and not what is missing.
-        known = parser.parse_args(arguments)
-        known.run(known)
-        sys.stdout.flush()
+        try:
+            known = _parser().parse_args(arguments)
+            known.run(known)
+        finally:
+            sys.stdout.flush()
     except Interrupted as stop:
         print(f"d2v: {stop}", file=sys.stderr)
-        return 128 + (stop.signum or signal.SIGTERM)
+        return 128 + stop.signum if stop.signum else Exit.TERMINATED
     except KeyboardInterrupt:
         print("d2v: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return Exit.INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone; Python would complain of it once more while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return Exit.CLOSED_PIPE
     except Exception as error:  # every failure is one line; the traceback is a wish away
         return _tell(error)
     finally:
         logger.removeHandler(handler)
-    return 0
+        logger.setLevel(level)
+    return Exit.OK
+
+
+def _show_any_name() -> None:
+    """A name that the terminal's encoding lacks is escaped on output, as on standard error: no work ends by it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class _Messages(logging.StreamHandler[TextIO]):
@@ -78,8 +104,8 @@ class _Messages(logging.StreamHandler[TextIO]):
         return ("\r\x1b[K" if self.stream.isatty() else "") + super().format(record)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="d2v",
         description="data2vec 2.0 and 1.0 for images, speech and text.",
         epilog="`d2v COMMAND --help` tells more of each. What a command does is also one call: d2v.core.pretrain(...).",
@@ -88,10 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     chosen = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     for command in COMMANDS:
         command.add_to(chosen)
+    parser.looks.append(lambda arguments: check_command(arguments, chosen.choices))
     return parser
 
 
-def _tell(error: Exception) -> int:
+def _tell(error: Exception) -> Exit:
     if os.environ.get("D2V_DEBUG") not in (None, "", "0"):
         traceback.print_exception(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -100,4 +127,4 @@ def _tell(error: Exception) -> int:
     if not known:
         text = f"{type(error).__name__}: {text} (D2V_DEBUG=1 shows where)"
     print(f"d2v: {text}", file=sys.stderr)
-    return 2 if isinstance(error, ConfigError | UnknownNameError) else 1
+    return Exit.USAGE if isinstance(error, ConfigError | UnknownNameError) else Exit.FAILED

@@ -3,9 +3,13 @@
 from argparse import Namespace
 from pathlib import Path
 
+from attrs.validators import ge
+
 from d2v.core.cli.arguments import Options, said_of
 from d2v.core.cli.command import Command, Parser
+from d2v.core.jobs.device import use_threads
 from d2v.core.modality import Quickstart, find_quickstart
+from d2v.core.validators import check
 
 _CHOICE = Options(find_quickstart)
 _OPTIONS = Options(Quickstart, leave_out=("progress",))
@@ -15,10 +19,14 @@ _SUMMARY, _DETAILS = said_of(Quickstart.__call__)
 def _add_arguments(parser: Parser) -> None:
     _OPTIONS(parser)
     _CHOICE(parser)
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of the CPU (default: PyTorch's own choice)")
 
 
 def run(arguments: Namespace) -> None:
     """Do it."""
+    if arguments.threads is not None:
+        check(ge(1), threads=arguments.threads)
+        use_threads(arguments.threads)
     report = find_quickstart(**_CHOICE.values(arguments))(**_OPTIONS.values(arguments))
     print(report["verdict"])
     for name in ("report.html", "report.json"):

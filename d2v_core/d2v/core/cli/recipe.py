@@ -4,7 +4,8 @@ from argparse import Namespace
 
 from d2v.core.cli.arguments import RecipeAndKeys
 from d2v.core.cli.command import Command
-from d2v.core.recipes import as_yaml, recipe_values
+from d2v.core.jobs.pretraining import check_input
+from d2v.core.recipes import PretrainRecipe, as_yaml, checked_values
 
 _TAKES = RecipeAndKeys()
 
@@ -12,7 +13,9 @@ _TAKES = RecipeAndKeys()
 def run(arguments: Namespace) -> None:
     """Print it."""
     given = _TAKES.values(arguments)
-    kind, values = recipe_values(given["recipe"], given["overrides"])
+    kind, values, recipe = checked_values(given["recipe"], given["overrides"])
+    if isinstance(recipe, PretrainRecipe):
+        check_input(recipe)
     print(f"# d2v {kind.command} {arguments.recipe} KEY=VALUE ...")
     print(as_yaml(kind, values, comments=True), end="")
 
@@ -25,4 +28,5 @@ change it and give its path instead of the name.""",
     example="d2v recipe vision/base\nd2v recipe vision/base optim.lr=5e-4 > mine.yaml",
     add_arguments=_TAKES,
     run=run,
+    takes=_TAKES,
 )

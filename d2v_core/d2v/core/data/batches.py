@@ -38,7 +38,7 @@ class Batches(Protocol):
         ...
 
     def name(self, id: int) -> str:
-        """What the user knows a sample by, for its id in `Batch.ids`."""
+        """What the user knows a sample by, for its id in `Batch.ids`; in one line of valid UTF-8 (`escaped`)."""
         ...
 
     def report(self) -> str:

@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+from d2v.core.data.names import escaped
+
 _LISTED = 100
 
 
@@ -36,19 +38,24 @@ class BrokenSampleError(Exception):
 
 
 def told(error: Exception, sample: int) -> tuple[str, str]:
-    """Name and reason of a broken sample, from whatever error its reading ended in.
+    """Name and reason of a broken sample, each in one line, from whatever error its reading ended in.
 
     >>> told(ValueError("no such chunk"), 7)
     ('sample 7', 'ValueError: no such chunk')
     """
     if isinstance(error, BrokenSampleError):
-        return error.name, error.reason
+        return escaped(error.name), _one_line(error.reason)
     if isinstance(error, OSError):
-        return f"sample {sample}" if error.filename is None else str(error.filename), error.strerror or str(error)
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
+        name = f"sample {sample}" if error.filename is None else escaped(str(error.filename))
+        return name, _one_line(error.strerror or str(error))
+    reason = _one_line(f"{type(error).__name__}: {error}")
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"sample {sample}", reason + where
+
+
+def _one_line(text: str) -> str:
+    return escaped(" ".join(text.split()))
 
 
 def listing(broken: Mapping[str, str], n: int | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 from attrs import frozen
 
 from d2v.core.data.batches import Batches
+from d2v.core.data.contents import Contents
 from d2v.core.labels import Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 
@@ -103,6 +104,16 @@ class DataConfig(Protocol):
 
     def files(self) -> Mapping[str, bytes]:
         """What a model that is trained on this data needs beside its weights (tokenizer, dictionary), by file name."""
+        ...
+
+    def contents(self) -> Contents:
+        """What the data set holds and what of it is not used, as every command says it before any work.
+
+        No sample is read.
+
+        Raises:
+            DataError: if the data are not there, or cannot be used as they are; says what to change.
+        """
         ...
 
     def splits(self) -> Splits:

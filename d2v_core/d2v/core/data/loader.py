@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from d2v.core.data.broken import DataError
 from d2v.core.data.draws import Purpose, drawn
+from d2v.core.data.names import escaped
 from d2v.core.data.plan import Plan, Request
 from d2v.core.data.reading import TRIES, Entry, Fetched, Reading, State, read_one
 from d2v.core.model import Batch
@@ -104,9 +105,9 @@ class Loader(Reading[Request], Generic[S]):
         return self.plan.num_batches(self._place["epoch"])
 
     def name(self, id: int) -> str:
-        """What the user knows a sample by, for its id in `Batch.ids`."""
+        """What the user knows a sample by, for its id in `Batch.ids`; in one line (`escaped`)."""
         named: Callable[[int], str] | None = getattr(self.samples, "name", None)
-        return f"sample {id}" if named is None else named(id)
+        return f"sample {id}" if named is None else escaped(named(id))
 
     def _beginning(self) -> State:
         return {"epoch": self._place["epoch"], "batch": 0}

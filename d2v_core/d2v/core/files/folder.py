@@ -20,6 +20,7 @@ from d2v.core.files.atomic import publish
 from d2v.core.files.description import FORMAT, description_from_plain, description_to_plain
 from d2v.core.files.kinds import ConfigError
 from d2v.core.files.published import convert_published
+from d2v.core.finite import check_weights
 from d2v.core.model import Data2VecConfig
 from d2v.core.state_dict import load_strictly
 from d2v.core.wrappers import plain_name
@@ -37,6 +38,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
 
     Raises:
         FileExistsError: if the folder exists.
+        ValueError: if a weight is not finite.
         OSError: if it cannot be written.
 
     >>> from d2v.core import EMASchedule, RandomMasker, modalities
@@ -60,6 +62,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
     target = Path(folder)
     if target.exists():
         raise FileExistsError(f"{target} exists already; give a folder that does not")
+    check_weights(model.state_dict(), f"the model for {target}")
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -120,7 +123,8 @@ def open_model(source: str | os.PathLike[str]) -> Stored:
 
     Raises:
         FileNotFoundError: if it is none of them.
-        ValueError: if a file is broken or newer than this version, or the weights do not fit the configuration.
+        ValueError: if a file is broken or newer than this version, or the weights do not fit the configuration or
+            are not finite.
 
     >>> open_model("nowhere")
     Traceback (most recent call last):
@@ -131,6 +135,7 @@ def open_model(source: str | os.PathLike[str]) -> Stored:
         if source.name in (_CONFIG, _WEIGHTS):
             raise FileNotFoundError(f"{source} is a file of a model folder; give the folder, {source.parent}")
         one = convert_published(source)
+        check_weights(one.model.state_dict(), source)
         return Stored(path=source, description=one.description, module=one.model)
     folder = _model_folder(source)
     description = read_description(folder)
@@ -138,6 +143,7 @@ def open_model(source: str | os.PathLike[str]) -> Stored:
         tensors = load_file(folder / _WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{folder / _WEIGHTS} is broken or cut off: {error}") from error
+    check_weights(tensors, folder / _WEIGHTS)
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten, and need no random numbers of the caller
         module = description.build()
     load_strictly(module, tensors)

@@ -64,7 +64,7 @@ class Role:
 
         Raises:
             ConfigError: if there is no such kind; lists the known ones.
-            PluginError: if a plug-in cannot be imported, or two packages declare the kind.
+            PluginError: if a plug-in or a modality cannot be imported, or two packages declare it.
         """
         if kind is None and self.default is not None:
             kind = self.default
@@ -77,6 +77,8 @@ class Role:
             known = self.own | self._of_modalities(bare=True)
             if kind in known:
                 return known[kind]
+            if self.part is not None:
+                modalities.refuse_broken(kind.partition("/")[0])
         names = self.names()
         hint = nearest(kind, names) if isinstance(kind, str) else ""
         raise ConfigError(f"kind {kind!r} is not one of {', '.join(names)}{hint}")

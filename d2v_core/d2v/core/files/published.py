@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from d2v.core.foreign import Converted, convert_file
+from d2v.core.foreign import Converted, ForeignFileError, convert_file
 from d2v.core.modality import modalities
 
 
@@ -21,4 +21,10 @@ def convert_published(path: Path) -> Converted:
     """
     broken = modalities.broken()
     records = [modalities.load(name) for name in modalities.names() if name not in broken]
-    return convert_file([converter for record in records for converter in record.converters], path)
+    try:
+        return convert_file([converter for record in records for converter in record.converters], path)
+    except ForeignFileError as error:
+        if not broken:
+            raise
+        reasons = "; ".join(map(str, broken.values()))
+        raise ForeignFileError(path, f"{str(error).removeprefix(f'{path}: ')}; not asked: {reasons}") from error

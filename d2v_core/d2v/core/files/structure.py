@@ -3,6 +3,7 @@
 What may stand in several forms (adapters, predictors, maskers) carries its kind, see `kinds`.
 """
 
+import os
 import types
 from collections.abc import Mapping
 from functools import cache
@@ -11,10 +12,13 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import attrs
 
 from d2v.core.files.kinds import ConfigError, Role, role_of, roles
+from d2v.core.paths import expanded, is_path
+from d2v.core.registry import PluginError
 from d2v.core.suggestions import nearest
 
 _Config = TypeVar("_Config")
 
+_MISSING = "missing key "
 _SIMPLE: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -73,8 +77,51 @@ def from_plain(values: Any, config: type[_Config]) -> _Config:
     try:
         made: _Config = _converter().structure(values, config)
     except Exception as error:  # whatever a validator or cattrs raises is told as one line
+        _raise_plugin_error(error)
         raise ConfigError("; ".join(_explain(error, ""))) from error
     return made
+
+
+def mistakes(values: Any, config: type) -> list[str]:
+    """What `from_plain` would raise, a line for each mistake; keys that are missing are none.
+
+    >>> from d2v.core import EMASchedule
+    >>> mistakes({"end": "far"}, EMASchedule)
+    ["end: expected a number, not 'far'"]
+    """
+    try:
+        _converter().structure(values, config)
+    except Exception as error:  # as there
+        _raise_plugin_error(error)
+        return [line for line in _explain(error, "") if not line.startswith(_MISSING)]
+    return []
+
+
+def is_text(declared: Any) -> bool:
+    """Whether a type is a text, or one of several words.
+
+    >>> is_text(str), is_text(Literal["mean", "grid"]), is_text(Literal[1, 3])
+    (True, True, False)
+    """
+    words = get_args(declared) if get_origin(declared) is Literal else (None,)
+    return declared is str or all(isinstance(word, str) for word in words)
+
+
+def is_list_of_texts(declared: Any) -> bool:
+    """Whether a type is a tuple of texts, any number of them.
+
+    >>> is_list_of_texts(tuple[str, ...]), is_list_of_texts(tuple[int, ...])
+    (True, False)
+    """
+    return get_origin(declared) is tuple and get_args(declared)[1:] == (...,) and is_text(get_args(declared)[0])
+
+
+def _raise_plugin_error(error: BaseException) -> None:
+    """Raise what is wrong with the installation as it is: no value of a configuration can make up for it."""
+    if isinstance(error, PluginError):
+        raise error
+    for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        _raise_plugin_error(inner)
 
 
 def role_within(declared: Any) -> Role | None:
@@ -141,6 +188,8 @@ def _converter() -> Any:
     )
     for simple in _SIMPLE:
         converter.register_structure_hook(simple, _simple)
+    converter.register_structure_hook_func(is_list_of_texts, lambda v, cl: _texts(converter, v, cl))
+    converter.register_structure_hook_func(lambda cl: hasattr(cl, "__metadata__") and is_path(cl), _path)
     return converter
 
 
@@ -151,7 +200,21 @@ def _simple(value: Any, kind: type) -> Any:
         return kind(value)
     if not number and isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
         return value
-    raise TypeError(f"expected {_SIMPLE[kind]}, not {value!r}")
+    hint = ""
+    if kind is str and isinstance(value, bool | int | float):
+        hint = f'; in a file, put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
+    raise TypeError(f"expected {_SIMPLE[kind]}, not {value!r}{hint}")
+
+
+def _path(value: Any, _: Any) -> str:
+    return expanded(value if isinstance(value, os.PathLike) else _simple(value, str))
+
+
+def _texts(converter: Any, value: Any, declared: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"expected a list of texts, not {value!r}; one alone is [{value}]")
+    item = get_args(declared)[0]
+    return tuple(converter.structure(one, item) for one in value)
 
 
 def _listed(value: Any) -> Any:
@@ -176,11 +239,11 @@ def _explain(error: BaseException, key: str) -> list[str]:
             lines += _explain(inner, _below(key, place) if place else key)
         return lines
     if isinstance(error, KeyError):
-        return [f"missing key {_below(key, str(error.args[0]))!r}" if not key else f"missing key {key!r}"]
+        return [f"{_MISSING}{_below(key, str(error.args[0]))!r}" if not key else f"{_MISSING}{key!r}"]
     told = str(error)
     if "not in literal" in told:
         told = told.replace("not in literal typing.Literal", "is not one of ")
-    elif isinstance(error, TypeError) and "not iterable" in told:
+    elif isinstance(error, TypeError | AttributeError) and ("not iterable" in told or "no attribute 'keys'" in told):
         told = "expected a mapping of keys"
     return [f"{key}: {told}" if key else told]
 

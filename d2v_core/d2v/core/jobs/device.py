@@ -1,4 +1,4 @@
-"""Where a job runs."""
+"""Where a job runs, and on how many threads."""
 
 import torch
 
@@ -23,3 +23,12 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"device={name!r} cannot be used: {str(error).splitlines()[0]}; try device=auto") from error
     return device
+
+
+def use_threads(threads: int | None) -> None:
+    """Let PyTorch compute on so many threads of the CPU, from now on in this process; None = leave them.
+
+    >>> use_threads(None)
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)

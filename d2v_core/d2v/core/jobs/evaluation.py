@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import attrs
 import torch
@@ -15,18 +15,23 @@ from attrs.validators import and_, ge, min_len, optional
 from d2v.core.data import DataConfig
 from d2v.core.files import ConfigError, Stored
 from d2v.core.files.atomic import write_text
+from d2v.core.finite import check_answers
 from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.keywords import UseKeys
 from d2v.core.jobs.models import match_input, settings_of
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import shown
 from d2v.core.jobs.scoring import scored
 from d2v.core.labels import Labels
+from d2v.core.paths import PathText
 from d2v.core.precision import AskedPrecision, autocast, decided
+from d2v.core.recipes.keywords import with_keywords
 from d2v.core.task import Evaluation, Task
 from d2v.core.train.gradients import world
 from d2v.core.validators import distinct
 
 
-def _as_tuple(value: object) -> tuple[str, ...] | None:
+def _as_tuple(value: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...] | None:
     """One split or several, as they are typed."""
     names = (value,) if isinstance(value, str) else value
     if names is None:
@@ -48,10 +53,11 @@ class UseSettings:
         batch_size: samples in a batch.
         precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
+        threads: threads of the CPU to compute on; None = as many as PyTorch takes by itself.
         out: file to write: .json for an evaluation, .csv or .jsonl for predictions; null = none.
     """
 
-    model: str
+    model: PathText
     data: DataConfig
     split: tuple[str, ...] | None = field(
         default=None, converter=_as_tuple, validator=optional(and_(min_len(1), distinct))
@@ -60,7 +66,8 @@ class UseSettings:
     batch_size: int = field(default=64, validator=ge(1))
     precision: AskedPrecision = "fp32"
     device: str = "auto"
-    out: str | None = None
+    threads: int | None = field(default=None, validator=optional(ge(1)))
+    out: PathText | None = None
 
 
 @frozen(kw_only=True)
@@ -115,15 +122,18 @@ def _plain(one: Evaluation) -> dict[str, Any]:
     return {**one.metrics(), **({"undefined": reasons} if reasons else {})}
 
 
-def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluated:
+def evaluate(
+    overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[UseKeys]
+) -> Evaluated:
     """Measure a fine-tuned model on labelled data.
 
     Where `torch.distributed` is initialised, each process reads its part of every split, no sample is left out or
     counted twice, and all get the same result; the first one writes it.
 
     Args:
-        overrides: by dotted key, as on the command line (see `UseSettings`); `model` and `data.path` have to be given.
+        overrides: by dotted key, as on the command line (see `UseSettings`).
         progress: whether to show how far it is, on standard error.
+        keys: the same as keywords; `model` and `data` have to be given.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type, a task's option is built in, or the model is not
@@ -132,16 +142,17 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluate
         DataError: if the data cannot be used, or has other labels than the model.
         ValueError: if there is nothing to measure, or what the model gives is not finite.
 
-    >>> result = evaluate({"model": "classifier", "data.path": "photos"})  # doctest: +SKIP
+    >>> result = evaluate(model="classifier", data="photos")  # doctest: +SKIP
     >>> result.metrics()["accuracy"]  # doctest: +SKIP
     93.5
-    >>> evaluate({"data.path": "photos"})
+    >>> evaluate(data="photos")
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
-    settings, stored = _opened(overrides)
+    settings, stored = _opened(with_keywords(UseSettings, overrides, keys))
     check_ending(settings.out, ".json")
     labels = _labels(stored)
+    say_contents(settings.data)
     known = settings.data.splits()
     rank, world_size = world()
     # All are opened first: a split that is not there is told before anything is measured.
@@ -167,12 +178,15 @@ def evaluate(overrides: Mapping[str, Any], *, progress: bool = True) -> Evaluate
 
 
 @torch.no_grad()
-def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict[str, Any]]:
+def predict(
+    overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[UseKeys]
+) -> list[dict[str, Any]]:
     """Tell what a fine-tuned model makes of samples, one by one, in the order of the data.
 
     Args:
-        overrides: by dotted key, as on the command line (see `UseSettings`); `model` and `data.path` have to be given.
+        overrides: by dotted key, as on the command line (see `UseSettings`).
         progress: whether to show how far it is, on standard error.
+        keys: the same as keywords; `model` and `data` have to be given.
 
     Returns:
         A mapping for each sample: the file, and what the task tells of it.
@@ -182,16 +196,18 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
             fine-tuned.
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used.
+        ValueError: if weights or predictions are not finite.
 
-    >>> for row in predict({"model": "classifier", "data.path": "photos"}):  # doctest: +SKIP
+    >>> for row in predict(model="classifier", data="photos"):  # doctest: +SKIP
     ...     print(row["file"], row["class"], row["probability"])
-    >>> predict({"data.path": "photos"})
+    >>> predict(data="photos")
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
-    settings, stored = _opened(overrides)
+    settings, stored = _opened(with_keywords(UseSettings, overrides, keys))
     check_ending(settings.out, ".csv", ".jsonl")
     labels = _labels(stored)
+    say_contents(settings.data)
     loaders = [settings.data.build(split, batch_size=settings.batch_size) for split in settings.split or (None,)]
     device = _prepare(settings, stored)
     rows = []
@@ -201,6 +217,7 @@ def predict(overrides: Mapping[str, Any], *, progress: bool = True) -> list[dict
                 assert batch.ids is not None  # the loader gives them
                 names = [loader.name(id) for id in batch.ids.tolist()]
                 answers = settings.task.predict(stored.module, batch.to(device), labels=labels)
+                check_answers(answers, names)
                 rows += [{"file": name, **answer} for name, answer in zip(names, answers, strict=True)]
     if settings.out is not None:
         write_text(Path(settings.out), as_csv(rows) if settings.out.endswith(".csv") else as_json_lines(rows))

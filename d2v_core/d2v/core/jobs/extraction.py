@@ -2,19 +2,24 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from attrs import field, frozen, validators
 
 from d2v.core.data import DataConfig
+from d2v.core.finite import NotFiniteError
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.feature_file import write_features
+from d2v.core.jobs.keywords import ExtractKeys
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import shown
 from d2v.core.nn.sinks import ResultKind
+from d2v.core.paths import PathText
 from d2v.core.precision import FeaturePrecision
 from d2v.core.probes import encode_layers
+from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.recipe import Weights
 
 
@@ -33,10 +38,11 @@ class ExtractSettings:
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
+        threads: threads of the CPU to compute on; null = as many as PyTorch takes by itself.
         out: file to write, .safetensors or .npy; the names of the samples go to a .txt of the same name.
     """
 
-    model: str
+    model: PathText
     weights: Weights = "student"
     data: DataConfig
     split: str | None = None
@@ -46,7 +52,8 @@ class ExtractSettings:
     batch_size: int = field(default=64, validator=validators.ge(1))
     precision: FeaturePrecision = "fp32"
     device: str = "auto"
-    out: str
+    threads: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+    out: PathText
 
 
 @frozen(kw_only=True)
@@ -64,7 +71,9 @@ class Extracted:
     shape: tuple[int, ...]
 
 
-def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted:
+def extract(
+    overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[ExtractKeys]
+) -> Extracted:
     """Write the features of samples to a file.
 
     `.safetensors` holds `features`, `labels` where there are any, and `padding` of tokens of unequal lengths; `.npy`
@@ -72,28 +81,29 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
     file, its size is needed once more until it is done.
 
     Args:
-        overrides: by dotted key, as on the command line (see `ExtractSettings`); `model`, `data.path` and `out` have to
-            be given.
+        overrides: by dotted key, as on the command line (see `ExtractSettings`).
         progress: whether to show how far it is, on standard error.
+        keys: the same as keywords; `model`, `data` and `out` have to be given.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type.
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used, or does not fit the model.
-        ValueError: if a layer or pooling does not exist in the model.
+        ValueError: if a layer or pooling does not exist in the model, or weights or features are not finite.
 
-    >>> extract({"model": "run", "data.path": "photos", "out": "features.npy"}).shape  # doctest: +SKIP
+    >>> extract(model="run", data="photos", out="features.npy").shape  # doctest: +SKIP
     (1200, 768)
-    >>> extract({"data.path": "photos"})
+    >>> extract(data="photos")
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
-    settings, stored = settings_of(ExtractSettings, overrides)
+    settings, stored = settings_of(ExtractSettings, with_keywords(ExtractSettings, overrides, keys))
     check_ending(settings.out, ".safetensors", ".npy")
     encoder, _ = encoder_of(stored, settings.weights)
     match_input(settings.data, encoder, stored.description.modality)
     device = pick_device(settings.device)
     encoder.to(device)
+    say_contents(settings.data)
     loader = settings.data.build(settings.split, batch_size=settings.batch_size)
     parts = encode_layers(
         encoder,
@@ -105,5 +115,8 @@ def extract(overrides: Mapping[str, Any], *, progress: bool = True) -> Extracted
         precision=settings.precision,
     )
     out = Path(settings.out)
-    names, shape = write_features(out, parts, layers="chosen", pooling=settings.pooling, name=loader.name)
+    try:
+        names, shape = write_features(out, parts, layers="chosen", pooling=settings.pooling, name=loader.name)
+    except NotFiniteError as error:
+        raise NotFiniteError(error.what, map(loader.name, error.names), where=error.where) from None
     return Extracted(out=out, names=names, shape=shape)

@@ -18,6 +18,7 @@ from d2v.core.jobs.device import pick_device
 from d2v.core.modality import modalities
 from d2v.core.precision import native_precision
 from d2v.core.registry import MissingExtraError
+from d2v.core.train.busy import load_text
 
 _OPTIONAL = {"tensorboard": "d2v[tensorboard]", "matplotlib": "d2v[plot]"}
 _GIB = 2**30
@@ -37,6 +38,7 @@ def surroundings(own: str) -> Iterator[tuple[str, str]]:
     yield "platform", platform.platform()
     yield "torch", f"{torch.__version__}, {_backends()}"
     yield "threads", f"{torch.get_num_threads()} of {os.cpu_count()} processors"
+    yield "load", load_text()
     yield "processor", f"{torch.backends.cpu.get_cpu_capability()}, bf16 {_bf16('cpu')}"
     yield from _accelerators()
     yield "device=auto", str(pick_device("auto"))

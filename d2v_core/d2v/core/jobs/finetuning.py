@@ -2,8 +2,9 @@
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -11,28 +12,40 @@ from torch.optim import Optimizer
 
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, open_model
-from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.device import pick_device, use_threads
+from d2v.core.jobs.keywords import FinetuneKeys
 from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import run_training, train_by, training_batches
 from d2v.core.jobs.scoring import scored
 from d2v.core.labels import Labels
 from d2v.core.model import Batch, Student, StudentConfig
+from d2v.core.paths import expanded
 from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without_path
+from d2v.core.recipes.keywords import with_keywords
 from d2v.core.train import Fitted, Freeze, Validation
 from d2v.core.train.gradients import world
 
 _logger = logging.getLogger(__name__)
 
 
-def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progress: bool = True) -> Fitted:
+def finetune(
+    recipe: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    progress: bool = True,
+    **keys: Unpack[FinetuneKeys],
+) -> Fitted:
     """Train a task on top of a pretrained model, into the run folder `out`.
 
     The folder is as that of `pretrain`. Ctrl-C saves the last update, and `resume=true` goes on from there.
 
     Args:
         recipe: name (`vision/small-finetune`), or path of a YAML file.
-        overrides: by dotted key, as on the command line; `model` and `data.path` have to be given.
+        overrides: by dotted key, as on the command line.
         progress: whether to show how far it is, on standard error.
+        keys: the same as keywords: `data="photos"`, `lr=1e-3`, `freeze={"updates": 9}`; `model`, `data` and `out` have
+            to be given.
 
     Raises:
         UnknownNameError: if there is no such recipe.
@@ -42,14 +55,14 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         RunFolderError: if the run folder cannot be used.
         Interrupted: at Ctrl-C or SIGTERM; what was finished is saved.
 
-    >>> settings = {"model": "run", "data.path": "photos", "out": "classifier"}
-    >>> finetune("vision/small-finetune", settings).best_step  # doctest: +SKIP
+    >>> finetune("vision/small-finetune", model="run", data="photos", out="classifier").best_step  # doctest: +SKIP
     900
-    >>> finetune("vision/small-finetune", settings | {"optim.lrr": 1e-3})
+    >>> finetune("vision/small-finetune", {"optim.lrr": 1e-3}, model="run", data="photos", out="classifier")
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
-    settings, stored = _settings(recipe, overrides or {})
+    settings, stored = _settings(recipe, with_keywords(FinetuneRecipe, overrides, keys))
+    use_threads(settings.threads)
     device = pick_device(settings.device)
     task = settings.task
     known = stored.description.student.modalities
@@ -57,6 +70,7 @@ def finetune(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         raise ConfigError(
             f"model={settings.model}: the task needs a model of {task.modality}, this one is of {', '.join(known)}"
         )
+    say_contents(settings.data)
     labels = settings.data.labels(task.labels)
     data = training_batches(settings, labels)
     encoder, config = encoder_of(stored, settings.weights, adapt=task.adapt, seed=settings.seed)
@@ -100,11 +114,11 @@ def _inherit(values: dict[str, Any], description: Description) -> None:
 
 
 def _settings(recipe: str, overrides: Mapping[str, Any]) -> tuple[FinetuneRecipe, Stored]:
-    _, values = recipe_values(recipe, overrides)
-    if not isinstance(values.get("model"), str):
+    _, values = recipe_values(recipe, overrides, FinetuneRecipe)
+    if not isinstance(values.get("model"), str | os.PathLike):
         read_recipe(recipe, overrides, FinetuneRecipe)  # says what is missing
         raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
-    stored = open_model(values["model"])
+    stored = open_model(expanded(values["model"]))
     return recipe_for(recipe, overrides, stored.description), stored
 
 

@@ -1,5 +1,6 @@
 """Models that jobs start from: read from a folder, stripped to the encoder, fed as they were trained."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
@@ -11,7 +12,9 @@ from d2v.core.data import DataConfig
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, from_plain, open_model, to_plain
 from d2v.core.files.kinds import role_of
+from d2v.core.jobs.device import use_threads
 from d2v.core.model import BackboneConfig, Data2Vec, ModalityAdapter, Student, StudentConfig
+from d2v.core.paths import expanded
 from d2v.core.recipes import settle
 from d2v.core.recipes.recipe import Weights
 from d2v.core.task import Task
@@ -32,15 +35,16 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
         ValueError: if the model cannot be read.
     """
     source = overrides.get("model", overrides.get("+model"))
-    if not isinstance(source, str):
+    if not isinstance(source, str | os.PathLike):
         raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
-    stored = open_model(source)
+    stored = open_model(expanded(source))
     described = stored.description
     given = {"data": dict(described.data.get(described.modality, {"kind": described.modality}))}
     if "task" in (one.name for one in attrs.fields(kind)):  # type: ignore[arg-type]  # settings are attrs classes
         given["task"] = to_plain(task_of(stored))
     settings: Any = from_plain(settle(kind, given, overrides), kind)
     check_preparation(settings.data, described)
+    use_threads(getattr(settings, "threads", None))
     return settings, stored
 
 

@@ -18,6 +18,7 @@ from d2v.core.data.batches import known_length
 from d2v.core.files import Stored
 from d2v.core.files.atomic import write_bytes, write_text
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
+from d2v.core.jobs.opening import say_contents
 from d2v.core.modality import modalities
 from d2v.core.model import Batch, Data2Vec
 from d2v.core.plots import learning_curves, mask_gallery, pca_gallery, require_plotting, svg
@@ -157,6 +158,7 @@ def _galleries(run: Path, data: str | None, images: int, seed: int) -> tuple[dic
     if modality.pictures is None:
         return {}, [f"samples of {modality.name} have no pictures, so there are no masks and features"]
     try:
+        say_contents(settings.data)
         split = settings.data.splits()
         loader = settings.data.build(split.test or split.train, batch_size=1)
     except DataError as error:

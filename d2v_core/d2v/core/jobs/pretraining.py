@@ -1,21 +1,30 @@
 """`d2v pretrain` as one call."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from d2v.core.durations import updates
 from d2v.core.files import ConfigError, to_plain
-from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.device import pick_device, use_threads
+from d2v.core.jobs.keywords import PretrainKeys
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import run_training, training_batches
 from d2v.core.model import BackboneConfig
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.recipes import PretrainRecipe, read_recipe
+from d2v.core.recipes.keywords import with_keywords
 from d2v.core.train import Fitted
 
 
-def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progress: bool = True) -> Fitted:
+def pretrain(
+    recipe: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    progress: bool = True,
+    **keys: Unpack[PretrainKeys],
+) -> Fitted:
     """Pretrain a model by a recipe, into the run folder `out`.
 
     The folder holds `config.yaml`, `metrics.jsonl`, `checkpoints` and, at the end, `model`. Ctrl-C saves the last
@@ -25,6 +34,8 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         recipe: name (`vision/base`), or path of a YAML file.
         overrides: by dotted key, as on the command line.
         progress: whether to show how far it is, on standard error.
+        keys: the same as keywords: `data="photos"`, `max_steps=2000`, `train={"keep": 5}`; `data` and `out` have to be
+            given.
 
     Raises:
         UnknownNameError: if there is no such recipe.
@@ -33,16 +44,18 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
         RunFolderError: if the run folder cannot be used.
         Interrupted: at Ctrl-C or SIGTERM; what was finished is saved.
 
-    >>> settings = {"data.path": "photos", "out": "run"}
-    >>> pretrain("vision/base", settings).step  # doctest: +SKIP
+    >>> pretrain("vision/base", data="photos", out="run").step  # doctest: +SKIP
     375300
-    >>> pretrain("vision/base", settings | {"optim.lrr": 1e-3})
+    >>> pretrain("vision/base", {"optim.lrr": 1e-3}, data="photos", out="run")
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
-    settings = read_recipe(recipe, overrides, PretrainRecipe)
+    settings = read_recipe(recipe, with_keywords(PretrainRecipe, overrides, keys), PretrainRecipe)
+    use_threads(settings.threads)
     device = pick_device(settings.device)
-    _check_input(settings)
+    check_input(settings)
+    for source in settings.sources.values():
+        say_contents(source)
     data = training_batches(settings)
     torch.manual_seed(settings.seed)
     model = settings.model_config().build().to(device)
@@ -64,7 +77,13 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, *, progres
     )
 
 
-def _check_input(settings: PretrainRecipe) -> None:
+def check_input(settings: PretrainRecipe) -> None:
+    """Refuse data that the adapters of the model do not take.
+
+    Raises:
+        ConfigError: naming the adapter and what differs.
+        DataError: if the data can never fit them.
+    """
     student = settings.model.student
     if not isinstance(student, BackboneConfig):
         return  # somebody else's knows its input itself

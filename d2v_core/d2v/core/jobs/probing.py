@@ -5,22 +5,26 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
-from attrs import field, frozen, validators
+from attrs import evolve, field, frozen, validators
 
 from d2v.core.data import DataConfig
 from d2v.core.files import Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
+from d2v.core.jobs.keywords import ProbeKeys
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
+from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.parts import Parts
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
+from d2v.core.paths import PathText
 from d2v.core.precision import FeaturePrecision
-from d2v.core.probes import Features, Figures, Probing, collect_features
+from d2v.core.probes import Features, Figures, NoClassTokenError, Probing, collect_features
 from d2v.core.probes.encoding import Layers
+from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.recipe import Weights
 
 
@@ -44,10 +48,11 @@ class ProbeSettings(Probing):
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.
+        threads: threads of the CPU to compute on; null = as many as PyTorch takes by itself.
         out: .json file to write; null = none.
     """
 
-    model: str
+    model: PathText
     weights: Weights = "student"
     data: DataConfig
     train: str | None = None
@@ -63,53 +68,65 @@ class ProbeSettings(Probing):
     batch_size: int = field(default=256, validator=validators.ge(1))
     precision: FeaturePrecision = "fp32"
     device: str = "auto"
-    out: str | None = None
+    threads: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+    out: PathText | None = None
 
 
-def probe(overrides: Mapping[str, Any], *, progress: bool = True) -> Figures:
+def probe(overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[ProbeKeys]) -> Figures:
     """Accuracy of simple classifiers on frozen features.
 
     Args:
-        overrides: by dotted key, as on the command line (see `ProbeSettings`); `model` and `data.path` have to be
-            given.
+        overrides: by dotted key, as on the command line (see `ProbeSettings`).
         progress: whether to show how far it is, on standard error.
+        keys: the same as keywords; `model` and `data` have to be given.
 
     Returns:
         Accuracies of the raw input (where it is a fixed number of floats), of the untrained network and of the model,
-        by features, layers, pooling and probe.
+        by features, layers, pooling and probe. What a small data set or the model does not allow is in `left_out`.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type.
         FileNotFoundError: if there is no such model.
         DataError: if the data cannot be used or has no labels.
-        ValueError: if there is one class only, or a layer or pooling that the model does not have.
+        ValueError: if there is one class only, a layer that the model does not have, or nothing that can be measured.
 
-    >>> print(probe({"model": "run", "data.path": "fashion-mnist"}).table())  # doctest: +SKIP
-    >>> probe({"data.path": "photos"})
+    >>> print(probe(model="run", data="fashion-mnist").table())  # doctest: +SKIP
+    >>> probe(data="photos")
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
-    settings, stored = settings_of(ProbeSettings, overrides)
+    settings, stored = settings_of(ProbeSettings, with_keywords(ProbeSettings, overrides, keys))
     check_ending(settings.out, ".json")
     rows: list[Weights] = [settings.weights]
     if settings.baselines and settings.weights != "random":
         rows.insert(0, "random")
     # Before anything is measured: what the model does not have is told at once.
     encoders = {weights: _encoder(settings, stored, weights) for weights in rows}
+    say_contents(settings.data)
     parts = Parts.of(
         settings.data, batch_size=settings.batch_size, train=settings.train, val=settings.val, test=settings.test
     )
     found: list[Figures] = []
+    left_out: dict[str, None] = {}
     if settings.baselines and (raw := parts.raw(progress=progress)) is not None:
         found.append(settings.figures("input", raw))
     for weights, encoder in encoders.items():
         name = "random_init" if weights == "random" else "pretrained"
-        features = _features(settings, encoder, parts, progress, depth=stored.description.student.depth)
+        depth = stored.description.student.depth
+        try:
+            features = _features(settings, encoder, parts, progress, depth=depth)
+        except NoClassTokenError as error:
+            others = tuple(pooling for pooling in settings.poolings if pooling != "class-token")
+            if not others:
+                raise
+            settings, left_out[f"class-token: {error}"] = evolve(settings, poolings=others), None
+            features = _features(settings, encoder, parts, progress, depth=depth)
         found.append(settings.figures(name, features))
     figures = reduce(or_, found)
+    figures = evolve(figures, left_out=(*left_out, *figures.left_out))
     if settings.out is not None:
         content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
-        content |= {"seed": settings.seed, "figures": figures.to_plain()}
+        content |= {"seed": settings.seed, "figures": figures.to_plain(), "left_out": list(figures.left_out)}
         write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
     return figures
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from d2v.core.data import DataConfig, DataError, item_list
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, from_plain, open_model
+from d2v.core.finite import check_answers
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.models import encoder_of, task_of
 from d2v.core.model import Batch, Student
@@ -131,7 +132,7 @@ class ReadyModel:
         Raises:
             ConfigError: if the model has no such weights, or as of `prepare`.
             DataError: as of `prepare`.
-            ValueError: if a layer, result or pooling does not exist.
+            ValueError: if a layer, result or pooling does not exist, or features are not finite.
         """
         found = collect_features(
             self._encoder(self.weights if weights is None else weights),
@@ -157,6 +158,7 @@ class ReadyModel:
         Raises:
             ConfigError: if the model is pretrained only, or as of `prepare`.
             DataError: as of `prepare`.
+            ValueError: if predictions are not finite.
         """
         task, labels = task_of(self._stored), self.description.labels
         assert labels is not None  # a task has them
@@ -164,6 +166,7 @@ class ReadyModel:
         with evaluating(self.module):
             for batch, names in self._batches(inputs, batch_size):
                 answers = task.predict(self.module, batch.to(self.device), labels=labels)
+                check_answers(answers, (name.get("file", len(rows) + i) for i, name in enumerate(names)))
                 rows += [name | answer for name, answer in zip(names, answers, strict=True)]
         return rows
 

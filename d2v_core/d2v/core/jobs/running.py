@@ -1,5 +1,7 @@
 """What pretraining and fine-tuning share: from settings and a model to a finished run folder."""
 
+import shlex
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -12,7 +14,7 @@ from torch.optim import Optimizer
 from d2v.core.data import Batches, Mixture
 from d2v.core.data.batches import known_length
 from d2v.core.description import Description
-from d2v.core.files import description_to_plain
+from d2v.core.files import description_to_plain, to_plain
 from d2v.core.labels import Labels
 from d2v.core.model import Batch
 from d2v.core.monitor import CollapseMonitor
@@ -24,14 +26,15 @@ from d2v.core.train import (
     Fitted,
     Freeze,
     JsonLines,
-    MetricSink,
     Progress,
     RunFolder,
     TensorBoard,
     Validation,
     fit,
 )
+from d2v.core.train.busy import BusyHint
 from d2v.core.train.gradients import world
+from d2v.core.train.trackers import sinks_by_name
 
 
 def training_batches(recipe: PretrainRecipe | FinetuneRecipe, labels: Labels | None = None) -> Batches:
@@ -70,8 +73,10 @@ def run_training(
 ) -> Fitted:
     """Open the run folder and train; what could not be read is the loader's to tell."""
     train = recipe.train
-    precision = decided_precision(train.precision, recipe, next(model.parameters()).device)
+    device = next(model.parameters()).device
+    precision = decided_precision(train.precision, recipe, device)
     settled = attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))
+    beside = sinks_by_name(train.sinks, Path(recipe.out).absolute(), to_plain(settled))
     run = RunFolder(
         recipe.out,
         config=resolved_text(settled),
@@ -80,9 +85,8 @@ def run_training(
         resume=recipe.resume,
         keep=train.keep,
     )
-    sinks: list[MetricSink] = [JsonLines(run.metrics)]
-    if TensorBoard.available():
-        sinks.append(TensorBoard(run.path / "tensorboard"))
+    if progress and world()[0] == 0 and any(isinstance(sink, TensorBoard) for sink in beside):
+        print(f"tensorboard --logdir {shlex.quote(recipe.out)}", file=sys.stderr)
     try:
         return train_by(
             settled,
@@ -92,10 +96,11 @@ def run_training(
             run=run,
             checkpoint_every=train.checkpoint_every,
             log_every=train.log_every,
-            sinks=sinks,
+            sinks=[JsonLines(run.metrics), *beside],
             monitor=monitor,
             validation=validation,
             freeze=freeze,
+            hooks=[BusyHint(torch.get_num_threads())] if device.type == "cpu" and world()[0] == 0 else (),
             progress=Progress(train.max_steps) if progress else None,
         )
     finally:

@@ -47,6 +47,8 @@ class Draw:
 
     @ids.validator
     def _check_ids(self, _: object, ids: Tensor) -> None:
+        if not isinstance(ids, Tensor):
+            raise ValueError(f"ids must be a tensor of whole numbers of shape b, not a {type(ids).__name__}")
         if ids.dim() != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
             raise ValueError(f"ids must be whole numbers of shape b, not {ids.dtype} {tuple(ids.shape)}")
 
@@ -78,6 +80,8 @@ def bits(source: Source, b: int, num_masks: int, n: int, *, stream: int) -> Tens
 
 def device_of(source: Source) -> torch.device:
     """The device on which the source makes its numbers."""
+    if not isinstance(source, Draw | torch.Generator):
+        raise ValueError(f"draw={source!r} must be a Draw or a torch.Generator")
     return source.device if isinstance(source, torch.Generator) else source.ids.device
 
 

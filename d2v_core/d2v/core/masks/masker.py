@@ -5,16 +5,17 @@ The helpers here choose exact numbers of positions a row by ranking random keys;
 """
 
 import math
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Protocol
 
 import torch
-from attrs.validators import ge
 from einops import repeat
 from torch import Tensor
 
 from d2v.core.masks.draw import Source
 from d2v.core.masks.mask import Mask
-from d2v.core.validators import check
+from d2v.core.validators import check, must
 
 _LAST = 1 << 55  # above every key: random integers stay below 2^53, and `adjusted` adds 2^53 to some
 
@@ -28,7 +29,7 @@ class Masker(Protocol):
 
     Args (of the call):
         b: samples.
-        grid: (t,) or (h, w); positions are counted row by row.
+        grid: (t,) or (h, w); positions are counted row by row. `SpanMasker` takes t alone as well.
         num_masks: m, the views of each sample.
         draw: a `Draw`, or a `torch.Generator`.
         lengths: Long `b`, the number of valid positions of each sample, which come first; None if all are valid.
@@ -49,13 +50,21 @@ def valid_positions(b: int, grid: tuple[int, ...], num_masks: int, lengths: Tens
     Raises:
         ValueError: if an argument is out of range, or the grid does not have `axes` axes (0 means 1 or 2).
     """
-    if len(grid) not in ((axes,) if axes else (1, 2)) or any(size < 1 for size in grid):
+    whole = isinstance(grid, Sequence) and all(isinstance(size, Integral) and int(size) >= 1 for size in grid)
+    if not whole or len(grid) not in ((axes,) if axes else (1, 2)):
         wanted = {0: "(t,) or (h, w)", 1: "(t,); pass (h * w,) to run over a plane row by row", 2: "(h, w)"}[axes]
-        raise ValueError(f"grid={tuple(grid)} must hold positive sizes {wanted}")
-    check(ge(1), b=b, num_masks=num_masks)
+        given = tuple(grid) if whole else grid
+        raise ValueError(f"grid={given} must hold positive sizes {wanted}")
+    check(
+        must(lambda number: isinstance(number, Integral) and int(number) >= 1, "a whole number >= 1"),
+        b=b,
+        num_masks=num_masks,
+    )
     t = math.prod(grid)
     if lengths is None:
         return torch.full((b * num_masks,), t)
+    if not isinstance(lengths, Tensor):
+        raise ValueError(f"lengths must be a tensor of {b} whole numbers, one a sample, not a {type(lengths).__name__}")
     if lengths.shape != (b,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise ValueError(f"lengths must be {b} whole numbers, one a sample, not {lengths.dtype} {tuple(lengths.shape)}")
     lengths = lengths.cpu().long()

@@ -73,9 +73,10 @@ class SpanMasker:
             raise ValueError(f"mask_other={self.mask_other} must not exceed 2 mask_length={2 * self.mask_length}")
 
     def __call__(
-        self, b: int, grid: tuple[int, ...], *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None
+        self, b: int, grid: tuple[int, ...] | int, *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None
     ) -> Mask:
-        """Draw a mask, `hidden` Bool `(b m) t`, on a grid `(t,)`; see `Masker`."""
+        """Draw a mask, `hidden` Bool `(b m) t`, on a grid `(t,)` or t; see `Masker`."""
+        grid = (grid,) if isinstance(grid, int) else grid
         valid = valid_positions(b, grid, num_masks, lengths, axes=1)
         (t,) = grid
         allowed = inside(valid, t, device_of(draw))

@@ -78,6 +78,7 @@ class MaskedHead(nn.Module):
 
     def __init__(self, embed_dim: int, *, num_layers: int = 1, ratio: float = 2.0) -> None:
         super().__init__()
+        self.embed_dim = embed_dim
         widths = [embed_dim, *[int(ratio * embed_dim)] * (num_layers - 1), embed_dim][: num_layers + 1]
         parts: list[nn.Module] = []
         for a, b in pairwise(widths):
@@ -85,6 +86,12 @@ class MaskedHead(nn.Module):
         self.layers = nn.Sequential(*parts)
 
     def forward(self, encoded: Encoded, mask: Mask) -> Tensor:
-        """Predictions `n d`."""
+        """Predictions `n d`.
+
+        Raises:
+            ValueError: if the encoder's width is another.
+        """
+        if encoded.x.shape[-1] != self.embed_dim:
+            raise ValueError(f"the encoder's output {tuple(encoded.x.shape)} must have embed_dim={self.embed_dim}")
         predictions: Tensor = self.layers(MultimaskBatcher(mask).hidden(encoded.x[:, encoded.num_prefix_tokens :]))
         return predictions

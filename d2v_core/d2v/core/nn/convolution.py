@@ -61,6 +61,7 @@ class ConvDecoder(nn.Module):
         if embed_dim % groups or decoder_dim % groups:
             raise ValueError(f"groups={groups} must divide embed_dim={embed_dim} and decoder_dim={decoder_dim}")
         conv = nn.Conv1d if dims == 1 else nn.Conv2d
+        self.embed_dim = embed_dim
         self.dims = dims
         self.residual = residual
         self.convs = nn.ModuleList(
@@ -92,8 +93,10 @@ class ConvDecoder(nn.Module):
             `n d`, or `(b m) t d` without an index.
 
         Raises:
-            ValueError: if the grid does not hold t positions or does not have `dims` axes.
+            ValueError: if x does not have the width d, or the grid does not hold t positions or have `dims` axes.
         """
+        if x.shape[-1] != self.embed_dim:
+            raise ValueError(f"x {tuple(x.shape)} must be (b m) t d with the decoder's embed_dim={self.embed_dim}")
         if len(grid) != self.dims or math.prod(grid) != x.shape[1]:
             raise ValueError(f"grid {grid} does not lay out {x.shape[1]} positions along {self.dims} axes")
         rows = x.shape[0]

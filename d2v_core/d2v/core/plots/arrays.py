@@ -11,27 +11,26 @@ from torch.nn.functional import interpolate
 from d2v.core.plots.style import require_plotting
 from d2v.core.validators import check
 
-_VEIL = (0.42, 0.53, 0.70)  # no grey: on a grey picture that could be part of it
-_GHOST = 0.15  # of the hidden content that shows through: enough to see what is missing, too little to mistake it
+_COVER = (0.42, 0.53, 0.70)  # no grey: on a grey image that could be part of it
 _CUT = 0.02  # of the rows at either end: one odd patch would leave no colours for the others
 
 
 def hide(image: Tensor, hidden: Tensor) -> Tensor:
-    """A picture whose hidden patches lie under a blue veil, with a trace of what they hide.
+    """An image whose hidden patches are covered by one colour: nothing of them shows, as the student sees nothing.
 
     Args:
         image: `c h w` with one or three channels, 0 to 1.
         hidden: Bool `gh gw`, True = hidden.
 
     Returns:
-        `3 h w`, since a veil in grey could be part of a grey picture.
+        `3 h w`, since a grey cover could be part of a grey image.
 
     Raises:
         ValueError: if a shape is another one, or `hidden` is not Bool.
 
     >>> hide(torch.ones(1, 2, 4), torch.tensor([[True, False]]))[0]
-    tensor([[0.5070, 0.5070, 1.0000, 1.0000],
-            [0.5070, 0.5070, 1.0000, 1.0000]])
+    tensor([[0.4200, 0.4200, 1.0000, 1.0000],
+            [0.4200, 0.4200, 1.0000, 1.0000]])
     """
     if image.dim() != 3 or image.shape[0] not in (1, 3) or hidden.dim() != 2 or hidden.dtype != torch.bool:
         raise ValueError(
@@ -40,8 +39,7 @@ def hide(image: Tensor, hidden: Tensor) -> Tensor:
         )
     _, h, w = image.shape
     patches = stretched(hidden[None].to(image), (h, w)).bool()
-    veil = torch.tensor(_VEIL).to(image)[:, None, None]
-    return image.expand(3, h, w).where(~patches, veil + _GHOST * (image - veil))
+    return image.expand(3, h, w).where(~patches, torch.tensor(_COVER).to(image)[:, None, None])
 
 
 def pca_colours(features: Tensor) -> Tensor:

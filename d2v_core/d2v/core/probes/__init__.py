@@ -7,7 +7,7 @@ from d2v.core.probes.figures import Accuracy, Case, Figures
 from d2v.core.probes.labelled import Labelled, hold_out
 from d2v.core.probes.linear import STRENGTHS, LinearClassifier, LinearResult, fit_linear, linear_probe
 from d2v.core.probes.neighbours import knn_accuracy, knn_predictions, nearest_samples
-from d2v.core.probes.pooling import POOLINGS, pool_layer
+from d2v.core.probes.pooling import POOLINGS, NoClassTokenError, pool_layer
 from d2v.core.probes.probing import Probing
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Labelled",
     "LinearClassifier",
     "LinearResult",
+    "NoClassTokenError",
     "Probing",
     "collect_features",
     "draw_labels",

@@ -11,6 +11,7 @@ import torch
 from attrs import evolve
 from torch import Tensor, nn
 
+from d2v.core.finite import NotFiniteError, is_finite
 from d2v.core.model import Batch, Encodes
 from d2v.core.nn import LayerFeatures
 from d2v.core.nn.sinks import ResultKind
@@ -64,6 +65,7 @@ def encode_layers(
     Raises:
         ValueError: at once if a pooling, layer, result or precision does not exist, the depth is not known, or a
             feed-forward branch of the final output is asked for; while iterating if a pooling does not fit the encoder.
+        NotFiniteError: while iterating, if features are not finite.
 
     >>> from d2v.core.model import Backbone, Local, ModalityAdapter
     >>> from d2v.core.nn import TransformerEncoder
@@ -165,10 +167,22 @@ def _encode(
         padding = (
             encoded.padding[:, encoded.num_prefix_tokens :].cpu() if patches and encoded.padding is not None else None
         )
-        yield evolve(
-            described(batch, first), values=values, padding=padding, grid=tuple(encoded.grid) if patches else None
-        )
+        named = described(batch, first)
+        _check_finite(values, named.ids, sink.results)
+        yield evolve(named, values=values, padding=padding, grid=tuple(encoded.grid) if patches else None)
         first += batch.size
+
+
+def _check_finite(values: Mapping[str, Mapping[str, Tensor]], ids: Tensor, results: Mapping[int, Tensor]) -> None:
+    """On the CPU, where the features are by now: nothing waits for a device."""
+    for name, poolings in values.items():
+        for x in poolings.values():
+            if is_finite(x):
+                continue
+            bad = ~x.flatten(1).isfinite().all(1)
+            layer = next((str(layer) for layer in sorted(results) if not is_finite(results[layer])), None)
+            where = f" in layers {name!r}" if layer is None else f", first behind layer {layer}"
+            raise NotFiniteError("features", ids[bad].tolist(), where=where)
 
 
 def _mean_of(results: Mapping[int, Tensor], layers: Sequence[int]) -> Tensor:

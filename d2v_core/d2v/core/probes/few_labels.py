@@ -6,7 +6,7 @@ It only draws the samples; the probe is that of `linear_probe`.
 from collections.abc import Iterable
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from attrs.validators import ge
 from torch import Tensor
 
@@ -26,13 +26,16 @@ class FewLabelResult:
     Args:
         accuracies: percent of the test set, by draw.
         strengths: those that were used, by draw.
+        correct: Bool `draws n`, which test samples each draw gets right.
 
-    >>> FewLabelResult(accuracies=(70.0, 74.0), strengths=(0.1, 0.1)).mean
-    72.0
+    >>> correct = torch.tensor([[True, False], [True, True]])
+    >>> FewLabelResult(accuracies=(50.0, 100.0), strengths=(0.1, 0.1), correct=correct).mean
+    75.0
     """
 
     accuracies: tuple[float, ...]
     strengths: tuple[float, ...]
+    correct: Tensor = field(eq=False, repr=False)
 
     @property
     def mean(self) -> float:
@@ -93,6 +96,7 @@ def few_label_probe(
     return FewLabelResult(
         accuracies=tuple(result.accuracy for result in results),
         strengths=tuple(result.strength for result in results),
+        correct=torch.stack([result.correct for result in results]),
     )
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
+from torch import Tensor
 
 _T = TypeVar("_T")
 
@@ -15,6 +16,8 @@ class Accuracy:
     Args:
         percent: 0 to 100; of several draws of labels the mean over them.
         std: standard deviation of a draw, in percent points; None where there is one draw only.
+        draws: how many there were, at least 1.
+        correct: Bool `draws n`, which of the n test samples each draw gets right; None where that is not known.
 
     >>> Accuracy(percent=83.9).std is None
     True
@@ -22,18 +25,30 @@ class Accuracy:
 
     percent: float
     std: float | None = None
+    draws: int = 1
+    correct: Tensor | None = field(default=None, eq=False, repr=False)
 
     @classmethod
     def of(cls, draws: Sequence[float]) -> "Accuracy":
         """Mean and standard deviation (n - 1 in the denominator) over at least one draw, in percent.
 
         >>> Accuracy.of([70.0, 74.0])
-        Accuracy(percent=72.0, std=2.8284271247461903)
+        Accuracy(percent=72.0, std=2.8284271247461903, draws=2)
         """
         n = len(draws)
         mean = sum(draws) / n
         squares = sum((one - mean) ** 2 for one in draws)
-        return cls(percent=mean, std=float((squares / (n - 1)) ** 0.5) if n > 1 else None)
+        return cls(percent=mean, std=float((squares / (n - 1)) ** 0.5) if n > 1 else None, draws=n)
+
+    @classmethod
+    def of_correct(cls, correct: Tensor) -> "Accuracy":
+        """Likewise, of Bool `draws n`: which test samples each draw gets right.
+
+        >>> import torch
+        >>> Accuracy.of_correct(torch.tensor([[True, True, False, True]])).percent
+        75.0
+        """
+        return evolve(cls.of([100 * int(one.sum()) / len(one) for one in correct]), correct=correct.cpu())
 
 
 class Case(NamedTuple):
@@ -65,6 +80,7 @@ class Figures:
         labels: how many the few were, at least 2.
         num_train: samples that were learned from.
         num_test: samples that the accuracies are of.
+        left_out: what could not be measured, and what has no samples, a line each.
 
     >>> found = {Case("pretrained", "all", "mean", "knn"): Accuracy(percent=83.94)}
     >>> figures = Figures(accuracies=found, neighbours=10, labels=100, num_train=10000, num_test=2000)
@@ -81,10 +97,12 @@ class Figures:
     labels: int
     num_train: int
     num_test: int
+    left_out: tuple[str, ...] = ()
 
     def __or__(self, other: "Figures") -> "Figures":
         """These and other figures of the same probes on the same samples."""
-        return evolve(self, accuracies={**self.accuracies, **other.accuracies})
+        left_out = tuple(dict.fromkeys((*self.left_out, *other.left_out)))
+        return evolve(self, accuracies={**self.accuracies, **other.accuracies}, left_out=left_out)
 
     def table(self) -> str:
         """The accuracies for a person: one line for each kind of features, one column for each probe."""
@@ -96,7 +114,7 @@ class Figures:
             cells = "".join(f"{_cell(self.accuracies[Case(*row, probe)]):>14}" for probe in probes)
             lines.append(f"{features:<14}{layers:<10}{pooling:<9}{cells}")
         told = f"accuracy in percent; {self.num_train} samples to learn from, {self.num_test} to test"
-        return "\n".join([*lines, told]) + "\n"
+        return "\n".join([*lines, told, *(f"left out: {line}" for line in self.left_out)]) + "\n"
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values: features -> layers -> pooling -> probe -> percent, or mean and std where there are draws."""

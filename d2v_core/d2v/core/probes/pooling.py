@@ -15,6 +15,10 @@ from d2v.core.validators import check, one_of
 _NUM_BLOCKS = {1: 4, 2: 2}  # along each axis, by the number of axes: four blocks in both cases
 
 
+class NoClassTokenError(ValueError):
+    """The class token of an encoder is wanted, and it has none."""
+
+
 def pool_layer(
     result: Tensor, pooling: str, *, num_prefix_tokens: int, grid: tuple[int, ...], padding: Tensor | None = None
 ) -> Tensor:
@@ -58,7 +62,7 @@ def pool_layer(
         result = result.float()
     if pooling == "class-token":
         if num_prefix_tokens == 0:
-            raise ValueError("the encoder has no extra tokens, so there is no class token to read")
+            raise NoClassTokenError("the encoder has no extra tokens, so there is no class token to read")
         return result[:, num_prefix_tokens - 1]
     patches = result[:, num_prefix_tokens:]
     if padding is None:

@@ -13,7 +13,7 @@ from d2v.core.probes.few_labels import few_label_probe
 from d2v.core.probes.figures import Accuracy, Case, Figures
 from d2v.core.probes.labelled import Labelled, hold_out
 from d2v.core.probes.linear import linear_probe
-from d2v.core.probes.neighbours import knn_accuracy
+from d2v.core.probes.neighbours import knn_predictions
 
 Probe = Literal["knn", "linear", "few"]
 
@@ -55,10 +55,11 @@ class Probing:
                 chosen on a fifth of the training samples; without "test", figures are of a fifth of them.
 
         Raises:
-            ValueError: if there are no labels, one class only, fewer samples than neighbours or labels, or features
-                that are not finite.
+            ValueError: if there are no labels, one class only, features that are not finite, or no probe that can be
+                run: one of more neighbours or labels than there are samples is left out.
         """
         accuracies: dict[Case, Accuracy] = {}
+        left_out: dict[str, None] = {}
         num_train = num_test = 0
         for layers, poolings in parts["train"].values.items():
             for pooling in poolings:
@@ -67,7 +68,12 @@ class Probing:
                 if test is None:
                     train, test = hold_out(train, seed=self.seed)
                 num_train, num_test = len(train.labels), len(test.labels)
-                for probe in self.probes:
+                train.classes()  # of one class only nothing can be told
+                impossible = {probe: reason for probe in self.probes if (reason := self._impossible(probe, num_train))}
+                if len(impossible) == len(self.probes):
+                    raise ValueError("; ".join(impossible.values()))
+                left_out |= dict.fromkeys((*impossible.values(), *_uneven(train, test)))
+                for probe in (probe for probe in self.probes if probe not in impossible):
                     # The input has no layers.
                     case = Case(name, "-" if layers == "input" else layers, pooling, probe)
                     accuracies[case] = self._accuracy(probe, train, val, test)
@@ -77,12 +83,33 @@ class Probing:
             labels=self.labels,
             num_train=num_train,
             num_test=num_test,
+            left_out=tuple(left_out),
         )
+
+    def _impossible(self, probe: Probe, samples: int) -> str | None:
+        """Why a probe cannot learn from so many samples; None if it can."""
+        if probe == "knn" and self.neighbours > samples:
+            return f"{self.neighbours}-NN: there are {samples} samples to learn from; neighbours={samples} is possible"
+        if probe == "few" and self.labels > samples:
+            return f"{self.labels} labels: there are {samples} samples to learn from; labels={samples} is possible"
+        return None
 
     def _accuracy(self, probe: Probe, train: Labelled, val: Labelled | None, test: Labelled) -> Accuracy:
         if probe == "knn":
-            return Accuracy(percent=knn_accuracy(train, test, k=self.neighbours))
+            found = knn_predictions(train, test.features, k=self.neighbours)
+            return Accuracy.of_correct((found == test.labels)[None])
         if probe == "linear":
-            return Accuracy(percent=linear_probe(train, test, val=val, seed=self.seed).accuracy)
+            return Accuracy.of_correct(linear_probe(train, test, val=val, seed=self.seed).correct[None])
         few = few_label_probe(train, test, labels=self.labels, draws=self.draws, val=val, seed=self.seed)
-        return Accuracy.of(few.accuracies)
+        return Accuracy.of_correct(few.correct)
+
+
+def _uneven(train: Labelled, test: Labelled) -> list[str]:
+    """What is to be known of classes that only one part has."""
+    known, asked = set(train.labels.tolist()), set(test.labels.tolist())
+    lines = []
+    if untested := len(known - asked):
+        lines.append(f"{untested} of {len(known)} classes have no sample to test with")
+    if unknown := len(asked - known):
+        lines.append(f"{unknown} of {len(asked)} classes have no sample to learn from; their samples count as wrong")
+    return lines

@@ -12,7 +12,15 @@ from d2v.core.recipes.sections import (
     TrainConfig,
     ValidationConfig,
 )
-from d2v.core.recipes.shelf import read_recipe, recipe_names, recipe_text, recipe_values, resolved_text, settle
+from d2v.core.recipes.shelf import (
+    checked_values,
+    read_recipe,
+    recipe_names,
+    recipe_text,
+    recipe_values,
+    resolved_text,
+    settle,
+)
 
 __all__ = [
     "FinetuneOptimConfig",
@@ -25,6 +33,7 @@ __all__ = [
     "TrainConfig",
     "ValidationConfig",
     "as_yaml",
+    "checked_values",
     "parse_overrides",
     "read_recipe",
     "recipe_names",

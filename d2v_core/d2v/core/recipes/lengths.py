@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from d2v.core.durations import Duration
 from d2v.core.recipes.schema import keys
 
 _logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def follow_length(
         return  # what is of a wrong type is told when the classes are filled
     changed: dict[str, int] = {}
     for key in keys(config, settled):
-        if key.duration and _is_count(key.value) and not _given(key.name, overrides):
+        if key.type == Duration and _is_count(key.value) and not _given(key.name, overrides):
             changed[key.name] = key.value * after // before
     for name, value in changed.items():
         section, _, last = name.rpartition(".")

@@ -5,72 +5,50 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from d2v.core.files import ConfigError
-from d2v.core.recipes.schema import keys
-from d2v.core.recipes.yaml_text import read_yaml
-from d2v.core.suggestions import nearest
-
-_ORIGINAL = {
-    "task.data": "data.path",
-    "checkpoint.save_dir": "out",
-    "checkpoint.restore_file": "model",
-    "checkpoint.save_interval_updates": "train.checkpoint_every",
-    "common.seed": "seed",
-    "common.fp16": "train.precision=fp16",
-    "common.bf16": "train.precision=bf16",
-    "common.log_interval": "train.log_every",
-    "dataset.batch_size": "train.batch_size",
-    "optimization.max_update": "train.max_steps",
-    "optimization.lr": "optim.lr",
-    "optimization.clip_norm": "optim.clip",
-    "optimization.update_freq": "train.accumulate",
-    "optimizer.groups.default.lr_float": "optim.lr",
-    "optimizer.groups.default.optimizer.adam_betas": "optim.betas",
-    "optimizer.groups.default.optimizer.weight_decay": "optim.weight_decay",
-    "optimizer.groups.default.lr_scheduler.warmup_updates": "optim.schedule.warmup",
-    "optimizer.adam_betas": "optim.betas",
-    "optimizer.adam_eps": "optim.eps",
-    "optimizer.weight_decay": "optim.weight_decay",
-    "lr_scheduler.warmup_updates": "optim.schedule.warmup",
-    "lr_scheduler.min_lr": "optim.schedule.min_lr",
-    "model.model_path": "model",
-    "model.embed_dim": "model.student.encoder.block.embed_dim",
-    "model.num_heads": "model.student.encoder.block.num_heads",
-    "model.depth": "model.student.encoder.depth",
-    "model.clone_batch": "model.num_masks",
-    "model.average_top_k_layers": "model.targets.layers",
-    "model.cls_loss": "model.cls_weight",
-    "model.recon_loss": "model.pixel_weight",
-    "model.ema_decay": "model.teacher.schedule.start",
-    "model.ema_end_decay": "model.teacher.schedule.end",
-    "model.ema_anneal_end_step": "model.teacher.schedule.anneal",
-    "model.layer_decay": "optim.layer_decay",
-    "model.drop_path_rate": "task.drop_path_rate",
-    "model.freeze_finetune_updates": "freeze.updates",
-}
-# Below one modality or another.
-_ORIGINAL_ENDINGS = {name: f"mask.{name}" for name in ("mask_prob", "mask_prob_adjust", "mask_length")}
-_ORIGINAL_SECTIONS = ("common", "checkpoint", "dataset", "optimization", "optimizer", "lr_scheduler", "task.data")
+from d2v.core.files.kinds import role_of
+from d2v.core.files.structure import is_by_modality
+from d2v.core.recipes.hints import unknown_key
+from d2v.core.recipes.schema import keys, section_of, type_of
+from d2v.core.recipes.typed import Typed, is_name, read_typed
 
 
 def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
-    """Arguments of the form `key=value` as a mapping; values are read as YAML.
+    """Arguments of the form `key=value` as a mapping; what a value means depends on its key, see `read_typed`.
 
     Raises:
-        ConfigError: if one has another form, or a key stands twice.
+        ConfigError: if one has another form, or a key is given twice.
 
-    >>> parse_overrides(["optim.lr=1e-3", "out=run", "data.flip=0"])
-    {'optim.lr': 0.001, 'out': 'run', 'data.flip': 0}
+    >>> parse_overrides(["optim.lr=1e-3", "out=run"])
+    {'optim.lr': '1e-3', 'out': 'run'}
     """
+    given = list(arguments)
     found: dict[str, Any] = {}
-    for argument in arguments:
+    for place, argument in enumerate(given):
         key, equals, text = argument.partition("=")
-        if not equals or not key.strip("+"):
-            hint = f"; write {argument.lstrip('-')}=VALUE" if argument.lstrip("-") else ""
-            raise ConfigError(f"{argument!r} is not of the form key=value{hint}")
+        if not equals or not key.strip("+ ") or key != key.strip():
+            raise ConfigError(_form(given, place))
         if key in found:
-            raise ConfigError(f"{key} is given twice")
-        found[key] = read_yaml(text, name=argument) if text else None
+            raise ConfigError(f"{key} is given twice: {key}={found[key]} and {argument}")
+        found[key] = Typed(text)
     return found
+
+
+def _form(given: list[str], place: int) -> str:
+    """What is said of an argument that is no `key=value`."""
+    argument = given[place]
+    key, equals, text = argument.partition("=")
+    before, after = ([*given[max(place - 1, 0) : place]] or [""])[0], [*given[place + 1 : place + 3], "", ""]
+    whole = ""
+    if equals and key.strip():  # 'lr = 3' in quotes
+        whole = f"{key.strip()}={text.strip()}"
+    elif not equals and after[0].startswith("="):  # lr = 3, lr =3
+        whole = f"{argument}={after[0][1:] or after[1]}"
+    elif not equals and before.endswith("="):  # lr= 3
+        whole = f"{before}{argument}"
+    if whole:
+        return f"{argument!r} is not of the form key=value; write {whole}, without blanks around ="
+    name = argument.lstrip("-")
+    return f"{argument!r} is not of the form key=value" + (f"; write {name}=VALUE" if name and not equals else "")
 
 
 def plain_keys(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -97,10 +75,18 @@ def merged(config: Any, values: Mapping[str, Any], overrides: Mapping[str, Any])
         ConfigError: naming each key that does not exist, with the nearest one that does.
     """
     result = copy.deepcopy(dict(values))
-    for key, value in sorted(overrides.items(), key=lambda item: not item[0].endswith(".kind")):
-        _put(result, key, copy.deepcopy(value))
+    # A section as a whole before the keys in it, and its kind first of these: it says which keys there are.
+    ordered = sorted(overrides.items(), key=lambda item: (item[0].count("."), not item[0].endswith(".kind")))
+    for given, value in ordered:
+        key, declared = given, type_of(config, result, given)
+        if section_of(declared) is not None and is_name(value):
+            key = _path_key(result, given, declared, value)
+            if key in overrides:
+                raise ConfigError(f"{given}={value} means {key}={value}, and {key}={overrides[key]} is given as well")
+            declared = type_of(config, result, key)
+        _put(result, key, read_typed(value, declared, key=key) if isinstance(value, Typed) else copy.deepcopy(value))
     known = [one.name for one in keys(config, result)]
-    mistakes = [_unknown(key, known) for key in overrides if key not in known]
+    mistakes = [unknown_key(key, known) for key in overrides if key not in known]
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     return result
@@ -121,17 +107,15 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     place[last] = value
 
 
-def _unknown(key: str, known: list[str]) -> str:
-    ours = _ORIGINAL.get(key) or _ORIGINAL_ENDINGS.get(key.rpartition(".")[2])
-    if ours is not None and ours.partition("=")[0] in known:
-        return f"unknown key {key!r}: it is called {ours} here"
-    if key.split(".")[0] in _ORIGINAL_SECTIONS:
-        return f"unknown key {key!r}, of the original toolkit; `d2v recipe NAME` lists the keys that there are"
-    hint = nearest(key, known)
-    if not hint:
-        last = key.rpartition(".")[2]
-        ends = [one for one in known if one.rpartition(".")[2] == last] or [
-            one for one in known if nearest(last, [one.rpartition(".")[2]])
-        ]
-        hint = f"; did you mean {ends[0]!r}?" if ends else ""
-    return f"unknown key {key!r}{hint}"
+def _path_key(values: Mapping[str, Any], section: str, declared: Any, value: object) -> str:
+    """The key that the name of a section means: where its data are."""
+    within: Any = values
+    for name in section.split("."):
+        within = within.get(name) if isinstance(within, Mapping) else None
+    if hasattr(section_of(declared), "path"):
+        if not is_by_modality(declared, within):
+            return f"{section}.path"
+        names = " and ".join(f"{section}.{name}=..." for name in within)
+        raise ConfigError(f"{section}={value}: this recipe takes several modalities; give {names}")
+    kind = f"; did you mean {section}.kind={value}?" if role_of(section_of(declared)) is not None else ""
+    raise ConfigError(f"{section}={value}: {section} is a section of keys, {section}.KEY=VALUE{kind}")

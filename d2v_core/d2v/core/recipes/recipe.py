@@ -12,6 +12,7 @@ from d2v.core.description import Description
 from d2v.core.files import to_plain
 from d2v.core.masks import Masker
 from d2v.core.model import Data2VecConfig, ModelConfig
+from d2v.core.paths import PathText
 from d2v.core.recipes.sections import (
     FinetuneOptimConfig,
     FreezeConfig,
@@ -34,12 +35,14 @@ class Run:
         seed: of weights, order, masks, augmentation and dropout.
         resume: true = go on in `out`, if a run was begun there.
         device: auto = cuda, mps or cpu, the first that there is.
+        threads: threads of the CPU to compute on; None = as many as PyTorch takes by itself.
     """
 
-    out: str = field(validator=validators.min_len(1))
+    out: PathText = field(validator=validators.min_len(1))
     seed: int = field(default=0, validator=validators.ge(0))
     resume: bool = False
     device: str = "auto"
+    threads: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
 
     command: ClassVar[str]
 
@@ -145,7 +148,7 @@ class FinetuneRecipe(Run):
 
     command: ClassVar[str] = "finetune"
 
-    model: str = field(validator=validators.min_len(1))
+    model: PathText = field(validator=validators.min_len(1))
     weights: Weights = "student"
     task: Task
     data: DataConfig

@@ -8,12 +8,11 @@ import inspect
 import types
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 from attrs import frozen
 
-from d2v.core.durations import Duration
 from d2v.core.files import ConfigError, to_plain
 from d2v.core.files.kinds import role_of
 from d2v.core.files.structure import is_by_modality
@@ -31,14 +30,14 @@ class Key:
         value: plain; `REQUIRED` = not given yet.
         comment: what it means, one sentence.
         section: whether keys lie below it; it has no value of its own then.
-        duration: whether a whole number counts updates and a float is a fraction of the run.
+        type: of the field.
     """
 
     name: str
     value: Any
     comment: str = ""
     section: bool = False
-    duration: bool = False
+    type: Any = None
 
 
 def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator[Key]:
@@ -61,7 +60,8 @@ def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator
     role = role_of(config)
     if role is not None:
         kind = values.get("kind", REQUIRED if role.default is None else role.default)
-        yield Key(f"{dot}kind", kind, "one of " + ", ".join(role.names()))
+        names = role.names()
+        yield Key(f"{dot}kind", kind, "one of " + ", ".join(names), type=Literal[tuple(names)] if names else str)
         try:
             config = role.find(None if kind is REQUIRED else kind)
         except ConfigError:  # told when the classes are filled
@@ -85,9 +85,9 @@ def outline(config: type) -> Iterator[Key]:
     """
     comments = descriptions(config)
     for one in attrs.fields(attrs.resolve_types(config)):
-        comment, section = comments.get(one.name, ""), _nested(one.type)
+        comment, section = comments.get(one.name, ""), section_of(one.type)
         if section is None:
-            yield Key(one.name, _default(one), comment)
+            yield Key(one.name, _default(one), comment, type=one.type)
             continue
         needed = vars(section).items() if role_of(section) is not None else ()
         for name, contract in needed:
@@ -97,13 +97,48 @@ def outline(config: type) -> Iterator[Key]:
         yield Key(f"{one.name}.*", None, comment, section=True)
 
 
+def type_of(config: Any, values: Mapping[str, Any], name: str) -> Any:
+    """The type of the field that a dotted key means; None if there is no such key.
+
+    Args:
+        config: as for `keys`.
+        values: plain; they say which kind a section is of.
+        name: dotted.
+
+    >>> from d2v.core import EMASchedule
+    >>> type_of(EMASchedule, {}, "start"), type_of(EMASchedule, {}, "begin")
+    (<class 'float'>, None)
+    """
+    first, _, rest = name.partition(".")
+    role = role_of(config)
+    if role is not None:
+        if first == "kind":
+            return None if rest else str
+        try:
+            config = role.find(values.get("kind"))
+        except ConfigError:
+            return None
+    one = next((one for one in attrs.fields(attrs.resolve_types(config)) if one.name == first), None)
+    if one is None or not rest:
+        return None if one is None else one.type
+    nested, value = section_of(one.type), values.get(first, _default(one))
+    value = value if isinstance(value, Mapping) else {}
+    if nested is None:
+        return None
+    if _by_name(one.type) or is_by_modality(one.type, value):
+        inner, _, rest = rest.partition(".")
+        within = value.get(inner)
+        return type_of(nested, within if isinstance(within, Mapping) else {}, rest) if rest else nested
+    return type_of(nested, value, rest)
+
+
 def _key(kind: Any, name: str, value: Any, comment: str) -> Iterator[Key]:
-    nested, by_name = _nested(kind), _by_name(kind) or is_by_modality(kind, value)
+    nested, by_name = section_of(kind), _by_name(kind) or is_by_modality(kind, value)
     if nested is None or not isinstance(value, Mapping):
         if value is REQUIRED and nested is not None and not by_name:
             value = {}  # a section that is not there yet still shows what it needs
         else:
-            yield Key(name, value, comment, duration=kind == Duration)
+            yield Key(name, value, comment, type=kind)
             return
     yield Key(name, None, comment, section=True)
     if not by_name:
@@ -114,12 +149,12 @@ def _key(kind: Any, name: str, value: Any, comment: str) -> Iterator[Key]:
         yield from keys(nested, item, below=f"{name}.{inner}")
 
 
-def _nested(kind: Any) -> Any:
+def section_of(kind: Any) -> Any:
     """The class whose fields lie below a field of this type, if there is one."""
     if get_origin(kind) in (Union, types.UnionType):
-        return next((found for part in get_args(kind) if (found := _nested(part)) is not None), None)
+        return next((found for part in get_args(kind) if (found := section_of(part)) is not None), None)
     if _by_name(kind):
-        return _nested(get_args(kind)[1])
+        return section_of(get_args(kind)[1])
     return kind if role_of(kind) is not None or (isinstance(kind, type) and attrs.has(kind)) else None
 
 

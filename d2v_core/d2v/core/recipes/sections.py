@@ -30,6 +30,7 @@ from d2v.core.train import (
     parameter_groups,
 )
 from d2v.core.train.groups import Decay
+from d2v.core.train.trackers import SinkName, sink_names
 from d2v.core.validators import factor
 
 
@@ -231,6 +232,7 @@ class TrainConfig:
         checkpoint_every: updates between checkpoints.
         keep: newest checkpoints that are kept.
         log_every: updates between lines of metrics.
+        sinks: where metrics go beside metrics.jsonl: tensorboard, wandb, mlflow; None = tensorboard if it is installed.
         kernels: by operation, the form that was chosen for the machine on which the run began; {} = the plain ones.
     """
 
@@ -243,6 +245,7 @@ class TrainConfig:
     checkpoint_every: int = field(default=1000, validator=validators.ge(1))
     keep: int = field(default=2, validator=validators.ge(1))
     log_every: int = field(default=50, validator=validators.ge(1))
+    sinks: tuple[SinkName, ...] | None = field(default=None, converter=sink_names)
     kernels: Mapping[str, str] = field(factory=dict)
 
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from d2v.core.files import ConfigError, from_plain, to_plain
+from d2v.core.files.structure import mistakes
 from d2v.core.modality import modalities
 from d2v.core.recipes.lengths import follow_length
+from d2v.core.paths import is_path
 from d2v.core.recipes.overrides import merged, plain_keys
 from d2v.core.recipes.printing import as_yaml
 from d2v.core.recipes.recipe import FinetuneRecipe, PretrainRecipe, Run
+from d2v.core.recipes.schema import REQUIRED, keys
 from d2v.core.recipes.yaml_text import read_yaml
 from d2v.core.registry import UnknownNameError
 from d2v.core.suggestions import nearest
@@ -19,6 +22,8 @@ from d2v.core.suggestions import nearest
 _logger = logging.getLogger(__name__)
 _Run = TypeVar("_Run", bound=Run)
 _ENDING = ".yaml"
+_TO_BE_GIVEN = "???"
+_OF_THE_PLACE = ("out", "resume", "device", "threads")
 
 
 def recipe_names() -> list[str]:
@@ -35,6 +40,7 @@ def recipe_text(name: str) -> str:
 
     Raises:
         UnknownNameError: if there is none; with the nearest.
+        PluginError: if its modality cannot be loaded.
         ConfigError: if the file cannot be read.
     """
     if name.endswith((_ENDING, ".yml")):
@@ -43,6 +49,7 @@ def recipe_text(name: str) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"recipe {name} cannot be read: {error}") from error
     modality, _, own = name.partition("/")
+    modalities.refuse_broken(modality)
     shelf = _shelf(modality) if modality in modalities.names() else {}
     if own not in shelf:
         known = recipe_names()
@@ -50,15 +57,43 @@ def recipe_text(name: str) -> str:
     return shelf[own]
 
 
-def recipe_values(name: str, overrides: Mapping[str, Any] | None = None) -> tuple[type[Run], dict[str, Any]]:
+def recipe_values(
+    name: str, overrides: Mapping[str, Any] | None = None, kind: type[Run] | None = None
+) -> tuple[type[Run], dict[str, Any]]:
     """The class of a recipe, and its plain values with overrides put in; what has to be given may still be missing.
+
+    Args:
+        name: of the recipe, or path of a YAML file.
+        overrides: by dotted key.
+        kind: class that it must be of; None = any.
 
     Raises:
         UnknownNameError: if there is no such recipe.
-        ConfigError: if a key does not exist.
+        ConfigError: if it is for another command, or a key does not exist.
     """
-    kind, values = _opened(name)
-    return kind, _completed(kind, values, overrides or {})
+    found, values = _opened(name, kind)
+    return found, _completed(found, values, overrides or {})
+
+
+def checked_values(
+    name: str, overrides: Mapping[str, Any] | None = None
+) -> tuple[type[Run], dict[str, Any], Run | None]:
+    """As `recipe_values`, with everything checked that does not need what is still missing.
+
+    Returns:
+        The class, the plain values, and the recipe that they make with a text in place of each path that is missing;
+        None if other things are missing as well.
+
+    Raises:
+        UnknownNameError: if there is no such recipe.
+        ConfigError: naming every key that is unknown or wrong.
+    """
+    kind, values = recipe_values(name, overrides)
+    missing = [key for key in keys(kind, values) if key.value is REQUIRED and not key.section]
+    whole = merged(kind, values, {key.name: _TO_BE_GIVEN for key in missing if is_path(key.type)})
+    if wrong := mistakes(whole, kind):
+        raise ConfigError("; ".join(wrong))
+    return kind, values, from_plain(whole, kind) if all(is_path(key.type) for key in missing) else None
 
 
 def read_recipe(
@@ -80,9 +115,7 @@ def read_recipe(
         UnknownNameError: if there is no such recipe.
         ConfigError: if it is for another command, or naming every key that is unknown, missing or wrong.
     """
-    found, values = _opened(name)
-    if found is not kind:
-        raise ConfigError(f"{name} is a recipe for `d2v {found.command}`, not for `d2v {kind.command}`")
+    _, values = _opened(name, kind)
     completed = _completed(kind, values, overrides or {})
     complete(completed)
     return from_plain(completed, kind)
@@ -99,11 +132,11 @@ def settle(kind: type, values: Mapping[str, Any], overrides: Mapping[str, Any]) 
 def resolved_text(config: Any) -> str:
     """A configuration as the text of `config.yaml`, which is a recipe again.
 
-    What may differ when a run goes on is left out: where it lies, on which device, and that it goes on.
+    What may differ when a run goes on is left out: where it lies, on which device and threads, and that it goes on.
     """
-    values = {key: value for key, value in to_plain(config).items() if key not in ("out", "resume", "device")}
+    values = {key: value for key, value in to_plain(config).items() if key not in _OF_THE_PLACE}
     lines = as_yaml(type(config), values, comments=False).splitlines(keepends=True)
-    return "".join(line for line in lines if line.split(":")[0] not in ("out", "resume", "device"))
+    return "".join(line for line in lines if line.split(":")[0] not in _OF_THE_PLACE)
 
 
 def _shelf(modality: str) -> dict[str, str]:
@@ -120,11 +153,14 @@ def _shelf(modality: str) -> dict[str, str]:
     }
 
 
-def _opened(name: str) -> tuple[type[Run], dict[str, Any]]:
+def _opened(name: str, kind: type[Run] | None) -> tuple[type[Run], dict[str, Any]]:
     values = read_yaml(recipe_text(name), name=name)
     if not isinstance(values, dict):
         raise ConfigError(f"{name} is not a recipe: it is no mapping of keys")
-    return FinetuneRecipe if "task" in values else PretrainRecipe, values
+    found = FinetuneRecipe if "task" in values else PretrainRecipe
+    if kind is not None and found is not kind:
+        raise ConfigError(f"{name} is a recipe for `d2v {found.command}`, not for `d2v {kind.command}`")
+    return found, values
 
 
 def _completed(kind: type[Run], values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,17 +23,22 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(text: str, *, name: str) -> Any:
+def read_yaml(text: str, *, name: str, texts: bool = False) -> Any:
     """Plain values of a text; nothing in it can make an object.
 
+    Args:
+        text: YAML.
+        name: whose text it is.
+        texts: whether each value in it is a text, whatever it looks like.
+
     Raises:
-        ConfigError: if it is no YAML; `name` says whose text it is.
+        ConfigError: if it is no YAML.
 
     >>> read_yaml("{lr: 1e-3, decay: off, warmup: 0.1, betas: [.9, 0.95]}", name="it")
     {'lr': 0.001, 'decay': 'off', 'warmup': 0.1, 'betas': [0.9, 0.95]}
     """
     try:
-        return yaml.load(text, _Loader)  # a safe one
+        return yaml.load(text, yaml.BaseLoader if texts else _Loader)  # both are safe
     except yaml.YAMLError as error:
         raise ConfigError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
 

@@ -185,7 +185,7 @@ class ClassScorer:
             ValueError: if shapes do not fit, a label is not the number of a class, or outputs are not finite.
         """
         self.labels.check(batch)
-        check_outputs(outputs, (batch.size, self.labels.num_outputs), "a score for each class")
+        check_outputs(outputs, (batch.size, self.labels.num_outputs), "a score for each class", ids=batch.ids)
         assert batch.labels is not None  # asked above
         logits, labels = outputs.detach().float(), batch.labels
         # Not topk: its order of equal scores is arbitrary, and a collapsed model must not look better than chance.

@@ -48,7 +48,7 @@ class MultiLabelScorer(Kept):
             ValueError: if shapes do not fit, a label lies between 0 and 1, or outputs are not finite.
         """
         self.labels.check(batch)
-        check_outputs(outputs, (batch.size, self.labels.num_outputs), "a logit for each class")
+        check_outputs(outputs, (batch.size, self.labels.num_outputs), "a logit for each class", ids=batch.ids)
         assert batch.labels is not None  # asked above
         truth = batch.labels.bool()
         if not torch.equal(truth.to(batch.labels.dtype), batch.labels):

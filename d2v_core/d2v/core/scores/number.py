@@ -44,7 +44,7 @@ class NumberScorer(Kept):
             ValueError: if shapes do not fit, or a number is not finite or out of range.
         """
         self.labels.check(batch)
-        check_outputs(outputs, (batch.size,), "a number for each sample")
+        check_outputs(outputs, (batch.size,), "a number for each sample", ids=batch.ids)
         assert batch.labels is not None  # asked above
         self.outputs.append(outputs.detach().cpu().double())
         self.truths.append(batch.labels.cpu().double())

@@ -7,6 +7,8 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
+from d2v.core.finite import NotFiniteError
+
 
 @frozen(kw_only=True)
 class Scores:
@@ -67,8 +69,14 @@ def nothing_scored() -> ValueError:
     return ValueError("nothing was scored: there were no labelled samples")
 
 
-def check_outputs(outputs: Tensor, shape: tuple[int, ...], what: str) -> None:
+def check_outputs(outputs: Tensor, shape: tuple[int, ...], what: str, *, ids: Tensor | None = None) -> None:
     """Do nothing if outputs have this shape and are finite.
+
+    Args:
+        outputs: of a batch.
+        shape: wanted.
+        what: that they are.
+        ids: of the samples, for the message; None = places in the batch.
 
     Raises:
         ValueError: that says what was expected.
@@ -76,7 +84,8 @@ def check_outputs(outputs: Tensor, shape: tuple[int, ...], what: str) -> None:
     if outputs.shape != shape:
         raise ValueError(f"outputs {tuple(outputs.shape)} must be {shape}: {what}")
     if not bool(outputs.isfinite().all()):
-        raise ValueError("the model's outputs are not finite, so metrics of them mean nothing; look at its weights")
+        bad = (~outputs.reshape(len(outputs), -1).isfinite().all(1)).nonzero()[:, 0].tolist()
+        raise NotFiniteError("outputs", bad if ids is None else ids[bad].tolist())
 
 
 def aligned(rows: list[list[str]], *, left: int) -> list[str]:

@@ -5,6 +5,7 @@ It works for any `nn.Module` and knows nothing of masks, modalities or losses.
 
 import copy as copying
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from d2v.core.patterns import matching
 from d2v.core.teacher.schedule import EMASchedule
+from d2v.core.validators import check, must
 from d2v.core.wrappers import named_parts, unwrapped
 
 
@@ -26,14 +28,15 @@ class EMATeacher(nn.Module):
 
     Args:
         student: the module to follow; the teacher starts as its copy.
-        schedule: n -> decay, usually an `EMASchedule`; a number is a constant decay.
+        schedule: n -> decay, usually an `EMASchedule`; a number in [0, 1] (numpy's and a tensor of one as well) is a
+            constant decay.
         leave_out: patterns of modules or parameters that the teacher does not have; they become None.
         copy: patterns of modules or parameters that are copied instead of averaged.
 
     A pattern is a dotted name; each part may hold wildcards, and "*" stands for one part: "adapters.*.front".
 
     Raises:
-        ValueError: if a pattern matches nothing, or a constant decay is outside [0, 1].
+        ValueError: if a pattern matches nothing, or the schedule is neither a function nor a number in [0, 1].
 
     >>> student = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     >>> teacher = EMATeacher(student, 0.5, leave_out=["1"])
@@ -49,13 +52,13 @@ class EMATeacher(nn.Module):
     def __init__(
         self,
         student: nn.Module,
-        schedule: Callable[[int], float] | float,
+        schedule: Callable[[int], float] | float | Tensor,
         *,
         leave_out: Iterable[str] = (),
         copy: Iterable[str] = (),
     ) -> None:
         super().__init__()
-        self.schedule = EMASchedule(schedule) if isinstance(schedule, int | float) else schedule
+        self.schedule = _as_schedule(schedule)
         parts: dict[str, object] = dict(named_parts(student))
         parts |= _named(student, "parameters")
         # deepcopy looks an object up in its memo first: a left-out part is replaced by None and never copied, a wrapper
@@ -119,6 +122,21 @@ class EMATeacher(nn.Module):
         for name, ours in _named(self.module, "buffers").items():
             copied.append((_local(ours), _local(_find(buffers, name, ours))))
         return averaged, copied
+
+
+def _as_schedule(schedule: Callable[[int], float] | float | Tensor) -> Callable[[int], float]:
+    if isinstance(schedule, Tensor) and schedule.numel() == 1:
+        schedule = schedule.item()
+    if callable(schedule):
+        return schedule
+    check(
+        must(
+            lambda decay: isinstance(decay, Real) and not isinstance(decay, bool) and 0 <= float(decay) <= 1,
+            "a decay in [0, 1], or a function that gives it for an update",
+        ),
+        schedule=schedule,
+    )
+    return EMASchedule(float(schedule))
 
 
 def _named(module: nn.Module, kind: Literal["parameters", "buffers"]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ appears.
 """
 
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ from attrs.validators import deep_iterable
 from torch import Tensor
 
 from d2v.core.nn.sinks import ResultKind
-from d2v.core.validators import check, one_of
+from d2v.core.validators import check, must, one_of
 
 TargetNorm = Literal["batch", "instance", "group", "layer"]
 _EPS = 1e-5
@@ -68,12 +69,14 @@ class TargetAverager:
         each: Iterable[TargetNorm] = ("instance",),
         after: Iterable[TargetNorm] = (),
     ) -> None:
-        self.layers = tuple(sorted(layers))
+        self.layers = tuple(layers)
         self.kind: ResultKind = kind
         self.each = tuple(each)
         self.after = tuple(after)
-        if not self.layers or self.layers[0] < 0 or len(set(self.layers)) < len(self.layers):
+        check(deep_iterable(must(lambda layer: isinstance(layer, Integral), "a whole number")), layers=self.layers)
+        if not self.layers or min(self.layers) < 0 or len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers={list(self.layers)} must be different layers, counted from 0, at least one")
+        self.layers = tuple(sorted(map(int, self.layers)))
         check(one_of(ResultKind), kind=kind)
         for name, norms in {"each": self.each, "after": self.after}.items():
             check(deep_iterable(one_of(TargetNorm)), **{name: norms})
@@ -85,7 +88,7 @@ class TargetAverager:
         """Add a layer result `b (e+t) d`.
 
         Raises:
-            ValueError: if the layer is not wanted.
+            ValueError: if the layer is not wanted, or its shape does not fit.
             RuntimeError: if it came before; what was taken is forgotten then.
         """
         if layer not in self.wants:
@@ -95,7 +98,16 @@ class TargetAverager:
             raise RuntimeError(
                 f"layer {layer} came twice before finish(); after a pass that was broken off, begin again with clear()"
             )
+        if result.dim() != 3 or result.shape[1] <= num_prefix_tokens:
+            raise ValueError(
+                f"the result of layer {layer} must be b (e+t) d with more than e={num_prefix_tokens} tokens, "
+                f"not {tuple(result.shape)}"
+            )
         y = result[:, num_prefix_tokens:].float()
+        if self._sum is not None and y.shape != self._sum.shape:  # it would be broadcast
+            before = tuple(self._sum.shape)
+            self.clear()
+            raise ValueError(f"the result of layer {layer} has shape {tuple(y.shape)}, those before it {before}")
         for name in self.each:
             y = _NORMS[name](y)
         if self._sum is None:
@@ -114,10 +126,11 @@ class TargetAverager:
         Raises:
             RuntimeError: if not every wanted layer was seen.
         """
-        total, taken = self._sum, len(self._taken)
+        total, missing = self._sum, [layer for layer in self.layers if layer not in self._taken]
         self.clear()
-        if total is None or taken != len(self.layers):
-            raise RuntimeError(f"{taken} of {len(self.layers)} wanted layers were seen")
+        if total is None or missing:
+            seen = f"{len(self.layers) - len(missing)} of {len(self.layers)} wanted layers were seen"
+            raise RuntimeError(f"{seen}, not layers {missing}; run the encoder up to the last of them")
         y = total / len(self.layers)
         for name in self.after:
             y = _NORMS[name](y)

@@ -18,6 +18,7 @@ from d2v.core.train.schedules import (
 from d2v.core.train.signals import Interrupted
 from d2v.core.train.sinks import JsonLines, MetricSink, TensorBoard
 from d2v.core.train.source import BatchSource, MemorySource
+from d2v.core.train.trackers import MLflow, WandB
 from d2v.core.train.validation import Validation
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "JsonLines",
     "LayerDecay",
     "LossScale",
+    "MLflow",
     "MemorySource",
     "MetricSink",
     "NonFiniteError",
@@ -43,6 +45,7 @@ __all__ = [
     "TensorBoard",
     "TriStageSchedule",
     "Validation",
+    "WandB",
     "fit",
     "parameter_groups",
     "set_rates",

@@ -1,14 +1,14 @@
-"""One line that says how far the training is."""
+"""How far a training or a pass is: a bar on a terminal and in a notebook, a line a minute elsewhere."""
 
+import importlib
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TextIO
+from typing import Any, Protocol, TextIO
 
 _SHOWN = {"loss": "loss", "target_var": "target var", "pred_var": "pred var", "decay": "decay"}
-_EVERY = 0.2  # seconds between two drawings
 _BAR = 16  # columns
 _CLEAR = "\r\x1b[K"
 
@@ -16,11 +16,13 @@ _CLEAR = "\r\x1b[K"
 class Progress:
     """Rate, time left, loss, variances, decay and the fraction of time spent waiting for data.
 
-    On a terminal it is one line with a bar, drawn anew and as long as fits; elsewhere a line at each logging interval.
+    On a terminal and in a notebook it is one line with a bar, drawn anew; on a terminal it is as long as fits.
+    Elsewhere, as in a log file, it is a line a minute and one at the end; a pass without metrics that takes less than a
+    minute writes none.
 
     Args:
         total: updates of the run.
-        stream: where it is written; None = standard error.
+        stream: where it is written; None = the notebook that this runs in, else standard error.
 
     >>> progress = Progress(100, stream=sys.stdout)
     >>> progress.start(0)
@@ -30,39 +32,35 @@ class Progress:
 
     def __init__(self, total: int, *, stream: TextIO | None = None) -> None:
         self.total = total
-        self._stream = sys.stderr if stream is None else stream
+        self._outlet = _outlet(stream)
         self._metrics: Mapping[str, float] = {}
         self._first = (0, 0.0)
-        self._drawn = 0.0
+        self._due = 0.0
         self._step = 0
+        self._shown: int | None = None
 
     def start(self, step: int) -> None:
         """Begin after `step` finished updates."""
-        self._first = step, time.monotonic()
-        self._step = step
+        now = time.monotonic()
+        self._first, self._step = (step, now), step
+        self._due = now if self._outlet.redraws else now + self._outlet.every
 
     def advance(self, step: int) -> None:
         """An update is finished."""
-        now, self._step = time.monotonic(), step
-        if self._stream.isatty() and now - self._drawn > _EVERY:
-            self._drawn = now
-            line = self.line(step, rate=self._rate(step), metrics=self._metrics)
-            self._stream.write(_CLEAR + fitting(f"{bar(step / self.total)}  {line}", _columns(self._stream)))
-            self._stream.flush()
+        self._step = step
+        if step < self.total and time.monotonic() >= self._due:  # the last one comes with its metrics, on `close`
+            self._show()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take what is shown from now on."""
         self._metrics = metrics
-        if not self._stream.isatty():
-            self._stream.write(f"{self.line(step, rate=self._rate(step), metrics=metrics)}\n")
-            self._stream.flush()
 
     def close(self) -> None:
-        """Leave the last line standing."""
-        if self._stream.isatty():
-            self._drawn = 0.0
-            self.advance(self._step)
-            self._stream.write("\n")
+        """Show the last state, and leave it there."""
+        said = bool(self._metrics) or self._shown is not None
+        if self._outlet.redraws or (said and self._shown != self._step):
+            self._show()
+        self._outlet.end()
 
     def line(self, step: int, *, rate: float, metrics: Mapping[str, float]) -> str:
         """The line for a step at a rate in updates a second."""
@@ -75,9 +73,83 @@ class Progress:
             parts.append(f"waiting for data {metrics['data_wait']:.0%}")
         return "  ".join(parts)
 
+    def _show(self) -> None:
+        line = self.line(self._step, rate=self._rate(self._step), metrics=self._metrics)
+        self._outlet.show(line, self._step / self.total)
+        self._shown, self._due = self._step, time.monotonic() + self._outlet.every
+
     def _rate(self, step: int) -> float:
         first, since = self._first
         return (step - first) / max(time.monotonic() - since, 1e-9)
+
+
+class _Outlet(Protocol):
+    """Where a line is shown: anew in the same place if it `redraws`, at most once in `every` seconds."""
+
+    redraws: bool
+    every: float
+
+    def show(self, line: str, fraction: float) -> None: ...
+    def end(self) -> None: ...
+
+
+class _Terminal:
+    redraws, every = True, 0.2
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def show(self, line: str, fraction: float) -> None:
+        self._stream.write(_CLEAR + fitting(f"{bar(fraction)}  {line}", _columns(self._stream)))
+        self._stream.flush()
+
+    def end(self) -> None:
+        self._stream.write("\n")
+
+
+class _File:
+    redraws, every = False, 60.0
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def show(self, line: str, fraction: float) -> None:
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+    def end(self) -> None:
+        pass
+
+
+class _Notebook:
+    redraws, every = True, 0.5
+
+    def __init__(self, display: Callable[..., Any]) -> None:
+        self._display = display
+        self._handle: Any = None
+
+    def show(self, line: str, fraction: float) -> None:
+        drawn = {
+            "text/plain": f"{bar(fraction)}  {line}",
+            "text/html": f'<progress value="{fraction:.4f}"></progress> <code>{line}</code>',
+        }
+        if self._handle is None:
+            self._handle = self._display(drawn, raw=True, display_id=True)
+        else:
+            self._handle.update(drawn, raw=True)
+
+    def end(self) -> None:
+        pass
+
+
+def _outlet(stream: TextIO | None) -> _Outlet:
+    # A notebook's kernel has imported IPython, and its shell has a kernel; a script need not pay for that import.
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None or stream is not None else ipython.get_ipython()
+    if hasattr(shell, "kernel"):
+        return _Notebook(importlib.import_module("IPython.display").display)
+    stream = sys.stderr if stream is None else stream
+    return _Terminal(stream) if stream.isatty() else _File(stream)
 
 
 def bar(fraction: float) -> str:

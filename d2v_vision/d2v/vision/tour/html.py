@@ -29,6 +29,7 @@ def page(report: Report, album: Album) -> str:
 
     >>> knn = {"pixels": 82.2, "random_init": 68.7, "pretrained": 83.9}
     >>> report = {"probe": {"mean": {"knn": knn}}, "finetune_100": {"scratch": 58.1, "pretrained": 70.2}}
+    >>> report["lead"] = {"probe": {"mean": {"knn": {"pixels": {"points": 1.7, "error": 0.6}}}}}
     >>> report |= {"seconds": 297.4, "steps": 7000, "images_seen": 56000, "device": "cpu", "seed": 0}
     >>> page(report, Album())
     Traceback (most recent call last):

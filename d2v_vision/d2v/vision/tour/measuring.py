@@ -1,10 +1,11 @@
 """What a tour measures, and the figures in the shape that the report has them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from d2v.core.probes import Accuracy, Figures
 from d2v.core.probes.figures import nested
+from d2v.core.probes.leads import lead
 
 POOLINGS = ("mean", "grid")
 LABELS, DRAWS = 100, 5
@@ -20,11 +21,13 @@ def report_tree(figures: Figures, finetuned: Mapping[str, Accuracy]) -> dict[str
         finetuned: after fine-tuning on few labels, by what it started from.
 
     Returns:
-        Percent under "probe" and "finetune_100"; under "std" the same tree of standard deviations, as far as there are.
+        Percent under "probe" and "finetune_100"; under "std" the same tree of standard deviations, as far as there are;
+        under "lead" the same tree of what the pretrained network is compared with, each with "points", by which that is
+        ahead, and "error", their standard error.
 
     >>> report_tree(Figures(accuracies={}, neighbours=10, labels=100, num_train=2, num_test=2),
     ...             {"scratch": Accuracy(percent=58.123, std=1.0)})
-    {'finetune_100': {'scratch': 58.12}, 'std': {'finetune_100': {'scratch': 1.0}}}
+    {'finetune_100': {'scratch': 58.12}, 'std': {'finetune_100': {'scratch': 1.0}}, 'lead': {}}
     """
     found: dict[tuple[str, ...], Accuracy] = {}
     for case, accuracy in figures.accuracies.items():
@@ -33,4 +36,20 @@ def report_tree(figures: Figures, finetuned: Mapping[str, Accuracy]) -> dict[str
     found |= {(f"finetune_{LABELS}", start): accuracy for start, accuracy in finetuned.items()}
     percent = nested((path, round(accuracy.percent, 2)) for path, accuracy in found.items())
     stds = nested((path, round(accuracy.std, 2)) for path, accuracy in found.items() if accuracy.std is not None)
-    return {**percent, "std": stds}
+    return {**percent, "std": stds, "lead": nested(_leads(found, figures.num_test))}
+
+
+def _leads(
+    found: Mapping[tuple[str, ...], Accuracy], num_test: int
+) -> Iterator[tuple[tuple[str, ...], dict[str, float]]]:
+    """What the pretrained network's accuracy is ahead by, for each that it is compared with."""
+    tuned = (f"finetune_{LABELS}", "pretrained")
+    # Fine-tuning is compared with a linear classifier of as many labels as well.
+    pixels = next((one for path, one in found.items() if path[2:] == (_PROBES["few"], "pixels")), None)
+    compared = {path: other for path, other in found.items() if path[-1] != "pretrained"}
+    if pixels is not None and tuned in found:
+        compared[(*tuned[:-1], "pixels")] = pixels
+    for path, other in compared.items():
+        if (ours := found.get((*path[:-1], "pretrained"))) is not None:
+            one = lead(ours, other, num_test=num_test)
+            yield path, {"points": round(one.points, 2), "error": round(one.error, 2)}

@@ -6,6 +6,8 @@ from typing import Any
 
 from attrs import frozen
 
+from d2v.core.probes.leads import Lead, Standing
+
 Report = Mapping[str, Any]
 
 COLUMNS = {"pixels": "raw pixels", "random_init": "untrained", "pretrained": "pretrained"}
@@ -16,7 +18,7 @@ _IN_A_SENTENCE = {
     "linear_100": "a linear classifier with 100 labels",
 }
 _DEVICES = {"cpu": "the processor", "cuda": "the graphics card", "mps": "the graphics cores"}
-_NEEDED = ("probe", "finetune_100", "seconds", "steps", "images_seen", "device", "seed", "recipe")
+_NEEDED = ("probe", "finetune_100", "seconds", "steps", "images_seen", "device", "seed", "recipe", "lead")
 
 
 @frozen(kw_only=True)
@@ -46,20 +48,14 @@ class Row:
         label: of what features.
         cells: by the keys of `COLUMNS`.
         phrase: the comparison's name inside a sentence.
-
-    >>> cells = {"pixels": Cell(value=82.2), "pretrained": Cell(value=80.0)}
-    >>> Row(group="10 nearest neighbours", label="mean", cells=cells, phrase="").lead("pixels")
-    -2.2
+        leads: of the pretrained network, by the column that it is compared with.
     """
 
     group: str
     label: str
     cells: dict[str, Cell]
     phrase: str
-
-    def lead(self, other: str) -> float:
-        """Points by which the pretrained network is ahead of another column; negative if it is behind."""
-        return round(self.cells["pretrained"].value - self.cells[other].value, 1)
+    leads: dict[str, Lead]
 
 
 def check(report: Report) -> None:
@@ -68,9 +64,9 @@ def check(report: Report) -> None:
     Raises:
         ValueError: naming what is missing.
 
-    >>> check({"probe": {}, "finetune_100": {}, "seconds": 1.0, "steps": 1, "images_seen": 8, "device": "cpu"})
+    >>> check({"probe": {}, "finetune_100": {}, "lead": {}, "seconds": 1.0, "steps": 1, "images_seen": 8, "seed": 0})
     Traceback (most recent call last):
-    ValueError: the report lacks seed, recipe
+    ValueError: the report lacks device, recipe
     """
     missing = [key for key in _NEEDED if key not in report]
     if missing:
@@ -87,6 +83,7 @@ def probe_rows(report: Report) -> list[Row]:
             label=pooling,
             cells=_cells(by_probe[probe], stds.get(pooling, {}).get(probe, {})),
             phrase=f"{_IN_A_SENTENCE.get(probe, probe)} on the {pooling} pooling",
+            leads=_leads(report["lead"].get("probe", {}).get(pooling, {}).get(probe, {})),
         )
         for probe in probes
         for pooling, by_probe in report["probe"].items()
@@ -110,78 +107,72 @@ def finetuning_row(report: Report) -> Row:
         label="network",
         cells=_cells(values, stds),
         phrase="fine-tuning on 100 labels",
+        leads=_leads(report["lead"].get("finetune_100", {})),
     )
 
 
 def verdict(report: Report) -> str:
-    """Where the learned features beat the raw pixels and where they do not, in one sentence.
+    """Where the learned features are ahead of the raw pixels, level with them or behind, in one sentence.
 
     >>> knn = {"pixels": 82.2, "random_init": 68.7, "pretrained": 83.9}
-    >>> print(verdict({"probe": {"mean": {"knn": knn}}}))
-    The learned features beat the raw pixels in the only comparison, by 1.7 points.
-    >>> knn["pretrained"] = 80.0
-    >>> print(verdict({"probe": {"mean": {"knn": knn}}}))
-    Raw pixels still win the only comparison, by 2.2 points.
+    >>> lead = {"pixels": {"points": 1.7, "error": 0.6}}
+    >>> print(verdict({"probe": {"mean": {"knn": knn}}, "lead": {"probe": {"mean": {"knn": lead}}}}))
+    The learned features are ahead of the raw pixels in the only comparison, by 1.7 points.
+    >>> lead["pixels"]["error"] = 0.9
+    >>> print(verdict({"probe": {"mean": {"knn": knn}}, "lead": {"probe": {"mean": {"knn": lead}}}}))
+    The learned features are level with the raw pixels in the only comparison.
     """
-    rows = probe_rows(report)
-    won, lost = [row for row in rows if row.lead("pixels") > 0], [row for row in rows if row.lead("pixels") < 0]
-    every = "the only comparison" if len(rows) == 1 else f"all {len(rows)} comparisons"
-    if len(won) == len(rows):
-        return f"The learned features beat the raw pixels in {every}, by {_range(row.lead('pixels') for row in won)}."
-    if len(lost) == len(rows):
-        return f"Raw pixels still win {every}, by {_range(-row.lead('pixels') for row in lost)}."
-    text = f"The learned features beat the raw pixels in {len(won)} of {len(rows)} comparisons"
-    if level := len(rows) - len(won) - len(lost):
-        text += f", {level} {'is' if level == 1 else 'are'} level"
-    return f"{text}; raw pixels still win with {_listed(lost, 'pixels')}." if lost else f"{text}."
+    return f"The learned features are {_compared(probe_rows(report), 'pixels', 'the raw pixels')}."
 
 
 def beside_untrained(report: Report) -> str:
-    """How far the learned features are above those of the same network untrained.
+    """The same beside the network untrained.
 
     >>> knn = {"pixels": 82.2, "random_init": 68.7, "pretrained": 83.9}
-    >>> print(beside_untrained({"probe": {"mean": {"knn": knn}}}))
-    Against the same network before training they gain 15.2 points.
+    >>> lead = {"random_init": {"points": 15.2, "error": 0.9}}
+    >>> print(beside_untrained({"probe": {"mean": {"knn": knn}}, "lead": {"probe": {"mean": {"knn": lead}}}}))
+    They are ahead of those of the untrained network in the only comparison, by 15.2 points.
     """
-    rows = probe_rows(report)
-    behind = [row for row in rows if row.lead("random_init") <= 0]
-    if not behind:
-        gain = _range(row.lead("random_init") for row in rows)
-        return f"Against the same network before training they gain {gain}."
-    if len(behind) == len(rows):
-        return "The same network before training is nowhere worse."
-    return f"The same network before training is no worse with {_listed(behind, 'random_init')}."
+    return f"They are {_compared(probe_rows(report), 'random_init', 'those of the untrained network')}."
 
 
 def beside_scratch(report: Report) -> str:
     """What pretraining is worth to fine-tuning on 100 labels, beside pixels too.
 
     >>> figures = {"scratch": 58.1, "pretrained": 70.2}
-    >>> print(beside_scratch({"probe": {}, "finetune_100": figures}))
-    Fine-tuned on 100 labels, the network reaches 70.2 %, 12.1 points above the same network trained from scratch.
+    >>> lead = {"scratch": {"points": 12.1, "error": 0.9}}
+    >>> print(beside_scratch({"probe": {}, "finetune_100": figures, "lead": {"finetune_100": lead}}))
+    Fine-tuned on 100 labels, the network reaches 70.2 %, ahead of the same network trained from scratch by 12.1 points.
     """
     row = finetuning_row(report)
+    others = {
+        "random_init": "the same network trained from scratch",
+        "pixels": "a linear classifier on the raw pixels with as many labels",
+    }
+    parts = [_beside(row.leads[column], other) for column, other in others.items() if column in row.leads]
     text = f"Fine-tuned on 100 labels, the network reaches {row.cells['pretrained'].value:.1f} %"
-    text += f", {_beside(row.lead('random_init'))} the same network trained from scratch"
-    if "pixels" in row.cells:
-        text += f" and {_beside(row.lead('pixels'))} a linear classifier on the raw pixels with as many labels"
-    return text + "."
+    return f"{text}, {_joined(parts)}." if parts else f"{text}."
 
 
 def chance(report: Report) -> str:
-    """How uncertain an accuracy is for want of test samples; empty where their number is not known.
+    """What ahead, level and behind mean, and how uncertain an accuracy is for want of test images.
 
     >>> knn = {"pixels": 80.0, "random_init": 80.0, "pretrained": 80.0}
-    >>> print(chance({"probe": {"mean": {"knn": knn}}, "samples": {"test": 1600}}))
-    With 1,600 test pictures an accuracy is uncertain by about 1.0 points (one standard deviation).
+    >>> text = chance({"probe": {"mean": {"knn": knn}}, "lead": {}, "samples": {"test": 1600}})
+    >>> "two standard errors" in text, "With 1,600 test images an accuracy is uncertain by about 1.0 points" in text
+    (True, True)
     """
+    text = (
+        "Ahead and behind mean by more than two standard errors, over test images and draws of labels; less is level."
+    )
     test = report.get("samples", {}).get("test")
     values = [cell.value for row in probe_rows(report) for cell in row.cells.values()]
     if not test or not values:
-        return ""
+        return f"{text}."
     points = max(math.sqrt(max(value * (100 - value), 0) / test) for value in values)
     return (
-        f"With {test:,} test pictures an accuracy is uncertain by about {points:.1f} points (one standard deviation)."
+        f"{text}. With {test:,} test images an accuracy is uncertain by about {points:.1f} points (one standard "
+        "deviation)."
     )
 
 
@@ -213,11 +204,34 @@ def _cells(values: Mapping[str, float], stds: Mapping[str, float | None]) -> dic
     return {key: Cell(value=one, std=stds.get(key), best=one == best) for key, one in shown.items()}
 
 
+def _compared(rows: list[Row], other: str, name: str) -> str:
+    """In how many comparisons the pretrained network is ahead, level and behind; those where it is behind are named."""
+    by: dict[Standing, list[Row]] = {"ahead": [], "level": [], "behind": []}
+    for row in rows:
+        if other in row.leads:
+            by[row.leads[other].standing].append(row)
+    total = sum(map(len, by.values()))
+    parts: list[str] = []
+    for standing, some in by.items():
+        if not some:
+            continue
+        link = {"ahead": " of ", "level": " with ", "behind": " "}[standing] + name if not parts else ""
+        count = (f"all {total}" if total > 1 else "the only") if len(some) == total else f"{len(some)} of {total}"
+        noun = " comparisons" if total > 1 else " comparison"
+        text = f"{standing}{link} in " + (f"{count}{noun}" if not parts else str(len(some)))
+        if standing == "ahead" or (standing == "behind" and len(some) == total):
+            text += f", by {_range(abs(row.leads[other].points) for row in some)}"
+        elif standing == "behind":
+            text += f" ({_listed(some, other)})"
+        parts.append(text)
+    return _joined(parts) if parts else f"not compared with {name}"
+
+
 def _listed(rows: list[Row], other: str) -> str:
     def told(row: Row) -> str:
-        return f"{row.phrase} ({row.cells[other].value:.1f} against {row.cells['pretrained'].value:.1f} %)"
+        return f"{row.phrase}, {row.cells['pretrained'].value:.1f} against {row.cells[other].value:.1f} %"
 
-    return _joined([told(row) for row in rows])
+    return "; ".join(map(told, rows))
 
 
 def _joined(parts: list[str]) -> str:
@@ -229,7 +243,12 @@ def _range(points: Iterable[float]) -> str:
     return f"{low:.1f} points" if low == high else f"{low:.1f} to {high:.1f} points"
 
 
-def _beside(lead: float) -> str:
-    if not lead:
-        return "level with"
-    return f"{abs(lead):.1f} points {'above' if lead > 0 else 'below'}"
+def _beside(lead: Lead, other: str) -> str:
+    if lead.standing == "level":
+        return f"level with {other}"
+    return f"{lead.standing}{' of' if lead.standing == 'ahead' else ''} {other} by {abs(lead.points):.1f} points"
+
+
+def _leads(values: Mapping[str, Mapping[str, float]]) -> dict[str, Lead]:
+    named = {"random_init" if name == "scratch" else name: one for name, one in values.items()}
+    return {name: Lead(points=one["points"], error=one["error"]) for name, one in named.items()}

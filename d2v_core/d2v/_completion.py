@@ -1,0 +1,152 @@
+"""Completion in a shell, by argcomplete, from a table of commands and keys that is kept in the user's cache folder.
+
+Nothing here imports `d2v.core`, and so PyTorch, unless the table is missing or older than what is installed.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import d2v
+
+
+def complete() -> None:
+    """Answer the shell that asks, and end the process."""
+    import argcomplete
+
+    argcomplete.autocomplete(_parser(table()), always_complete_options=False)
+
+
+def table() -> dict[str, Any]:
+    """Commands, recipes and keys; made anew where packages or our own files have changed."""
+    path, stamp = table_file(), installed()
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        if found.get("installed") == stamp:
+            return found
+    except (OSError, ValueError, AttributeError):
+        pass
+    from d2v.core.cli.completion import write_table
+
+    return write_table(path, installed=stamp)
+
+
+def table_file() -> Path:
+    """Where the table is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "d2v" / "completion.json"
+
+
+def installed() -> str:
+    """A text that changes with the packages that are installed and with the files of d2v."""
+    marks: list[object] = [sys.version, sys.prefix]
+    here = os.path.realpath(".")  # where somebody works changes all the time
+    for place in sorted({os.path.realpath(one or ".") for one in sys.path} - {here}):
+        try:
+            if any(name.endswith((".dist-info", ".egg-info")) for name in os.listdir(place)):  # noqa: PTH208
+                marks += [place, os.stat(place).st_mtime_ns]  # noqa: PTH116 - speed counts here
+        except OSError:  # a zip archive, or not there
+            continue
+    newest = [0, 0]
+    for root in d2v.__path__:
+        for folder, _, names in os.walk(root):
+            for name in names:
+                if name.endswith((".py", ".yaml")):
+                    newest = [newest[0] + 1, max(newest[1], os.stat(f"{folder}/{name}").st_mtime_ns)]  # noqa: PTH116
+    return hashlib.sha256(repr([*marks, *d2v.__path__, newest]).encode()).hexdigest()
+
+
+def _parser(known: dict[str, Any]) -> ArgumentParser:
+    """The parser of `d2v` as far as completion needs it."""
+    parser = ArgumentParser(prog="d2v")
+    parser.add_argument("-V", "--version", action="store_true")
+    commands = parser.add_subparsers()
+    for name, command in known["commands"].items():
+        _fill(commands.add_parser(name, help=command["summary"]), command, known)
+    return parser
+
+
+def _fill(parser: ArgumentParser, command: dict[str, Any], known: dict[str, Any]) -> None:
+    verbs = command.get("verbs")
+    if verbs is not None:
+        below = parser.add_subparsers()
+        for name, verb in verbs.items():
+            _fill(below.add_parser(name, help=verb["summary"]), verb, known)
+    for option in command.get("arguments", ()):
+        names, settings = option["names"], {key: option[key] for key in ("choices", "nargs") if option.get(key)}
+        _completed(parser.add_argument(*names, **settings), lambda prefix, **_: list(files(prefix)))
+    if "recipes" in command:
+        recipes = command["recipes"]
+        _completed(parser.add_argument("recipe"), lambda prefix, **_: [*recipes, *files(prefix, ".yaml", ".yml")])
+    if "keys" in command:
+        own = command["keys"]
+
+        def complete_key(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
+            given = {argument.partition("=")[0] for argument in getattr(parsed_args, "overrides", None) or ()}
+            keys = known["recipes"].get(getattr(parsed_args, "recipe", None), own)
+            return list(arguments(prefix, {name: values for name, values in keys.items() if name not in given}))
+
+        _completed(parser.add_argument("overrides", nargs="*"), complete_key)
+
+
+def _completed(action: Any, completer: Callable[..., list[str]]) -> None:
+    if action.choices is None and action.nargs != 0:
+        action.completer = completer
+
+
+def arguments(prefix: str, keys: dict[str, Any]) -> Iterator[str]:
+    """What `KEY=VALUE` may become: one section of keys after the other, then the values of the key.
+
+    Args:
+        prefix: what is typed.
+        keys: by name, their words, "path", or None for other values.
+
+    >>> keys = {"out": "path", "optim.lr": None, "optim.eps": None, "weights": ["student", "teacher"]}
+    >>> list(arguments("", keys)), list(arguments("op", keys)), list(arguments("weights=t", keys))
+    (['out=', 'optim.', 'weights='], ['optim.lr=', 'optim.eps='], ['weights=teacher'])
+    """
+    key, equals, text = prefix.partition("=")
+    if equals:
+        values = keys.get(key, keys.get(f"{key}.path"))
+        found = files(text) if values == "path" else (one for one in values or () if one.startswith(text))
+        yield from (f"{key}={value}" for value in found)
+        return
+    below = prefix
+    while True:
+        start = below.rfind(".") + 1
+        groups = dict.fromkeys(
+            name[: end + 1] if (end := name.find(".", start)) >= 0 else f"{name}="
+            for name in keys
+            if name.startswith(below)
+        )
+        only = next(iter(groups), "")
+        if len(groups) != 1 or only.endswith("="):
+            yield from groups
+            return
+        below = only
+
+
+def files(prefix: str, *endings: str) -> Iterable[str]:
+    """Files and folders that a path may become; folders end in a slash.
+
+    Args:
+        prefix: what is typed.
+        endings: of the files; none = any.
+    """
+    folder, _, name = prefix.rpartition("/")
+    folder += "/" if "/" in prefix else ""
+    try:
+        with os.scandir(os.path.expanduser(folder) or ".") as found:  # noqa: PTH111
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name.startswith(name) and (name or not entry.name.startswith(".")):
+            if entry.is_dir():
+                yield f"{folder}{entry.name}/"
+            elif not endings or entry.name.endswith(endings):
+                yield f"{folder}{entry.name}"

@@ -1,0 +1,115 @@
+"""`d2v completion`: what a shell needs to complete commands, recipes, keys and values."""
+
+import argparse
+import json
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from d2v.core.cli.command import Command, Parser
+from d2v.core.files.atomic import write_text
+from d2v.core.paths import is_path
+from d2v.core.recipes import recipe_names, recipe_values
+from d2v.core.recipes.known import known_keys
+from d2v.core.recipes.recipe import Run
+from d2v.core.recipes.schema import Key
+
+_SHELLS = ("bash", "zsh", "fish")
+
+
+def write_table(path: Path, *, installed: str) -> dict[str, Any]:
+    """Write what completion knows, see `d2v._completion`.
+
+    Args:
+        path: of the file to write; where that is impossible, nothing is kept.
+        installed: what the table is made from.
+
+    Returns:
+        The table.
+    """
+    kinds = {name: recipe_values(name)[0] for name in recipe_names()}
+    table = {
+        "installed": installed,
+        "recipes": {name: _words(known_keys(kind, name)) for name, kind in kinds.items()},
+        "commands": dict(_commands(kinds)),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(table))
+    except OSError:  # a home that cannot be written: the next one is slow as well
+        pass
+    return table
+
+
+def _commands(kinds: Mapping[str, type[Run]]) -> Iterable[tuple[str, Any]]:
+    from d2v.core.cli.entry import COMMANDS  # it has this command among its own
+
+    for command in COMMANDS:
+        parser = Parser()
+        command.add_arguments(parser)
+        entry = {"summary": command.summary, **_described(parser)}
+        takes: Any = command.takes
+        if takes is not None:
+            settings = takes.settings
+            if any(action.dest == "recipe" for action in parser._actions):
+                entry["recipes"] = [name for name, kind in kinds.items() if settings in (None, kind)]
+            entry["keys"] = _words(known_keys(settings or Run))
+        yield command.name, entry
+
+
+def _described(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Arguments and verbs of a parser as plain values."""
+    found: dict[str, Any] = {"arguments": []}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            found["verbs"] = {
+                name: {"summary": helps.get(name, ""), **_described(verb)} for name, verb in action.choices.items()
+            }
+        elif action.dest not in ("help", "recipe", "overrides"):
+            choices = None if action.choices is None else [str(choice) for choice in action.choices]
+            one = {"names": action.option_strings or [action.dest], "choices": choices, "nargs": action.nargs}
+            found["arguments"].append(one)
+    return found
+
+
+def _words(keys: Iterable[Key]) -> dict[str, Any]:
+    return {key.name: "path" if is_path(key.type) else list(_choices(key.type)) or None for key in keys}
+
+
+def _choices(declared: Any) -> Iterable[str]:
+    """The words that a value may be, where there are only few."""
+    if get_origin(declared) is Literal:
+        yield from map(str, get_args(declared))
+    elif declared is bool:
+        yield from ("true", "false")
+    elif get_origin(declared) in (Union, UnionType):
+        for part in get_args(declared):
+            if part is not NoneType:
+                yield from _choices(part)
+
+
+def _add_arguments(parser: Parser) -> None:
+    parser.add_argument("shell", metavar="SHELL", choices=_SHELLS, help=", ".join(_SHELLS))
+
+
+def _run(arguments: Namespace) -> None:
+    """Print the script; the table of keys is made by whoever completes, see `d2v.__main__`."""
+    from argcomplete.shell_integration import shellcode
+
+    print(shellcode(["d2v"], shell=arguments.shell))
+
+
+COMMAND = Command(
+    name="completion",
+    summary="print the script that completes commands and keys in bash, zsh or fish",
+    details="""Commands, recipes, keys, their words and paths are completed with TAB. The lists are made when this is
+called, and anew by the first TAB after a package was installed.""",
+    example='eval "$(d2v completion bash)"        # in ~/.bashrc\n'
+    'eval "$(d2v completion zsh)"         # in ~/.zshrc, after compinit\n'
+    "d2v completion fish | source         # in ~/.config/fish/config.fish",
+    add_arguments=_add_arguments,
+    run=_run,
+)

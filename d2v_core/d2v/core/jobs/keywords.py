@@ -1,0 +1,331 @@
+"""What the calls of this package take as keywords, for editors and type checkers.
+
+Written by tools/make_keywords.py out of the settings classes; do not change it by hand.
+"""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, Literal, TypedDict
+
+from d2v.core.data.config import DataConfig
+from d2v.core.masks.masker import Masker
+from d2v.core.model.config import ModelConfig
+from d2v.core.recipes.sections import (
+    FinetuneOptimConfig,
+    FreezeConfig,
+    MonitorConfig,
+    OptimConfig,
+    TrainConfig,
+    ValidationConfig,
+)
+from d2v.core.task import Task
+
+
+class DataKeys(TypedDict, total=False):
+    """Keys of `data`; which of them there are depends on it."""
+
+    size: int
+    """Height and width in pixels of what the model sees (`data.size`)."""
+
+    channels: Literal[1, 3]
+    """3 = RGB, 1 = grey (`data.channels`)."""
+
+    crop_area: Sequence[float] | None
+    """Fraction of the picture's area that a random crop covers; None = no random crop, as in evaluation
+    (`data.crop_area`).
+    """
+
+    crop_ratio: Sequence[float]
+    """Range of width by height of a crop (`data.crop_ratio`)."""
+
+    flip: float
+    """Probability of a horizontal flip (`data.flip`)."""
+
+    mean: Sequence[float] | None
+    """Subtracted from values from 0 to 1, one number or one a channel; None = ImageNet's (`data.mean`)."""
+
+    std: Sequence[float] | None
+    """What is divided by afterwards, likewise (`data.std`)."""
+
+    resize: int | None
+    """Shorter side before the central crop of evaluation; None = size * 256 / 224 (`data.resize`)."""
+
+    per_class: int | None
+    """Train on so many pictures of each class, drawn by seed; None = on all (`data.per_class`)."""
+
+    max_megapixels: float
+    """Image files with more pixels (millions) count as broken; they are not decoded (`data.max_megapixels`)."""
+
+    max_value: float | None
+    """What white is in files of more than 8 bits, say 4095 for 12 bits in a file of 16; None = 65535 where a value is
+    above 32767, else the file counts as broken, as floats and integers of 32 bits do (`data.max_value`).
+    """
+
+    num_workers: int
+    """Reading processes, at most one a processor; 0 = read in the training process (`data.num_workers`)."""
+
+
+class RunKeys(DataKeys, total=False):
+    """Keywords that `pretrain` and `finetune` share."""
+
+    out: str | PathLike[str]
+    """Run folder, to be made."""
+
+    seed: int
+    """Of weights, order, masks, augmentation and dropout."""
+
+    resume: bool
+    """true = go on in `out`, if a run was begun there."""
+
+    device: str
+    """auto = cuda, mps or cpu, the first that there is."""
+
+    threads: int | None
+    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
+
+    train: TrainConfig | Mapping[str, Any]
+    """Length of the run."""
+
+    max_steps: int
+    """Updates of the run (`train.max_steps`)."""
+
+    batch_size: int
+    """Samples in a batch of one process (`train.batch_size`)."""
+
+    accumulate: int
+    """Batches in an update of one process (`train.accumulate`)."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    """Of the forward pass: fp32, bf16, fp16 (with the published loss scaling), or auto = bf16 where the device computes
+    in it by itself, else fp32 (`train.precision`).
+    """
+
+    checkpoint_every: int
+    """Updates between checkpoints (`train.checkpoint_every`)."""
+
+    keep: int
+    """Newest checkpoints that are kept (`train.keep`)."""
+
+    log_every: int
+    """Updates between lines of metrics (`train.log_every`)."""
+
+    sinks: Literal["tensorboard", "wandb", "mlflow"] | Sequence[Literal["tensorboard", "wandb", "mlflow"]] | None
+    """Where metrics go beside metrics.jsonl: tensorboard, wandb, mlflow; None = tensorboard if it is installed
+    (`train.sinks`).
+    """
+
+    kernels: Mapping[str, str]
+    """By operation, the form that was chosen for the machine on which the run began; {} = the plain ones
+    (`train.kernels`).
+    """
+
+    lr: float
+    """Peak rate (`optim.lr`)."""
+
+    betas: Sequence[float]
+    """Decay of both averages (`optim.betas`)."""
+
+    eps: float
+    """On the uncorrected root, as published (`optim.eps`)."""
+
+    weight_decay: float
+    """Of the parameters that decay; with a schedule, its peak (beit-cosine: its first value) (`optim.weight_decay`)."""
+
+    no_decay: list[str] | tuple[str, ...]
+    """Patterns of more parameters that do not (`optim.no_decay`)."""
+
+    clip: float
+    """Largest norm of all gradients together; 0 = any (`optim.clip`)."""
+
+
+class PretrainKeys(RunKeys, total=False):
+    """Keywords of `pretrain`."""
+
+    model: ModelConfig | Mapping[str, Any]
+    """Student, predictors, targets and teacher."""
+
+    mask: Masker | Mapping[str, Any]
+    """Which positions are hidden; by modality where there are several."""
+
+    data: str | PathLike[str] | DataConfig | Mapping[str, Any]
+    """Unlabelled samples, likewise."""
+
+    sampling: Mapping[str, float]
+    """By modality, how often batches of it are drawn, relative to the others; not given = equally often."""
+
+    optim: OptimConfig | Mapping[str, Any]
+    """Optimiser and learning rate."""
+
+    monitor: MonitorConfig | Mapping[str, Any]
+    """When to stop a run that learns nothing."""
+
+
+class FinetuneKeys(RunKeys, total=False):
+    """Keywords of `finetune`."""
+
+    model: str | PathLike[str]
+    """A run, a model folder or a published checkpoint file."""
+
+    weights: Literal["student", "teacher", "random"]
+    """Which of its weights to start from: student, teacher, or random = from scratch."""
+
+    task: Task | Mapping[str, Any]
+    """What to learn."""
+
+    data: str | PathLike[str] | DataConfig | Mapping[str, Any]
+    """Labelled samples; what is not given of their preparation is as the model was pretrained."""
+
+    preparation: Literal["model", "data"]
+    """model = a contradiction to the model's preparation is refused; data = the input is prepared as `data` says all
+    the same, as some published runs did.
+    """
+
+    optim: FinetuneOptimConfig | Mapping[str, Any]
+    """Optimiser and learning rate."""
+
+    validation: ValidationConfig | Mapping[str, Any]
+    """Looking at held-out data."""
+
+    freeze: FreezeConfig | Mapping[str, Any]
+    """Parts that do not train at first."""
+
+    layer_decay: float
+    """Factor on the rate from block to block; 1 = the same for all (`optim.layer_decay`)."""
+
+
+class UseKeys(DataKeys, total=False):
+    """Keywords of `evaluate` and `predict`."""
+
+    model: str | PathLike[str]
+    """A run, a model folder or a published checkpoint file."""
+
+    data: str | PathLike[str] | DataConfig | Mapping[str, Any]
+    """Samples; what is not given is as in training."""
+
+    split: str | list[str] | tuple[str, ...] | None
+    """Part of the data, or several; None = the one for figures, and all files of a folder for predictions."""
+
+    task: Task | Mapping[str, Any]
+    """What the model was fine-tuned for; options of its use may be changed, what is built in may not."""
+
+    batch_size: int
+    """Samples in a batch."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    """Of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it by itself."""
+
+    device: str
+    """auto = cuda, mps or cpu, the first that there is."""
+
+    threads: int | None
+    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
+
+    out: str | PathLike[str] | None
+    """File to write: .json for an evaluation, .csv or .jsonl for predictions; None = none."""
+
+
+class ProbeKeys(DataKeys, total=False):
+    """Keywords of `probe`."""
+
+    probes: Sequence[Literal["knn", "linear", "few"]]
+    """knn = nearest neighbours, linear = all labels, few = linear with few labels."""
+
+    neighbours: int
+    """K, at least 1."""
+
+    labels: int
+    """How many the few are, at least 2."""
+
+    draws: int
+    """Draws of the few labels, at least 1."""
+
+    seed: int
+    """Of the untrained network, of draws and of what is held out."""
+
+    model: str | PathLike[str]
+    """A run, a model folder or a published checkpoint file."""
+
+    weights: Literal["student", "teacher", "random"]
+    """Which of its weights: student, teacher, or random = the same network untrained."""
+
+    data: str | PathLike[str] | DataConfig | Mapping[str, Any]
+    """Labelled samples; what is not given is as in training."""
+
+    train: str | None
+    """Part that probes learn from; None = the one for training."""
+
+    val: str | None
+    """Part that the strength of a linear probe is chosen on; None = the one for it, or a fifth of `train`."""
+
+    test: str | None
+    """Part that figures are of; None = the one for them, or a fifth of `train`."""
+
+    layers: Sequence[int] | Literal["final"]
+    """Blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output."""
+
+    each: bool
+    """true = each of these layers alone as well; beside the final output, each block."""
+
+    result: Literal["ffn", "block"]
+    """Of a block: its output (block) or its feed-forward branch (ffn)."""
+
+    poolings: Sequence[Literal["mean", "grid", "class-token"]]
+    """Mean of the tokens, grid = means of its quarters, class-token = the class token."""
+
+    baselines: bool
+    """Whether the raw input and the untrained network are measured too."""
+
+    batch_size: int
+    """Samples in a batch."""
+
+    precision: Literal["auto", "fp32", "bf16"]
+    """Of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself."""
+
+    device: str
+    """auto = cuda, mps or cpu, the first that there is."""
+
+    threads: int | None
+    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
+
+    out: str | PathLike[str] | None
+    """.json file to write; None = none."""
+
+
+class ExtractKeys(DataKeys, total=False):
+    """Keywords of `extract`."""
+
+    model: str | PathLike[str]
+    """A run, a model folder or a published checkpoint file."""
+
+    weights: Literal["student", "teacher", "random"]
+    """Which of its weights: student or teacher, or random = the same network untrained."""
+
+    data: str | PathLike[str] | DataConfig | Mapping[str, Any]
+    """Samples; what is not given is as in training."""
+
+    split: str | None
+    """Part of the data; None = all files of a folder."""
+
+    layers: Sequence[int] | Literal["final"]
+    """Blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output."""
+
+    result: Literal["ffn", "block"]
+    """Of a block: its output (block) or its feed-forward branch (ffn)."""
+
+    pooling: Literal["mean", "grid", "class-token", "tokens"]
+    """Mean of the tokens, grid = means of its quarters, class-token = the class token, tokens = every token."""
+
+    batch_size: int
+    """Samples in a batch."""
+
+    precision: Literal["auto", "fp32", "bf16"]
+    """Of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself."""
+
+    device: str
+    """auto = cuda, mps or cpu, the first that there is."""
+
+    threads: int | None
+    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
+
+    out: str | PathLike[str]
+    """File to write, .safetensors or .npy; the names of the samples go to a .txt of the same name."""

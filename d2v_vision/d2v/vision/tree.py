@@ -1,0 +1,226 @@
+"""A tree of folders with what lies in them, and the images below some of them, every real file once.
+
+Folders are listed, not files opened: only a file whose ending Pillow does not know is looked into.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from attrs import define, field, frozen
+
+from d2v.core.data import DataError
+from d2v.vision.endings import ending, endings_as_written, is_image, known_endings
+
+HIDDEN = "hidden files and folders"
+SYSTEM = "files and folders of systems and archives"
+RUNS = "run folders"
+LOOPS = "links to a folder that they lie in"
+DOUBLE = "links to what is there already"
+BROKEN = "broken links"
+SPECIAL = "pipes, sockets and devices"
+UNREADABLE = "files and folders that cannot be read"
+_OF_SYSTEMS = frozenset(
+    ["__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found", "__pycache__"]
+)
+
+
+@define(eq=False)
+class Folder:
+    """A folder: its images by name, its subfolders, what else lies in it by kind.
+
+    Args:
+        path: where it was found first.
+        real: its path without links, which is what it is known by.
+    """
+
+    path: str
+    real: str
+    images: list[str] = field(factory=list)
+    linked_images: list[str] = field(factory=list)
+    folders: dict[str, "Folder"] = field(factory=dict)
+    linked: dict[str, "Folder"] = field(factory=dict)
+    others: list[tuple[str, str]] = field(factory=list)
+    is_run: bool = False
+
+    def children(self) -> dict[str, "Folder"]:
+        """Subfolders by name, linked ones as well, without run folders."""
+        return {name: one for name, one in sorted({**self.folders, **self.linked}.items()) if not one.is_run}
+
+    def holds_images(self) -> bool:
+        """Whether there is an image in it, at any depth."""
+        return any(one.images or one.linked_images for one in self._below())
+
+    def _below(self) -> Iterator["Folder"]:
+        seen, waiting = {self.real}, [self]
+        while waiting:
+            one = waiting.pop()
+            yield one
+            new = [child for child in one.children().values() if child.real not in seen]
+            seen.update(child.real for child in new)
+            waiting += new
+
+
+def scan(root: str) -> Folder:
+    """The tree below a folder. Links to folders are followed, except into a folder that they lie in.
+
+    Raises:
+        DataError: if the folder itself cannot be read.
+    """
+    first = Folder(path=root, real=os.path.realpath(root))
+    known, waiting = {first.real: first}, [first]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder.path) as found:
+                entries = list(found)
+        except OSError as error:
+            if folder is first:
+                raise unreadable(error) from error
+            folder.others.append((UNREADABLE, ""))
+            continue
+        names = {entry.name for entry in entries} if len(entries) < 1000 else set()
+        if "config.yaml" in names and names & {"checkpoints", "model"}:
+            folder.is_run = True
+            continue
+        plain, images = endings_as_written(), folder.images
+        for entry in entries:
+            name = entry.name
+            # Nearly all entries are this, and there may be a million of them.
+            if name[name.rfind(".") :] in plain and name[0] != "." and entry.is_file(follow_symlinks=False):
+                images.append(name)
+            else:
+                _sort_in(folder, entry, known, waiting)
+    return first
+
+
+def _sort_in(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder], waiting: list[Folder]) -> None:
+    name = entry.name
+    if name[0] == ".":
+        folder.others.append((HIDDEN, name))
+        return
+    try:
+        is_folder, is_file = entry.is_dir(), entry.is_file()
+        if not is_folder and not is_file:
+            kind = BROKEN if entry.is_symlink() and not os.path.exists(entry.path) else SPECIAL  # noqa: PTH110
+        elif name.lower() in _OF_SYSTEMS:
+            kind = SYSTEM
+        elif is_folder:
+            kind = _enter(folder, entry, known, waiting)
+        elif (end := ending(name)) in known_endings() or is_image(entry.path):
+            (folder.linked_images if entry.is_symlink() else folder.images).append(name)
+            return
+        else:
+            kind = f".{end} files" if 0 < len(end) <= 8 and end.isalnum() else "files of no known kind"
+    except OSError:
+        kind = BROKEN if entry.is_symlink() else UNREADABLE
+    if kind:
+        folder.others.append((kind, name))
+
+
+def _enter(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder], waiting: list[Folder]) -> str:
+    """Put a subfolder into the tree; gives the kind of what is not entered, "" of what is."""
+    is_link = entry.is_symlink()
+    real = os.path.realpath(entry.path) if is_link else os.path.join(folder.real, entry.name)  # noqa: PTH118
+    if is_link and f"{folder.real}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}"):
+        return LOOPS
+    child = known.get(real)
+    if child is None:
+        child = known[real] = Folder(path=entry.path, real=real)
+        waiting.append(child)
+    (folder.linked if is_link else folder.folders)[entry.name] = child
+    return ""
+
+
+@frozen(kw_only=True)
+class Gathered:
+    """Images by the folder that they were looked for in, in the order of their paths; and what is not used.
+
+    Args:
+        images: by the name that a folder was given; paths begin with its prefix.
+        unused: names by kind.
+    """
+
+    images: dict[str, list[str]]
+    unused: dict[str, list[str]]
+
+
+def gather(folders: Iterable[tuple[str, str, Folder, bool]]) -> Gathered:
+    """The images below folders, every real file once, whatever links lead to it.
+
+    Real folders and files come first, then links in the order of their paths; a link to what has been counted is not
+    used. Two names of one file by hard links are two files.
+
+    Args:
+        folders: name, prefix of the paths ("" or with a slash at its end), the folder, and whether it is a link.
+    """
+    taken: dict[str, Folder] = {}
+    images: dict[str, list[str]] = {}
+    unused: dict[str, list[str]] = {}
+    links: list[tuple[str, str, str]] = []  # path, name, prefix of the folder's path
+    real: deque[tuple[str, str, Folder]] = deque()
+    linked: list[tuple[str, str, Folder]] = []
+    for name, prefix, folder, is_link in folders:
+        images[name] = []
+        (linked if is_link else real).append((name, prefix, folder))
+    while real or linked:
+        if not real:
+            linked.sort(key=lambda one: one[1], reverse=True)
+            real.append(linked.pop())
+        name, prefix, folder = real.popleft()
+        if folder.real in taken:
+            unused.setdefault(DOUBLE, []).append(prefix.rstrip("/"))
+            continue
+        taken[folder.real] = folder
+        images[name] += [prefix + image for image in folder.images]
+        links += [(f"{prefix}{image}", name, os.path.join(folder.path, image)) for image in folder.linked_images]  # noqa: PTH118
+        for kind, other in folder.others:
+            unused.setdefault(kind, []).append(f"{prefix}{other}".rstrip("/"))
+        unused_runs = [one for one, child in {**folder.folders, **folder.linked}.items() if child.is_run]
+        if unused_runs:
+            unused.setdefault(RUNS, []).extend(prefix + one for one in unused_runs)
+        real += [(name, f"{prefix}{one}/", child) for one, child in folder.folders.items() if not child.is_run]
+        linked += [(name, f"{prefix}{one}/", child) for one, child in folder.linked.items() if not child.is_run]
+    _add_links(links, taken, images, unused)
+    for paths in (*images.values(), *unused.values()):
+        paths.sort()
+    return Gathered(images=images, unused=unused)
+
+
+def _add_links(
+    links: list[tuple[str, str, str]],
+    taken: dict[str, Folder],
+    images: dict[str, list[str]],
+    unused: dict[str, list[str]],
+) -> None:
+    parents: dict[str, str] = {}
+    names: dict[str, set[str]] = {}
+    seen: set[tuple[str, str]] = set()
+    for path, name, link in sorted(links):
+        place, file = _target(link, parents)
+        if place in taken and place not in names:
+            names[place] = set(taken[place].images)
+        if (place, file) in seen or file in names.get(place, ()):
+            unused.setdefault(DOUBLE, []).append(path)
+            continue
+        seen.add((place, file))
+        images[name].append(path)
+
+
+def _target(link: str, parents: dict[str, str]) -> tuple[str, str]:
+    """Real folder and name of what a link leads to; folders are resolved once."""
+    try:
+        target = os.path.join(os.path.dirname(link), os.readlink(link))  # noqa: PTH115, PTH118, PTH120
+        above, name = os.path.split(target)
+        if os.path.islink(target) or name in ("", ".", ".."):  # noqa: PTH114
+            return os.path.split(os.path.realpath(link))
+    except OSError:
+        return os.path.split(link)
+    if above not in parents:
+        parents[above] = os.path.realpath(above)
+    return parents[above], name
+
+
+def unreadable(error: OSError) -> DataError:
+    """The error of a data set for one of the system."""
+    return DataError(f"{error.filename} cannot be read: {error.strerror}; change its permissions or the path")

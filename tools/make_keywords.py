@@ -1,0 +1,187 @@
+"""Write d2v_core/d2v/core/jobs/keywords.py: the typed keywords of the calls of `d2v.core`, out of the settings classes.
+
+    python tools/make_keywords.py
+
+Run it after a change of a settings class, or of the data of one of our modalities; a test holds that it was run.
+"""
+
+import re
+import textwrap
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import attrs
+from attrs import frozen
+
+from d2v.core.files.kinds import role_of
+from d2v.core.jobs.evaluation import UseSettings
+from d2v.core.jobs.extraction import ExtractSettings
+from d2v.core.jobs.probing import ProbeSettings
+from d2v.core.recipes import FinetuneRecipe, PretrainRecipe
+from d2v.core.recipes.keywords import field_types, needed_by, section_forms, short_keys
+from d2v.core.recipes.recipe import Run
+from d2v.core.recipes.schema import descriptions, section_of
+
+FILE = Path(__file__).parents[1] / "d2v_core/d2v/core/jobs/keywords.py"
+CALLS = {
+    "PretrainKeys": (PretrainRecipe, "pretrain"),
+    "FinetuneKeys": (FinetuneRecipe, "finetune"),
+    "UseKeys": (UseSettings, "evaluate` and `predict"),
+    "ProbeKeys": (ProbeSettings, "probe"),
+    "ExtractKeys": (ExtractSettings, "extract"),
+}
+# Fields that name a file or a folder, and take a path as well as a text.
+PATHS = ("out", "model", "init")
+HEAD = '''"""What the calls of this package take as keywords, for editors and type checkers.
+
+Written by tools/make_keywords.py out of the settings classes; do not change it by hand.
+"""
+'''
+WIDTH = 120
+
+
+@frozen(kw_only=True)
+class Field:
+    """A keyword."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+def text() -> str:
+    """The whole file."""
+    fields = {name: [*topmost_fields(config), *short_fields(config)] for name, (config, _) in CALLS.items()}
+    data = [one for one in fields["ProbeKeys"] if "`data." in one.meaning]
+    runs = [one for one in fields["PretrainKeys"] if one in fields["FinetuneKeys"] and one not in data]
+    parts = [
+        written("DataKeys", "TypedDict, total=False", "Keys of `data`; which of them there are depends on it.", data),
+        written("RunKeys", "DataKeys, total=False", "Keywords that `pretrain` and `finetune` share.", runs),
+    ]
+    for name, (config, call) in CALLS.items():
+        base, inherited = ("RunKeys", [*runs, *data]) if issubclass(config, Run) else ("DataKeys", data)
+        own = [one for one in fields[name] if one not in inherited]
+        parts.append(written(name, f"{base}, total=False", f"Keywords of `{call}`.", own))
+    body = "\n\n".join(parts)
+    return f"{HEAD}\n{imports(body)}\n\n{body}"
+
+
+def topmost_fields(config: type) -> list[Field]:
+    """The topmost keys of a settings class."""
+    meanings = descriptions(config)
+    return [
+        Field(name=one.name, type=accepted(one), meaning=meanings.get(one.name, ""))
+        for one in attrs.fields(attrs.resolve_types(config))
+    ]
+
+
+def short_fields(config: type) -> list[Field]:
+    """The keys in sections that need no dots."""
+    found = []
+    topmost = field_types(config)
+    for name, key in short_keys(config).items():
+        forms = section_forms(section_of(topmost[key.partition(".")[0]]))
+        form = next(one for one in forms if name in field_types(one))
+        declared = next(one for one in attrs.fields(form) if one.name == name)
+        meaning = descriptions(form).get(name, "")
+        found.append(Field(name=name, type=accepted(declared), meaning=f"{meaning} (`{key}`)".strip()))
+    return found
+
+
+def accepted(one: "attrs.Attribute[Any]") -> str:
+    """The type of what a field takes: what its converter takes, if it has one."""
+    hints: dict[str, Any] = get_type_hints(one.converter) if callable(one.converter) else {}
+    hints.pop("return", None)
+    taken = next(iter(hints.values()), Any)
+    kind = one.type if taken is Any else taken
+    parts = spelled(kind).split(" | ")
+    if one.name in PATHS and "str" in parts:
+        parts.insert(1, "PathLike[str]")
+    return " | ".join(parts)
+
+
+def spelled(kind: Any) -> str:
+    """A type as it is written in a signature; what is a section may be given as a mapping."""
+    if kind is None or kind is types.NoneType:
+        return "None"
+    if role_of(kind) is not None:
+        path = "str | PathLike[str] | " if needed_by(kind) else ""
+        return f"{path}{kind.__name__} | Mapping[str, Any]"
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:  # what is said beside a type is no matter of who gives a value
+        return spelled(inner[0])
+    if origin in (Union, types.UnionType):
+        parts = [part for one in inner for part in spelled(one).split(" | ")]
+        if section_of(kind) is not None:
+            parts = [part for part in parts if "Mapping" not in part] + ["Mapping[str, Any]"]
+        return " | ".join(sorted(dict.fromkeys(parts), key=lambda part: part == "None"))
+    if origin is Literal:
+        return f"Literal[{', '.join(double_quoted(one) for one in inner)}]"
+    if origin in (tuple, list):
+        item = spelled(inner[0])
+        # A text is a sequence of texts as well, and not meant.
+        return "list[str] | tuple[str, ...]" if item == "str" else f"Sequence[{item}]"
+    if origin is Mapping:
+        return f"Mapping[{', '.join(map(spelled, inner))}]"
+    if attrs.has(kind):
+        return f"{kind.__name__} | Mapping[str, Any]"
+    return str(kind.__name__)
+
+
+def double_quoted(value: object) -> str:
+    """A value as the formatter has it."""
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def written(name: str, bases: str, title: str, fields: list[Field]) -> str:
+    """A class."""
+    lines = [f"class {name}({bases}):", *paragraph(title)]
+    for one in fields:
+        said = one.meaning.replace("null = ", "None = ")
+        if said.split(" ")[1:2] != ["="]:  # a value and what it means
+            said = f"{said[:1].upper()}{said[1:]}"
+        lines += ["", f"    {one.name}: {one.type}", *paragraph(f"{said}.")]
+    return "\n".join(lines) + "\n"
+
+
+def paragraph(said: str) -> list[str]:
+    """A docstring, one line or several."""
+    one = f'    """{said}"""'
+    if len(one) <= WIDTH:
+        return [one]
+    wrapped = textwrap.wrap(f'"""{said}', WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return [*wrapped, '    """']
+
+
+def imports(body: str) -> str:
+    """The lines that import what the text names."""
+    homes = {"collections.abc": {"Mapping", "Sequence"}, "os": {"PathLike"}, "typing": {"Any", "Literal", "TypedDict"}}
+    for kind in section_classes():
+        homes.setdefault(kind.__module__, set()).add(kind.__name__)
+    used = set(re.findall(r"\w+", re.sub(r'""".*?"""', "", body, flags=re.S)))
+    lines = {module: import_line(module, names & used) for module, names in sorted(homes.items()) if names & used}
+    ours = [line for module, line in lines.items() if module.startswith("d2v.")]
+    return "\n".join([*(line for line in lines.values() if line not in ours), "", *ours]) + "\n"
+
+
+def import_line(module: str, names: set[str]) -> str:
+    """As the formatter has it."""
+    line = f"from {module} import {', '.join(sorted(names))}"
+    if len(line) <= WIDTH:
+        return line
+    return "\n".join([f"from {module} import (", *(f"    {name}," for name in sorted(names)), ")"])
+
+
+def section_classes() -> Iterable[type]:
+    """The classes of the sections."""
+    for config, _ in CALLS.values():
+        for kind in field_types(config).values():
+            if (section := section_of(kind)) is not None:
+                yield section
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())
+    print(FILE)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from d2v.core.files import ConfigError, from_plain, to_plain
 from d2v.core.files.structure import mistakes
 from d2v.core.modality import modalities
-from d2v.core.recipes.lengths import follow_length
 from d2v.core.paths import is_path
+from d2v.core.recipes.lengths import follow_length
 from d2v.core.recipes.overrides import merged, plain_keys
 from d2v.core.recipes.printing import as_yaml
 from d2v.core.recipes.recipe import FinetuneRecipe, PretrainRecipe, Run

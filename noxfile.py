@@ -137,6 +137,12 @@ def long_(session: nox.Session) -> None:
     run(session, "-m", "pytest", "-m", "long")
 
 
+@nox.session(venv_backend="none", requires=[SHARED], default=False)
+def gpu(session: nox.Session) -> None:
+    """Run the tests that need a CUDA device; without one each is skipped and says so."""
+    run(session, "-m", "pytest", "-n0", "-m", "gpu", "tests")
+
+
 @nox.session(venv_backend="none", requires=[SHARED])
 def docs(session: nox.Session) -> None:
     """Build the documentation site into docs/_build/html, strictly; it needs no network."""

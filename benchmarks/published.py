@@ -1,5 +1,7 @@
 """Models that the benchmarks measure: out of recipes, and published sizes that have no recipe yet."""
 
+import attrs
+
 from d2v.audio import WaveformAdapterConfig
 from d2v.core import EMASchedule, InverseBlockMasker, RandomMasker
 from d2v.core.loss import RegressionLoss
@@ -70,4 +72,41 @@ def text_base() -> Data2VecConfig:
     )
 
 
-MODELS = {"audio/base": audio_base, "text/base": text_base}
+def audio_large() -> Data2VecConfig:
+    """The large speech model."""
+    block = BlockConfig(
+        embed_dim=1024, num_heads=16, norm_eps=1e-5, attention_dropout=0.1, projection_dropout=0.1, dropout=0.1
+    )
+    decoder = ConvDecoderConfig(decoder_dim=768, num_layers=4, kernel_size=7, groups=16, dropout=0.1)
+    return Data2VecConfig(
+        student=BackboneConfig(
+            encoder=TransformerConfig(block=block, depth=16),
+            adapters={"audio": WaveformAdapterConfig(context=ContextConfig(depth=8, dropout=0.1))},
+        ),
+        predictors={"audio": decoder},
+        maskers={"audio": InverseBlockMasker(mask_prob=0.55, mask_length=5, mask_prob_adjust=0.1, inverse=False)},
+        targets=TargetsConfig(layers=16, each=("instance",)),
+        teacher=TeacherConfig(schedule=EMASchedule(0.9997, end=1.0, anneal=300_000), leave_out=("adapters.*.front",)),
+        num_masks=12,
+    )
+
+
+def text_large() -> Data2VecConfig:
+    """The large text model."""
+    base = text_base()
+    block = attrs.evolve(base.student.encoder.block, embed_dim=1024, num_heads=16)
+    encoder = attrs.evolve(base.student.encoder, block=block, depth=24)
+    return attrs.evolve(
+        base,
+        student=attrs.evolve(base.student, encoder=encoder),
+        maskers={"text": RandomMasker(mask_prob=0.5, pad_aware=False)},
+        targets=TargetsConfig(layers=24, each=("layer",), after=("instance",)),
+    )
+
+
+MODELS = {
+    "audio/base": audio_base,
+    "audio/large": audio_large,
+    "text/base": text_base,
+    "text/large": text_large,
+}

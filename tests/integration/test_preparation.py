@@ -31,8 +31,9 @@ def given(made: Path, run: Path, out: Path, **more: object) -> dict[str, object]
     return {"model": str(run), "data.path": str(made / "photos"), "out": str(out), **short, **more}
 
 
-def test_a_model_hands_its_preparation_on(made: Path, bright: Path, tmp_path: Path) -> None:
-    finetune("vision/small-finetune", given(made, bright, tmp_path / "out"), progress=False)
+@pytest.mark.parametrize("recipe", ["vision/small-finetune", "vision/finetune"])
+def test_a_model_hands_its_preparation_on(made: Path, bright: Path, tmp_path: Path, recipe: str) -> None:
+    finetune(recipe, given(made, bright, tmp_path / "out", **{"data.num_workers": 0}), progress=False)
     data = open_model(tmp_path / "out").description.data["vision"]
     assert (data["mean"], data["std"], data["channels"], data["size"]) == ([0.7], [0.2], 1, 28)
 

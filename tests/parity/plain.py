@@ -265,7 +265,7 @@ def forward(model: dict[str, Any], student: Tensors, teacher: Tensors, io: Tenso
     padding = padding_of(model, io, local.shape[1])
     ran = encode(model, student, student, local, padding, io, clones)
     keep = ids_keep(mask)
-    decoder_in = local.new_zeros(mask.shape + local.shape[2:])
+    decoder_in = ran["out"].new_zeros(mask.shape + local.shape[2:])
     decoder_in = decoder_in.scatter(1, keep[..., None].expand(-1, -1, local.shape[2]), ran["out"][:, extra:])
     decoder_out = decode(model, student, decoder_in)
     taught = teacher_layers(model, student, teacher, local.detach(), io)

@@ -137,6 +137,15 @@ def test_published_models_build(name: str) -> None:
     assert blocks < sum(parameter.numel() for parameter in backbone.parameters()) < 1.1 * blocks
 
 
+def test_the_recipe_for_photographs_is_the_published_base_model_made_smaller() -> None:
+    own, published = (numbers(read_recipe(f"vision/{name}", GIVEN, PretrainRecipe)) for name in ("photos", "base"))
+    differing = {row for row in own if own[row] != published[row]}
+    smaller = {"embed_dim", "num_heads", "decoder"}
+    shorter = {"ema", "anneal", "lr", "warm-up", "updates", "per worker x workers"}
+    assert differing == smaller | shorter | {"weight decay", "precision"}
+    assert all(isinstance(own[row], float) for row in ("anneal", "warm-up")), "fractions of the run"
+
+
 def test_every_recipe_is_complete_but_for_what_a_user_gives() -> None:
     for name in recipe_names():
         if name.startswith("vision/") and "finetune" not in name:

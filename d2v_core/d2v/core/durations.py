@@ -4,8 +4,13 @@ Learning-rate and EMA schedules are written once and then run for a hundred step
 therefore a count, a float is a fraction of the run, and this is the one place that tells them apart.
 """
 
+from typing import TypeAlias
 
-def updates(duration: int | float, total: int | None = None, *, name: str = "duration") -> int:
+Duration: TypeAlias = int | float
+"""Updates (an int) or a fraction of the run (a float)."""
+
+
+def updates(duration: Duration, total: int | None = None, *, name: str = "duration") -> int:
     """Number of updates that a duration stands for.
 
     A fraction is rounded down, int(total * fraction), as the published tri-stage schedule does it.

@@ -296,11 +296,17 @@ def test_bad_values_say_what_is_wrong(build: Any, values: dict[str, Any], messag
         build(**values)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@lines
-def test_masks_are_the_same_on_every_device(masker: Masker) -> None:
-    ids, lengths = torch.tensor([3, 9]), torch.tensor([60, 45])
-    here = masker(2, (60,), num_masks=2, draw=Draw(seed=1, update=2, ids=ids), lengths=lengths)
-    there = masker(2, (60,), num_masks=2, draw=Draw(seed=1, update=2, ids=ids.cuda()), lengths=lengths)
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("masker", "grid"),
+    [*((one, (60,)) for one in ON_LINES.values()), *((one, (8, 9)) for one in ON_PLANES.values())],
+    ids=[*(f"line {name}" for name in ON_LINES), *(f"plane {name}" for name in ON_PLANES)],
+)
+def test_masks_are_the_same_on_every_device(masker: Masker, grid: tuple[int, ...]) -> None:
+    ids, lengths = torch.arange(100) * 7 + 3, torch.randint(40, 61, (100,)) if len(grid) == 1 else None
+    here = masker(100, grid, num_masks=4, draw=Draw(seed=1, update=2, ids=ids), lengths=lengths)
+    there = masker(100, grid, num_masks=4, draw=Draw(seed=1, update=2, ids=ids.cuda()), lengths=lengths)
     assert there.hidden.is_cuda
     assert torch.equal(here.hidden, there.hidden.cpu())
+    if here.channels is not None:
+        assert torch.equal(here.channels, there.channels.cpu())

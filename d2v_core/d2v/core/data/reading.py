@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from d2v.core.data.broken import listing, nothing_readable, told
@@ -32,6 +32,10 @@ class Fetched:
     batch: Batch | None
     broken: dict[str, str]
     failed: int = 0
+
+    def pin_memory(self) -> "Fetched":
+        """The same with its batch in pinned memory; `DataLoader` calls it."""
+        return self if self.batch is None else evolve(self, batch=self.batch.pin_memory())
 
 
 @frozen(kw_only=True)
@@ -101,6 +105,8 @@ class Reading(ABC, Generic[R]):
         sent: deque[Entry[R]] = deque()
         self._requests.entries, self._requests.sent = self._deal(self._place), sent
         known, num_good, failed = len(self.broken), 0, 0
+        # Only where this process uses a GPU already: asking for pinned memory would make it begin to.
+        self._loader.pin_memory = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch does not type it
         try:
             for fetched in self._loader:
                 entry = sent.popleft()

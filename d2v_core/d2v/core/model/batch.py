@@ -62,7 +62,14 @@ class Batch:
         def moved(value: Any) -> Any:
             return value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor | Mask) else value
 
-        return Batch(**{field.name: moved(getattr(self, field.name)) for field in dataclasses.fields(Batch)})
+        return self._with_each(moved)
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in memory that a GPU copies from without being waited for; a mask stays where it is."""
+        return self._with_each(lambda value: value.pin_memory() if isinstance(value, Tensor) else value)
+
+    def _with_each(self, change: Callable[[Any], Any]) -> "Batch":
+        return Batch(**{field.name: change(getattr(self, field.name)) for field in dataclasses.fields(Batch)})
 
     def seen_by_teacher(self) -> "Batch":
         """The same samples with the teacher's view as their source."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from d2v.core.nn.kernels import convolve
 from d2v.core.validators import check, one_of
 
 
@@ -101,7 +102,7 @@ class ConvDecoder(nn.Module):
         rows = x.shape[0]
         x = rearrange(x, "r (h w) d -> r h w d", h=grid[0]) if self.dims == 2 else x
         for conv in self.convs:
-            y = self._layer(conv, x)
+            y = self._layer(conv, x)  # type: ignore[arg-type]  # a ModuleList holds modules of any kind
             x = y + x if self.residual and y.shape == x.shape else y
         x = rearrange(x, "r ... d -> (r ...) d")
         if index is not None:
@@ -110,9 +111,8 @@ class ConvDecoder(nn.Module):
         return out if index is not None else rearrange(out, "(r t) d -> r t d", r=rows)
 
     @staticmethod
-    def _layer(conv: nn.Module, x: Tensor) -> Tensor:
-        # Channels stay last in memory: the permuted view is what channels-last convolutions want.
-        y: Tensor = conv(x.movedim(-1, 1)).movedim(1, -1)
+    def _layer(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+        y = convolve(conv, x)
         for axis, size in enumerate(x.shape[1:-1], start=1):
             y = y.narrow(axis, 0, size)
         return F.gelu(F.layer_norm(y, y.shape[-1:]))

@@ -1,8 +1,9 @@
 """Which form a computation takes on which device, and the forms that the library has of its own.
 
 All forms of a computation give the same, but for rounding and for what is drawn at random, and modules ask for the
-result alone. Accelerators have fused kernels for everything here. Those of a processor lack dropout and are slow
-backwards; what it runs instead was measured (`benchmarks/attention.py`).
+result alone. Accelerators have fused kernels for attention and dropout. Those of a processor lack dropout and are slow
+backwards; what it runs instead was measured (`benchmarks/attention.py`), and so was the layout of grouped convolutions
+on a GPU (`benchmarks/convolution.py`).
 """
 
 import math
@@ -10,7 +11,7 @@ import math
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from d2v.core.nn.lean_attention import dropped_attention
 
@@ -106,3 +107,33 @@ def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, *, device: to
     words = torch.randint(-(1 << 63), (1 << 63) - 1, (-(-count // 4),), device=device)
     kept = round((1 - dropout) * 65536)
     return words.view(torch.int16)[:count].view(shape) <= kept - 32769, kept / 65536
+
+
+def convolve(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution of features whose channels stand last.
+
+    Args:
+        conv: as torch has it.
+        x: `r t c` or `r h w c`.
+
+    >>> convolve(nn.Conv2d(4, 6, 3, padding=1), torch.zeros(2, 5, 5, 4)).shape
+    torch.Size([2, 5, 5, 6])
+    """
+    # The permuted view is what channels-last convolutions want.
+    x = x.movedim(-1, 1)
+    y: Tensor = conv(x.contiguous() if channels_first_is_faster(conv, x) else x)
+    return y.movedim(1, -1)
+
+
+def channels_first_is_faster(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> bool:
+    """Whether channels should stand first in memory for a convolution of `r c h w`.
+
+    cuDNN's channels-last kernels for groups take a multiple of 64 channels each; for others it lays the tensors out
+    anew, nine times a layer. A compiler chooses layouts by itself.
+
+    >>> channels_first_is_faster(nn.Conv2d(32, 32, 3, groups=2), torch.zeros(1, 32, 4, 4))
+    False
+    """
+    if torch.compiler.is_compiling() or x.device.type != "cuda":
+        return False
+    return x.dim() == 4 and conv.groups > 1 and conv.weight.shape[1] % 64 != 0

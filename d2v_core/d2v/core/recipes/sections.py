@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from d2v.core.changes import may_change
+from d2v.core.durations import Duration
 from d2v.core.files.kinds import add_role
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.precision import AskedPrecision
@@ -48,7 +49,7 @@ class CosineConfig:
 
     described_by: ClassVar[tuple[type, ...]] = (CosineSchedule,)
 
-    warmup: int | float = 0
+    warmup: Duration = 0
     min_lr: float = 0.0
     warmup_start: float | None = None
 
@@ -65,9 +66,9 @@ class TriStageConfig:
 
     described_by: ClassVar[tuple[type, ...]] = (TriStageSchedule,)
 
-    warmup: int | float
-    hold: int | float
-    decay: int | float
+    warmup: Duration
+    hold: Duration
+    decay: Duration
     init_scale: float = 0.01
     final_scale: float = 0.01
 
@@ -90,7 +91,7 @@ class PolynomialConfig:
 
     described_by: ClassVar[tuple[type, ...]] = (PolynomialSchedule,)
 
-    warmup: int | float = 0
+    warmup: Duration = 0
     end_lr: float = 0.0
     power: float = 1.0
 
@@ -106,7 +107,7 @@ class BEiTCosineConfig:
     described_by: ClassVar[tuple[type, ...]] = (BEiTCosineSchedule,)
 
     final: float
-    warmup: int | float = 0
+    warmup: Duration = 0
 
     def build(self, peak: float, total: int) -> BEiTCosineSchedule:
         """The schedule for a peak and a number of updates."""
@@ -120,8 +121,8 @@ class BEiTTriPhaseConfig:
     described_by: ClassVar[tuple[type, ...]] = (BEiTTriPhaseSchedule,)
 
     final: float
-    warmup: int | float = 0
-    decay: int | float
+    warmup: Duration = 0
+    decay: Duration
 
     def build(self, peak: float, total: int) -> BEiTTriPhaseSchedule:
         """The schedule for a peak and a number of updates."""
@@ -301,5 +302,5 @@ class MonitorConfig:
 
     min_target_var: float = field(default=0.0, validator=validators.ge(0))
     min_pred_var: float = field(default=0.0, validator=validators.ge(0))
-    warmup: int | float = 0.1
+    warmup: Duration = 0.1
     stop: bool = True

@@ -10,6 +10,7 @@ from d2v.core.files import ConfigError, from_plain, to_plain
 from d2v.core.files.structure import mistakes
 from d2v.core.modality import modalities
 from d2v.core.paths import is_path
+from d2v.core.recipes.lengths import follow_length
 from d2v.core.recipes.overrides import merged, plain_keys
 from d2v.core.recipes.printing import as_yaml
 from d2v.core.recipes.recipe import FinetuneRecipe, PretrainRecipe, Run
@@ -165,5 +166,6 @@ def _opened(name: str, kind: type[Run] | None) -> tuple[type[Run], dict[str, Any
 
 def _completed(kind: type[Run], values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     settled = settle(kind, values, overrides)
+    follow_length(kind, values, settled, plain_keys(overrides)[0])
     kind.complete(settled)
     return settled

@@ -147,7 +147,7 @@ def fit(
                 optimizer.zero_grad()
                 outputs, modalities = [], []
                 for micro in range(accumulate):
-                    batch = clock.wait(batches).to(device)
+                    batch = clock.wait(batches).to(device, non_blocking=True)
                     torch.manual_seed(dropout_seed(seed, now.step, rank, micro))
                     with autocast(precision, device):
                         output: StepOutput = model(batch, update=now.step)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from attrs import evolve, field, frozen
 from attrs.validators import optional
 
-from d2v.core.durations import check_update, updates
+from d2v.core.durations import Duration, check_update, updates
 from d2v.core.validators import factor, not_negative, positive
 
 Schedule: TypeAlias = Callable[[int], float]
@@ -53,7 +53,7 @@ class CosineSchedule:
 
     lr: float = field(validator=not_negative)
     total: int = field(kw_only=True, validator=positive)
-    warmup: int | float = field(default=0, kw_only=True)
+    warmup: Duration = field(default=0, kw_only=True)
     min_lr: float = field(default=0.0, kw_only=True, validator=not_negative)
     warmup_start: float | None = field(default=None, kw_only=True, validator=optional(not_negative))
     shrink: float = field(default=0.1, kw_only=True, validator=factor)
@@ -108,9 +108,9 @@ class TriStageSchedule:
     """
 
     lr: float = field(validator=not_negative)
-    warmup: int | float = field(kw_only=True)
-    hold: int | float = field(kw_only=True)
-    decay: int | float = field(kw_only=True)
+    warmup: Duration = field(kw_only=True)
+    hold: Duration = field(kw_only=True)
+    decay: Duration = field(kw_only=True)
     total: int | None = field(default=None, kw_only=True)
     init_scale: float = field(default=0.01, kw_only=True, validator=factor)
     final_scale: float = field(default=0.01, kw_only=True, validator=factor)
@@ -170,7 +170,7 @@ class PolynomialSchedule:
 
     lr: float = field(validator=not_negative)
     total: int = field(kw_only=True, validator=positive)
-    warmup: int | float = field(default=0, kw_only=True)
+    warmup: Duration = field(default=0, kw_only=True)
     end_lr: float = field(default=0.0, kw_only=True, validator=not_negative)
     power: float = field(default=1.0, kw_only=True, validator=positive)
 
@@ -213,7 +213,7 @@ class BEiTCosineSchedule:
     value: float = field(validator=not_negative)
     final: float = field(kw_only=True, validator=not_negative)
     total: int = field(kw_only=True, validator=positive)
-    warmup: int | float = field(default=0, kw_only=True)
+    warmup: Duration = field(default=0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         _check_warmup(self.warmup, self.total)
@@ -252,8 +252,8 @@ class BEiTTriPhaseSchedule:
     value: float = field(validator=not_negative)
     final: float = field(kw_only=True, validator=not_negative)
     total: int = field(kw_only=True, validator=positive)
-    warmup: int | float = field(default=0, kw_only=True)
-    decay: int | float = field(kw_only=True)
+    warmup: Duration = field(default=0, kw_only=True)
+    decay: Duration = field(kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         needed = updates(self.warmup, self.total, name="warmup") + updates(self.decay, self.total, name="decay")
@@ -272,7 +272,7 @@ class BEiTTriPhaseSchedule:
         return self.value if step < 0 else _line(self.value, self.final, step, decay)
 
 
-def _check_warmup(warmup: int | float, total: int) -> None:
+def _check_warmup(warmup: Duration, total: int) -> None:
     count = updates(warmup, total, name="warmup")
     if count >= total:
         raise ValueError(f"warmup={warmup} is {count} updates and leaves nothing of the run (total={total})")

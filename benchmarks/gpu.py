@@ -1,0 +1,212 @@
+"""Training steps of the published sizes on a GPU: time, samples a second, model FLOP utilisation, memory.
+
+Each size has a process of its own with a time limit, so that one that does not fit ends nothing else. In it the library
+(eager, and with its blocks and decoder compiled) and the plain formulation (formulations.py) take turns; a time is the
+median over rounds of a few updates each. Memory is what a variant itself holds at its peak.
+
+FLOPs of a step = 3 x the student's forward pass + the teacher's, each counted by torch.utils.flop_counter: a backward
+pass costs two forward ones. Utilisation is that over the time and the dense peak of the datasheet.
+
+    python benchmarks/gpu.py                                    # or benchmarks/gpu.sh
+    python benchmarks/gpu.py --models vision/base --batch 32
+    python benchmarks/gpu.py --device cpu --toy --rounds 1      # does it run?
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from formulations import Case, Step, library_step, plain_step
+from torch.utils.flop_counter import FlopCounterMode
+
+from d2v.core import Batch
+from d2v.core.precision import Precision, autocast
+
+BATCHES = {
+    "vision/photos": 64,
+    "vision/base": 64,
+    "vision/large": 32,
+    "vision/huge14": 16,
+    "audio/base": 12,
+    "audio/large": 6,
+    "text/base": 16,
+    "text/large": 16,
+}
+# Dense, with fp32 sums: NVIDIA's datasheets.
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "3090": 71e12}
+BURST = 3
+WARM_UP = 2
+VARIANTS = ("library", "library, compiled", "plain")
+
+
+def main() -> None:
+    """Measure every size in a process of its own and print a table, or measure one."""
+    args = parsed()
+    if args.one:
+        for row in rows(args.one, args):
+            print(json.dumps(row), flush=True)
+        return
+    lines = []
+    for name in args.models:
+        for row in measured(name, args):
+            lines.append(row)
+            print(as_text(row), file=sys.stderr, flush=True)
+    if args.json:
+        with open(args.json, "w") as file:  # noqa: PTH123 - a path of the user's, or /dev/stdout
+            file.writelines(f"{json.dumps(line)}\n" for line in lines)
+    print(table(lines))
+
+
+def parsed() -> argparse.Namespace:
+    """The arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--models", type=lambda text: text.split(","), default=list(BATCHES), help="separated by commas"
+    )
+    parser.add_argument("--variants", type=lambda text: text.split(";"), default=list(VARIANTS), help="separated by ;")
+    parser.add_argument("--batch", type=int, help="samples in a batch (default: by size)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="bf16")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--limit", type=float, default=240, help="seconds for one size")
+    parser.add_argument("--json", metavar="FILE", help="one object a line")
+    parser.add_argument("--toy", action="store_true", help="the same compositions in a size for tests")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error("there is no CUDA device; --device cpu --toy shows whether the benchmark runs")
+    return args
+
+
+def measured(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The rows of a size, out of a process of its own."""
+    own = ["--one", name, "--rounds", str(args.rounds), "--precision", args.precision, "--device", args.device]
+    own += ["--variants", ";".join(args.variants), *(["--toy"] if args.toy else [])]
+    own += ["--batch", str(args.batch)] if args.batch else []
+    try:
+        done = subprocess.run([sys.executable, __file__, *own], capture_output=True, text=True, timeout=args.limit)
+        output, problem = done.stdout, done.stderr.strip().splitlines()[-1:] if done.returncode else []
+    except subprocess.TimeoutExpired as late:
+        output, problem = (late.stdout or b"").decode(), [f"not done after {args.limit:g} s"]
+    yield from (json.loads(line) for line in output.splitlines() if line.startswith("{"))
+    yield from ({"model": name, "variant": "-", "problem": line} for line in problem)
+
+
+def rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What was measured of a size, one row a variant."""
+    device, batch = args.device, args.batch or (2 if args.toy else BATCHES[name])
+    case = Case.of(name, toy=args.toy)
+    make = {
+        "library": partial(library_step, case, batch, device, precision=args.precision),
+        "library, compiled": partial(library_step, case, batch, device, precision=args.precision, compiled=True),
+        "plain": partial(plain_step, case, batch, device, precision=args.precision),
+    }
+    common = {"model": name, "batch": batch, "precision": args.precision, "device": device_name(device)}
+    common |= {"torch": torch.__version__, "flops": flops(case, device, args.precision)}
+    ready: dict[str, tuple[Step, int]] = {}
+    for variant in args.variants:
+        try:
+            ready[variant] = warmed_up(make[variant], device)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            yield common | {"variant": variant, "problem": "out of memory"}
+    times: dict[str, list[float]] = {variant: [] for variant in ready}
+    peaks = dict.fromkeys(ready, 0)
+    for _ in range(args.rounds):
+        for variant, (step, own) in ready.items():
+            seconds, peak = burst(step, own, device)
+            times[variant].append(seconds)
+            peaks[variant] = max(peaks[variant], peak)
+    for variant, found in times.items():
+        row = common | {"variant": variant, "seconds": statistics.median(found), "spread": max(found) - min(found)}
+        yield row | {"peak_gib": peaks[variant] / 2**30}
+
+
+def warmed_up(make: Callable[[], Step], device: str) -> tuple[Step, int]:
+    """A step that has run, and the bytes that it holds between updates."""
+    before = held(device)
+    step = make()
+    for _ in range(WARM_UP):
+        step()
+    wait(device)
+    return step, held(device) - before
+
+
+def burst(step: Step, own: int, device: str) -> tuple[float, int]:
+    """Seconds of an update, and the peak of the bytes that the variant itself holds."""
+    others = held(device) - own
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+    wait(device)
+    start = time.perf_counter()
+    for _ in range(BURST):
+        step()
+    wait(device)
+    seconds = (time.perf_counter() - start) / BURST
+    return seconds, torch.cuda.max_memory_allocated() - others if device.startswith("cuda") else 0
+
+
+def held(device: str) -> int:
+    """Bytes in use."""
+    return torch.cuda.memory_allocated() if device.startswith("cuda") else 0
+
+
+def wait(device: str) -> None:
+    """Until all that was asked of the device is done."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def flops(case: Case, device: str, precision: Precision) -> float:
+    """Of one sample in one step."""
+    # In eval mode, in which no layer is dropped.
+    model, batch = case.config.build().to(device).eval(), Batch(source=case.samples(2).to(device))
+    with torch.no_grad(), autocast(precision, torch.device(device)):
+        with FlopCounterMode(display=False) as both:
+            model(batch, update=0)
+        local = model.front(batch)
+        with FlopCounterMode(display=False) as teacher:
+            model.encode_teacher(batch, local, sink=model.targets)
+    model.targets.clear()
+    one = teacher.get_total_flops()
+    return (3 * (both.get_total_flops() - one) + one) / batch.size
+
+
+def device_name(device: str) -> str:
+    """As the driver calls it."""
+    return torch.cuda.get_device_name() if device.startswith("cuda") else device
+
+
+def utilisation(row: dict[str, Any]) -> float | None:
+    """Fraction of the datasheet's peak; None where that is not known."""
+    peak = next((peak for name, peak in PEAKS.items() if name in row["device"]), None)
+    return None if peak is None or row["precision"] == "fp32" else row["flops"] * row["batch"] / row["seconds"] / peak
+
+
+def as_text(row: dict[str, Any]) -> str:
+    """A row of the table."""
+    if "problem" in row:
+        return f"| {row['model']} | {row['variant']} | {row.get('batch', '')} | {row['problem']} | | | |"
+    share = utilisation(row)
+    cells = [row["model"], row["variant"], row["batch"], f"{1e3 * row['seconds']:.1f}"]
+    cells += [f"{row['batch'] / row['seconds']:.0f}", "-" if share is None else f"{100 * share:.1f}"]
+    return f"| {' | '.join(map(str, cells))} | {row['peak_gib']:.1f} |"
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """All rows as Markdown."""
+    first = next((line for line in lines if "device" in line), {})
+    head = f"{first.get('device')}, torch {first.get('torch')}, {first.get('precision')}\n\n"
+    head += "| model | formulation | batch | ms an update | samples a second | FLOP utilisation, % | peak GiB |\n"
+    return head + "|---|---|---|---|---|---|---|\n" + "\n".join(map(as_text, lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A recipe for a longer or shorter run: its durations in updates follow `train.max_steps`.
+
+Published recipes give warm-up and annealing in updates, for runs of hundreds of thousands. Whoever asks for another
+length wants the same shape, so these numbers are multiplied along, unless they are given as well.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from d2v.core.durations import Duration
+from d2v.core.recipes.schema import keys
+
+_logger = logging.getLogger(__name__)
+_LENGTH = "train.max_steps"
+
+
+def follow_length(
+    config: type, recipe: Mapping[str, Any], settled: dict[str, Any], overrides: Mapping[str, Any]
+) -> None:
+    """Multiply durations in updates where an override asks for another length, and log each change.
+
+    Fractions of the run follow by themselves, and what an override gives stays. So do all numbers of a file that says
+    its own length.
+
+    Args:
+        config: class that the values are for.
+        recipe: plain values before the overrides.
+        settled: plain values with them, which are changed.
+        overrides: by dotted key.
+    """
+    before, after = _at(recipe, _LENGTH), _at(settled, _LENGTH)
+    if not (_is_count(before) and _is_count(after)) or before == after:
+        return  # what is of a wrong type is told when the classes are filled
+    changed: dict[str, int] = {}
+    for key in keys(config, settled):
+        if key.type == Duration and _is_count(key.value) and not _given(key.name, overrides):
+            changed[key.name] = key.value * after // before
+    for name, value in changed.items():
+        section, _, last = name.rpartition(".")
+        _at(settled, section)[last] = value
+    if changed:
+        listed = ", ".join(f"{name}={value}" for name, value in changed.items())
+        _logger.warning("%s=%s instead of %s: %s, in proportion", _LENGTH, after, before, listed)
+
+
+def _at(values: Any, name: str) -> Any:
+    for part in name.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _given(name: str, overrides: Mapping[str, Any]) -> bool:
+    """Whether the key, or a section around it, is given."""
+    return any(name == key or name.startswith(f"{key}.") for key in overrides)

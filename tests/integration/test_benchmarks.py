@@ -1,0 +1,57 @@
+"""What the benchmarks compare: two formulations of the same step."""
+
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+
+from d2v.core import Batch
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+from formulations import Case, library_step, plain_model, plain_step  # noqa: E402 - lies beside the package
+
+CASES = ["vision/base", "vision/large", "vision/huge14", "audio/base", "audio/large", "text/base", "text/large"]
+
+
+def without_chance(case: Case) -> Case:
+    """The same without dropout and noise, which the plain formulation does not have."""
+    config, modality = case.config, case.modality
+    none = dict.fromkeys(("attention_dropout", "projection_dropout", "dropout"), 0.0)
+    encoder = attrs.evolve(
+        config.student.encoder, block=attrs.evolve(config.student.encoder.block, **none), layer_drop=0.0
+    )
+    adapter = config.student.adapters[modality]
+    if adapter.context is not None:
+        adapter = attrs.evolve(adapter, context=attrs.evolve(adapter.context, dropout=0.0, layer_drop=0.0))
+    if modality == "text":
+        adapter = attrs.evolve(adapter, embedding_dropout=0.0)
+    decoder = attrs.evolve(config.predictors[modality], dropout=0.0, noise_std=0.0)
+    student = attrs.evolve(config.student, encoder=encoder, adapters={modality: adapter})
+    return attrs.evolve(case, config=attrs.evolve(config, student=student, predictors={modality: decoder}))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_formulations_compute_the_same_loss(name: str) -> None:
+    import plain
+
+    case = without_chance(Case.of(name, toy=True))
+    model, foreign, student, teacher = plain_model(case, "cpu")
+    source = case.samples(2)
+    batch = Batch(source=source)
+    mask = model.mask(batch, case.places(source), update=0)
+    theirs = plain.forward(foreign, student, teacher, {"source": source, "mask": mask.hidden})
+    ours = model.train()(batch, update=0)
+    assert ours.sample_size == int(theirs["sample_size"])
+    torch.testing.assert_close(ours.loss_sum / ours.sample_size, theirs["loss.total"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vision/base", "audio/base", "text/large"])
+def test_steps_run(name: str) -> None:
+    case = Case.of(name, toy=True)
+    for step in (library_step(case, 2, "cpu"), plain_step(case, 2, "cpu", precision="bf16")):
+        step()
+        step()

@@ -39,6 +39,7 @@ FORBIDDEN = {
     "monitor": BELOW,
     "state_dict": PIECE,
     "registry": {*PIECE, "data", "foreign", "files"},
+    "changes": PIECE,
     "data": {*BELOW, "registry", *FROM_DESCRIPTION},
     "task": {*BELOW, "registry", *FROM_DESCRIPTION},
     "description": {*BELOW, "registry", *FROM_DESCRIPTION} - {"description"},

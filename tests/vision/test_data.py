@@ -31,7 +31,8 @@ def save(path: Path, seed: int = 0) -> None:
 
 
 def config(path: Path | str, **options: object) -> ImageDataConfig:
-    return ImageDataConfig(**{"path": str(path), "size": 16, "num_workers": 0, **options})  # type: ignore[arg-type]
+    # All of a folder is the split `train`: what is held out is test_held_out's.
+    return ImageDataConfig(**{"path": str(path), "size": 16, "num_workers": 0, "hold_out": 0.0, **options})  # type: ignore[arg-type]
 
 
 def take(loader: Loader[object], count: int) -> list[torch.Tensor]:

@@ -12,6 +12,7 @@ from d2v.core.labels import Classes, Labels, MultiLabel, Number, Symbols
 from d2v.core.model import Backbone, Batch, BlockConfig, ModalityAdapter, TransformerConfig
 from d2v.vision import ImageAdapterConfig, ImageDataConfig, SinCosPositions
 
+HELD_OUT = Splits(train="train", test="test", pretrain="train+test", whole="train+test")
 ENCODER = TransformerConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=2)
 
 
@@ -40,10 +41,10 @@ def test_it_keeps_the_contract() -> None:
         (["train", "val", "test"], Splits(train="train", val="val", test="test")),
         (["train", "val"], Splits(train="train", test="val")),
         (["train", "test"], Splits(train="train", test="test")),
-        (["train"], Splits(train="train")),
+        (["train"], HELD_OUT),
         (["val"], Splits(train="train", test="val")),
-        (["cat", "dog"], Splits(train="train")),
-        ([], Splits(train="train")),
+        (["cat", "dog"], HELD_OUT),
+        ([], HELD_OUT),
     ],
 )
 def test_splits_of_folders(tmp_path: Path, folders: list[str], splits: Splits) -> None:
@@ -70,7 +71,7 @@ def test_splits_that_are_not_there(tmp_path: Path) -> None:
         config(tmp_path / "plain").build("val", batch_size=1)
     save(tmp_path / "one/train/cat/1.png")
     with pytest.raises(DataError, match=r"'test'.*train$"):
-        config(tmp_path / "one").build("test", batch_size=1)
+        config(tmp_path / "one", hold_out=0.0).build("test", batch_size=1)
     save(tmp_path / "other/val/cat/1.png")
     for ask in (lambda data: data.build("train", batch_size=1), lambda data: data.labels(Classes)):
         with pytest.raises(DataError, match=r"'train'.*val$"):
@@ -143,7 +144,7 @@ def test_few_labels_of_each_class(tmp_path: Path) -> None:
     for number in range(6):
         save(tmp_path / f"train/cat/{number}.png", number)
         save(tmp_path / f"train/dog/{number}.png", 100 + number)
-    data = config(tmp_path, per_class=2, crop_area=None, flip=0.0)
+    data = config(tmp_path, per_class=2, crop_area=None, flip=0.0, hold_out=0.0)
 
     def few(seed: int, **options: object) -> dict[int, int]:
         loader = attrs.evolve(data, **options).build("train", batch_size=2, seed=seed, training=True)
@@ -212,6 +213,9 @@ def test_mean_and_deviation_of_the_data_themselves(tmp_path: Path) -> None:
         ({"resize": 7}, "resize=7.*size=8"),
         ({"num_workers": -1}, "num_workers.*-1"),
         ({"per_class": 0}, "per_class.*0"),
+        ({"hold_out": 1.0}, "hold_out.*1.0"),
+        ({"hold_out": -0.1}, "hold_out.*-0.1"),
+        ({"hold_out_seed": -1}, "hold_out_seed.*-1"),
     ],
 )
 def test_values_out_of_range(options: dict[str, object], message: str) -> None:
@@ -308,7 +312,7 @@ def test_broken_files_among_the_few_are_replaced_and_listed(tmp_path: Path) -> N
     for number in range(4):
         save(tmp_path / f"train/cat/{number}.png")
     (tmp_path / "train/cat/1.png").write_text("no picture")
-    loader = config(tmp_path, per_class=4).build("train", batch_size=4, training=True)
+    loader = config(tmp_path, per_class=4, hold_out=0.0).build("train", batch_size=4, training=True)
     batch = next(iter(loader))
     assert batch.ids is not None
     assert 1 not in batch.ids.tolist()

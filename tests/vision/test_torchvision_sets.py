@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -133,8 +134,10 @@ def test_a_set_without_parts_is_the_split_train(tmp_path: Path) -> None:
     assert data.labels(Classes) == Classes(("a", "b"))
     (batch,) = data.build("train", batch_size=2)
     assert batch.labels.tolist() == [0, 1]
-    with pytest.raises(DataError, match=r"'test'.* train$"):
+    with pytest.raises(DataError, match=r"data.hold_out=0"):
         data.build("test", batch_size=1)
+    with pytest.raises(DataError, match=r"'test'.* train$"):
+        attrs.evolve(data, hold_out=0.0).build("test", batch_size=1)
 
 
 def test_a_broken_picture_is_listed(tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_a_broken_picture_is_listed(tmp_path: Path) -> None:
         (tmp_path / "a").mkdir(exist_ok=True)
         Image.new("RGB", (28, 28)).save(tmp_path / f"a/{i}.png")
     (tmp_path / "a/0.png").write_text("no picture")
-    loader = config("ImageFolder", tmp_path).build("train", batch_size=3)
+    loader = config("ImageFolder", tmp_path).build("train+test", batch_size=3)
     assert [batch.size for batch in loader] == [2]
     assert list(loader.broken) == ["torchvision:ImageFolder/train/0"]
 

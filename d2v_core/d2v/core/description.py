@@ -6,6 +6,8 @@ from typing import Any
 from attrs import field, frozen
 from torch import nn
 
+from d2v.core.data import Seen
+from d2v.core.data.seen import seen_files
 from d2v.core.labels import Labels
 from d2v.core.model import Data2VecConfig, StudentConfig
 from d2v.core.task import Task
@@ -23,6 +25,7 @@ class Description:
         task: what it was fine-tuned for; None = it is pretrained.
         labels: what those of the task are.
         files: further files that belong to the model, such as a dictionary: content by name.
+        seen: which samples it has met, and how, the oldest first.
 
     Raises:
         ValueError: if there is neither a whole model nor a task, or a task without labels.
@@ -39,12 +42,17 @@ class Description:
     task: Task | None = None
     labels: Labels | None = None
     files: Mapping[str, bytes] = field(factory=dict, repr=False)
+    seen: tuple[Seen, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if self.task is None and not isinstance(self.model, Data2VecConfig):
             raise ValueError("an encoder alone is no model that can be used: give the task that it was trained for")
         if self.task is not None and self.labels is None:
             raise ValueError("a task without labels gives answers that nobody can read: give its labels")
+
+    def all_files(self) -> dict[str, bytes]:
+        """All that lies beside the weights, by name: `files`, and which samples the model has seen."""
+        return {**self.files, **seen_files(self.seen)}
 
     @property
     def modality(self) -> str:

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from attrs import Attribute, evolve, field, frozen
-from attrs.validators import ge, min_len, optional
+from attrs.validators import ge, lt, min_len, optional
 from torch import Tensor
 
+from d2v.core.changes import may_change
 from d2v.core.data import Contents, DataConfig, DataError, FixedPlan, Loader, Splits
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
@@ -23,6 +24,7 @@ from d2v.core.validators import fraction, must, one_of, positive
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
+from d2v.vision.held_out import held_out_splits, open_part
 from d2v.vision.items import item_pictures
 from d2v.vision.preparation import MEAN, STD, Preparation, unprepared
 from d2v.vision.reading import Reader
@@ -49,7 +51,7 @@ class ImageDataConfig:
     Args:
         path: one of
             a folder with a subfolder for each split: `train`, and `val` or `test` or both, in any spelling;
-            a folder without: all of it is the split `train`;
+            a folder without: parts of it are the splits `train` and `test`, see `hold_out`;
             an image file, or a list of them: `.txt` with a path in each line, `.csv` or `.tsv` with the columns `path`,
             and if there are any `label` and `split`; paths are relative to the list;
             the name of a built-in set: `fashion-mnist` (splits train, val, test) or `digits` (train, test);
@@ -63,6 +65,10 @@ class ImageDataConfig:
             what it was pretrained with.
         std: what is divided by afterwards, likewise.
         resize: shorter side before the central crop of evaluation; None = size * 256 / 224.
+        hold_out: fraction that is held out to report on, where the data have no such part: by a hash of names, about so
+            many of each class (see `d2v.core.data.HoldOut`). 0 = nothing. None = 0.2, but pretraining uses all images,
+            as it reads no labels. The parts are the splits `train` and `test`, both are `train+test`.
+        hold_out_seed: other images are held out for another one.
         per_class: train on so many pictures of each class, drawn by seed; None = on all. Their ids stay those of the
             whole split.
         max_megapixels: image files with more pixels (millions) count as broken; they are not decoded.
@@ -78,9 +84,18 @@ class ImageDataConfig:
     (torch.Size([5, 1, 8, 8]), 'digits/test/3')
     """
 
-    inherited: ClassVar[tuple[str, ...]] = ("size", "resize", "channels", "mean", "std", "max_value")
+    inherited: ClassVar[tuple[str, ...]] = (
+        "size",
+        "resize",
+        "channels",
+        "mean",
+        "std",
+        "max_value",
+        "hold_out",
+        "hold_out_seed",
+    )
 
-    path: PathText = field(validator=min_len(1))
+    path: PathText = field(validator=min_len(1), metadata=may_change("data"))
     size: int = field(default=224, validator=ge(1))
     channels: Channels = field(default=3, validator=one_of(Channels))
     crop_area: tuple[float, float] | None = field(
@@ -94,10 +109,12 @@ class ImageDataConfig:
     mean: tuple[float, ...] | None = field(default=None)
     std: tuple[float, ...] | None = field(default=None)
     resize: int | None = field(default=None)
+    hold_out: float | None = field(default=None, validator=optional([ge(0), lt(1)]))
+    hold_out_seed: int = field(default=0, validator=ge(0))
     per_class: int | None = field(default=None, validator=optional(ge(1)))
     max_megapixels: float = field(default=200.0, validator=positive)
     max_value: float | None = field(default=None, validator=optional(positive))
-    num_workers: int = field(default=4, validator=ge(0))
+    num_workers: int = field(default=4, validator=ge(0), metadata=may_change("free"))
 
     @resize.validator
     def _check_resize(self, _: object, resize: int | None) -> None:
@@ -141,15 +158,14 @@ class ImageDataConfig:
                 labels, or a class has fewer than `per_class`.
         """
         _require_extra()
-        source = self._set.open(split, self._reader())
+        split, source, kept = open_part(self._set, self.path, split, self._reader(), self.hold_out, self.hold_out_seed)
         numbers = None
         if labels is None and split is not None and source.classes:
             labels = Classes(self._set.numbering(split))
         if labels is not None:
             numbers = class_numbers(self.path, source, labels)
-        kept = None
         if training and self.per_class is not None:
-            kept = few_ids(self.path, source, self.per_class, seed=seed)
+            kept = few_ids(self.path, source, self.per_class, seed=seed, among=kept)
         images = ImageSamples(source, self._transform(training), kept=kept, numbers=numbers)
         plan = FixedPlan(
             n=len(images),
@@ -207,13 +223,14 @@ class ImageDataConfig:
     def splits(self) -> Splits:
         """The parts of this data set.
 
-        A folder's `val` chooses only where there is a `test` to report on; alone it is what is reported on.
+        A folder's `val` chooses only where there is a `test` to report on; alone it is what is reported on. Where there
+        is neither, `hold_out` says what is.
 
         Raises:
             DataError: if the folder or the set is not there.
         """
         _require_extra()
-        return self._set.splits()
+        return held_out_splits(self._set.splits(), self.hold_out)
 
     def labels(self, wanted: type[Labels]) -> Labels:
         """The classes of the training split.
@@ -226,7 +243,7 @@ class ImageDataConfig:
         _require_extra()
         if wanted is not Classes:
             raise other_labels(self.path, wanted)
-        names = self._set.classes(self.splits().train)
+        names = self._set.classes(self._set.splits().train)
         if not names:
             raise unlabelled(self.path)
         return Classes(names)
@@ -238,7 +255,8 @@ class ImageDataConfig:
             DataError: if the split is not there, or has a class that the training split lacks.
         """
         _require_extra()
-        return self._set.numbering(split)
+        known = held_out_splits(self._set.splits(), self.hold_out)
+        return self._set.numbering(known.train if known.whole and split in (known.test, known.whole) else split)
 
     def match(self, adapter: ModalityAdapter) -> None:
         """Make an adapter take images of this size.

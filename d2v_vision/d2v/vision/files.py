@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from attrs import field, frozen
+from torch import Tensor
 
-from d2v.core.data import Contents, DataError, Splits, escaped
+from d2v.core.data import Contents, DataError, Splits, escaped, name_keys
 from d2v.core.suggestions import nearest
 from d2v.vision.layout import SPLITS, split_name
 from d2v.vision.reading import Reader
@@ -82,7 +84,7 @@ class FileSet:
             part = self._part(split)
         if not part.paths:
             raise self.empty()
-        return ImageFiles(self.root, part, reader)
+        return ImageFiles(self.root, part, reader, of_split=self.has_splits and split is not None)
 
     def numbering(self, split: str) -> tuple[str, ...]:
         """Classes that a split's are numbered by where no model says it: those of the training split.
@@ -160,10 +162,11 @@ class ImageFiles:
         root: folder that the paths are relative to.
         part: the files.
         reader: what makes pictures of them.
+        of_split: whether a folder that all of them lie in is that of their split.
     """
 
-    def __init__(self, root: str, part: Part, reader: Reader) -> None:
-        self.root, self.reader = root, reader
+    def __init__(self, root: str, part: Part, reader: Reader, *, of_split: bool = False) -> None:
+        self.root, self.reader, self.of_split = root, reader, of_split
         self.paths, self.classes, self._labels = part.paths, part.classes, part.labels
 
     def __len__(self) -> int:
@@ -180,3 +183,25 @@ class ImageFiles:
     def name(self, id: int) -> str:
         """Its path relative to the root."""
         return Path(self.paths[id]).as_posix()
+
+    def keys(self) -> Tensor:
+        """`name_keys` of the paths relative to the folder of the split."""
+        prefix = f"{self.paths[0].partition('/')[0]}/" if self.of_split and self.paths else ""
+        shared = all(path.startswith(prefix) for path in self.paths)
+        return name_keys(path.removeprefix(prefix) if shared else path for path in self.paths)
+
+    def labels(self) -> Tensor:
+        """Numbers of the classes of all, -1 = none."""
+        return torch.tensor(self._labels) if self._labels else torch.full((len(self),), -1)
+
+    def sizes(self, ids: Tensor) -> Tensor:
+        """Sizes of some of the files in bytes, -1 = it cannot be read."""
+        paths = (os.path.join(self.root, self.paths[id]) for id in ids.tolist())  # noqa: PTH118 - any bytes
+        return torch.tensor([_size(path) for path in paths], dtype=torch.long)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - any bytes
+    except OSError:
+        return -1

@@ -5,7 +5,7 @@ from unicodedata import normalize
 import torch
 from torch import Tensor
 
-from d2v.core.data import DataError, few_of_each, sample_seed
+from d2v.core.data import DataError, Identity, few_of_each, sample_seed
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import Batch
 from d2v.core.suggestions import nearest
@@ -42,6 +42,18 @@ class ImageSamples:
     def name(self, id: int) -> str:
         """What messages call the picture."""
         return self.source.name(id)
+
+    def identity(self) -> Identity:
+        """Which pictures these are, by their names."""
+        keys, kept = self.source.keys(), torch.arange(len(self.source)) if self.kept is None else self.kept
+        if self.source.sizes(kept[:0]) is None:
+            return Identity.of(keys[kept])
+        return Identity.of(keys[kept], lambda places: self._sizes(kept[places]))
+
+    def _sizes(self, ids: Tensor) -> Tensor:
+        found = self.source.sizes(ids)
+        assert found is not None  # it was asked before
+        return found
 
     def get(self, id: int, *, seed: int, epoch: int) -> _Sample:
         """A prepared picture, augmented by (seed, epoch, id)."""
@@ -86,13 +98,22 @@ def class_numbers(path: str, source: ImageSource, labels: Labels) -> list[int]:
     return [known[name] for name in source.classes]
 
 
-def few_ids(path: str, source: ImageSource, per_class: int, *, seed: int) -> Tensor:
+def few_ids(path: str, source: ImageSource, per_class: int, *, seed: int, among: Tensor | None = None) -> Tensor:
     """Ids of so many pictures of each class, drawn by the seed.
+
+    Args:
+        path: for messages.
+        source: of the pictures.
+        per_class: how many.
+        seed: of the draw.
+        among: ids that may be drawn; None = all.
 
     Raises:
         DataError: if pictures are unlabelled, or a class has fewer.
     """
-    labels = [-1 if label is None else label for label in map(source.label, range(len(source)))]
+    usable = set(range(len(source)) if among is None else among.tolist())
+    known = (source.label(id) if id in usable else None for id in range(len(source)))
+    labels = [-1 if label is None else label for label in known]
     if all(label < 0 for label in labels):
         raise DataError(f"data.per_class={per_class} needs labels, and data.path={path!r} has none")
     for number, name in enumerate(source.classes):

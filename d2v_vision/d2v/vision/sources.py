@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import frozen
 from torch import Tensor
 
-from d2v.core.data import Contents, DataError, Splits
+from d2v.core.data import Contents, DataError, Splits, name_keys
 from d2v.core.suggestions import nearest
 from d2v.vision import builtin
 from d2v.vision.endings import ending, is_image, known_endings
@@ -46,6 +46,18 @@ class ImageSource(Protocol):
 
     def name(self, id: int) -> str:
         """What the user knows it by."""
+        ...
+
+    def keys(self) -> Tensor:
+        """`name_keys` of all, Long `n`: the same wherever the data lie, and whatever folder the split is in."""
+        ...
+
+    def labels(self) -> Tensor | None:
+        """Numbers of the classes of all, Long `n`, -1 = none; None if pictures would have to be read."""
+        ...
+
+    def sizes(self, ids: Tensor) -> Tensor | None:
+        """Sizes of some of the files in bytes, Long like `ids`, -1 = it cannot be read; None if they are no files."""
         ...
 
 
@@ -165,7 +177,7 @@ class _BuiltinSet:
 
 class _Arrays:
     def __init__(self, name: str, split: str, reader: Reader) -> None:
-        self.images, self.labels = _BUILTIN[name].read(split)
+        self.images, self.numbers = _BUILTIN[name].read(split)
         self.classes = _BUILTIN[name].classes
         self.reader = reader
         self.prefix = f"{name}/{split}"
@@ -179,10 +191,19 @@ class _Arrays:
         return self.reader.convert(Image.fromarray(self.images[id, 0].numpy())), self.label(id)
 
     def label(self, id: int) -> int:
-        return int(self.labels[id])
+        return int(self.numbers[id])
 
     def name(self, id: int) -> str:
         return f"{self.prefix}/{id}"
+
+    def keys(self) -> Tensor:
+        return name_keys(map(self.name, range(len(self))))
+
+    def labels(self) -> Tensor:
+        return self.numbers
+
+    def sizes(self, ids: Tensor) -> None:
+        del ids  # arrays that never change
 
 
 class _TorchvisionSets:

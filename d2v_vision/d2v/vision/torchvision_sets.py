@@ -5,9 +5,13 @@ torchvision is imported when a set is opened, and never asked to download.
 
 import inspect
 import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from d2v.core.data import BrokenSampleError, DataError, Splits
+import torch
+from torch import Tensor
+
+from d2v.core.data import BrokenSampleError, DataError, Splits, name_keys
 from d2v.core.suggestions import nearest
 from d2v.vision.reading import Reader
 
@@ -72,6 +76,19 @@ class TorchvisionSet:
     def name(self, id: int) -> str:
         """Set, split and id."""
         return f"{self.prefix}/{id}"
+
+    def keys(self) -> Tensor:
+        """`name_keys` of set, split, id and, where the set keeps a list of them, label."""
+        labels: Sequence[object] = self._labels or [""] * len(self)
+        return name_keys(f"{self.name(id)}/{label}" for id, label in enumerate(labels))
+
+    def sizes(self, ids: Tensor) -> None:
+        """Not known: what a set reads from is its own matter."""
+
+    def labels(self) -> Tensor | None:
+        """Numbers of the classes of all, -1 = none; None where the set keeps no list of them."""
+        known = self._labels
+        return None if known is None else torch.tensor([-1 if label is None else label for label in known])
 
     def _check(self) -> None:
         from PIL import Image

@@ -75,7 +75,7 @@ def test_plugins_and_extras(monkeypatch):
         found.require()
 
 
-def forgetful(self, run):
+def forgetful(self, run, *, accept_data):
     """Go on with the number of updates and nothing else."""
     self.step = max(run.steps(), default=0)
 

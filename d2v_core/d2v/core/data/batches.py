@@ -6,6 +6,7 @@ Jobs know this protocol and no loader, so that a stream, a mixture or somebody e
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any, Protocol
 
+from d2v.core.data.identity import Identity
 from d2v.core.model import Batch
 
 
@@ -35,6 +36,14 @@ class Batches(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set the place; raises `ValueError` where there is none such."""
+        ...
+
+    def restart(self, state: Mapping[str, Any]) -> None:
+        """Set the place where the epoch after that of a place begins, which was one among other samples."""
+        ...
+
+    def identity(self) -> Identity | None:
+        """Which samples these are; None = that cannot be said. It is asked before training, and must be cheap."""
         ...
 
     def name(self, id: int) -> str:

@@ -22,6 +22,9 @@ class Splits:
         train: what a model is trained on.
         val: what settings and checkpoints are chosen on, or None. Never the same as `test`.
         test: what reported figures are measured on, or None.
+        pretrain: what a model is pretrained on, without labels; None = `train`. It is more where a part is held out
+            of a data set that has none, see `HoldOut`.
+        whole: all of such a data set, its held-out part too; None = no part of it is held out by a rule.
 
     Raises:
         ValueError: if two of them are the same.
@@ -33,6 +36,8 @@ class Splits:
     train: str
     val: str | None = None
     test: str | None = None
+    pretrain: str | None = None
+    whole: str | None = None
 
     def __attrs_post_init__(self) -> None:
         given = [name for name in (self.train, self.val, self.test) if name is not None]

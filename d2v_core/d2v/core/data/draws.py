@@ -18,6 +18,7 @@ class Purpose(IntEnum):
     BATCHES = 104
     WINDOW = 105
     MIXTURE = 106
+    HOLD_OUT = 107
 
 
 def sample_seed(*, seed: int, epoch: int, id: int) -> int:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from d2v.core.data.broken import DataError
 from d2v.core.data.draws import Purpose, drawn
+from d2v.core.data.identity import Identity
 from d2v.core.data.names import escaped
 from d2v.core.data.plan import Plan, Request
 from d2v.core.data.reading import TRIES, Entry, Fetched, Reading, State, read_one
@@ -27,7 +28,8 @@ S_co = TypeVar("S_co", covariant=True)
 class Samples(Protocol[S_co]):
     """A data set: samples by their ids 0 to n-1, which must not change between runs; workers get a copy of it.
 
-    It may also have a method `name(id)`, what the user knows a sample by, with the id that stands in `Batch.ids`.
+    It may also have a method `name(id)`, what the user knows a sample by, with the id that stands in `Batch.ids`, and
+    `identity()`, which samples these are, as an `Identity`; without one their number is all that is known.
     """
 
     def __len__(self) -> int:
@@ -92,6 +94,7 @@ class Loader(Reading[Request], Generic[S]):
             )
         self.samples = samples
         self.plan = plan
+        self._identity: Identity | None = None
         super().__init__(
             _Fetch(samples, collate, plan, replace=endless),
             partial(_dealt, plan, endless),
@@ -108,6 +111,17 @@ class Loader(Reading[Request], Generic[S]):
         """What the user knows a sample by, for its id in `Batch.ids`; in one line (`escaped`)."""
         named: Callable[[int], str] | None = getattr(self.samples, "name", None)
         return f"sample {id}" if named is None else escaped(named(id))
+
+    def identity(self) -> Identity:
+        """Which samples these are, as the data set says it; computed once."""
+        if self._identity is None:
+            told: Callable[[], Identity] | None = getattr(self.samples, "identity", None)
+            self._identity = Identity(samples=self.plan.n) if told is None else told()
+        return self._identity
+
+    def restart(self, state: Mapping[str, Any]) -> None:
+        """Set the place where the epoch after that of a place begins."""
+        self.load_state_dict({"epoch": state["epoch"] + 1, "batch": 0})
 
     def _beginning(self) -> State:
         return {"epoch": self._place["epoch"], "batch": 0}

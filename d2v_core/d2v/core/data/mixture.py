@@ -8,6 +8,7 @@ from typing import Any
 
 from d2v.core.data.batches import Batches
 from d2v.core.data.draws import Purpose, drawn
+from d2v.core.data.identity import Identity, identity_of
 from d2v.core.model import Batch
 from d2v.core.validators import check, positive
 
@@ -76,6 +77,19 @@ class Mixture:
         for name in self.names:
             self.sources[name].load_state_dict(state["sources"][name])
         self._batch, self._is_set = state["batch"], True
+
+    def restart(self, state: Mapping[str, Any]) -> None:
+        """Set the place where all sources begin the epoch after that of a place."""
+        for name in self.names:
+            if name in state["sources"]:
+                self.sources[name].restart(state["sources"][name])
+        self._batch, self._is_set = state["batch"], True
+
+    def identity(self) -> Identity | None:
+        """Which samples these are, of all sources; None if one cannot say it."""
+        found = {name: identity_of(source) for name, source in self.sources.items()}
+        known = {name: one for name, one in found.items() if one is not None}
+        return Identity.joined(known) if len(known) == len(found) else None
 
     @property
     def broken(self) -> dict[str, str]:

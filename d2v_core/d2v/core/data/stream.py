@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from d2v.core.data.broken import DataError
 from d2v.core.data.draws import Purpose
+from d2v.core.data.identity import Identity, identity_of
 from d2v.core.data.permutation import KeyedPermutation
 from d2v.core.data.plan import check_rank
 from d2v.core.data.reading import Entry, Fetched, Reading, State, read_one
@@ -29,7 +30,11 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Stream(Protocol[T_co]):
-    """Records in an order that follows from its state alone, the same on all ranks."""
+    """Records in an order that follows from its state alone, the same on all ranks.
+
+    It may also have a method `identity()`, which records these are, as an `Identity`; without one a run cannot notice
+    that it is resumed on others.
+    """
 
     def __iter__(self) -> Iterator[T_co]:
         """One pass, from the place that was loaded last, else from where the last pass ended: at the beginning.
@@ -120,6 +125,14 @@ class StreamLoader(Reading["_Records"], Generic[T]):
         fetch = _Fetch(read, collate, seed)
         dealer = _Dealer(stream, fetch, seed, endless, shuffle, rank, world_size, batch_size * world_size)
         super().__init__(fetch, dealer.entries, beginning=self._start, endless=endless, num_workers=num_workers)
+
+    def identity(self) -> Identity | None:
+        """Which records these are, as the stream says it."""
+        return identity_of(self.stream)
+
+    def restart(self, state: Mapping[str, Any]) -> None:
+        """Set the stream to its beginning, in the pass after that of a place."""
+        self.load_state_dict({**self._start, "epoch": state["epoch"] + 1})
 
     def name(self, id: int) -> str:
         """The sample's number in its pass."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from d2v.core.data.seen import seen_files, seen_from_plain, seen_to_plain
 from d2v.core.description import Description
 from d2v.core.files.kinds import ConfigError
 from d2v.core.files.structure import from_plain, to_plain
@@ -12,7 +13,7 @@ from d2v.core.suggestions import nearest
 from d2v.core.task import Task
 
 FORMAT = 1
-_KEYS = ("model", "data", "task", "labels")
+_KEYS = ("model", "data", "task", "labels", "seen")
 
 
 def description_to_plain(description: Description) -> dict[str, Any]:
@@ -22,6 +23,7 @@ def description_to_plain(description: Description) -> dict[str, Any]:
         "data": {name: dict(one) for name, one in description.data.items()},
         "task": description.task and to_plain(description.task),
         "labels": description.labels and to_plain(description.labels),
+        "seen": seen_to_plain(description.seen),
     }
     return {key: value for key, value in values.items() if value}
 
@@ -39,13 +41,18 @@ def description_from_plain(values: Mapping[str, Any], files: Mapping[str, bytes]
     for key in values:
         if key not in _KEYS:
             raise ConfigError(f"unknown key {key!r}{nearest(key, _KEYS)}")
-    task, labels = values.get("task"), values.get("labels")
+    task, labels, given = values.get("task"), values.get("labels"), dict(files or {})
+    try:
+        seen = seen_from_plain(values.get("seen", ()), given)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"seen: {error}") from error
     return Description(
         model=from_plain(values["model"], Data2VecConfig) if task is None else _student(values["model"]),
         data=values.get("data", {}),
         task=None if task is None else from_plain(task, Task),  # type: ignore[type-abstract]  # one of its forms is made
         labels=None if labels is None else from_plain(labels, Labels),  # type: ignore[type-abstract]  # as above
-        files={} if files is None else files,
+        files={name: content for name, content in given.items() if name not in seen_files(seen)},
+        seen=seen,
     )
 
 

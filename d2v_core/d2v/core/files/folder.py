@@ -67,7 +67,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         described = config if isinstance(config, Description) else Description(model=config)
-        write_files(unfinished, model, description_to_plain(described), described.files)
+        write_files(unfinished, model, description_to_plain(described), described.all_files())
         publish(unfinished, target)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

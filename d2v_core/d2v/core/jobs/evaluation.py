@@ -12,7 +12,8 @@ import torch
 from attrs import field, frozen
 from attrs.validators import and_, ge, min_len, optional
 
-from d2v.core.data import DataConfig
+from d2v.core.data import DataConfig, identity_of
+from d2v.core.data.seen import said_of_seen
 from d2v.core.files import ConfigError, Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.finite import check_answers
@@ -22,6 +23,7 @@ from d2v.core.jobs.models import match_input, settings_of
 from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import shown
 from d2v.core.jobs.scoring import scored
+from d2v.core.jobs.seen import part_to_report_on
 from d2v.core.labels import Labels
 from d2v.core.paths import PathText
 from d2v.core.precision import AskedPrecision, autocast, decided
@@ -76,9 +78,11 @@ class Evaluated:
 
     Args:
         splits: evaluations by the names of the splits, in the order in which they were asked for.
+        notes: by split, what has to be known of its samples: that the model was trained on some of them, say.
     """
 
     splits: Mapping[str, Evaluation]
+    notes: Mapping[str, tuple[str, ...]] = field(factory=dict)
 
     def metrics(self) -> dict[str, float]:
         """Metrics by name; of several splits `SPLIT.NAME`."""
@@ -101,12 +105,16 @@ class Evaluated:
             lines = [f"{name:<12} {value:.4g}" for name, value in one.metrics().items()]
             lines += [f"{name:<12} undefined: {reason}" for name, reason in one.undefined().items()]
             title = [split] if len(self.splits) > 1 else []
+            title += [f"note: {note}" for note in self.notes.get(split, ())]
             parts.append("\n".join([*title, *lines, one.tables()]))
         return "\n\n".join(parts)
 
     def to_plain(self) -> dict[str, Any]:
         """For JSON: `split` with its metrics, or the metrics of several below `splits`."""
-        plain = {split: _plain(one) for split, one in self.splits.items()}
+        plain = {
+            split: _plain(one) | ({"notes": list(self.notes[split])} if self.notes.get(split) else {})
+            for split, one in self.splits.items()
+        }
         if len(plain) > 1:
             return {"splits": plain}
         ((split, values),) = plain.items()
@@ -129,6 +137,8 @@ def evaluate(
 
     Where `torch.distributed` is initialised, each process reads its part of every split, no sample is left out or
     counted twice, and all get the same result; the first one writes it.
+
+    The result says in a note where samples are among those that the model was trained on, by their names.
 
     Args:
         overrides: by dotted key, as on the command line (see `UseSettings`).
@@ -153,15 +163,21 @@ def evaluate(
     check_ending(settings.out, ".json")
     labels = _labels(stored)
     say_contents(settings.data)
-    known = settings.data.splits()
+    wanted, notes = settings.split, dict[str, list[str]]()
+    if wanted is None:
+        part, said = part_to_report_on(settings.data, settings.data.splits(), stored.description)
+        wanted, notes = (part,), {part: said}
     rank, world_size = world()
     # All are opened first: a split that is not there is told before anything is measured.
     loaders = {
         split: settings.data.build(
             split, batch_size=settings.batch_size, rank=rank, world_size=world_size, labels=labels
         )
-        for split in settings.split or (known.test or known.val or known.train,)
+        for split in wanted
     }
+    for split, loader in loaders.items():
+        if (identity := identity_of(loader)) is not None:
+            notes[split] = [*notes.get(split, []), *said_of_seen(identity, split, stored.description.seen)]
     device = _prepare(settings, stored)
     with autocast(decided(settings.precision, device), device):
         found = {
@@ -170,7 +186,7 @@ def evaluate(
             )
             for split, loader in loaders.items()
         }
-    result = Evaluated(splits=found)
+    result = Evaluated(splits=found, notes={split: tuple(said) for split, said in notes.items()})
     if settings.out is not None and rank == 0:
         content = {"model": settings.model, "data": settings.data.path, **result.to_plain()}
         write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")

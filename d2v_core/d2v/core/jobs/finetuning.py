@@ -4,12 +4,15 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any, Unpack
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from d2v.core.data import Batches, Seen
+from d2v.core.data.seen import How
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, open_model
 from d2v.core.jobs.device import pick_device, use_threads
@@ -18,6 +21,7 @@ from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match
 from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import run_training, train_by, training_batches
 from d2v.core.jobs.scoring import scored
+from d2v.core.jobs.seen import added, seen_before, seen_in
 from d2v.core.labels import Labels
 from d2v.core.model import Batch, Student, StudentConfig
 from d2v.core.paths import expanded
@@ -77,6 +81,7 @@ def finetune(
     config = matched(config, settings.data, task.modality)
     model, optimizer = _put_together(settings, encoder, config, labels, device)
     freeze = settings.freeze
+    validation = _validation(settings, model, labels, device)
     return run_training(
         settings,
         description=Description(
@@ -85,12 +90,13 @@ def finetune(
             task=task,
             labels=labels,
             files={**stored.description.files, **settings.data.files()},
+            seen=_seen(settings, stored, data, labels),
         ),
         model=model,
         data=data,
         optimizer=optimizer,
         progress=progress,
-        validation=_validation(settings, model, labels, device),
+        validation=validation,
         freeze=Freeze(model, freeze.patterns, updates=freeze.updates) if freeze.updates else None,
     )
 
@@ -168,14 +174,40 @@ def _put_together(
     return model, settings.optim.build_for(model, blocks)
 
 
+def _seen(settings: FinetuneRecipe, stored: Stored, data: Batches, labels: Labels) -> tuple[Seen, ...]:
+    """Which samples the model has met, when it is done; a run that is resumed keeps what it has met so far."""
+    splits, modality = settings.data.splits(), settings.task.modality
+    found = [seen_in("finetune", data, {modality: splits.train})]
+    parts: list[tuple[How, str | None]] = [("choose", _choosing(settings)), ("report", splits.test)]
+    # The whole too: by it evaluate knows whether a folder without splits has changed.
+    for how, split in [*parts, ("report", splits.whole)]:
+        if split is not None:
+            batches = settings.data.build(split, batch_size=1, labels=labels)
+            found.append(seen_in(how, batches, {modality: split}))
+    before = seen_before(settings.out) if settings.resume else ()
+    return added(before or stored.description.seen, chain.from_iterable(found))
+
+
+def _choosing(settings: FinetuneRecipe) -> str | None:
+    """The part of the data that the best checkpoint is chosen on; None = it is the last one."""
+    rule = settings.validation
+    return (rule.split or settings.data.splits().val) if rule.every else None
+
+
 def _validation(settings: FinetuneRecipe, model: nn.Module, labels: Labels, device: torch.device) -> Validation | None:
     rule, task, splits = settings.validation, settings.task, settings.data.splits()
     if not rule.every:
         return None
-    split = rule.split or splits.val or splits.test
+    chosen_on = _choosing(settings)
+    split = chosen_on or splits.test
     if split is None:
         _logger.warning("data.path=%r has no part that is held out: validation is left out", settings.data.path)
         return None
+    if chosen_on is None and (asked := [key for key in ("best", "patience") if getattr(rule, key) is not None]):
+        raise ConfigError(
+            f"validation.{asked[0]} chooses a checkpoint, but data.path={settings.data.path!r} has no split `val` to "
+            f"choose on; add one, or set validation.split={split} to choose on what is reported (evaluate will say so)"
+        )
     rank, world_size = world()
     held_out = settings.data.build(
         split, batch_size=settings.train.batch_size, rank=rank, world_size=world_size, labels=labels
@@ -192,7 +224,8 @@ def _validation(settings: FinetuneRecipe, model: nn.Module, labels: Labels, devi
         run=measure,
         every=rule.every,
         start=rule.start,
-        best=f"val_{best}",
+        # What is reported on must choose nothing: it is only watched.
+        best=None if chosen_on is None else f"val_{best}",
         higher=best not in task.scorer(labels).lower_is_better,
         patience=rule.patience,
     )

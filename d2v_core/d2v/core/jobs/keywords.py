@@ -50,6 +50,14 @@ class DataKeys(TypedDict, total=False):
     resize: int | None
     """Shorter side before the central crop of evaluation; None = size * 256 / 224 (`data.resize`)."""
 
+    hold_out: float | None
+    """Fraction that is held out to report on, where the data have no such part: by a hash of names, about so many of
+    each class (see `d2v.core.data.HoldOut`) (`data.hold_out`).
+    """
+
+    hold_out_seed: int
+    """Other images are held out for another one (`data.hold_out_seed`)."""
+
     per_class: int | None
     """Train on so many pictures of each class, drawn by seed; None = on all (`data.per_class`)."""
 
@@ -76,6 +84,11 @@ class RunKeys(DataKeys, total=False):
 
     resume: bool
     """true = go on in `out`, if a run was begun there."""
+
+    accept: Sequence[Literal["data", "schedule"]]
+    """Changes to resume with all the same: data = the samples are others than at the checkpoint, schedule = rates are
+    others than before, since they depend on `train.max_steps`.
+    """
 
     device: str
     """auto = cuda, mps or cpu, the first that there is."""
@@ -140,6 +153,9 @@ class RunKeys(DataKeys, total=False):
 
 class PretrainKeys(RunKeys, total=False):
     """Keywords of `pretrain`."""
+
+    init: str | PathLike[str] | None
+    """A run, a model folder or a published checkpoint file whose weights the run begins with; None = untrained."""
 
     model: ModelConfig | Mapping[str, Any]
     """Student, predictors, targets and teacher."""
@@ -240,7 +256,7 @@ class ProbeKeys(DataKeys, total=False):
     """Draws of the few labels, at least 1."""
 
     seed: int
-    """Of the untrained network, of draws and of what is held out."""
+    """Of the untrained network and of draws."""
 
     model: str | PathLike[str]
     """A run, a model folder or a published checkpoint file."""
@@ -258,7 +274,7 @@ class ProbeKeys(DataKeys, total=False):
     """Part that the strength of a linear probe is chosen on; None = the one for it, or a fifth of `train`."""
 
     test: str | None
-    """Part that figures are of; None = the one for them, or a fifth of `train`."""
+    """Part that figures are of; None = the one for them, which is held out of data that have none."""
 
     layers: Sequence[int] | Literal["final"]
     """Blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output."""

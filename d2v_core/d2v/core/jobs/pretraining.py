@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Unpack
 
+import attrs
 import torch
 
 from d2v.core.durations import updates
@@ -10,12 +11,15 @@ from d2v.core.files import ConfigError, to_plain
 from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import PretrainKeys
 from d2v.core.jobs.opening import say_contents
-from d2v.core.jobs.running import run_training, training_batches
+from d2v.core.jobs.running import run_training, training_batches, training_splits
+from d2v.core.jobs.seen import added, seen_before, seen_in
+from d2v.core.jobs.starting import start_from
 from d2v.core.model import BackboneConfig
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.recipes import PretrainRecipe, read_recipe
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.train import Fitted
+from d2v.core.train.run_folder import newest_step
 
 
 def pretrain(
@@ -39,7 +43,8 @@ def pretrain(
 
     Raises:
         UnknownNameError: if there is no such recipe.
-        ConfigError: if a key is unknown, missing or of a wrong type.
+        ConfigError: if a key is unknown, missing or of a wrong type, or the weights of `init` do not fit.
+        FileNotFoundError: if there is no model in `init`.
         DataError: if the data cannot be used.
         RunFolderError: if the run folder cannot be used.
         Interrupted: at Ctrl-C or SIGTERM; what was finished is saved.
@@ -58,7 +63,12 @@ def pretrain(
         say_contents(source)
     data = training_batches(settings)
     torch.manual_seed(settings.seed)
-    model = settings.model_config().build().to(device)
+    model = settings.model_config().build()
+    seen = seen_before(settings.out) if settings.resume else ()
+    if settings.init is not None and not (settings.resume and newest_step(settings.out)):
+        seen = start_from(model, settings.init).description.seen
+    seen = added(seen, seen_in("pretrain", data, training_splits(settings)))
+    model.to(device)
     warmup = updates(settings.monitor.warmup, settings.train.max_steps)
     monitor = CollapseMonitor(
         min_target_var=settings.monitor.min_target_var,
@@ -68,7 +78,7 @@ def pretrain(
     )
     return run_training(
         settings,
-        description=settings.description(),
+        description=attrs.evolve(settings.description(), seen=seen),
         model=model,
         data=data,
         optimizer=settings.optim.build(model),

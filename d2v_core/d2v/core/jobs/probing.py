@@ -38,13 +38,13 @@ class ProbeSettings(Probing):
         data: labelled samples; what is not given is as in training.
         train: part that probes learn from; null = the one for training.
         val: part that the strength of a linear probe is chosen on; null = the one for it, or a fifth of `train`.
-        test: part that figures are of; null = the one for them, or a fifth of `train`.
+        test: part that figures are of; null = the one for them, which is held out of data that have none.
         layers: blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output.
         each: true = each of these layers alone as well; beside the final output, each block.
         result: of a block: its output (block) or its feed-forward branch (ffn).
         poolings: mean of the tokens, grid = means of its quarters, class-token = the class token.
         baselines: whether the raw input and the untrained network are measured too.
-        seed: of the untrained network, of draws and of what is held out.
+        seed: of the untrained network and of draws.
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself.
         device: auto = cuda, mps or cpu, the first that there is.

@@ -15,6 +15,7 @@ from d2v.core.data import Batches, Mixture
 from d2v.core.data.batches import known_length
 from d2v.core.description import Description
 from d2v.core.files import description_to_plain, to_plain
+from d2v.core.jobs.resuming import allowed_changes
 from d2v.core.labels import Labels
 from d2v.core.model import Batch
 from d2v.core.monitor import CollapseMonitor
@@ -41,9 +42,10 @@ def training_batches(recipe: PretrainRecipe | FinetuneRecipe, labels: Labels | N
     """The endless batches of this rank, of the training split; of several modalities, drawn by `sampling`."""
     rank, world_size = world()
     parts = recipe.sources if isinstance(recipe, PretrainRecipe) else {recipe.task.modality: recipe.data}
+    splits = training_splits(recipe)
     built = {
         name: data.build(
-            data.splits().train,
+            splits[name],
             batch_size=recipe.train.batch_size,
             seed=recipe.seed,
             rank=rank,
@@ -57,6 +59,14 @@ def training_batches(recipe: PretrainRecipe | FinetuneRecipe, labels: Labels | N
         return next(iter(built.values()))
     weights = recipe.sampling if isinstance(recipe, PretrainRecipe) else {}
     return Mixture(built, {name: weights.get(name, 1.0) for name in built}, seed=recipe.seed)
+
+
+def training_splits(recipe: PretrainRecipe | FinetuneRecipe) -> dict[str, str]:
+    """Names of the parts that a run trains on, by modality."""
+    if isinstance(recipe, FinetuneRecipe):
+        return {recipe.task.modality: recipe.data.splits().train}
+    found = {name: data.splits() for name, data in recipe.sources.items()}
+    return {name: splits.pretrain or splits.train for name, splits in found.items()}
 
 
 def run_training(
@@ -81,9 +91,10 @@ def run_training(
         recipe.out,
         config=resolved_text(settled),
         description=description_to_plain(description),
-        files=description.files,
+        files=description.all_files(),
         resume=recipe.resume,
         keep=train.keep,
+        judge=lambda there: allowed_changes(settled, there, data),
     )
     if progress and world()[0] == 0 and any(isinstance(sink, TensorBoard) for sink in beside):
         print(f"tensorboard --logdir {shlex.quote(recipe.out)}", file=sys.stderr)
@@ -94,6 +105,7 @@ def run_training(
             data,
             optimizer,
             run=run,
+            accept_data="data" in recipe.accept,
             checkpoint_every=train.checkpoint_every,
             log_every=train.log_every,
             sinks=[JsonLines(run.metrics), *beside],

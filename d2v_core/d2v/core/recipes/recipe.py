@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import attrs
 from attrs import field, frozen, validators
 
+from d2v.core.changes import may_change
 from d2v.core.data import DataConfig
 from d2v.core.description import Description
 from d2v.core.files import to_plain
@@ -22,8 +23,15 @@ from d2v.core.recipes.sections import (
     ValidationConfig,
 )
 from d2v.core.task import Task
+from d2v.core.validators import one_of
 
 Weights = Literal["student", "teacher", "random"]
+Consent = Literal["data", "schedule"]
+"""Changes that a run is resumed with only where that is asked for."""
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
 
 
 @frozen(kw_only=True)
@@ -34,15 +42,25 @@ class Run:
         out: run folder, to be made.
         seed: of weights, order, masks, augmentation and dropout.
         resume: true = go on in `out`, if a run was begun there.
+        accept: changes to resume with all the same: data = the samples are others than at the checkpoint, schedule =
+            rates are others than before, since they depend on `train.max_steps`.
         device: auto = cuda, mps or cpu, the first that there is.
         threads: threads of the CPU to compute on; None = as many as PyTorch takes by itself.
     """
 
-    out: PathText = field(validator=validators.min_len(1))
+    out: PathText = field(validator=validators.min_len(1), metadata=may_change("unrecorded"))
     seed: int = field(default=0, validator=validators.ge(0))
-    resume: bool = False
-    device: str = "auto"
-    threads: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+    resume: bool = field(default=False, metadata=may_change("unrecorded"))
+    accept: tuple[Consent, ...] = field(
+        default=(),
+        converter=_as_tuple,
+        validator=validators.deep_iterable(one_of(Consent)),
+        metadata=may_change("unrecorded"),
+    )
+    device: str = field(default="auto", metadata=may_change("unrecorded"))
+    threads: int | None = field(
+        default=None, validator=validators.optional(validators.ge(1)), metadata=may_change("unrecorded")
+    )
 
     command: ClassVar[str]
 
@@ -56,6 +74,7 @@ class PretrainRecipe(Run):
     """Pretraining of one modality, or of several that share an encoder.
 
     Args:
+        init: a run, a model folder or a published checkpoint file whose weights the run begins with; null = untrained.
         model: student, predictors, targets and teacher.
         mask: which positions are hidden; by modality where there are several.
         data: unlabelled samples, likewise.
@@ -67,6 +86,7 @@ class PretrainRecipe(Run):
 
     command: ClassVar[str] = "pretrain"
 
+    init: str | None = None
     model: ModelConfig
     mask: Masker | Mapping[str, Masker]
     data: DataConfig | Mapping[str, DataConfig]

@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 from attrs import frozen
 
+from d2v.core.changes import Change, change_of
 from d2v.core.files import ConfigError, to_plain
 from d2v.core.files.kinds import role_of
 from d2v.core.files.structure import is_by_modality
@@ -30,6 +31,7 @@ class Key:
         value: plain; `REQUIRED` = not given yet.
         comment: what it means, one sentence.
         section: whether keys lie below it; it has no value of its own then.
+        change: how it may change when a run is resumed; None = not at all.
         type: of the field.
     """
 
@@ -37,6 +39,7 @@ class Key:
     value: Any
     comment: str = ""
     section: bool = False
+    change: Change | None = None
     type: Any = None
 
 
@@ -71,7 +74,7 @@ def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator
         value = values.get(one.name, REQUIRED)
         if value is REQUIRED:
             value = _default(one)
-        yield from _key(one.type, f"{dot}{one.name}", value, comments.get(one.name, ""))
+        yield from _key(one.type, f"{dot}{one.name}", value, comments.get(one.name, ""), change_of(one))
 
 
 def outline(config: type) -> Iterator[Key]:
@@ -132,13 +135,13 @@ def type_of(config: Any, values: Mapping[str, Any], name: str) -> Any:
     return type_of(nested, value, rest)
 
 
-def _key(kind: Any, name: str, value: Any, comment: str) -> Iterator[Key]:
+def _key(kind: Any, name: str, value: Any, comment: str, change: Change | None) -> Iterator[Key]:
     nested, by_name = section_of(kind), _by_name(kind) or is_by_modality(kind, value)
     if nested is None or not isinstance(value, Mapping):
         if value is REQUIRED and nested is not None and not by_name:
             value = {}  # a section that is not there yet still shows what it needs
         else:
-            yield Key(name, value, comment, type=kind)
+            yield Key(name, value, comment, change=change, type=kind)
             return
     yield Key(name, None, comment, section=True)
     if not by_name:

@@ -10,6 +10,7 @@ from attrs import field, frozen, validators
 from torch import nn
 from torch.optim import Optimizer
 
+from d2v.core.changes import may_change
 from d2v.core.durations import Duration
 from d2v.core.files.kinds import add_role
 from d2v.core.monitor import CollapseMonitor
@@ -238,15 +239,15 @@ class TrainConfig:
 
     described_by: ClassVar[tuple[object, ...]] = (fit, RunFolder)
 
-    max_steps: int = field(validator=validators.ge(1))
+    max_steps: int = field(validator=validators.ge(1), metadata=may_change("length"))
     batch_size: int = field(validator=validators.ge(1))
     accumulate: int = field(default=1, validator=validators.ge(1))
     precision: AskedPrecision = "fp32"
-    checkpoint_every: int = field(default=1000, validator=validators.ge(1))
-    keep: int = field(default=2, validator=validators.ge(1))
-    log_every: int = field(default=50, validator=validators.ge(1))
-    sinks: tuple[SinkName, ...] | None = field(default=None, converter=sink_names)
-    kernels: Mapping[str, str] = field(factory=dict)
+    checkpoint_every: int = field(default=1000, validator=validators.ge(1), metadata=may_change("free"))
+    keep: int = field(default=2, validator=validators.ge(1), metadata=may_change("free"))
+    log_every: int = field(default=50, validator=validators.ge(1), metadata=may_change("free"))
+    sinks: tuple[SinkName, ...] | None = field(default=None, converter=sink_names, metadata=may_change("free"))
+    kernels: Mapping[str, str] = field(factory=dict, metadata=may_change("machine"))
 
 
 @frozen(kw_only=True)
@@ -256,7 +257,8 @@ class ValidationConfig:
     Args:
         every: updates between two looks; 0 = never.
         start: finished updates before the first look.
-        split: part of the data; None = the validation split, else the test split.
+        split: part of the data; None = the validation split. Without one the test split is watched, but chooses
+            nothing: the last checkpoint becomes the run's model.
         best: metric whose best checkpoint becomes the run's model; None = the task's own.
         patience: looks without a better one after which the run ends; None = it goes on.
     """

@@ -23,7 +23,6 @@ _logger = logging.getLogger(__name__)
 _Run = TypeVar("_Run", bound=Run)
 _ENDING = ".yaml"
 _TO_BE_GIVEN = "???"
-_OF_THE_PLACE = ("out", "resume", "device", "threads")
 
 
 def recipe_names() -> list[str]:
@@ -132,11 +131,13 @@ def settle(kind: type, values: Mapping[str, Any], overrides: Mapping[str, Any]) 
 def resolved_text(config: Any) -> str:
     """A configuration as the text of `config.yaml`, which is a recipe again.
 
-    What may differ when a run goes on is left out: where it lies, on which device and threads, and that it goes on.
+    What belongs to one start of the command is left out: where the run lies, on which device
+    and threads, and that it is resumed.
     """
-    values = {key: value for key, value in to_plain(config).items() if key not in _OF_THE_PLACE}
+    unrecorded = {key.name for key in keys(type(config), {}) if key.change == "unrecorded"}
+    values = {key: value for key, value in to_plain(config).items() if key not in unrecorded}
     lines = as_yaml(type(config), values, comments=False).splitlines(keepends=True)
-    return "".join(line for line in lines if line.split(":")[0] not in _OF_THE_PLACE)
+    return "".join(line for line in lines if line.split(":")[0] not in unrecorded)
 
 
 def _shelf(modality: str) -> dict[str, str]:

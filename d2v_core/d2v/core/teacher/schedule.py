@@ -3,6 +3,7 @@
 from attrs import field, frozen
 from attrs.validators import optional
 
+from d2v.core.changes import may_change
 from d2v.core.durations import Duration, check_update, updates
 from d2v.core.validators import fraction
 
@@ -32,7 +33,7 @@ class EMASchedule:
     start: float = field(validator=fraction)
     end: float | None = field(default=None, kw_only=True, validator=optional(fraction))
     anneal: Duration = field(default=0, kw_only=True)
-    total: int | None = field(default=None, kw_only=True)
+    total: int | None = field(default=None, kw_only=True, metadata=may_change("length"))
     first: int = field(default=1, kw_only=True)
 
     def __attrs_post_init__(self) -> None:

@@ -60,6 +60,7 @@ def fit(
     loss_scale: LossScale | None = None,
     seed: int = 0,
     run: RunFolder | None = None,
+    accept_data: bool = False,
     checkpoint_every: int = 1000,
     log_every: int = 50,
     sinks: Sequence[MetricSink] = (),
@@ -88,6 +89,8 @@ def fit(
         loss_scale: for fp16; None = as published.
         seed: of dropout.
         run: where checkpoints are kept and where to go on from; None = nowhere.
+        accept_data: whether to go on there although the samples are others than at the checkpoint (`Batches.identity`);
+            a new epoch begins then.
         checkpoint_every: updates between checkpoints; the last one and one at a signal come on top.
         log_every: updates between lines of metrics.
         sinks: take the metrics.
@@ -102,7 +105,8 @@ def fit(
         Interrupted: at Ctrl-C or SIGTERM, after the update is finished and saved.
         NonFiniteError: if loss or gradient is not finite; the step is not made, checkpoints stay.
         CollapseError: from the monitor.
-        RunFolderError: if something cannot be written, or the hooks are not those of the checkpoint; checkpoints stay.
+        RunFolderError: if something cannot be written, or hooks or samples are not those of the checkpoint;
+            checkpoints stay.
         TypeError: if the state of a hook cannot be saved.
         ValueError: if a number is out of its range, nothing is trained, or an update counts nothing.
 
@@ -128,7 +132,7 @@ def fit(
     now = TrainingState(
         model=model, data=data, optimizer=optimizer, loss_scale=loss_scale, monitors=monitors, hooks=hooks
     )
-    now.restore(run)
+    now.restore(run, accept_data=accept_data)
     outlets: list[Any] = [*(sinks if rank == 0 else ()), *([progress] if progress and rank == 0 else [])]
     for outlet in outlets:
         outlet.start(now.step)

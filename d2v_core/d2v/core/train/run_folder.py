@@ -5,12 +5,15 @@ the loop; it keeps what it is given.
 """
 
 import difflib
+import filecmp
 import io
+import json
+import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,14 +24,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from d2v.core.files.atomic import publish
+from d2v.core.files.atomic import publish, write_text
 from d2v.core.files.folder import write_files
+from d2v.core.train.folder_lock import FolderLock, InUseError
 from d2v.core.train.gradients import world
 from d2v.core.validators import check
 from d2v.core.wrappers import load_plain_state
 
+_logger = logging.getLogger(__name__)
 _STATE = "training.pt"
-_HELD: set[Path] = set()  # run folders of this process: the system's locks only keep other processes out
 
 
 class RunFolderError(RuntimeError):
@@ -37,6 +41,8 @@ class RunFolderError(RuntimeError):
 
 class RunFolder:
     """`config.yaml`, `metrics.jsonl`, `checkpoints/step-N/` and `model/` under one path; one process at a time.
+
+    What was changed when a run was resumed stands in `changes.jsonl`, with the update from which on it holds.
 
     Of several ranks only the first writes and holds the lock; the others read. The lock ends with the process.
 
@@ -47,10 +53,12 @@ class RunFolder:
         files: further files that belong to the model, such as a tokenizer: content by name.
         resume: whether to go on with the run that is there, if one is.
         keep: how many of the newest checkpoints to keep; the best is kept beside them.
+        judge: asked where the run was started with another configuration, with its text: gives a line for each change
+            that the run may be resumed with, or raises `RunFolderError`. None = with none.
 
     Raises:
         RunFolderError: if it cannot be written, is in use, holds a run although `resume` is False, or holds a run of
-            another configuration.
+            another configuration that `judge` does not allow.
         ValueError: if `keep` is below 1.
 
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -70,23 +78,28 @@ class RunFolder:
         files: Mapping[str, bytes] | None = None,
         resume: bool = False,
         keep: int = 2,
+        judge: Callable[[str], Sequence[str]] | None = None,
     ) -> None:
         check(ge(1), keep=keep)
         self.path = Path(path).absolute()
         self.description = description
         self.files = dict(files or {})
         self.keep = keep
-        self._lock: int | None = None
+        self._lock: FolderLock | None = None
+        self._config = config
+        self._changes: Sequence[str] = ()
         if world()[0] > 0:
             return
         try:
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(self.path)
-            self._enter(config, resume)
+            self._lock = FolderLock(self.path)
+            self._enter(config, resume, judge)
         except OSError as error:
             self.close()
             raise RunFolderError(f"run folder {self.path} cannot be written: {_reason(error)}") from error
-        except RunFolderError:
+        except InUseError as error:
+            raise RunFolderError(str(error)) from error
+        except BaseException:
             self.close()
             raise
 
@@ -97,13 +110,37 @@ class RunFolder:
 
     def steps(self) -> list[int]:
         """Finished updates of the checkpoints, ascending."""
-        folder = self.path / "checkpoints"
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)", name)))
+        return _steps(self.path)
 
     def checkpoint(self, step: int) -> Path:
         """Folder of a checkpoint."""
         return self.path / "checkpoints" / f"step-{step}"
+
+    def settle(self, step: int, changes: Sequence[str] = ()) -> None:
+        """Write down what a run is resumed with that was otherwise before: in `config.yaml`, and as a line a change.
+
+        Args:
+            step: finished updates.
+            changes: further ones, beside those of the configuration.
+
+        Raises:
+            RunFolderError: if it cannot be written.
+        """
+        found = [*self._changes, *changes]
+        if self._lock is None or not found:
+            return
+        lines = "".join(json.dumps({"step": step, "change": change}) + "\n" for change in found)
+        history = self.path / "changes.jsonl"
+        try:
+            write_text(history, (history.read_text() if history.exists() else "") + lines)
+            write_text(self.path / "config.yaml", self._config)
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.path} cannot be written: {_reason(error)}; the checkpoints are whole"
+            ) from error
+        self._changes = ()
+        for change in found:
+            _logger.warning("resumed at update %d with a change: %s", step, change)
 
     def save(self, step: int, model: nn.Module, state: dict[str, Any], *, best: int | None = None) -> None:
         """Write a checkpoint, unless it is there already, and remove old ones.
@@ -151,11 +188,14 @@ class RunFolder:
         return state
 
     def finish(self, step: int) -> None:
-        """Write `model/`, if it is not there, from the checkpoint of a step."""
+        """Write `model/` from the checkpoint of a step; in place of another model, of a run that was shorter."""
         target = self.path / "model"
-        if target.exists():
-            return
+        weights = "model.safetensors"
         try:
+            if target.exists():
+                if filecmp.cmp(target / weights, self.checkpoint(step) / weights, shallow=False):
+                    return
+                self._remove(target)
             with self._unfinished(self.path, "model") as unfinished:
                 for path in self.checkpoint(step).iterdir():
                     if path.name != _STATE:
@@ -169,28 +209,23 @@ class RunFolder:
     def close(self) -> None:
         """Let others use the folder."""
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
-            _HELD.discard(self.path.resolve())
 
-    def _enter(self, config: str, resume: bool) -> None:
+    def _enter(self, config: str, resume: bool, judge: Callable[[str], Sequence[str]] | None) -> None:
         file = self.path / "config.yaml"
         if file.exists():
             if not resume:
                 raise RunFolderError(
                     f"{self.path} holds a run already; resume=true goes on with it, or give another out"
                 )
-            _compare(file, config)
+            if (there := file.read_text()) != config:
+                self._changes = _refused(self.path, there, config) if judge is None else judge(there)
         else:
-            unfinished = self.path / ".config.yaml"
-            with unfinished.open("w") as stream:
-                stream.write(config)
-                stream.flush()
-                os.fsync(stream.fileno())
-            unfinished.rename(file)
+            write_text(file, config)
         for parent in (self.path, self.path / "checkpoints"):
             for left in parent.glob(".*-*"):  # what a killed process had not finished
-                shutil.rmtree(left)
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def _write(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
         with self._unfinished(self.path / "checkpoints", f"step-{step}") as unfinished:
@@ -225,42 +260,26 @@ class RunFolder:
             ) from error
 
 
-def _locked(path: Path) -> int:
-    # First: closing another descriptor of the file would end the lock that this process has.
-    if path.resolve() in _HELD:
-        raise RunFolderError(f"run folder {path} is in use by this process; close it first")
-    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT)
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # no such locks on Windows
-        pass
-    else:
-        try:
-            # Not flock: forked data workers would hold that on, after their parent was killed.
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise RunFolderError(
-                f"run folder {path} is in use by process {holder or 'unknown'}; wait for it or give another out"
-            ) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    _HELD.add(path.resolve())
-    return descriptor
+def newest_step(path: str | os.PathLike[str]) -> int | None:
+    """Finished updates of the newest checkpoint of a run folder; None if it has none, or is not there."""
+    return max(_steps(Path(path)), default=None)
 
 
-def _compare(file: Path, config: str) -> None:
-    changes = [
+def _steps(path: Path) -> list[int]:
+    folder = path / "checkpoints"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)", name)))
+
+
+def _refused(path: Path, there: str, here: str) -> Sequence[str]:
+    changed = [
         line
-        for line in difflib.unified_diff(file.read_text().splitlines(), config.splitlines(), lineterm="", n=0)
+        for line in difflib.unified_diff(there.splitlines(), here.splitlines(), lineterm="", n=0)
         if line[:1] in "+-" and line[:3] not in ("+++", "---")
     ]
-    if changes:
-        shown = "; ".join(changes[:6])
-        raise RunFolderError(
-            f"{file.parent} was started with another configuration (- there, + here): {shown}; give another out"
-        )
+    raise RunFolderError(
+        f"{path} was started with another configuration (- there, + here): {'; '.join(changed[:6])}; give another out"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,83 @@
+"""Whether a run may be resumed with another configuration: what may change is said at its fields."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from d2v.core.data import Batches, identity_of
+from d2v.core.files import ConfigError, from_plain, to_plain
+from d2v.core.recipes import FinetuneRecipe, PretrainRecipe
+from d2v.core.recipes.comparing import Changed, changes, rates_that_change
+from d2v.core.recipes.yaml_text import read_yaml
+from d2v.core.train import RunFolderError
+from d2v.core.train.run_folder import newest_step
+
+_Recipe = PretrainRecipe | FinetuneRecipe
+_SHOWN = 6
+_MEANING = {"machine": ": the run is no longer bit-identical to one that was not stopped"}
+
+
+def allowed_changes(recipe: _Recipe, there: str, data: Batches) -> list[str]:
+    """A line for each change with which a run may be resumed.
+
+    Args:
+        recipe: that the run is resumed with.
+        there: text of the run's `config.yaml`.
+        data: that the run is resumed with. Whether the samples are the same is compared with the checkpoint's later.
+
+    Raises:
+        RunFolderError: if something differs that may not, naming it and what to do.
+        ConfigError: if the text is no YAML.
+    """
+    before = read_yaml(there, name=f"{recipe.out}/config.yaml")
+    if not isinstance(before, dict):
+        raise RunFolderError(f"{recipe.out}/config.yaml is not the configuration of a run; give another out")
+    found = changes(type(recipe), before, to_plain(recipe))
+    identity = identity_of(data)
+    named = identity is not None and identity.digest != ""
+    refused = [one for one in found if one.how is None or (one.how == "data" and not named)]
+    if refused:
+        shown = "; ".join(one.both() for one in refused[:_SHOWN])
+        more = f" and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+        raise RunFolderError(
+            f"{recipe.out} was started with another configuration (- there, + here): {shown}{more}; leave "
+            f"{'these keys' if len(refused) > 1 else 'this key'} as there, or give another out{_from_weights(recipe)}"
+        )
+    length = [one for one in found if one.how == "length"]
+    lines = [f"{one}{_MEANING.get(one.how, '')}" for one in found if one.how is not None and one not in length]
+    return [*lines, *_longer(recipe, before, length)]
+
+
+def _longer(recipe: _Recipe, before: Mapping[str, Any], found: list[Changed]) -> list[str]:
+    step = newest_step(recipe.out)
+    if not found:
+        return []
+    if step is None:
+        return [str(one) for one in found]
+    try:
+        old: _Recipe = from_plain({**before, "out": recipe.out}, type(recipe))
+    except ConfigError as error:
+        raise RunFolderError(f"{recipe.out}/config.yaml cannot be read by this version: {error}") from error
+    length = recipe.train.max_steps
+    if length < step:
+        raise RunFolderError(
+            f"train.max_steps={length}: the run in {recipe.out} has made {step} updates already; give {step} or more"
+        )
+    # What follows from the length goes without saying.
+    what = "; ".join([str(one) for one in found if one.key == "train.max_steps"] or map(str, found))
+    differing = rates_that_change(old, recipe, step)
+    if not differing:
+        return [f"{what}: rates up to here are the same"]
+    if "schedule" not in recipe.accept:
+        ended = f"the run has ended after its {step} updates, and " if step >= old.train.max_steps else ""
+        ways = ["accept=schedule resumes all the same", f"train.max_steps={old.train.max_steps} keeps the schedule"]
+        raise RunFolderError(
+            f"{what}: {ended}{', '.join(differing)}, since schedules are spread over train.max_steps; "
+            f"{', '.join(ways[: 1 if ended else 2])}{_from_weights(recipe)}"
+        )
+    return [f"{what}: {', '.join(differing)}"]
+
+
+def _from_weights(recipe: _Recipe) -> str:
+    if not isinstance(recipe, PretrainRecipe):
+        return ""
+    return f"; init={recipe.out} with another out begins a new run from these weights"

@@ -1,0 +1,59 @@
+"""Records of the samples that a model meets, from the batches of a job."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from d2v.core.data import Batches, DataConfig, Identity, Mixture, Seen, Splits, identity_of
+from d2v.core.data.seen import How, said_of_seen
+from d2v.core.description import Description
+from d2v.core.files.folder import read_description
+from d2v.core.train.run_folder import newest_step
+
+
+def seen_in(how: How, batches: Batches, splits: Mapping[str, str]) -> tuple[Seen, ...]:
+    """What a model meets in batches; nothing where they do not say which samples they are.
+
+    Args:
+        how: it meets them.
+        batches: of one modality, or a mixture.
+        splits: names of the parts, by modality.
+    """
+    sources = batches.sources if isinstance(batches, Mixture) else dict.fromkeys(splits, batches)
+    found = {name: identity_of(source) for name, source in sources.items()}
+    return tuple(
+        Seen(how=how, modality=name, split=splits[name], identity=one) for name, one in found.items() if one is not None
+    )
+
+
+def seen_before(out: str) -> tuple[Seen, ...]:
+    """What the model of a run that is resumed has met so far."""
+    step = newest_step(out)
+    return () if step is None else read_description(Path(out, "checkpoints", f"step-{step}")).seen
+
+
+def added(before: Sequence[Seen], now: Iterable[Seen]) -> tuple[Seen, ...]:
+    """Records without what stands in them twice."""
+    return (*before, *(one for one in now if one not in before))
+
+
+def part_to_report_on(data: DataConfig, splits: Splits, description: Description) -> tuple[str, list[str]]:
+    """The part that a fine-tuned model is measured on if none is asked for, and what has to be said of the choice.
+
+    Where a part is held out by rule, it is that part of the data that the model was trained on, but all of others.
+    """
+    part = splits.test or splits.val or splits.train
+    if splits.whole is None:
+        return part, []
+    met = [one.identity for one in description.seen if one.how in ("finetune", "choose")]
+    whole = identity_of(data.build(splits.whole, batch_size=1))
+    if not met:
+        return splits.whole, ["the model does not say which samples it was trained on: all are reported on"]
+    if whole is None or any(_may_share(whole, one) for one in met):
+        kept = [one for one in description.seen if one.how == "report"]
+        return part, [] if whole is None else said_of_seen(whole, splits.whole, kept)
+    return splits.whole, ["the model was trained on none of the samples: all are reported on"]
+
+
+def _may_share(one: Identity, other: Identity) -> bool:
+    shared = one.shared(other)
+    return shared is None or shared > 0

@@ -1,0 +1,51 @@
+"""Parts of images that have no part to report on: what `HoldOut` keeps back is the split `test`, the rest `train`."""
+
+from torch import Tensor
+
+from d2v.core.data import DataError, HoldOut, Splits
+from d2v.core.data.held_out import ALL, DEFAULT_FRACTION, TEST, TRAIN
+from d2v.vision.reading import Reader
+from d2v.vision.sources import ImageSet, ImageSource
+
+
+def held_out_splits(found: Splits, fraction: float | None) -> Splits:
+    """The splits of a data set, with one that is held out where there is none to report on.
+
+    Args:
+        found: those that it has.
+        fraction: to hold out, 0 = nothing; None = as is usual, but not in pretraining.
+
+    >>> held_out_splits(Splits(train="train"), None).test
+    'test'
+    """
+    if fraction == 0 or not _lacks_test(found):
+        return found
+    return Splits(train=found.train, test=TEST, pretrain=ALL if fraction is None else None, whole=ALL)
+
+
+def open_part(
+    images: ImageSet, path: str, split: str | None, reader: Reader, fraction: float | None, seed: int
+) -> tuple[str | None, ImageSource, Tensor | None]:
+    """The split that pictures are read from, its pictures, and the ids of those that are wanted; None = all.
+
+    Raises:
+        DataError: if the split is not there, it holds no images, or none can be held out.
+    """
+    rule = HoldOut(fraction=DEFAULT_FRACTION if fraction is None else fraction, seed=seed)
+    if split not in (TRAIN, TEST, ALL) or rule.fraction == 0 or not _lacks_test(found := images.splits()):
+        return split, images.open(split, reader), None
+    source = images.open(found.train, reader)
+    if split == ALL:
+        return found.train, source, None
+    held = rule.of(source.keys(), source.labels())
+    kept = (held if split == TEST else ~held).nonzero()[:, 0]
+    if not len(kept):
+        raise DataError(
+            f"data.path={path!r}: of {len(source)} images none can be held out, since no class has two; add images, "
+            "or set data.hold_out=0"
+        )
+    return found.train, source, kept
+
+
+def _lacks_test(found: Splits) -> bool:
+    return found.val is None and found.test is None

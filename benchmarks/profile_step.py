@@ -42,7 +42,7 @@ def main() -> None:
     print(f"{1e3 * bare[0]:.1f} ms an update; {1e3 * bare[1]:.1f} ms of it until the CPU had asked for everything")
     print(f"profiled: {1e3 * profiled[0]:.1f} ms an update")
     if cuda:
-        print(told(found, profiled[0] * UPDATES))
+        print(summary(found, profiled[0] * UPDATES))
     by = "self_device_time_total" if cuda else "self_cpu_time_total"
     print(found.key_averages().table(sort_by=by, row_limit=45, max_name_column_width=80))
     print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60))
@@ -58,7 +58,7 @@ def clocked(step: Any, cuda: bool) -> tuple[float, float]:
     return (time.perf_counter() - start) / UPDATES, (asked - start) / UPDATES
 
 
-def told(found: Any, seconds: float) -> str:
+def summary(found: Any, seconds: float) -> str:
     """Kernels, busy time, gaps and waits, each an update."""
     kernels = sorted(
         (event.time_range.start, event.time_range.end)

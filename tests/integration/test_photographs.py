@@ -45,6 +45,9 @@ def test_photographs_are_learned_from_and_classified(photos: Path, tmp_path: Pat
     decays = [json.loads(line)["decay"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert decays[-1] == pytest.approx(0.9998), "the teacher's annealing is a fraction of the run"
 
+    code, shown, errors = d2v("probe", f"model={run}", f"data.path={photos}", "labels=4", "device=cpu")
+    assert code == 0, errors
+    assert "pretrained" in shown
     given = [f"model={run}", f"data.path={photos}", f"out={classifier}", "validation.every=3"]
     code, _, errors = d2v("finetune", "vision/finetune", *given, *BRIEF)
     assert code == 0, errors

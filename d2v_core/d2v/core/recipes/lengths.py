@@ -31,7 +31,7 @@ def follow_length(
     """
     before, after = _at(recipe, _LENGTH), _at(settled, _LENGTH)
     if not (_is_count(before) and _is_count(after)) or before == after:
-        return  # what is of a wrong type is told when the classes are filled
+        return  # what is of a wrong type is reported when the classes are filled
     changed: dict[str, int] = {}
     for key in keys(config, settled):
         if key.type == Duration and _is_count(key.value) and not _given(key.name, overrides):

@@ -110,7 +110,7 @@ def lint(session: nox.Session) -> None:
 def typecheck(session: nox.Session) -> None:
     """Check types, strictly: the library, calls of it as users write them, and what builds the site."""
     run(session, "-m", "mypy")
-    session.run(shared_python(session), "-m", "mypy", "tests/integration/typed_calls.py", external=True)
+    session.run(shared_python(session), "-m", "mypy", "tests/typed_calls.py", external=True)
     pages = sorted(str(path) for path in Path("docs/_ext").glob("*.py"))
     session.run(shared_python(session), "-m", "mypy", *pages, env={"MYPYPATH": "docs/_ext"}, external=True)
 

@@ -34,3 +34,15 @@ def seeded() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
+
+
+@pytest.fixture
+def built_in_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data but those of the built-in modalities: other tests in this process may have added kinds."""
+    from d2v.core.data import DataConfig
+    from d2v.core.files.kinds import role_of
+
+    role = role_of(DataConfig)
+    assert role is not None
+    for kind in list(role.own):
+        monkeypatch.delitem(role.own, kind)

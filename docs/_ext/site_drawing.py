@@ -1,4 +1,4 @@
-"""What the figures of the site share: their width, galleries of pictures, and the pictures themselves."""
+"""What the figures of the site share: their width, grids of pictures, and the pictures themselves."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache

@@ -48,7 +48,7 @@ def help_section(command: str) -> str:
     """The end of a command's page: its `--help`, and that of its verbs."""
     calls: list[tuple[str, ...]] = [(command,)]
     if command == "data":
-        calls += [("data", verb) for name in modalities.names() for verb in modalities.load(name).verbs]
+        calls += [("data", verb) for name in modalities.names() for verb in modalities.load(name).data_commands]
     texts = [f"```text\n$ d2v {' '.join(call)} --help\n{printed(*call, '--help')}```\n" for call in calls]
     return "\n\n## What `--help` says\n\n" + "\n".join(texts)
 

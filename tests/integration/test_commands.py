@@ -167,7 +167,7 @@ def test_probe_puts_baselines_beside_every_figure(made: Path, tmp_path: Path, d2
     )
     assert code == 0, errors
     figures = json.loads(out.read_text())["figures"]
-    assert set(figures) == {"input", "random_init", "pretrained"}
+    assert set(figures) == {"input", "untrained", "pretrained"}
     assert set(figures["pretrained"]["all"]) == {"mean", "grid"}
     assert set(figures["pretrained"]["all"]["grid"]) == {"knn", "linear", "few"}
     assert set(figures["pretrained"]["all"]["grid"]["few"]) == {"mean", "std"}

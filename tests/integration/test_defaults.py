@@ -21,7 +21,12 @@ from d2v.text import TextAdapter, TextAdapterConfig
 from d2v.vision import ImageAdapter, ImageAdapterConfig
 
 # What a configuration alone can say by itself: a length as a fraction of the run, whether at all.
-OWN = {("MonitorConfig", "warmup"), ("ValidationConfig", "every"), ("FreezeConfig", "patterns")}
+OWN = {
+    ("TrainConfig", "sinks"),
+    ("MonitorConfig", "warmup"),
+    ("ValidationConfig", "every"),
+    ("FreezeConfig", "patterns"),
+}
 # Parts that are made already where a piece takes them.
 MADE = {"context", "norm_in", "norm_out"}
 

@@ -53,6 +53,7 @@ FORBIDDEN = {
     "jobs": {"cli"},
     "cli": set(),
     "durations": PIECE,
+    "finite": {*PIECE, "registry", "data", *FROM_DESCRIPTION},
     "labels": {*BELOW, "registry", "data", "task", *FROM_DESCRIPTION},
     "moments": PIECE,
     "paths": {*PIECE, "registry", "data", *FROM_DESCRIPTION},

@@ -23,6 +23,7 @@ def read(overrides: dict[str, Any] | None = None, **keys: Any) -> PretrainRecipe
     return read_recipe("vision/small", with_keywords(PretrainRecipe, overrides, keys), PretrainRecipe)
 
 
+@pytest.mark.usefixtures("built_in_data")
 def test_the_typed_keywords_are_current() -> None:
     tool = loaded("tools/make_keywords.py")
     assert tool.FILE.read_text() == tool.text(), "run tools/make_keywords.py"

@@ -17,8 +17,8 @@ from d2v.core.jobs.finetuning import recipe_for
 from d2v.core.plots import style
 from d2v.core.registry import MissingExtraError
 from d2v.vision import quickstart
-from d2v.vision.tour import budget, running, stages
-from d2v.vision.tour.stages import Stages
+from d2v.vision.demo import budget, running, stages
+from d2v.vision.demo.stages import Stages
 
 pytest.importorskip("matplotlib")
 STEPS, SEED = 20, 3
@@ -79,7 +79,7 @@ def test_the_report_holds_every_figure(report: dict[str, Any]) -> None:
     for by_probe in report["probe"].values():
         assert set(by_probe) == {"knn", "linear", "linear_100"}
         for figures in by_probe.values():
-            assert set(figures) == {"pixels", "random_init", "pretrained"}
+            assert set(figures) == {"pixels", "untrained", "pretrained"}
     assert set(report["finetune_100"]) == {"scratch", "pretrained"}
     assert all(10 < figure < 100 for figure in [*leaves(report["probe"]), *leaves(report["finetune_100"])])
     assert (report["steps"], report["images_seen"], report["seed"]) == (STEPS, STEPS * 8, SEED)
@@ -107,7 +107,7 @@ def test_its_figures_are_those_of_the_probe_command(photos: Path, out: Path, rep
     settings = {"model": str(out / "run"), "data.path": str(photos), "weights": "teacher", "seed": SEED}
     settings |= {"probes": ["knn", "few"], "draws": DRAWS, "device": report["device"]}
     found = probe(settings, progress=False)
-    columns = {"input": "pixels", "random_init": "random_init", "pretrained": "pretrained"}
+    columns = {"input": "pixels", "untrained": "untrained", "pretrained": "pretrained"}
     names = {"knn": "knn", "few": "linear_100"}
     for case, accuracy in found.accuracies.items():
         for pooling in ["mean", "grid"] if case.pooling == "raw" else [case.pooling]:

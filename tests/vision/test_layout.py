@@ -126,7 +126,7 @@ def test_what_is_no_class(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("x")
     data = config(tmp_path)
     assert data.labels(Classes) == Classes(("cat", "dog"))
-    loader = data.build("train", batch_size=8)
+    loader = data.build(None, batch_size=8)
     names = ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png", "dog/x.png/1.png"]
     assert [loader.name(i) for i in range(len(loader.samples))] == names
     left = {
@@ -191,7 +191,7 @@ def test_every_real_file_once(tmp_path: Path) -> None:
     for name, target in links.items():
         path = tmp_path / name
         path.symlink_to(os.path.relpath(tmp_path / target, path.parent))
-    loader = config(tmp_path / "s").build("train", batch_size=1)
+    loader = config(tmp_path / "s").build(None, batch_size=1)
     names = [loader.name(i) for i in range(len(loader.samples))]
     assert names == ["bird/0.png", "cat/0.png", "cat/1.png", "cat/fish.png", "dog/0.png"]
     left = {

@@ -56,7 +56,7 @@ def test_what_pillow_reads_is_read_whatever_it_is_called(tmp_path: Path) -> None
     ]:
         (tmp_path / name).write_text(text)
     data = config(tmp_path)
-    loader = data.build("train", batch_size=4)
+    loader = data.build(None, batch_size=4)
     assert sum(batch.size for batch in loader) == 11
     assert loader.broken == {}
     unused = data.contents().unused
@@ -201,7 +201,7 @@ def test_one_bad_file_never_ends_a_pass(tmp_path: Path, monkeypatch: pytest.Monk
     names = bad_files(tmp_path)
     for name in ("odd.png", "memory.png", "shut.png", "gone.png"):
         noise().save(tmp_path / name)
-    loader = config(tmp_path).build("train", batch_size=16)
+    loader = config(tmp_path).build(None, batch_size=16)
     (tmp_path / "gone.png").unlink()
     opened = Image.open
 

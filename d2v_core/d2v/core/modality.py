@@ -19,11 +19,11 @@ from d2v.core.model import AdapterConfig, Batch
 from d2v.core.registry import MissingExtraError, Registry
 from d2v.core.task import Task
 
-__all__ = ["Modality", "Quickstart", "Verb", "find_quickstart", "modalities"]
+__all__ = ["DataCommand", "Modality", "Quickstart", "find_quickstart", "modalities"]
 
 
 @frozen(kw_only=True)
-class Verb:
+class DataCommand:
     """A command of a modality below `d2v data`.
 
     Args:
@@ -99,7 +99,7 @@ class Modality:
         recipes: package that holds its recipes, `NAME.yaml` each.
         converters: for other people's checkpoint files.
         tasks: configuration classes of what can be trained on top of a pretrained model, likewise.
-        verbs: by name, its commands below `d2v data`.
+        data_commands: by name, its commands below `d2v data`.
         quickstart: what `d2v quickstart` runs; None = there is none.
         pictures: from a batch and the data that it is of, what the samples look like, `b c h w` with one or three
             channels from 0 to 1, for masks and features drawn over them; None = they are no pictures.
@@ -122,7 +122,7 @@ class Modality:
     recipes: str | None = None
     converters: tuple[Converter, ...] = ()
     tasks: Mapping[str, type[Task]] = field(factory=dict)
-    verbs: Mapping[str, Verb] = field(factory=dict)
+    data_commands: Mapping[str, DataCommand] = field(factory=dict)
     quickstart: Quickstart | None = None
     pictures: Callable[[Batch, DataConfig], Tensor] | None = None
 

@@ -5,11 +5,11 @@ from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.convert import converters
 from d2v.vision.data import ImageDataConfig, pictures
+from d2v.vision.data_commands import check_images, export_images
+from d2v.vision.demo import quickstart
 from d2v.vision.patches import PatchEmbedding
 from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
 from d2v.vision.tasks.classification import ImageClassification, ImageClassifier
-from d2v.vision.tour import quickstart
-from d2v.vision.verbs import check_images, export_images
 
 __all__ = [
     "ImageAdapter",
@@ -35,7 +35,7 @@ modality = Modality(
     recipes="d2v.vision.recipes",
     converters=converters,
     tasks={"classification": ImageClassification},
-    verbs={"check-images": check_images, "export-images": export_images},
+    data_commands={"check-images": check_images, "export-images": export_images},
     quickstart=quickstart,
     pictures=pictures,
 )

@@ -24,7 +24,7 @@ from d2v.core.validators import fraction, must, one_of, positive
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
-from d2v.vision.held_out import held_out_splits, open_part
+from d2v.vision.held_out import held_out_splits, open_part, with_held_out
 from d2v.vision.items import item_pictures
 from d2v.vision.preparation import MEAN, STD, Preparation, unprepared
 from d2v.vision.reading import Reader
@@ -218,7 +218,7 @@ class ImageDataConfig:
         'digits: 1797 images (train 1438, test 359), 10 classes (0, 1, 2, ...)'
         """
         _require_extra()
-        return self._set.contents()
+        return with_held_out(self._set, self._set.contents(), self._reader(), self.hold_out, self.hold_out_seed)
 
     def splits(self) -> Splits:
         """The parts of this data set.

@@ -1,8 +1,9 @@
 """Parts of images that have no part to report on: what `HoldOut` keeps back is the split `test`, the rest `train`."""
 
+from attrs import evolve
 from torch import Tensor
 
-from d2v.core.data import DataError, HoldOut, Splits
+from d2v.core.data import Contents, DataError, HoldOut, Splits
 from d2v.core.data.held_out import ALL, DEFAULT_FRACTION, TEST, TRAIN
 from d2v.vision.reading import Reader
 from d2v.vision.sources import ImageSet, ImageSource
@@ -45,6 +46,22 @@ def open_part(
             "or set data.hold_out=0"
         )
     return found.train, source, kept
+
+
+def with_held_out(images: ImageSet, found: Contents, reader: Reader, fraction: float | None, seed: int) -> Contents:
+    """The contents of a data set with the sizes of `train` and `test` where these are made by holding out.
+
+    Only for images with classes: without labels there is nothing to report.
+    """
+    splits = images.splits()
+    if fraction == 0 or not found.classes or not _lacks_test(splits):
+        return found
+    rule = HoldOut(fraction=DEFAULT_FRACTION if fraction is None else fraction, seed=seed)
+    source = images.open(splits.train, reader)
+    held = int(rule.of(source.keys(), source.labels()).sum())
+    used = "; pretraining uses both" if fraction is None else ""
+    counts = {TRAIN: len(source) - held, TEST: held}
+    return evolve(found, splits=counts, held_out=f"held out by data.hold_out_seed={seed}{used}")
 
 
 def _lacks_test(found: Splits) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import attrs
 import pytest
 
-from d2v.core.cli.arguments import Keys, Options, RecipeAndKeys, said_of
+from d2v.core.cli.arguments import Keys, Options, RecipeAndKeys, summary_and_details
 from d2v.core.cli.command import Parser
 from d2v.core.files import ConfigError, to_plain
 from d2v.core.jobs.evaluation import UseSettings
@@ -161,4 +161,4 @@ def test_a_command_says_what_its_call_says() -> None:
             ValueError: never.
         """
 
-    assert said_of(look) == ("look at something", "Slowly, `at` times.\n\nWith care.")
+    assert summary_and_details(look) == ("look at something", "Slowly, `at` times.\n\nWith care.")

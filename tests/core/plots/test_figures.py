@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from d2v.core.plots import learning_curves, mask_gallery, pca_gallery, require_plotting, style, svg
+from d2v.core.plots import learning_curves, mask_grid, pca_grid, require_plotting, style, svg
 from d2v.core.registry import MissingExtraError
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -78,7 +78,7 @@ def test_a_gallery_shows_samples_over_their_views() -> None:
     images = torch.rand(3, 1, 28, 28)
     hidden = torch.zeros(3, 2, 4, 4, dtype=torch.bool)
     hidden[1, 1, 0, 0] = True
-    figure = mask_gallery(images, hidden)
+    figure = mask_grid(images, hidden)
     shown = canvas(figure)
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["image", "view 1", "view 2"]
     assert shown.shape == (3 * 30 - 2, 3 * 30 - 2, 4)
@@ -93,23 +93,21 @@ def test_a_gallery_shows_samples_over_their_views() -> None:
 
 
 def test_features_are_as_large_as_their_pictures() -> None:
-    shown = canvas(
-        pca_gallery(torch.rand(2, 3, 12, 8), {"one": torch.randn(2, 3, 2, 5), "two": torch.randn(2, 1, 1, 5)})
-    )
+    shown = canvas(pca_grid(torch.rand(2, 3, 12, 8), {"one": torch.randn(2, 3, 2, 5), "two": torch.randn(2, 1, 1, 5)}))
     assert shown.shape == (3 * 13 - 1, 2 * 9 - 1, 4)
     patch = shown[13:17, :4, :3]
     assert (patch == patch[0, 0]).all()
 
 
 def test_large_pictures_are_made_smaller() -> None:
-    shown = canvas(mask_gallery(torch.rand(1, 3, 256, 512), torch.rand(1, 1, 16, 32) < 0.5))
+    shown = canvas(mask_grid(torch.rand(1, 3, 256, 512), torch.rand(1, 1, 16, 32) < 0.5))
     assert shown.shape[1] == 128
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (1, 2, 28, 28), (0, 1, 28, 28)])
 def test_galleries_refuse_what_are_no_pictures(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="images"):
-        pca_gallery(torch.zeros(shape), torch.zeros(1, 2, 2, 3))
+        pca_grid(torch.zeros(shape), torch.zeros(1, 2, 2, 3))
 
 
 @pytest.fixture
@@ -164,7 +162,7 @@ def test_a_file_brings_its_own_colours() -> None:
 
 
 def test_galleries_are_drawn_pixel_by_pixel() -> None:
-    text = svg(mask_gallery(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 2, 2) < 0.5), label="masks")
+    text = svg(mask_grid(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 2, 2) < 0.5), label="masks")
     assert "image-rendering:pixelated" in text.replace(" ", "")
     assert text.count("data:image/png;base64,") == 1
 

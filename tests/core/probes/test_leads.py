@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from d2v.core.probes.figures import Accuracy
 from d2v.core.probes.leads import Lead, lead
+from d2v.core.probes.results import Accuracy
 
 
 def of(*rows):

@@ -8,7 +8,7 @@ from d2v.core.probes import (
     Accuracy,
     Case,
     Features,
-    Figures,
+    ProbeResults,
     Probing,
     few_label_probe,
     hold_out,
@@ -34,7 +34,7 @@ def features(n, seed):
 
 def test_every_row_is_what_the_probes_alone_give():
     parts = {"train": features(60, 0), "val": features(30, 1), "test": features(45, 2)}
-    figures = Probing(neighbours=3, labels=9, draws=2, seed=4).figures("pretrained", parts)
+    figures = Probing(neighbours=3, labels=9, draws=2, seed=4).measure("pretrained", parts)
     assert list(figures.accuracies) == [Case("pretrained", *row, p) for row in ROWS for p in ("knn", "linear", "few")]
     for layers, pooling in ROWS:
         train, val, test = (part.labelled(pooling, layers) for part in parts.values())
@@ -49,7 +49,7 @@ def test_every_row_is_what_the_probes_alone_give():
 
 def test_without_a_part_to_test_with_a_fifth_is_held_out():
     train = features(60, 0)
-    figures = Probing(probes=("knn",), seed=1).figures("pretrained", {"train": train})
+    figures = Probing(probes=("knn",), seed=1).measure("pretrained", {"train": train})
     rest, held = hold_out(train.labelled("grid", "0"), seed=1)
     assert (figures.num_train, figures.num_test) == (48, 12) == (len(rest.labels), len(held.labels))
     assert figures.accuracies[Case("pretrained", "0", "grid", "knn")].percent == knn_accuracy(rest, held)
@@ -57,13 +57,13 @@ def test_without_a_part_to_test_with_a_fifth_is_held_out():
 
 def test_what_few_samples_do_not_allow_is_left_out_and_said():
     parts = {"train": features(20, 0), "test": features(30, 1)}
-    figures = Probing(neighbours=21, labels=100).figures("pretrained", parts)
+    figures = Probing(neighbours=21, labels=100).measure("pretrained", parts)
     assert {case.probe for case in figures.accuracies} == {"linear"}
     assert len(figures.left_out) == 2, "once, not for each row"
     assert "21-NN: there are 20 samples" in figures.left_out[0]
     assert "100 labels: there are 20 samples" in figures.left_out[1]
     assert figures.table().splitlines()[-2:] == [f"left out: {line}" for line in figures.left_out]
-    whole = Probing(neighbours=20, labels=20, draws=1).figures("pretrained", parts)
+    whole = Probing(neighbours=20, labels=20, draws=1).measure("pretrained", parts)
     assert whole.left_out == ()
     assert {case.probe for case in whole.accuracies} == {"knn", "linear", "few"}
 
@@ -71,18 +71,18 @@ def test_what_few_samples_do_not_allow_is_left_out_and_said():
 def test_where_no_probe_can_be_run_the_reasons_are_the_error():
     parts = {"train": features(20, 0), "test": features(30, 1)}
     with pytest.raises(ValueError, match=r"21-NN.*100 labels"):
-        Probing(probes=("knn", "few"), neighbours=21).figures("pretrained", parts)
+        Probing(probes=("knn", "few"), neighbours=21).measure("pretrained", parts)
     one = {name: evolve(part, labels=torch.zeros_like(part.labels)) for name, part in parts.items()}
     with pytest.raises(ValueError, match="two classes"):
-        Probing(probes=("few",)).figures("pretrained", one)
+        Probing(probes=("few",)).measure("pretrained", one)
 
 
 def test_classes_of_one_part_only_are_counted():
     train, test = features(20, 0), features(30, 1)
     single = evolve(train, labels=torch.cat([train.labels[:-1], torch.tensor([7])]))
-    figures = Probing(probes=("knn",)).figures("pretrained", {"train": single, "test": test})
+    figures = Probing(probes=("knn",)).measure("pretrained", {"train": single, "test": test})
     assert figures.left_out == ("1 of 4 classes have no sample to test with",)
-    figures = Probing(probes=("knn",)).figures(
+    figures = Probing(probes=("knn",)).measure(
         "pretrained", {"train": train, "test": evolve(test, labels=test.labels + 1)}
     )
     assert figures.left_out[0].startswith("1 of 3 ")
@@ -94,7 +94,7 @@ def test_classes_of_one_part_only_are_counted():
 def test_one_draw_has_no_deviation_and_the_input_no_layers():
     x = features(30, 0)
     raw = Features(values={"input": {"raw": x.values["0"]["mean"]}}, ids=x.ids, labels=x.labels)
-    figures = Probing(probes=("few",), labels=6, draws=1).figures("input", {"train": raw, "test": raw})
+    figures = Probing(probes=("few",), labels=6, draws=1).measure("input", {"train": raw, "test": raw})
     ((case, accuracy),) = figures.accuracies.items()
     assert case == Case("input", "-", "raw", "few")
     assert accuracy.std is None
@@ -117,7 +117,7 @@ def test_mean_and_deviation_of_draws():
 
 def test_figures_together_as_a_table_and_as_plain_values():
     one, other = (
-        Figures(
+        ProbeResults(
             accuracies={
                 Case(name, "all", "mean", "knn"): Accuracy(percent=80.04),
                 Case(name, "all", "mean", "few"): Accuracy(percent=70.0, std=1.26),
@@ -127,17 +127,17 @@ def test_figures_together_as_a_table_and_as_plain_values():
             num_train=60,
             num_test=30,
         )
-        for name in ("random_init", "pretrained")
+        for name in ("untrained", "pretrained")
     )
     both = one | other
     assert both.to_plain() == {
         name: {"all": {"mean": {"knn": 80.04, "few": {"mean": 70.0, "std": 1.26}}}}
-        for name in ("random_init", "pretrained")
+        for name in ("untrained", "pretrained")
     }
     head, *rows, foot = both.table().splitlines()
     assert head.split() == ["features", "layers", "pooling", "7-NN", "20", "labels"]
     assert [row.split() for row in rows] == [
-        [name, "all", "mean", "80.0", "70.0", "+-1.3"] for name in ("random_init", "pretrained")
+        [name, "all", "mean", "80.0", "70.0", "+-1.3"] for name in ("untrained", "pretrained")
     ]
     assert "60" in foot
     assert "30" in foot
@@ -147,4 +147,4 @@ def test_features_without_labels_are_refused():
     x = features(30, 0)
     unlabelled = Features(values=x.values, ids=x.ids)
     with pytest.raises(ValueError, match="labels"):
-        Probing().figures("pretrained", {"train": unlabelled})
+        Probing().measure("pretrained", {"train": unlabelled})

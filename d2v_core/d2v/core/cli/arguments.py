@@ -176,7 +176,7 @@ def _option_help(meaning: str, action: Action) -> str:
     return f"{text}{stated}".strip().replace("%", "%%")  # argparse fills in what follows a single one
 
 
-def said_of(call: Callable[..., Any]) -> tuple[str, str]:
+def summary_and_details(call: Callable[..., Any]) -> tuple[str, str]:
     """Summary and details of a command, from the docstring of its call: the first line, and what comes before `Args`.
 
     >>> def look(at: str) -> None:
@@ -187,7 +187,7 @@ def said_of(call: Callable[..., Any]) -> tuple[str, str]:
     ...     Args:
     ...         at: what.
     ...     '''
-    >>> said_of(look)
+    >>> summary_and_details(look)
     ('look at something', 'It takes a while.')
     """
     first, _, rest = (inspect.getdoc(call) or call.__name__).partition("\n\n")

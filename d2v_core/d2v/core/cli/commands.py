@@ -4,9 +4,9 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from d2v.core.cli.arguments import Keys, Options, RecipeAndKeys, said_of
+from d2v.core.cli.arguments import Keys, Options, RecipeAndKeys, summary_and_details
 from d2v.core.cli.command import Command, Parser
-from d2v.core.jobs import checkup, evaluate, extract, finetune, plot, predict, pretrain, probe
+from d2v.core.jobs import doctor, evaluate, extract, finetune, plot, predict, pretrain, probe
 from d2v.core.jobs.evaluation import UseSettings, as_csv
 from d2v.core.jobs.extraction import Extracted, ExtractSettings
 from d2v.core.jobs.plotting import Plotted
@@ -32,7 +32,7 @@ def _one_call(
         shown: from the result and from what was given, the text that is printed.
         example: command lines that work.
     """
-    summary, details = said_of(call)
+    summary, details = summary_and_details(call)
 
     def run(arguments: Namespace) -> None:
         given = takes.values(arguments)
@@ -115,9 +115,9 @@ PLOT = _one_call(
 )
 DOCTOR = Command(
     name="doctor",
-    summary=said_of(checkup)[0],
-    details=said_of(checkup)[1],
+    summary=summary_and_details(doctor)[0],
+    details=summary_and_details(doctor)[1],
     example="d2v doctor",
-    add_arguments=Options(checkup, leave_out=("tell",)),
-    run=lambda _: checkup(tell=lambda line: print(line, flush=True)).require(),
+    add_arguments=Options(doctor, leave_out=("tell",)),
+    run=lambda _: doctor(tell=lambda line: print(line, flush=True)).require(),
 )

@@ -21,7 +21,7 @@ def add_arguments(parser: Parser) -> None:
     for name in modalities.names():
         if name in modalities.broken():
             continue
-        for verb, what in modalities.load(name).verbs.items():
+        for verb, what in modalities.load(name).data_commands.items():
             one = verbs.add_parser(verb, help=f"{name}: {what.summary}", description=what.summary)
             what.add_arguments(one)
             one.set_defaults(verb=what)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attrs.validators import ge
 
-from d2v.core.cli.arguments import Options, said_of
+from d2v.core.cli.arguments import Options, summary_and_details
 from d2v.core.cli.command import Command, Parser
 from d2v.core.jobs.device import use_threads
 from d2v.core.modality import Quickstart, find_quickstart
@@ -13,7 +13,7 @@ from d2v.core.validators import check
 
 _CHOICE = Options(find_quickstart)
 _OPTIONS = Options(Quickstart, leave_out=("progress",))
-_SUMMARY, _DETAILS = said_of(Quickstart.__call__)
+_SUMMARY, _DETAILS = summary_and_details(Quickstart.__call__)
 
 
 def _add_arguments(parser: Parser) -> None:

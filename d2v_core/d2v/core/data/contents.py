@@ -18,6 +18,7 @@ class Contents:
         splits: samples by the name of the split, in the order train, val, test.
         classes: names of the classes of the training split, in one line each; () where there are none.
         unused: what lies there and is not used: names by kind (".txt files", "empty folders").
+        held_out: text after the count of the split `test`, where it is held out by rule; "" = it is the data's own.
         notes: what else the user should know, in one line each.
         unit: what a sample is, in the plural.
         listed_by: the command that prints all unused names, or "".
@@ -32,6 +33,7 @@ class Contents:
     splits: Mapping[str, int]
     classes: tuple[str, ...] = ()
     unused: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    held_out: str = ""
     notes: tuple[str, ...] = ()
     unit: str = "samples"
     listed_by: str = ""
@@ -41,6 +43,7 @@ class Contents:
         total = sum(self.splits.values())
         parts = ", ".join(f"{name} {count}" for name, count in self.splits.items())
         text = f"{escaped(self.path)}: {total} {self.unit if total != 1 else self.unit.removesuffix('s')}"
+        parts += f" {self.held_out}" if self.held_out else ""
         text += f" ({parts})" if len(self.splits) > 1 or "train" not in self.splits else ""
         if self.classes:
             text += f", {len(self.classes)} {'class' if len(self.classes) == 1 else 'classes'} ({_few(self.classes)})"

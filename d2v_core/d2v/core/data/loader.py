@@ -18,7 +18,7 @@ from d2v.core.data.draws import Purpose, drawn
 from d2v.core.data.identity import Identity
 from d2v.core.data.names import escaped
 from d2v.core.data.plan import Plan, Request
-from d2v.core.data.reading import TRIES, Entry, Fetched, Reading, State, read_one
+from d2v.core.data.prefetch import TRIES, Entry, Fetched, Prefetcher, State, read_one
 from d2v.core.model import Batch
 
 S = TypeVar("S")
@@ -42,7 +42,7 @@ class Samples(Protocol[S_co]):
         """
 
 
-class Loader(Reading[Request], Generic[S]):
+class Loader(Prefetcher[Request], Generic[S]):
     """Yields the batches that a plan makes of a data set: `Batches`.
 
     For training (`endless`) epoch follows epoch without end. A broken sample is replaced by one that the plan names, so

@@ -21,7 +21,7 @@ from d2v.core.data.draws import Purpose
 from d2v.core.data.identity import Identity, identity_of
 from d2v.core.data.permutation import KeyedPermutation
 from d2v.core.data.plan import check_rank
-from d2v.core.data.reading import Entry, Fetched, Reading, State, read_one
+from d2v.core.data.prefetch import Entry, Fetched, Prefetcher, State, read_one
 from d2v.core.model import Batch
 from d2v.core.validators import check
 
@@ -56,7 +56,7 @@ class Stream(Protocol[T_co]):
         ...
 
 
-class StreamLoader(Reading["_Records"], Generic[T]):
+class StreamLoader(Prefetcher["_Records"], Generic[T]):
     """Yields the batches of a stream: `Batches` without a `len`, as their number is not known.
 
     All ranks read the whole stream; rank r takes every `world_size`-th record, from the r-th on, so the place is the

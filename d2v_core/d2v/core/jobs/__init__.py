@@ -1,5 +1,6 @@
 """What the commands do, one Python call each, with the same keys."""
 
+from d2v.core.jobs.diagnosis import DoctorError, DoctorReport, doctor
 from d2v.core.jobs.evaluation import evaluate, predict
 from d2v.core.jobs.extraction import extract
 from d2v.core.jobs.finetuning import finetune
@@ -7,14 +8,13 @@ from d2v.core.jobs.plotting import plot
 from d2v.core.jobs.pretraining import pretrain
 from d2v.core.jobs.probing import probe
 from d2v.core.jobs.ready import ReadyModel, SampleFeatures, load
-from d2v.core.jobs.selfcheck import Checkup, CheckupError, checkup
 
 __all__ = [
-    "Checkup",
-    "CheckupError",
+    "DoctorError",
+    "DoctorReport",
     "ReadyModel",
     "SampleFeatures",
-    "checkup",
+    "doctor",
     "evaluate",
     "extract",
     "finetune",

@@ -15,7 +15,7 @@ from d2v.core.files.kinds import role_of
 from d2v.core.jobs.device import use_threads
 from d2v.core.model import BackboneConfig, Data2Vec, ModalityAdapter, Student, StudentConfig
 from d2v.core.paths import expanded
-from d2v.core.recipes import settle
+from d2v.core.recipes import resolve
 from d2v.core.recipes.recipe import Weights
 from d2v.core.task import Task
 
@@ -42,7 +42,7 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
     given = {"data": dict(described.data.get(described.modality, {"kind": described.modality}))}
     if "task" in (one.name for one in attrs.fields(kind)):  # type: ignore[arg-type]  # settings are attrs classes
         given["task"] = to_plain(task_of(stored))
-    settings: Any = from_plain(settle(kind, given, overrides), kind)
+    settings: Any = from_plain(resolve(kind, given, overrides), kind)
     check_preparation(settings.data, described)
     use_threads(getattr(settings, "threads", None))
     return settings, stored

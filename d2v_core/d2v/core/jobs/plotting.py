@@ -21,7 +21,7 @@ from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.opening import say_contents
 from d2v.core.modality import modalities
 from d2v.core.model import Batch, Data2Vec
-from d2v.core.plots import learning_curves, mask_gallery, pca_gallery, require_plotting, svg
+from d2v.core.plots import learning_curves, mask_grid, pca_grid, require_plotting, svg
 from d2v.core.plots.arrays import plane
 from d2v.core.plots.output import pixels
 from d2v.core.probes import collect_features
@@ -101,9 +101,9 @@ def plot(
     target = folders[0] / "plots" if out is None else Path(out)
     _make(target)
     drawn = {"curves": _Picture(learning_curves(lines), f"Learning curves of {', '.join(lines)}.")}
-    galleries, notes = _galleries(folders[0], data, images, seed)
+    grids, notes = _grids(folders[0], data, images, seed)
     files = []
-    for name, picture in (drawn | galleries).items():
+    for name, picture in (drawn | grids).items():
         files += [target / f"{name}.svg", target / f"{name}.png"]
         write_text(files[-2], svg(picture.figure, label=picture.label, standalone=True))
         write_bytes(files[-1], pixels(picture.figure))
@@ -148,7 +148,7 @@ def _make(folder: Path) -> None:
         raise OSError(f"{folder} cannot be written: {error.strerror}; give another out") from error
 
 
-def _galleries(run: Path, data: str | None, images: int, seed: int) -> tuple[dict[str, _Picture], list[str]]:
+def _grids(run: Path, data: str | None, images: int, seed: int) -> tuple[dict[str, _Picture], list[str]]:
     path = _data_path(run) if data is None else data
     try:
         settings, stored = settings_of(_Settings, {"model": str(run), "data.path": path})
@@ -169,13 +169,13 @@ def _galleries(run: Path, data: str | None, images: int, seed: int) -> tuple[dic
     if isinstance(stored.module, Data2Vec):
         hidden = _hidden(stored.module, batch)
         label = f"{batch.size} samples, and below each {hidden.shape[1]} views of it with hidden patches."
-        found["masks"] = _Picture(mask_gallery(pictures, hidden), label)
+        found["masks"] = _Picture(mask_grid(pictures, hidden), label)
     else:
         notes.append(f"{run} is fine-tuned, so there are no masks")
     label = (
         f"{batch.size} samples, and below each its patch features as colours, by the trained and the untrained network."
     )
-    found["features"] = _Picture(pca_gallery(pictures, _features(stored, settings.data, batch, seed)), label)
+    found["features"] = _Picture(pca_grid(pictures, _features(stored, settings.data, batch, seed)), label)
     return found, notes
 
 

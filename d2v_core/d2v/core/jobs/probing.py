@@ -15,14 +15,14 @@ from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.keywords import ProbeKeys
+from d2v.core.jobs.labelled_splits import LabelledSplits
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.opening import say_contents
-from d2v.core.jobs.parts import Parts
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.paths import PathText
 from d2v.core.precision import FeaturePrecision
-from d2v.core.probes import Features, Figures, NoClassTokenError, Probing, collect_features
+from d2v.core.probes import Features, NoClassTokenError, ProbeResults, Probing, collect_features
 from d2v.core.probes.encoding import Layers
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.recipe import Weights
@@ -72,7 +72,9 @@ class ProbeSettings(Probing):
     out: PathText | None = None
 
 
-def probe(overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[ProbeKeys]) -> Figures:
+def probe(
+    overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[ProbeKeys]
+) -> ProbeResults:
     """Accuracy of simple classifiers on frozen features.
 
     Args:
@@ -103,15 +105,15 @@ def probe(overrides: Mapping[str, Any] | None = None, *, progress: bool = True, 
     # Before anything is measured: what the model does not have is told at once.
     encoders = {weights: _encoder(settings, stored, weights) for weights in rows}
     say_contents(settings.data)
-    parts = Parts.of(
+    parts = LabelledSplits.of(
         settings.data, batch_size=settings.batch_size, train=settings.train, val=settings.val, test=settings.test
     )
-    found: list[Figures] = []
+    found: list[ProbeResults] = []
     left_out: dict[str, None] = {}
     if settings.baselines and (raw := parts.raw(progress=progress)) is not None:
-        found.append(settings.figures("input", raw))
+        found.append(settings.measure("input", raw))
     for weights, encoder in encoders.items():
-        name = "random_init" if weights == "random" else "pretrained"
+        name = "untrained" if weights == "random" else "pretrained"
         depth = stored.description.student.depth
         try:
             features = _features(settings, encoder, parts, progress, depth=depth)
@@ -121,7 +123,7 @@ def probe(overrides: Mapping[str, Any] | None = None, *, progress: bool = True, 
                 raise
             settings, left_out[f"class-token: {error}"] = evolve(settings, poolings=others), None
             features = _features(settings, encoder, parts, progress, depth=depth)
-        found.append(settings.figures(name, features))
+        found.append(settings.measure(name, features))
     figures = reduce(or_, found)
     figures = evolve(figures, left_out=(*left_out, *figures.left_out))
     if settings.out is not None:
@@ -138,7 +140,7 @@ def _encoder(settings: ProbeSettings, stored: Stored, weights: Weights) -> Stude
 
 
 def _features(
-    settings: ProbeSettings, encoder: Student, parts: Parts, progress: bool, *, depth: int
+    settings: ProbeSettings, encoder: Student, parts: LabelledSplits, progress: bool, *, depth: int
 ) -> dict[str, Features]:
     given: Layers = settings.layers or "all"
     chosen: dict[str, Layers] = {}

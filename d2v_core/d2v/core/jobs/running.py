@@ -85,22 +85,22 @@ def run_training(
     train = recipe.train
     device = next(model.parameters()).device
     precision = decided_precision(train.precision, recipe, device)
-    settled = attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))
-    beside = sinks_by_name(train.sinks, Path(recipe.out).absolute(), to_plain(settled))
+    resolved = attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))
+    beside = sinks_by_name(train.sinks, Path(recipe.out).absolute(), to_plain(resolved))
     run = RunFolder(
         recipe.out,
-        config=resolved_text(settled),
+        config=resolved_text(resolved),
         description=description_to_plain(description),
         files=description.all_files(),
         resume=recipe.resume,
         keep=train.keep,
-        judge=lambda there: allowed_changes(settled, there, data),
+        judge=lambda there: allowed_changes(resolved, there, data),
     )
     if progress and world()[0] == 0 and any(isinstance(sink, TensorBoard) for sink in beside):
         print(f"tensorboard --logdir {shlex.quote(recipe.out)}", file=sys.stderr)
     try:
         return train_by(
-            settled,
+            resolved,
             model,
             data,
             optimizer,

@@ -3,12 +3,12 @@
 from d2v.core.probes.encoding import collect_features, encode_layers
 from d2v.core.probes.features import Features, raw_features
 from d2v.core.probes.few_labels import FewLabelResult, draw_labels, few_label_probe
-from d2v.core.probes.figures import Accuracy, Case, Figures
 from d2v.core.probes.labelled import Labelled, hold_out
 from d2v.core.probes.linear import STRENGTHS, LinearClassifier, LinearResult, fit_linear, linear_probe
 from d2v.core.probes.neighbours import knn_accuracy, knn_predictions, nearest_samples
 from d2v.core.probes.pooling import POOLINGS, NoClassTokenError, pool_layer
 from d2v.core.probes.probing import Probing
+from d2v.core.probes.results import Accuracy, Case, ProbeResults
 
 __all__ = [
     "POOLINGS",
@@ -17,11 +17,11 @@ __all__ = [
     "Case",
     "Features",
     "FewLabelResult",
-    "Figures",
     "Labelled",
     "LinearClassifier",
     "LinearResult",
     "NoClassTokenError",
+    "ProbeResults",
     "Probing",
     "collect_features",
     "draw_labels",

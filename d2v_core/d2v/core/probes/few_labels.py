@@ -11,9 +11,9 @@ from attrs.validators import ge
 from torch import Tensor
 
 from d2v.core.masks import Draw
-from d2v.core.probes.figures import Accuracy
 from d2v.core.probes.labelled import Labelled, ranks
 from d2v.core.probes.linear import STRENGTHS, linear_probe
+from d2v.core.probes.results import Accuracy
 from d2v.core.validators import check, must
 
 _PURPOSE = 202  # the end for which labels are drawn

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from attrs import frozen
 
-from d2v.core.probes.figures import Accuracy
+from d2v.core.probes.results import Accuracy
 
 Standing = Literal["ahead", "level", "behind"]
 

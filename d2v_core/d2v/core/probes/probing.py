@@ -10,10 +10,10 @@ from attrs import field, frozen, validators
 
 from d2v.core.probes.features import Features
 from d2v.core.probes.few_labels import few_label_probe
-from d2v.core.probes.figures import Accuracy, Case, Figures
 from d2v.core.probes.labelled import Labelled, hold_out
 from d2v.core.probes.linear import linear_probe
 from d2v.core.probes.neighbours import knn_predictions
+from d2v.core.probes.results import Accuracy, Case, ProbeResults
 
 Probe = Literal["knn", "linear", "few"]
 
@@ -35,7 +35,7 @@ class Probing:
     >>> import torch
     >>> x = torch.arange(20.0)[:, None]
     >>> some = Features(values={"all": {"mean": x}}, ids=torch.arange(20), labels=(x[:, 0] > 9).long())
-    >>> figures = Probing(probes=("knn", "linear"), neighbours=3).figures("pretrained", {"train": some, "test": some})
+    >>> figures = Probing(probes=("knn", "linear"), neighbours=3).measure("pretrained", {"train": some, "test": some})
     >>> {case.probe: accuracy.percent for case, accuracy in figures.accuracies.items()}
     {'knn': 100.0, 'linear': 100.0}
     """
@@ -46,11 +46,11 @@ class Probing:
     draws: int = field(default=5, validator=validators.ge(1))
     seed: int = field(default=0, validator=validators.ge(0))
 
-    def figures(self, name: str, parts: Mapping[str, Features]) -> Figures:
+    def measure(self, name: str, parts: Mapping[str, Features]) -> ProbeResults:
         """Accuracies on "test" under each choice of layers and each pooling, with settings chosen on "val".
 
         Args:
-            name: whose features they are: input, random_init or pretrained.
+            name: whose features they are: input, untrained or pretrained.
             parts: features of "train", and of "val" and "test" where there are such parts. Without "val", settings are
                 chosen on a fifth of the training samples; without "test", figures are of a fifth of them.
 
@@ -77,7 +77,7 @@ class Probing:
                     # The input has no layers.
                     case = Case(name, "-" if layers == "input" else layers, pooling, probe)
                     accuracies[case] = self._accuracy(probe, train, val, test)
-        return Figures(
+        return ProbeResults(
             accuracies=accuracies,
             neighbours=self.neighbours,
             labels=self.labels,

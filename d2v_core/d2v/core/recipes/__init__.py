@@ -1,5 +1,14 @@
 """Recipes: YAML files that fill configuration classes, dotted overrides, and errors that name the key."""
 
+from d2v.core.recipes.lookup import (
+    checked_values,
+    read_recipe,
+    recipe_names,
+    recipe_text,
+    recipe_values,
+    resolve,
+    resolved_text,
+)
 from d2v.core.recipes.overrides import parse_overrides
 from d2v.core.recipes.printing import as_yaml
 from d2v.core.recipes.recipe import FinetuneRecipe, PretrainRecipe, without_path
@@ -11,15 +20,6 @@ from d2v.core.recipes.sections import (
     ScheduleConfig,
     TrainConfig,
     ValidationConfig,
-)
-from d2v.core.recipes.shelf import (
-    checked_values,
-    read_recipe,
-    recipe_names,
-    recipe_text,
-    recipe_values,
-    resolved_text,
-    settle,
 )
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
     "recipe_names",
     "recipe_text",
     "recipe_values",
+    "resolve",
     "resolved_text",
-    "settle",
     "without_path",
 ]

@@ -7,8 +7,8 @@ import attrs
 
 from d2v.core.files import ConfigError
 from d2v.core.files.kinds import role_of
+from d2v.core.recipes.lookup import recipe_values
 from d2v.core.recipes.schema import Key, keys, section_of
-from d2v.core.recipes.shelf import recipe_values
 from d2v.core.registry import PluginError, UnknownNameError
 
 

@@ -16,7 +16,7 @@ _LENGTH = "train.max_steps"
 
 
 def follow_length(
-    config: type, recipe: Mapping[str, Any], settled: dict[str, Any], overrides: Mapping[str, Any]
+    config: type, recipe: Mapping[str, Any], resolved: dict[str, Any], overrides: Mapping[str, Any]
 ) -> None:
     """Multiply durations in updates where an override asks for another length, and log each change.
 
@@ -26,19 +26,19 @@ def follow_length(
     Args:
         config: class that the values are for.
         recipe: plain values before the overrides.
-        settled: plain values with them, which are changed.
+        resolved: plain values with them, which are changed.
         overrides: by dotted key.
     """
-    before, after = _at(recipe, _LENGTH), _at(settled, _LENGTH)
+    before, after = _at(recipe, _LENGTH), _at(resolved, _LENGTH)
     if not (_is_count(before) and _is_count(after)) or before == after:
         return  # what is of a wrong type is reported when the classes are filled
     changed: dict[str, int] = {}
-    for key in keys(config, settled):
+    for key in keys(config, resolved):
         if key.type == Duration and _is_count(key.value) and not _given(key.name, overrides):
             changed[key.name] = key.value * after // before
     for name, value in changed.items():
         section, _, last = name.rpartition(".")
-        _at(settled, section)[last] = value
+        _at(resolved, section)[last] = value
     if changed:
         listed = ", ".join(f"{name}={value}" for name, value in changed.items())
         _logger.warning("%s=%s instead of %s: %s, in proportion", _LENGTH, after, before, listed)

@@ -1,76 +1,79 @@
 """The report as one page: a template filled with figures, sentences and pictures, with nothing to fetch.
 
-It computes nothing; sentences come from `words`, pictures from the album.
+It computes nothing; sentences come from `sentences`, pictures from the images.
 """
 
 from base64 import b64encode
 from importlib.resources import files
 from itertools import groupby
 
-from d2v.vision.tour import words
-from d2v.vision.tour.album import Album, Neighbours
-from d2v.vision.tour.words import Report
+from d2v.vision.demo import sentences
+from d2v.vision.demo.report_images import Neighbours, ReportImages
+from d2v.vision.demo.sentences import Report
 
 
-def page(report: Report, album: Album) -> str:
+def page(report: Report, images: ReportImages) -> str:
     """A self-contained HTML page of a quickstart: no script, no font, no picture from elsewhere.
 
     Args:
         report: what `report.json` holds: accuracies in percent under `probe` and `finetune_100`, `seconds`, `steps`,
             `images_seen`, `device`, `seed`, `recipe`; and, where there are any, `std` (the same tree), `seconds_of`
             (by stage), `samples` (`train`, `test`) and `version`.
-        album: its pictures; what is empty is left out.
+        images: its pictures; what is empty is left out.
 
     Returns:
-        The page. All text in it is escaped; `album.curves` is put in as it is.
+        The page. All text in it is escaped; `images.curves` is put in as it is.
 
     Raises:
         ValueError: if the report lacks something, named.
 
-    >>> knn = {"pixels": 82.2, "random_init": 68.7, "pretrained": 83.9}
+    >>> knn = {"pixels": 82.2, "untrained": 68.7, "pretrained": 83.9}
     >>> report = {"probe": {"mean": {"knn": knn}}, "finetune_100": {"scratch": 58.1, "pretrained": 70.2}}
     >>> report["lead"] = {"probe": {"mean": {"knn": {"pixels": {"points": 1.7, "error": 0.6}}}}}
     >>> report |= {"seconds": 297.4, "steps": 7000, "images_seen": 56000, "device": "cpu", "seed": 0}
-    >>> page(report, Album())
+    >>> page(report, ReportImages())
     Traceback (most recent call last):
     ValueError: the report lacks recipe
     >>> report["recipe"] = "vision/small"
-    >>> "by 1.7 points" in page(report, Album())
+    >>> "by 1.7 points" in page(report, ReportImages())
     True
     """
     from jinja2 import Environment, StrictUndefined
 
-    words.check(report)
+    sentences.check(report)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
         uri=lambda png: "data:image/png;base64," + b64encode(png).decode(),
-        duration=words.duration,
+        duration=sentences.duration,
         of_one_class=_of_one_class,
     )
-    rows = words.probe_rows(report)
+    rows = sentences.probe_rows(report)
     return environment.from_string(_read("report.html.j2")).render(
         report=report,
-        album=album,
+        images=images,
         style=_read("report.css"),
-        groups=[(group, list(of_it)) for group, of_it in groupby([*rows, words.finetuning_row(report)], _group)],
-        columns=words.COLUMNS,
-        verdict=_kept_together(words.verdict(report)),
-        sentences=[_kept_together(say(report)) for say in (words.beside_untrained, words.beside_scratch, words.chance)],
-        device=words.device_words(report["device"]),
+        groups=[(group, list(of_it)) for group, of_it in groupby([*rows, sentences.finetuning_row(report)], _group)],
+        columns=sentences.COLUMNS,
+        verdict=_kept_together(sentences.verdict(report)),
+        sentences=[
+            _kept_together(say(report))
+            for say in (sentences.beside_untrained, sentences.beside_scratch, sentences.chance)
+        ],
+        device=sentences.device_words(report["device"]),
         std=bool(report.get("std")),
         train=report.get("samples", {}).get("train"),
     )
 
 
 def _read(name: str) -> str:
-    return files("d2v.vision.tour").joinpath(name).read_text(encoding="utf-8")
+    return files("d2v.vision.demo").joinpath(name).read_text(encoding="utf-8")
 
 
 def _kept_together(sentence: str) -> str:
     return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _group(row: words.Row) -> str:
+def _group(row: sentences.Row) -> str:
     return row.group
 
 

@@ -8,8 +8,8 @@ from attrs.validators import ge, optional
 
 from d2v.core.plots import require_plotting
 from d2v.core.validators import check, positive
-from d2v.vision.tour.budget import require_time, seconds_per_update, updates_within
-from d2v.vision.tour.stages import Stages
+from d2v.vision.demo.budget import require_time, seconds_per_update, updates_within
+from d2v.vision.demo.stages import Stages
 
 MINUTES = 5.0
 
@@ -26,7 +26,7 @@ def quickstart(
     """Pretrain a small model on images that ship, measure what it has learned, and show it on a page.
 
     Raw pixels and the untrained network are measured first, and the network is fine-tuned on 100 labels from scratch.
-    Then the number of updates is fixed, the model is pretrained without labels, and measured in the same way. Figures
+    Then the number of updates is fixed, the model is pretrained without labels, and measured in the same way. Results
     are of images on which nothing was chosen.
 
     Args:
@@ -40,7 +40,7 @@ def quickstart(
         progress: whether to say how far it is, on standard error.
 
     Returns:
-        What `report.json` holds: `probe.<pooling>.<probe>` with accuracies in percent of pixels, random_init and
+        What `report.json` holds: `probe.<pooling>.<probe>` with accuracies in percent of pixels, untrained and
         pretrained, `finetune_100`, `verdict` (a sentence), `seconds`, `steps`, `images_seen` and what else tells the
         run.
 
@@ -52,7 +52,7 @@ def quickstart(
         ValueError: if a number is out of its range, both `minutes` and `steps` are given, or the minutes are too few.
 
     >>> quickstart("out", minutes=5)["probe"]["grid"]["knn"]  # doctest: +SKIP
-    {'pixels': 82.2, 'random_init': 79.05, 'pretrained': 84.9}
+    {'pixels': 82.2, 'untrained': 79.05, 'pretrained': 84.9}
     >>> quickstart("out", steps=0)
     Traceback (most recent call last):
     ValueError: 'steps' must be >= 1: 0

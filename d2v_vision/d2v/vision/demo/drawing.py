@@ -1,4 +1,4 @@
-"""The album of a trained run: its masks, what it predicts, its features, and what lies near what.
+"""The images of a trained run: its masks, what it predicts, its features, and what lies near what.
 
 Everything is shown by real samples as pictures.
 """
@@ -14,7 +14,7 @@ from d2v.core.model import Batch, Data2Vec, StepOutput, Student
 from d2v.core.plots import hide, pca_colours, png
 from d2v.core.plots.arrays import plane, stretched
 from d2v.core.probes import Features, collect_features, nearest_samples
-from d2v.vision.tour.album import Album, FeatureMaps, Imagined, Neighbour, Neighbours, View
+from d2v.vision.demo.report_images import FeatureMaps, Neighbour, Neighbours, Prediction, ReportImages, View
 
 _SHOWN = 6
 _NEAREST = 5
@@ -24,7 +24,7 @@ _Pictures = Callable[[Batch], Tensor]
 
 @frozen(kw_only=True)
 class Material:
-    """What an album is made of.
+    """What an images is made of.
 
     Args:
         model: the trained one.
@@ -48,7 +48,7 @@ class Material:
 
 
 @torch.no_grad()
-def draw(material: Material, *, curves: str = "") -> Album:
+def draw(material: Material, *, curves: str = "") -> ReportImages:
     """Draw all pictures; the model is in evaluation mode afterwards.
 
     Args:
@@ -59,10 +59,10 @@ def draw(material: Material, *, curves: str = "") -> Album:
     shown = _one_of_each_class(material.test)
     out = material.model(shown, update=0)
     grid = material.pretrained.encode(shown).grid
-    return Album(
+    return ReportImages(
         curves=curves,
         views=_views(material, shown, _hidden(out, grid)),
-        imagined=_imagined(material, shown, out, grid),
+        predictions=_imagined(material, shown, out, grid),
         features=_feature_maps(material, shown, plane(grid)),
         neighbours=_neighbours(material, shown),
     )
@@ -97,7 +97,7 @@ def _views(material: Material, shown: Batch, hidden: Tensor) -> tuple[View, ...]
     )
 
 
-def _imagined(material: Material, shown: Batch, out: StepOutput, grid: tuple[int, ...]) -> tuple[Imagined, ...]:
+def _imagined(material: Material, shown: Batch, out: StepOutput, grid: tuple[int, ...]) -> tuple[Prediction, ...]:
     """Hidden places of the first view, filled with the patches whose targets are nearest."""
     places = torch.linspace(0, material.train.size - 1, min(_BANK, material.train.size)).long()
     others = _take(material.train, places)
@@ -115,7 +115,7 @@ def _imagined(material: Material, shown: Batch, out: StepOutput, grid: tuple[int
     for picture, views in zip(pictures, hidden, strict=True):
         first, stop = views[0], start + int(views[0].sum())
         rows = {name: png(put_patches(picture, first, some[start:stop])) for name, some in filled.items()}
-        found.append(Imagined(image=png(picture), masked=png(hide(picture, first)), **rows))
+        found.append(Prediction(image=png(picture), masked=png(hide(picture, first)), **rows))
         start += int(views.sum())
     return tuple(found)
 

@@ -47,7 +47,7 @@ class Entry(Generic[R]):
     instead: Callable[[], Fetched] | None = None
 
 
-class Reading(ABC, Generic[R]):
+class Prefetcher(ABC, Generic[R]):
     """Batches of the requests that are dealt out; see `Batches` for what is promised of a place.
 
     Args:

@@ -2,8 +2,8 @@
 
 import torch
 
-from d2v.core.probes import Accuracy, Case, Figures
-from d2v.vision.tour.measuring import report_tree
+from d2v.core.probes import Accuracy, Case, ProbeResults
+from d2v.vision.demo.results import report_tree
 
 
 def test_figures_become_the_tree_of_the_report():
@@ -11,7 +11,7 @@ def test_figures_become_the_tree_of_the_report():
         Case("input", "-", "raw", "knn"): Accuracy(percent=82.2),
         Case("pretrained", "all", "grid", "few"): Accuracy(percent=69.581, std=2.224),
     }
-    figures = Figures(accuracies=accuracies, neighbours=10, labels=100, num_train=10, num_test=5)
+    figures = ProbeResults(accuracies=accuracies, neighbours=10, labels=100, num_train=10, num_test=5)
     assert report_tree(figures, {"scratch": Accuracy(percent=57.0, std=1.0)}) == {
         "probe": {
             "mean": {"knn": {"pixels": 82.2}},
@@ -29,16 +29,16 @@ def test_what_the_pretrained_network_is_compared_with_has_its_lead():
 
     accuracies = {
         Case("input", "-", "raw", "few"): of(60, 70),
-        Case("random_init", "all", "mean", "few"): of(50, 50),
+        Case("untrained", "all", "mean", "few"): of(50, 50),
         Case("pretrained", "all", "mean", "few"): of(80, 80),
     }
-    figures = Figures(accuracies=accuracies, neighbours=10, labels=100, num_train=10, num_test=100)
+    figures = ProbeResults(accuracies=accuracies, neighbours=10, labels=100, num_train=10, num_test=100)
     tuned = {
         "scratch": Accuracy(percent=60.0, std=1.0, draws=5),
         "pretrained": Accuracy(percent=65.0, std=1.0, draws=5),
     }
     leads = report_tree(figures, tuned)["lead"]
     mean = leads["probe"]["mean"]["linear_100"]
-    assert {name: one["points"] for name, one in mean.items()} == {"pixels": 15.0, "random_init": 30.0}
-    assert mean["pixels"]["error"] > mean["random_init"]["error"] - 2
+    assert {name: one["points"] for name, one in mean.items()} == {"pixels": 15.0, "untrained": 30.0}
+    assert mean["pixels"]["error"] > mean["untrained"]["error"] - 2
     assert {name: one["points"] for name, one in leads["finetune_100"].items()} == {"scratch": 5.0, "pixels": 0.0}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from d2v.core.data import DataError, escaped
 from d2v.core.jobs.opening import say_contents
-from d2v.core.modality import Verb
+from d2v.core.modality import DataCommand
 from d2v.vision import builtin
 from d2v.vision.data import ImageDataConfig
 
@@ -54,7 +54,7 @@ def _check(arguments: Namespace) -> None:
         raise DataError(f"{broken} files of {escaped(arguments.path)} cannot be read; training skips them")
 
 
-check_images = Verb(
+check_images = DataCommand(
     summary="count the images of a folder, class by class, and list what cannot be read",
     add_arguments=_check_arguments,
     run=_check,
@@ -99,7 +99,7 @@ def _export(arguments: Namespace) -> None:
     print(f"{total} images in {folder}")
 
 
-export_images = Verb(
+export_images = DataCommand(
     summary="write a built-in set as a folder of image files",
     add_arguments=_export_arguments,
     run=_export,

@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 @frozen(kw_only=True)
-class Parts:
+class LabelledSplits:
     """The parts of a labelled data set.
 
     Args:
@@ -24,7 +24,7 @@ class Parts:
 
     >>> import torch
     >>> batches = [Batch(source=torch.zeros(2, 3), labels=torch.tensor([0, 1]))]
-    >>> parts = Parts(batches={"train": batches, "test": batches}, labels=Classes(("cat", "dog")))
+    >>> parts = LabelledSplits(batches={"train": batches, "test": batches}, labels=Classes(("cat", "dog")))
     >>> parts.read(lambda batches: sum(batch.size for batch in batches))
     {'train': 2, 'test': 2}
     """
@@ -41,7 +41,7 @@ class Parts:
         train: str | None = None,
         val: str | None = None,
         test: str | None = None,
-    ) -> "Parts":
+    ) -> "LabelledSplits":
         """Open the parts of a data set; nothing is read yet.
 
         Args:
@@ -64,7 +64,7 @@ class Parts:
         }
         return cls(batches=batches, labels=labels)
 
-    def in_memory(self) -> "Parts":
+    def in_memory(self) -> "LabelledSplits":
         """The same, read once and kept, for data that is read several times."""
         return evolve(self, batches={part: list(batches) for part, batches in self.batches.items()})
 

@@ -24,13 +24,13 @@ _OPTIONAL = {"tensorboard": "d2v[tensorboard]", "matplotlib": "d2v[plot]"}
 _GIB = 2**30
 
 
-def surroundings(own: str) -> Iterator[tuple[str, str]]:
+def environment_report(own: str) -> Iterator[tuple[str, str]]:
     """Names and texts of what there is, in the order of a report.
 
     Args:
         own: version of d2v.
 
-    >>> dict(surroundings("0.1"))["d2v"].split(",")[0]
+    >>> dict(environment_report("0.1"))["d2v"].split(",")[0]
     '0.1'
     """
     yield "d2v", f"{own}, {Path(__file__).parents[2]}"

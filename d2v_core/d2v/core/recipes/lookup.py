@@ -120,7 +120,7 @@ def read_recipe(
     return from_plain(completed, kind)
 
 
-def settle(kind: type, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def resolve(kind: type, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values of a configuration class with overrides put in; a `+` before a key is accepted with a hint."""
     plain, hints = plain_keys(overrides)
     for hint in hints:
@@ -165,7 +165,7 @@ def _opened(name: str, kind: type[Run] | None) -> tuple[type[Run], dict[str, Any
 
 
 def _completed(kind: type[Run], values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    settled = settle(kind, values, overrides)
-    follow_length(kind, values, settled, plain_keys(overrides)[0])
-    kind.complete(settled)
-    return settled
+    resolved = resolve(kind, values, overrides)
+    follow_length(kind, values, resolved, plain_keys(overrides)[0])
+    kind.complete(resolved)
+    return resolved

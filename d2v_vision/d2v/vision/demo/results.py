@@ -3,17 +3,17 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from d2v.core.probes import Accuracy, Figures
-from d2v.core.probes.figures import nested
+from d2v.core.probes import Accuracy, ProbeResults
 from d2v.core.probes.leads import lead
+from d2v.core.probes.results import nested
 
 POOLINGS = ("mean", "grid")
 LABELS, DRAWS = 100, 5
 _PROBES = {"knn": "knn", "linear": "linear", "few": f"linear_{LABELS}"}
-_COLUMNS = {"input": "pixels", "random_init": "random_init", "pretrained": "pretrained"}
+_COLUMNS = {"input": "pixels", "untrained": "untrained", "pretrained": "pretrained"}
 
 
-def report_tree(figures: Figures, finetuned: Mapping[str, Accuracy]) -> dict[str, Any]:
+def report_tree(figures: ProbeResults, finetuned: Mapping[str, Accuracy]) -> dict[str, Any]:
     """The figures as `report.json` holds them, rounded to two decimals.
 
     Args:
@@ -25,7 +25,7 @@ def report_tree(figures: Figures, finetuned: Mapping[str, Accuracy]) -> dict[str
         under "lead" the same tree of what the pretrained network is compared with, each with "points", by which that is
         ahead, and "error", their standard error.
 
-    >>> report_tree(Figures(accuracies={}, neighbours=10, labels=100, num_train=2, num_test=2),
+    >>> report_tree(ProbeResults(accuracies={}, neighbours=10, labels=100, num_train=2, num_test=2),
     ...             {"scratch": Accuracy(percent=58.123, std=1.0)})
     {'finetune_100': {'scratch': 58.12}, 'std': {'finetune_100': {'scratch': 1.0}}, 'lead': {}}
     """

@@ -19,7 +19,7 @@ _FINE = 128  # pixels that a picture is shown with at most
 _GAP = 14  # a gap is this part of a picture
 
 
-def mask_gallery(images: Tensor, hidden: Tensor) -> "Figure":
+def mask_grid(images: Tensor, hidden: Tensor) -> "Figure":
     """Pictures, and below each the masked views of it.
 
     Args:
@@ -30,9 +30,9 @@ def mask_gallery(images: Tensor, hidden: Tensor) -> "Figure":
         ValueError: if a shape is another one.
         MissingExtraError: if the extra `plot` is not installed.
 
-    >>> mask_gallery(torch.rand(3, 1, 28, 28), torch.rand(3, 2, 4, 4) < 0.6)  # doctest: +SKIP
+    >>> mask_grid(torch.rand(3, 1, 28, 28), torch.rand(3, 2, 4, 4) < 0.6)  # doctest: +SKIP
     <Figure size 336x270 with 1 Axes>
-    >>> mask_gallery(torch.rand(3, 1, 28, 28), torch.rand(3, 4, 4) < 0.6)
+    >>> mask_grid(torch.rand(3, 1, 28, 28), torch.rand(3, 4, 4) < 0.6)
     Traceback (most recent call last):
     ValueError: hidden must be Bool b m gh gw with b=3 as images, not torch.bool (3, 4, 4)
     """
@@ -48,7 +48,7 @@ def mask_gallery(images: Tensor, hidden: Tensor) -> "Figure":
     return _gallery(rows)
 
 
-def pca_gallery(images: Tensor, features: Tensor | Mapping[str, Tensor]) -> "Figure":
+def pca_grid(images: Tensor, features: Tensor | Mapping[str, Tensor]) -> "Figure":
     """Pictures, and below each the first three principal components of its patch features as red, green and blue.
 
     The components are fitted on all patches of a row of the gallery; colours of different rows are not the same.
@@ -61,9 +61,9 @@ def pca_gallery(images: Tensor, features: Tensor | Mapping[str, Tensor]) -> "Fig
         ValueError: if a shape is another one.
         MissingExtraError: if the extra `plot` is not installed.
 
-    >>> pca_gallery(torch.rand(3, 1, 28, 28), torch.randn(3, 4, 4, 8))  # doctest: +SKIP
+    >>> pca_grid(torch.rand(3, 1, 28, 28), torch.randn(3, 4, 4, 8))  # doctest: +SKIP
     <Figure size 336x180 with 1 Axes>
-    >>> pca_gallery(torch.rand(3, 1, 28, 28), torch.randn(3, 16, 8))
+    >>> pca_grid(torch.rand(3, 1, 28, 28), torch.randn(3, 16, 8))
     Traceback (most recent call last):
     ValueError: features must be b gh gw d with b=3 as images, not (3, 16, 8)
     """

@@ -14,7 +14,7 @@ from attrs import frozen
 from torch import nn
 
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.facts import surroundings
+from d2v.core.jobs.environment import environment_report
 from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Masker, RandomMasker, SpanMasker
 from d2v.core.modality import modalities
 from d2v.core.model import Backbone, Batch, Data2Vec, Local, ModalityAdapter, VisibleDecoder
@@ -28,13 +28,13 @@ _DIM, _SIDE = 16, 8
 Check = Callable[[torch.device], None]
 
 
-class CheckupError(RuntimeError):
+class DoctorError(RuntimeError):
     """Something that must work does not; the message names the checks that failed."""
 
 
 @frozen(kw_only=True)
-class Checkup:
-    """What a checkup found.
+class DoctorReport:
+    """What a doctor found.
 
     Args:
         facts: name and text of what is there.
@@ -52,7 +52,7 @@ class Checkup:
     def lines(self) -> list[str]:
         """The report, a line for each fact and each check.
 
-        >>> Checkup(facts={"d2v": "0.1"}, checks={"masks": None, "step": "no memory"}).lines()
+        >>> DoctorReport(facts={"d2v": "0.1"}, checks={"masks": None, "step": "no memory"}).lines()
         ['d2v               0.1', 'masks             ok', 'step              FAILED: no memory']
         """
         outcomes = {name: "ok" if reason is None else f"FAILED: {reason}" for name, reason in self.checks.items()}
@@ -62,13 +62,13 @@ class Checkup:
         """Do nothing if all works.
 
         Raises:
-            CheckupError: naming the checks that failed.
+            DoctorError: naming the checks that failed.
         """
         if self.failed:
-            raise CheckupError(f"{len(self.failed)} of {len(self.checks)} checks failed: {', '.join(self.failed)}")
+            raise DoctorError(f"{len(self.failed)} of {len(self.checks)} checks failed: {', '.join(self.failed)}")
 
 
-def checkup(*, tell: Callable[[str], None] = lambda line: None) -> Checkup:
+def doctor(*, tell: Callable[[str], None] = lambda line: None) -> DoctorReport:
     """Report versions and devices, and check that training works here.
 
     Checks take seconds: packages of the extras, masks, a training step on the device that `auto` picks, a checkpoint, a
@@ -77,13 +77,13 @@ def checkup(*, tell: Callable[[str], None] = lambda line: None) -> Checkup:
     Args:
         tell: gets each line of the report as soon as it is known.
 
-    >>> checkup().failed
+    >>> doctor().failed
     []
     """
     facts: dict[str, str] = {}
-    for name, text in surroundings(__version__):
+    for name, text in environment_report(__version__):
         facts[name] = text
-        tell(*Checkup(facts={name: text}, checks={}).lines())
+        tell(*DoctorReport(facts={name: text}, checks={}).lines())
     device = pick_device("auto")
     checks: dict[str, str | None] = {}
     # What is drawn here must not change what the caller draws next.
@@ -93,10 +93,10 @@ def checkup(*, tell: Callable[[str], None] = lambda line: None) -> Checkup:
                 check(device)
                 checks[name] = None
             except Exception as error:  # whatever fails is a line of the report
-                text = str(error) if isinstance(error, CheckupError) else f"{type(error).__name__}: {error}"
+                text = str(error) if isinstance(error, DoctorError) else f"{type(error).__name__}: {error}"
                 checks[name] = " ".join(text.split())
-            tell(*Checkup(facts={}, checks={name: checks[name]}).lines())
-    return Checkup(facts=facts, checks=checks)
+            tell(*DoctorReport(facts={}, checks={name: checks[name]}).lines())
+    return DoctorReport(facts=facts, checks=checks)
 
 
 class _Front(nn.Linear):
@@ -139,7 +139,7 @@ def _masks(device: torch.device) -> None:
             for place in ("cpu", device)
         )
         if not torch.equal(here, there):
-            raise CheckupError(f"the masker of {name} draws on {device} what it does not draw on the processor")
+            raise DoctorError(f"the masker of {name} draws on {device} what it does not draw on the processor")
 
 
 def _step(device: torch.device) -> None:
@@ -150,12 +150,12 @@ def _step(device: torch.device) -> None:
     (out.loss_sum / out.sample_size).backward()
     norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     if not (norm > 0 and norm.isfinite()):
-        raise CheckupError(f"the gradient of a step on {device} has norm {norm.item()}")
+        raise DoctorError(f"the gradient of a step on {device} has norm {norm.item()}")
     optimizer.step()
     model.update_teacher(1)
     after = list(model.teacher.module.parameters())
     if all(torch.equal(old, new) for old, new in zip(before, after, strict=True)):
-        raise CheckupError("the teacher does not follow the student")
+        raise DoctorError("the teacher does not follow the student")
 
 
 def _checkpoint(device: torch.device) -> None:
@@ -199,7 +199,7 @@ def _same(model: nn.Module, other: nn.Module, what: str) -> None:
     theirs = other.state_dict()
     changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, theirs[name])]
     if changed:
-        raise CheckupError(f"{what} does not bring back {changed[0]} ({len(changed)} tensors differ)")
+        raise DoctorError(f"{what} does not bring back {changed[0]} ({len(changed)} tensors differ)")
 
 
 def _imports() -> dict[str, Check]:

@@ -22,7 +22,7 @@ def test_contrast_is_that_of_the_standard():
 
 
 def test_text_reads_in_both_schemes():
-    style = files("d2v.vision.tour").joinpath("report.css").read_text()
+    style = files("d2v.vision.demo").joinpath("report.css").read_text()
     schemes = [
         dict(re.findall(r"--(\w+): (#\w{6});", block)) for block in re.findall(r":root \{(.*?)\}", style, re.S)[:2]
     ]

@@ -10,7 +10,7 @@ from d2v.core.probes.leads import Lead, Standing
 
 Report = Mapping[str, Any]
 
-COLUMNS = {"pixels": "raw pixels", "random_init": "untrained", "pretrained": "pretrained"}
+COLUMNS = {"pixels": "raw pixels", "untrained": "untrained", "pretrained": "pretrained"}
 _PROBES = {"knn": "10 nearest neighbours", "linear": "linear, all labels", "linear_100": "linear, 100 labels"}
 _IN_A_SENTENCE = {
     "knn": "ten nearest neighbours",
@@ -94,9 +94,9 @@ def probe_rows(report: Report) -> list[Row]:
 def finetuning_row(report: Report) -> Row:
     """Fine-tuning on 100 labels; its pixels are those of the linear classifier with 100 labels, if there is one."""
     std = report.get("std", {})
-    values = {"random_init": report["finetune_100"]["scratch"], "pretrained": report["finetune_100"]["pretrained"]}
+    values = {"untrained": report["finetune_100"]["scratch"], "pretrained": report["finetune_100"]["pretrained"]}
     stds = dict(std.get("finetune_100", {}))
-    stds["random_init"] = stds.get("scratch")
+    stds["untrained"] = stds.get("scratch")
     for pooling, by_probe in report["probe"].items():
         if "linear_100" in by_probe:
             values = {"pixels": by_probe["linear_100"]["pixels"], **values}
@@ -114,7 +114,7 @@ def finetuning_row(report: Report) -> Row:
 def verdict(report: Report) -> str:
     """Where the learned features are ahead of the raw pixels, level with them or behind, in one sentence.
 
-    >>> knn = {"pixels": 82.2, "random_init": 68.7, "pretrained": 83.9}
+    >>> knn = {"pixels": 82.2, "untrained": 68.7, "pretrained": 83.9}
     >>> lead = {"pixels": {"points": 1.7, "error": 0.6}}
     >>> print(verdict({"probe": {"mean": {"knn": knn}}, "lead": {"probe": {"mean": {"knn": lead}}}}))
     The learned features are ahead of the raw pixels in the only comparison, by 1.7 points.
@@ -128,12 +128,12 @@ def verdict(report: Report) -> str:
 def beside_untrained(report: Report) -> str:
     """The same beside the network untrained.
 
-    >>> knn = {"pixels": 82.2, "random_init": 68.7, "pretrained": 83.9}
-    >>> lead = {"random_init": {"points": 15.2, "error": 0.9}}
+    >>> knn = {"pixels": 82.2, "untrained": 68.7, "pretrained": 83.9}
+    >>> lead = {"untrained": {"points": 15.2, "error": 0.9}}
     >>> print(beside_untrained({"probe": {"mean": {"knn": knn}}, "lead": {"probe": {"mean": {"knn": lead}}}}))
     They are ahead of those of the untrained network in the only comparison, by 15.2 points.
     """
-    return f"They are {_compared(probe_rows(report), 'random_init', 'those of the untrained network')}."
+    return f"They are {_compared(probe_rows(report), 'untrained', 'those of the untrained network')}."
 
 
 def beside_scratch(report: Report) -> str:
@@ -146,7 +146,7 @@ def beside_scratch(report: Report) -> str:
     """
     row = finetuning_row(report)
     others = {
-        "random_init": "the same network trained from scratch",
+        "untrained": "the same network trained from scratch",
         "pixels": "a linear classifier on the raw pixels with as many labels",
     }
     parts = [_beside(row.leads[column], other) for column, other in others.items() if column in row.leads]
@@ -157,7 +157,7 @@ def beside_scratch(report: Report) -> str:
 def chance(report: Report) -> str:
     """What ahead, level and behind mean, and how uncertain an accuracy is for want of test images.
 
-    >>> knn = {"pixels": 80.0, "random_init": 80.0, "pretrained": 80.0}
+    >>> knn = {"pixels": 80.0, "untrained": 80.0, "pretrained": 80.0}
     >>> text = chance({"probe": {"mean": {"knn": knn}}, "lead": {}, "samples": {"test": 1600}})
     >>> "two standard errors" in text, "With 1,600 test images an accuracy is uncertain by about 1.0 points" in text
     (True, True)
@@ -250,5 +250,5 @@ def _beside(lead: Lead, other: str) -> str:
 
 
 def _leads(values: Mapping[str, Mapping[str, float]]) -> dict[str, Lead]:
-    named = {"random_init" if name == "scratch" else name: one for name, one in values.items()}
+    named = {"untrained" if name == "scratch" else name: one for name, one in values.items()}
     return {name: Lead(points=one["points"], error=one["error"]) for name, one in named.items()}

@@ -11,7 +11,7 @@ import torch
 
 from d2v.core import modalities
 from d2v.core.cli import main
-from d2v.core.jobs import CheckupError, checkup, facts, selfcheck
+from d2v.core.jobs import DoctorError, diagnosis, doctor, environment
 from d2v.core.modality import Modality
 from d2v.core.registry import PluginError
 from d2v.core.train.state import TrainingState
@@ -24,7 +24,7 @@ def test_it_works_here():
     expected = torch.rand(3)
     torch.manual_seed(7)
     told = []
-    found = checkup(tell=told.append)
+    found = doctor(tell=told.append)
     assert found.failed == []
     assert list(found.checks)[-4:] == CHECKS
     assert found.lines() == told
@@ -46,7 +46,7 @@ def test_a_check_that_fails_names_itself(monkeypatch, capsys):
     def broken(device):
         raise ValueError("two\n lines")
 
-    monkeypatch.setitem(selfcheck.CHECKS, "masks", broken)
+    monkeypatch.setitem(diagnosis.CHECKS, "masks", broken)
     assert main(["doctor"]) == 1
     out, err = capsys.readouterr()
     assert re.search(r"^masks +FAILED: ValueError: two lines$", out, re.M)
@@ -65,13 +65,13 @@ def test_plugins_and_extras(monkeypatch):
     monkeypatch.setattr(modalities, "names", lambda: ["bare", "broken", "missing", "torn"])
     monkeypatch.setattr(modalities, "load", load)
     monkeypatch.setattr("d2v.core.modality.find_spec", lambda name: None if name == "nose_of_nobody" else object())
-    found = checkup()
+    found = doctor()
     assert "'broken' of d2v-broken 1.0" in found.facts["broken"]
     assert "d2v[missing]" in found.facts["missing"]
     assert found.facts["bare"].startswith("installed")
     # What is missing is no failure; what is there and cannot be imported is.
     assert found.failed == ["torn packages"]
-    with pytest.raises(CheckupError, match=rf"1 of {len(found.checks)} .*torn packages"):
+    with pytest.raises(DoctorError, match=rf"1 of {len(found.checks)} .*torn packages"):
         found.require()
 
 
@@ -83,24 +83,24 @@ def forgetful(self, run, *, accept_data):
 @pytest.mark.parametrize("name", CHECKS)
 def test_checks_see_what_is_wrong(name, monkeypatch):
     if name == "masks":
-        seeds, draw = count(), selfcheck.Draw
-        monkeypatch.setattr(selfcheck, "Draw", lambda **options: draw(**{**options, "seed": next(seeds)}))
+        seeds, draw = count(), diagnosis.Draw
+        monkeypatch.setattr(diagnosis, "Draw", lambda **options: draw(**{**options, "seed": next(seeds)}))
     elif name == "training step":
-        monkeypatch.setattr(selfcheck.Data2Vec, "update_teacher", lambda self, n: None)
+        monkeypatch.setattr(diagnosis.Data2Vec, "update_teacher", lambda self, n: None)
     elif name == "checkpoint":
-        monkeypatch.setattr(selfcheck.RunFolder, "load", lambda self, model: None)
+        monkeypatch.setattr(diagnosis.RunFolder, "load", lambda self, model: None)
     else:
         monkeypatch.setattr(TrainingState, "restore", forgetful)
-    with pytest.raises(CheckupError):
-        selfcheck.CHECKS[name](torch.device("cpu"))
+    with pytest.raises(DoctorError):
+        diagnosis.CHECKS[name](torch.device("cpu"))
 
 
 def test_no_room_for_temporary_files(monkeypatch):
     def none():
         raise FileNotFoundError("No usable temporary directory found")
 
-    monkeypatch.setattr(facts.tempfile, "gettempdir", none)
-    assert "TMPDIR" in dict(facts.surroundings("0"))["temporary files"]
+    monkeypatch.setattr(environment.tempfile, "gettempdir", none)
+    assert "TMPDIR" in dict(environment.environment_report("0"))["temporary files"]
 
 
 def test_accelerators(monkeypatch):
@@ -117,7 +117,7 @@ def test_accelerators(monkeypatch):
     }
     for name, function in cuda.items():
         monkeypatch.setattr(torch.cuda, name, function)
-    found = dict(facts.surroundings("0"))
+    found = dict(environment.environment_report("0"))
     assert found["cuda:0"] == "made up, 2.0 GiB, 1.0 free, bf16 yes"
     assert found["cuda:1"] == "cannot be used: CUDA error: busy"
     assert found["device=auto"] == "cuda"

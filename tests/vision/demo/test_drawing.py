@@ -2,7 +2,7 @@
 
 import torch
 
-from d2v.vision.tour.pictures import cut_patches, put_patches
+from d2v.vision.demo.drawing import cut_patches, put_patches
 
 
 def test_patches_of_hidden_places_put_back_give_the_picture():

@@ -1,8 +1,8 @@
-"""Parts of a labelled data set that are read several times."""
+"""LabelledSplits of a labelled data set that are read several times."""
 
 import torch
 
-from d2v.core.jobs.parts import Parts
+from d2v.core.jobs.labelled_splits import LabelledSplits
 from d2v.core.labels import Classes
 from d2v.core.model import Batch
 
@@ -20,7 +20,7 @@ class Counted:
 
 def parts(**sources):
     batches = {part: Counted(source) for part, source in sources.items()}
-    return batches, Parts(batches=batches, labels=Classes(("cat", "dog")))
+    return batches, LabelledSplits(batches=batches, labels=Classes(("cat", "dog")))
 
 
 def test_in_memory_they_are_read_once():

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from d2v.vision.tour import Album, FeatureMaps, Imagined, Neighbour, Neighbours, View, page
+from d2v.vision.demo import FeatureMaps, Neighbour, Neighbours, Prediction, ReportImages, View, page
 
 pytest.importorskip("jinja2")
 Image = pytest.importorskip("PIL.Image")
@@ -23,28 +23,28 @@ CURVES = """<svg role="img" aria-label="Loss" viewBox="0 0 640 200"><g fill="non
 REPORT = {
     "probe": {
         "mean": {
-            "knn": {"pixels": 84.1, "random_init": 69.8, "pretrained": 83.9},
-            "linear": {"pixels": 84.5, "random_init": 74.9, "pretrained": 86.0},
-            "linear_100": {"pixels": 72.0, "random_init": 51.6, "pretrained": 73.0},
+            "knn": {"pixels": 84.1, "untrained": 69.8, "pretrained": 83.9},
+            "linear": {"pixels": 84.5, "untrained": 74.9, "pretrained": 86.0},
+            "linear_100": {"pixels": 72.0, "untrained": 51.6, "pretrained": 73.0},
         },
         "grid": {
-            "knn": {"pixels": 84.1, "random_init": 79.8, "pretrained": 85.5},
-            "linear": {"pixels": 84.5, "random_init": 83.4, "pretrained": 87.7},
-            "linear_100": {"pixels": 72.0, "random_init": 65.1, "pretrained": 74.8},
+            "knn": {"pixels": 84.1, "untrained": 79.8, "pretrained": 85.5},
+            "linear": {"pixels": 84.5, "untrained": 83.4, "pretrained": 87.7},
+            "linear_100": {"pixels": 72.0, "untrained": 65.1, "pretrained": 74.8},
         },
     },
     "finetune_100": {"scratch": 61.6, "pretrained": 71.7},
     "lead": {
         "probe": {
             "mean": {
-                "knn": {"pixels": (-0.2, 0.05), "random_init": (14.1, 0.9)},
-                "linear": {"pixels": (1.5, 0.6), "random_init": (11.1, 0.9)},
-                "linear_100": {"pixels": (1.0, 0.4), "random_init": (21.4, 0.8)},
+                "knn": {"pixels": (-0.2, 0.05), "untrained": (14.1, 0.9)},
+                "linear": {"pixels": (1.5, 0.6), "untrained": (11.1, 0.9)},
+                "linear_100": {"pixels": (1.0, 0.4), "untrained": (21.4, 0.8)},
             },
             "grid": {
-                "knn": {"pixels": (1.4, 0.6), "random_init": (5.7, 0.7)},
-                "linear": {"pixels": (3.2, 0.5), "random_init": (4.3, 0.5)},
-                "linear_100": {"pixels": (2.8, 0.9), "random_init": (9.7, 0.9)},
+                "knn": {"pixels": (1.4, 0.6), "untrained": (5.7, 0.7)},
+                "linear": {"pixels": (3.2, 0.5), "untrained": (4.3, 0.5)},
+                "linear_100": {"pixels": (2.8, 0.9), "untrained": (9.7, 0.9)},
             },
         },
         "finetune_100": {"scratch": (10.1, 1.5), "pixels": (-0.3, 1.4)},
@@ -69,8 +69,8 @@ REPORT["lead"] = with_names(REPORT["lead"])
 MORE = {
     "std": {
         "probe": {
-            "mean": {"linear_100": {"pixels": 2.2, "random_init": 1.0, "pretrained": 0.9}},
-            "grid": {"linear_100": {"pixels": 2.2, "random_init": 1.1, "pretrained": 2.0}},
+            "mean": {"linear_100": {"pixels": 2.2, "untrained": 1.0, "pretrained": 0.9}},
+            "grid": {"linear_100": {"pixels": 2.2, "untrained": 1.1, "pretrained": 2.0}},
         },
         "finetune_100": {"scratch": 2.8, "pretrained": 1.8},
     },
@@ -96,14 +96,14 @@ def neighbour(name):
 
 
 @pytest.fixture(scope="module")
-def album():
+def images():
     """Six of everything: eight views of a picture, and six neighbours before and after."""
     names = ("image", "masked", "predicted", "target")
     six = tuple(map(neighbour, ("Bag", "Shirt", "Bag", "Coat", "Bag", "Bag")))
-    return Album(
+    return ReportImages(
         curves=CURVES,
         views=tuple(View(image=png(28, 28), masked=pngs(8)) for _ in range(6)),
-        imagined=tuple(Imagined(**dict(zip(names, pngs(4), strict=True))) for _ in range(6)),
+        predictions=tuple(Prediction(**dict(zip(names, pngs(4), strict=True))) for _ in range(6)),
         features=tuple(
             FeatureMaps(image=png(28, 28), untrained=png(4, 4, 3), pretrained=png(4, 4, 3)) for _ in range(6)
         ),
@@ -119,8 +119,8 @@ def changed(**values):
     return report
 
 
-def parsed(report, album=None):
-    return bs4.BeautifulSoup(page(report, Album() if album is None else album), "html.parser")
+def parsed(report, images=None):
+    return bs4.BeautifulSoup(page(report, ReportImages() if images is None else images), "html.parser")
 
 
 def words(soup):
@@ -148,9 +148,9 @@ def test_what_is_open_is_seen(text, closed):
     assert is_closed(text) == closed
 
 
-def test_everything_is_closed_and_in_order(album):
-    assert is_closed(page(REPORT | MORE, album))
-    soup = parsed(REPORT | MORE, album)
+def test_everything_is_closed_and_in_order(images):
+    assert is_closed(page(REPORT | MORE, images))
+    soup = parsed(REPORT | MORE, images)
     levels = [int(heading.name[1]) for heading in soup.find_all(re.compile("^h[1-6]$"))]
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -163,8 +163,8 @@ def test_everything_is_closed_and_in_order(album):
     assert {link["href"][1:] for link in soup.select('a[href^="#"]')} <= set(ids)
 
 
-def test_nothing_is_fetched(album):
-    soup = parsed(REPORT | MORE, album)
+def test_nothing_is_fetched(images):
+    soup = parsed(REPORT | MORE, images)
     sources = [tag["src"] for tag in soup.select("[src]")]
     assert sources
     assert all(source.startswith("data:image/png;base64,") for source in sources)
@@ -175,8 +175,8 @@ def test_nothing_is_fetched(album):
     assert not re.search(r"@import|url\(", str(soup))
 
 
-def test_pictures_have_words(album):
-    images = parsed(REPORT | MORE, album).find_all("img")
+def test_pictures_have_words(images):
+    images = parsed(REPORT | MORE, images).find_all("img")
     assert len(images) == 6 * (9 + 4 + 3 + 13)
     named = [image["alt"] for image in images if image["alt"]]
     assert "Picture 2, view 8 of 8, hidden patches blanked" in named
@@ -186,12 +186,12 @@ def test_pictures_have_words(album):
     assert all(below)
 
 
-def test_the_picture_is_the_one_in_the_album(album):
-    assert b64decode(parsed(REPORT, album).img["src"].partition(",")[2]) == album.views[0].image
+def test_the_picture_is_the_one_in_the_album(images):
+    assert b64decode(parsed(REPORT, images).img["src"].partition(",")[2]) == images.views[0].image
 
 
-def test_figures_are_there(album):
-    text = words(parsed(REPORT | MORE, album))
+def test_figures_are_there(images):
+    text = words(parsed(REPORT | MORE, images))
     for number in ("84.1", "69.8", "83.9", "61.6", "71.7", "±2.2", "±2.8", "7,000", "56,000", "10,000", "4 min 57 s"):
         assert number in text
     assert "d2v quickstart --out again --steps 7000 --seed 0" in text
@@ -218,7 +218,7 @@ def test_the_best_of_a_row_is_marked_without_colour():
 def test_neighbours_of_the_same_class_are_marked():
     bag, shoe = neighbour("Bag"), neighbour("Sneaker")
     one = Neighbours(query=bag, untrained=(bag, shoe, shoe), pretrained=(bag, bag, shoe))
-    soup = parsed(REPORT, Album(neighbours=(one,)))
+    soup = parsed(REPORT, ReportImages(neighbours=(one,)))
     same = soup.select("li.same")
     assert ["".join(one.get_text().split()) for one in same] == ["✓sameclass:Bag"] * 3
     assert words(soup).count("✓") == 3
@@ -301,7 +301,7 @@ def test_what_is_absent_is_left_out():
 
 @pytest.mark.parametrize("key", sorted(MORE))
 def test_each_optional_key_alone(key):
-    assert is_closed(page(REPORT | {key: MORE[key]}, Album()))
+    assert is_closed(page(REPORT | {key: MORE[key]}, ReportImages()))
 
 
 @pytest.mark.parametrize(
@@ -309,19 +309,19 @@ def test_each_optional_key_alone(key):
     [
         ("curves", "curves"),
         ("views", "masks"),
-        ("imagined", "predictions"),
+        ("predictions", "predictions"),
         ("features", "features"),
         ("neighbours", "neighbours"),
     ],
 )
-def test_each_part_of_the_album_alone(album, key, heading):
-    soup = parsed(REPORT, Album(**{key: getattr(album, key)}))
+def test_each_part_of_the_album_alone(images, key, heading):
+    soup = parsed(REPORT, ReportImages(**{key: getattr(images, key)}))
     assert [tag["id"] for tag in soup.select("[id]")] == ["result", heading, "again"]
 
 
 def test_a_report_that_lacks_something_is_refused():
     with pytest.raises(ValueError, match=r"steps, seed$"):
-        page({key: value for key, value in REPORT.items() if key not in ("steps", "seed")}, Album())
+        page({key: value for key, value in REPORT.items() if key not in ("steps", "seed")}, ReportImages())
 
 
 def test_pictures_that_are_none_are_refused():
@@ -334,7 +334,7 @@ def test_pictures_that_are_none_are_refused():
 def test_names_are_escaped():
     one = neighbour('<script>alert("1")</script>')
     soup = parsed(
-        REPORT | {"recipe": "<b>&"}, Album(neighbours=(Neighbours(query=one, untrained=(one,), pretrained=()),))
+        REPORT | {"recipe": "<b>&"}, ReportImages(neighbours=(Neighbours(query=one, untrained=(one,), pretrained=()),))
     )
     assert not soup.find("script")
     assert f"same class: {one.name}" in words(soup)

@@ -55,7 +55,7 @@ class Case(NamedTuple):
     """What an accuracy is of.
 
     Args:
-        features: whose: input, random_init or pretrained.
+        features: whose: input, untrained or pretrained.
         layers: which were read; "-" for the input.
         pooling: how; "raw" for the input.
         probe: knn, linear or few.
@@ -71,7 +71,7 @@ class Case(NamedTuple):
 
 
 @frozen(kw_only=True)
-class Figures:
+class ProbeResults:
     """Accuracies of probes, with what they were measured by.
 
     Args:
@@ -83,7 +83,7 @@ class Figures:
         left_out: what could not be measured, and what has no samples, a line each.
 
     >>> found = {Case("pretrained", "all", "mean", "knn"): Accuracy(percent=83.94)}
-    >>> figures = Figures(accuracies=found, neighbours=10, labels=100, num_train=10000, num_test=2000)
+    >>> figures = ProbeResults(accuracies=found, neighbours=10, labels=100, num_train=10000, num_test=2000)
     >>> figures.to_plain()
     {'pretrained': {'all': {'mean': {'knn': 83.94}}}}
     >>> print(figures.table(), end="")
@@ -99,7 +99,7 @@ class Figures:
     num_test: int
     left_out: tuple[str, ...] = ()
 
-    def __or__(self, other: "Figures") -> "Figures":
+    def __or__(self, other: "ProbeResults") -> "ProbeResults":
         """These and other figures of the same probes on the same samples."""
         left_out = tuple(dict.fromkeys((*self.left_out, *other.left_out)))
         return evolve(self, accuracies={**self.accuracies, **other.accuracies}, left_out=left_out)

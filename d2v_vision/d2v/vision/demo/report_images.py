@@ -30,7 +30,7 @@ class View:
         masked: one picture for each of the M views, hidden patches blanked.
 
     Raises:
-        ValueError: if a picture is no PNG, here and in all classes of an album.
+        ValueError: if a picture is no PNG, here and in all classes of an images.
 
     >>> View(image=b"GIF89a", masked=())
     Traceback (most recent call last):
@@ -42,7 +42,7 @@ class View:
 
 
 @frozen(kw_only=True)
-class Imagined:
+class Prediction:
     """What the student predicts at hidden places, shown by real patches of other images.
 
     Args:
@@ -52,7 +52,7 @@ class Imagined:
         target: the same with the teacher's target in place of the prediction.
 
     >>> png = bytes.fromhex("89504e470d0a1a0a")
-    >>> Imagined(image=png, masked=png, predicted=png, target=png).target[1:4]
+    >>> Prediction(image=png, masked=png, predicted=png, target=png).target[1:4]
     b'PNG'
     """
 
@@ -113,22 +113,22 @@ class Neighbours:
 
 
 @frozen(kw_only=True)
-class Album:
+class ReportImages:
     """All pictures of a report. A section of the page whose pictures are missing is left out.
 
     Args:
         curves: learning curves, an inline SVG that is put into the page as it is.
         views: images and their masks.
-        imagined: predictions at hidden places.
+        predictions: predictions at hidden places.
         features: pictures of patch features.
         neighbours: nearest neighbours before and after.
 
-    >>> Album().views
+    >>> ReportImages().views
     ()
     """
 
     curves: str = ""
     views: tuple[View, ...] = ()
-    imagined: tuple[Imagined, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
     features: tuple[FeatureMaps, ...] = ()
     neighbours: tuple[Neighbours, ...] = ()

@@ -19,20 +19,20 @@ from d2v.core.files.atomic import write_text
 from d2v.core.jobs import pretrain
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.finetuning import recipe_for, trial
+from d2v.core.jobs.labelled_splits import LabelledSplits
 from d2v.core.jobs.models import encoder_of, new_encoder
-from d2v.core.jobs.parts import Parts
 from d2v.core.jobs.plotting import read_metrics
 from d2v.core.jobs.running import decided_precision
 from d2v.core.model import Batch, Data2Vec, Student, StudentConfig
 from d2v.core.plots import learning_curves, svg
-from d2v.core.probes import Accuracy, Features, Figures, Probing, collect_features
+from d2v.core.probes import Accuracy, Features, ProbeResults, Probing, collect_features
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, read_recipe
 from d2v.core.recipes.recipe import Weights
 from d2v.vision.data import pictures
-from d2v.vision.tour.html import page
-from d2v.vision.tour.measuring import DRAWS, LABELS, POOLINGS, report_tree
-from d2v.vision.tour.pictures import Material, draw
-from d2v.vision.tour.words import verdict
+from d2v.vision.demo.drawing import Material, draw
+from d2v.vision.demo.html import page
+from d2v.vision.demo.results import DRAWS, LABELS, POOLINGS, report_tree
+from d2v.vision.demo.sentences import verdict
 
 RECIPE, FINETUNE = "vision/small", "vision/small-finetune"
 DATA = "fashion-mnist"
@@ -60,12 +60,12 @@ class Stages:
         self.folder = folder
         self.seed, self.device, self.progress = seed, pick_device(device), progress
         self.probing = Probing(labels=LABELS, draws=DRAWS, seed=seed)
-        self.figures: list[Figures] = []
+        self.figures: list[ProbeResults] = []
         self.finetuned: dict[str, Accuracy] = {}
         self.features: dict[str, dict[str, Features]] = {}
         self.seconds_of: dict[str, float] = {}
         self._trained_like: float = 0.0
-        self.parts = Parts.of(self._data(), batch_size=_BATCH).in_memory()
+        self.parts = LabelledSplits.of(self._data(), batch_size=_BATCH).in_memory()
 
     def spent(self) -> float:
         """Seconds since the start."""
@@ -84,10 +84,10 @@ class Stages:
         with self._stage("baselines", "what raw input and the untrained network are worth"):
             raw = self.parts.raw()
             assert raw is not None  # images of one size
-            self.figures.append(self.probing.figures("input", raw))
+            self.figures.append(self.probing.measure("input", raw))
             begin = time.monotonic()
             model = self.recipe(steps=1).model.student
-            self._measure("random_init", new_encoder(model, seed=self.seed)[0])
+            self._measure("untrained", new_encoder(model, seed=self.seed)[0])
             recipes = self._finetuning("random")
             encoders = (new_encoder(model, adapt=one.task.adapt, seed=one.seed) for one in recipes)
             self._finetune("scratch", recipes, encoders)
@@ -110,10 +110,10 @@ class Stages:
             encoders = (encoder_of(stored, "teacher", adapt=one.task.adapt, seed=one.seed) for one in recipes)
             self._finetune("pretrained", recipes, encoders)
         with self._stage("drawing", "pictures"):
-            album = draw(self._material(stored.module.to(self.device), encoder), curves=self._curves())
+            images = draw(self._material(stored.module.to(self.device), encoder), curves=self._curves())
         report = self._content()
         write_text(self.folder / "report.json", json.dumps(report, indent=1) + "\n")
-        write_text(self.folder / "report.html", page(report, album))
+        write_text(self.folder / "report.html", page(report, images))
         return report
 
     def _data(self) -> DataConfig:
@@ -140,7 +140,7 @@ class Stages:
     def _measure(self, name: str, encoder: Student) -> None:
         encoder.to(self.device)
         self.features[name] = self.parts.read(lambda batches: collect_features(encoder, batches, poolings=POOLINGS))
-        self.figures.append(self.probing.figures(name, self.features[name]))
+        self.figures.append(self.probing.measure(name, self.features[name]))
 
     def _finetune(
         self, start: str, recipes: Iterable[FinetuneRecipe], encoders: Iterable[tuple[Student, StudentConfig]]
@@ -160,7 +160,7 @@ class Stages:
             pretrained=encoder,
             train=_whole(self.parts.batches["train"]).to(self.device),
             test=_whole(self.parts.batches["test"]).to(self.device),
-            features={"untrained": self.features["random_init"], "pretrained": self.features["pretrained"]},
+            features={"untrained": self.features["untrained"], "pretrained": self.features["pretrained"]},
             classes=self.parts.labels.names,
             pictures=lambda batch: pictures(batch, data),
         )

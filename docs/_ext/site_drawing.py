@@ -27,7 +27,7 @@ def chosen() -> list[int]:
 
 
 @cache
-def pictures() -> Tensor:
+def sample_images() -> Tensor:
     """Pictures `b 1 28 28`, 0 to 1."""
     return fashion_mnist("test")[0][chosen()] / 255
 

@@ -1,7 +1,7 @@
 """Figures of masks and of many masks at once, by the maskers and the batcher."""
 
 import torch
-from site_drawing import WIDTH, Drawn, gallery, pictures, show
+from site_drawing import WIDTH, Drawn, gallery, sample_images, show
 
 from d2v.core import BlockMasker, Draw, InverseBlockMasker, MultimaskBatcher, RandomMasker, SpanMasker
 from d2v.core.masks import Masker
@@ -19,7 +19,7 @@ def masks() -> Drawn:
         "rectangles\n(1.0)": BlockMasker(num_masked=147, min_per_block=16),
         "one by one": RandomMasker(mask_prob=0.75),
     }
-    images = pictures()[:5]
+    images = sample_images()[:5]
     draw = Draw(seed=3, update=0, ids=torch.arange(len(images)))
     rows = {
         name: [
@@ -36,7 +36,7 @@ def masks() -> Drawn:
 
 def fraction_and_length() -> Drawn:
     """How the fraction and the length of inverse blocks act."""
-    image = pictures()[0]
+    image = sample_images()[0]
     lengths = (1, 2, 3, 5, 7)
     rows = {}
     for fraction in (0.5, 0.75, 0.9):
@@ -79,7 +79,7 @@ def spans() -> Drawn:
 
 def multimask() -> Drawn:
     """One picture, its views, and what the student computes on."""
-    images = 0.15 + 0.85 * pictures()[1:2]  # black patches must be seen on a dark page
+    images = 0.15 + 0.85 * sample_images()[1:2]  # black patches must be seen on a dark page
     side, views = 7, 4
     masker = InverseBlockMasker(mask_prob=0.6, mask_length=2, mask_prob_adjust=0.07)
     mask = masker(1, (4, 4), num_masks=views, draw=Draw(seed=2, update=0, ids=torch.arange(1)))

@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 from attrs import frozen
-from site_drawing import chosen, pictures
+from site_drawing import chosen, sample_images
 from torch import Tensor
 
 from d2v.core import Batch, Draw, fit
@@ -84,7 +84,7 @@ def _train_and_look() -> Look:
     assert out.predictions is not None
     predictions = torch.zeros_like(targets).flatten(0, 1).index_copy(0, mask.index, out.predictions).view_as(targets)
     return Look(
-        images=pictures(),
+        images=sample_images(),
         mask=mask,
         layers=[result[:, 1:] for _, result in sorted(sink.results.items())],  # without the class token
         targets=targets,

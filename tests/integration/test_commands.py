@@ -54,7 +54,7 @@ def test_a_fine_tuned_model_is_read_back(made: Path) -> None:
 def test_fine_tuning_starts_from_the_pretrained_weights(made: Path, tmp_path: Path, d2v: Run) -> None:
     """With rate 0 what comes out is what went in."""
     given = [f"model={made / 'run'}", f"data.path={made / 'photos'}", "optim.lr=0", "optim.weight_decay=0", *SHORT]
-    for weights in ("student", "teacher", "random"):
+    for weights in ("student", "teacher", "untrained"):
         code, _, errors = d2v(
             "finetune", "vision/small-finetune", *given, f"out={tmp_path / weights}", f"weights={weights}"
         )
@@ -66,7 +66,7 @@ def test_fine_tuning_starts_from_the_pretrained_weights(made: Path, tmp_path: Pa
         tuned = open_model(tmp_path / weights).module.get_submodule("encoder").state_dict()
         for name, tensor in part.state_dict().items():
             torch.testing.assert_close(tuned[name], tensor, rtol=0, atol=0, msg=f"{weights} {name}")
-    fresh = open_model(tmp_path / "random").module.get_submodule("encoder").state_dict()
+    fresh = open_model(tmp_path / "untrained").module.get_submodule("encoder").state_dict()
     name = next(name for name in fresh if "blocks.0" in name and fresh[name].dim() == 2)
     assert not torch.equal(fresh[name], model.student.state_dict()[name])
 
@@ -166,8 +166,8 @@ def test_probe_puts_baselines_beside_every_figure(made: Path, tmp_path: Path, d2
         "probe", f"model={made / 'run'}", f"data.path={made / 'photos'}", f"out={out}", "labels=20", "draws=2"
     )
     assert code == 0, errors
-    figures = json.loads(out.read_text())["figures"]
-    assert set(figures) == {"input", "untrained", "pretrained"}
+    figures = json.loads(out.read_text())["accuracies"]
+    assert set(figures) == {"raw", "untrained", "pretrained"}
     assert set(figures["pretrained"]["all"]) == {"mean", "grid"}
     assert set(figures["pretrained"]["all"]["grid"]) == {"knn", "linear", "few"}
     assert set(figures["pretrained"]["all"]["grid"]["few"]) == {"mean", "std"}
@@ -198,7 +198,7 @@ def test_a_class_token_that_is_not_there_is_left_out(made: Path, tmp_path: Path,
     code, shown, errors = d2v("probe", *asked, "poolings=[class-token,mean]", f"out={out}")
     assert code == 0, errors
     assert "left out: class-token: " in shown
-    assert list(json.loads(out.read_text())["figures"]["pretrained"]["all"]) == ["mean"]
+    assert list(json.loads(out.read_text())["accuracies"]["pretrained"]["all"]) == ["mean"]
     code, _, errors = d2v("probe", *asked, "poolings=[class-token]")
     assert (code, "class token" in errors) == (1, True)
 

@@ -118,14 +118,14 @@ def test_a_run_without_checkpoint_has_curves(run: Path, d2v: Run) -> None:
 
 
 def test_a_modality_without_pictures_has_curves(run: Path, d2v: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = evolve(modalities.load("vision"), pictures=None)
+    record = evolve(modalities.load("vision"), images=None)
     load = modalities.load
     monkeypatch.setattr(modalities, "load", lambda name: record if name == "vision" else load(name))
     code, shown, errors = d2v("plot", run)
     assert (code, errors) == (0, "")
     assert shown.splitlines()[1:] == [
         str(run / "plots/curves.png"),
-        "samples of vision have no pictures, so there are no masks and features",
+        "samples of vision have no images, so there are no masks and features",
     ]
 
 
@@ -185,8 +185,8 @@ def test_pictures_undo_the_preparation(made: Path, own: dict[str, Any]) -> None:
     config = ImageDataConfig(path=str(made / "photos"), size=28, resize=28, channels=3, num_workers=0, **own)
     loader = config.build("test", batch_size=4)
     record = modalities.load("vision")
-    assert record.pictures is not None
-    shown = record.pictures(next(iter(loader)), config)
+    assert record.images is not None
+    shown = record.images(next(iter(loader)), config)
     for place in range(4):
         with Image.open(made / "photos" / loader.name(place)) as image:
             expected = torch.tensor(list(image.convert("L").tobytes())).view(28, 28) / 255

@@ -107,7 +107,7 @@ def test_its_figures_are_those_of_the_probe_command(photos: Path, out: Path, rep
     settings = {"model": str(out / "run"), "data.path": str(photos), "weights": "teacher", "seed": SEED}
     settings |= {"probes": ["knn", "few"], "draws": DRAWS, "device": report["device"]}
     found = probe(settings, progress=False)
-    columns = {"input": "pixels", "untrained": "untrained", "pretrained": "pretrained"}
+    columns = {"raw": "pixels", "untrained": "untrained", "pretrained": "pretrained"}
     names = {"knn": "knn", "few": "linear_100"}
     for case, accuracy in found.accuracies.items():
         for pooling in ["mean", "grid"] if case.pooling == "raw" else [case.pooling]:

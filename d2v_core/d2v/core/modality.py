@@ -101,8 +101,9 @@ class Modality:
         tasks: configuration classes of what can be trained on top of a pretrained model, likewise.
         data_commands: by name, its commands below `d2v data`.
         quickstart: what `d2v quickstart` runs; None = there is none.
-        pictures: from a batch and the data that it is of, what the samples look like, `b c h w` with one or three
-            channels from 0 to 1, for masks and features drawn over them; None = they are no pictures.
+        images: from a batch and the data that it is of, what the samples look like, `b c h w` with one or three
+            channels from 0 to 1, for masks and features drawn over them; None = they are no images.
+        raw_name: title of results on the raw input.
 
     Raises:
         ValueError: if `requires` names packages and `extra` does not say how to get them.
@@ -124,7 +125,8 @@ class Modality:
     tasks: Mapping[str, type[Task]] = field(factory=dict)
     data_commands: Mapping[str, DataCommand] = field(factory=dict)
     quickstart: Quickstart | None = None
-    pictures: Callable[[Batch, DataConfig], Tensor] | None = None
+    images: Callable[[Batch, DataConfig], Tensor] | None = None
+    raw_name: str = "raw input"
 
     def __attrs_post_init__(self) -> None:
         if self.requires and not self.extra:

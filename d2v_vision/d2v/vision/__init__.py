@@ -4,7 +4,7 @@ from d2v.core.modality import Modality
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.convert import converters
-from d2v.vision.data import ImageDataConfig, pictures
+from d2v.vision.data import ImageDataConfig, images_of
 from d2v.vision.data_commands import check_images, export_images
 from d2v.vision.demo import quickstart
 from d2v.vision.patches import PatchEmbedding
@@ -37,5 +37,6 @@ modality = Modality(
     tasks={"classification": ImageClassification},
     data_commands={"check-images": check_images, "export-images": export_images},
     quickstart=quickstart,
-    pictures=pictures,
+    images=images_of,
+    raw_name="raw pixels",
 )

@@ -307,11 +307,11 @@ class ImageDataConfig:
         return self.mean or MEAN[self.channels], self.std or STD[self.channels]
 
 
-def pictures(batch: Batch, data: DataConfig) -> Tensor:
+def images_of(batch: Batch, data: DataConfig) -> Tensor:
     """Images as they were before their values were prepared for the model, `b c h w` from 0 to 1.
 
     >>> data = ImageDataConfig(path="digits", channels=1, mean=(0.5,), std=(0.5,))
-    >>> pictures(Batch(source=torch.tensor([[[[-1.0, 0.0, 1.0]]]])), data)
+    >>> images_of(Batch(source=torch.tensor([[[[-1.0, 0.0, 1.0]]]])), data)
     tensor([[[[0.0000, 0.5000, 1.0000]]]])
     """
     assert isinstance(data, ImageDataConfig)

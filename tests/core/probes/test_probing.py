@@ -94,9 +94,9 @@ def test_classes_of_one_part_only_are_counted():
 def test_one_draw_has_no_deviation_and_the_input_no_layers():
     x = features(30, 0)
     raw = Features(values={"input": {"raw": x.values["0"]["mean"]}}, ids=x.ids, labels=x.labels)
-    figures = Probing(probes=("few",), labels=6, draws=1).measure("input", {"train": raw, "test": raw})
+    figures = Probing(probes=("few",), labels=6, draws=1).measure("raw", {"train": raw, "test": raw})
     ((case, accuracy),) = figures.accuracies.items()
-    assert case == Case("input", "-", "raw", "few")
+    assert case == Case("raw", "-", "-", "few")
     assert accuracy.std is None
 
 

@@ -8,7 +8,7 @@ from d2v.vision.demo.results import report_tree
 
 def test_figures_become_the_tree_of_the_report():
     accuracies = {
-        Case("input", "-", "raw", "knn"): Accuracy(percent=82.2),
+        Case("raw", "-", "-", "knn"): Accuracy(percent=82.2),
         Case("pretrained", "all", "grid", "few"): Accuracy(percent=69.581, std=2.224),
     }
     figures = ProbeResults(accuracies=accuracies, neighbours=10, labels=100, num_train=10, num_test=5)
@@ -28,7 +28,7 @@ def test_what_the_pretrained_network_is_compared_with_has_its_lead():
         return Accuracy.of_correct(torch.arange(100)[None] < torch.tensor(right)[:, None])
 
     accuracies = {
-        Case("input", "-", "raw", "few"): of(60, 70),
+        Case("raw", "-", "-", "few"): of(60, 70),
         Case("untrained", "all", "mean", "few"): of(50, 50),
         Case("pretrained", "all", "mean", "few"): of(80, 80),
     }

@@ -29,7 +29,7 @@ class ExtractSettings:
 
     Args:
         model: a run, a model folder or a published checkpoint file.
-        weights: which of its weights: student or teacher, or random = the same network untrained.
+        weights: which of its weights: student or teacher, or untrained = the same network with initial weights.
         data: samples; what is not given is as in training.
         split: part of the data; null = all files of a folder.
         layers: blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output.

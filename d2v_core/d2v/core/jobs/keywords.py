@@ -182,8 +182,8 @@ class FinetuneKeys(RunKeys, total=False):
     model: str | PathLike[str]
     """A run, a model folder or a published checkpoint file."""
 
-    weights: Literal["student", "teacher", "random"]
-    """Which of its weights to start from: student, teacher, or random = from scratch."""
+    weights: Literal["student", "teacher", "untrained"]
+    """Which of its weights to start from: student, teacher, or untrained = from scratch."""
 
     task: Task | Mapping[str, Any]
     """What to learn."""
@@ -261,8 +261,8 @@ class ProbeKeys(DataKeys, total=False):
     model: str | PathLike[str]
     """A run, a model folder or a published checkpoint file."""
 
-    weights: Literal["student", "teacher", "random"]
-    """Which of its weights: student, teacher, or random = the same network untrained."""
+    weights: Literal["student", "teacher", "untrained"]
+    """Which of its weights: student, teacher, or untrained = the same network with initial weights."""
 
     data: str | PathLike[str] | DataConfig | Mapping[str, Any]
     """Labelled samples; what is not given is as in training."""
@@ -313,8 +313,8 @@ class ExtractKeys(DataKeys, total=False):
     model: str | PathLike[str]
     """A run, a model folder or a published checkpoint file."""
 
-    weights: Literal["student", "teacher", "random"]
-    """Which of its weights: student or teacher, or random = the same network untrained."""
+    weights: Literal["student", "teacher", "untrained"]
+    """Which of its weights: student or teacher, or untrained = the same network with initial weights."""
 
     data: str | PathLike[str] | DataConfig | Mapping[str, Any]
     """Samples; what is not given is as in training."""

@@ -118,7 +118,7 @@ def encoder_of(
 
     Args:
         stored: pretrained or fine-tuned.
-        weights: student, teacher, or random = initial weights.
+        weights: student, teacher, or untrained = initial weights.
         adapt: changes the configuration first.
         seed: of initial weights.
 
@@ -128,7 +128,7 @@ def encoder_of(
     if weights not in get_args(Weights):
         raise ConfigError(f"weights={weights!r} is not one of {', '.join(get_args(Weights))}")
     encoder, config = new_encoder(stored.description.student, adapt=adapt, seed=seed)
-    if weights != "random":
+    if weights != "untrained":
         encoder.load_state_dict(_tensors(stored.module, weights))
     return encoder, config
 

@@ -155,8 +155,8 @@ def _grids(run: Path, data: str | None, images: int, seed: int) -> tuple[dict[st
     except FileNotFoundError:
         return {}, [f"{run} has no checkpoint yet, so there are no masks and features"]
     modality = modalities.load(stored.description.modality)
-    if modality.pictures is None:
-        return {}, [f"samples of {modality.name} have no pictures, so there are no masks and features"]
+    if modality.images is None:
+        return {}, [f"samples of {modality.name} have no images, so there are no masks and features"]
     try:
         say_contents(settings.data)
         split = settings.data.splits()
@@ -164,18 +164,18 @@ def _grids(run: Path, data: str | None, images: int, seed: int) -> tuple[dict[st
     except DataError as error:
         raise DataError(f"{error}; if the data were moved, say where to with data (--data)") from error
     batch = drawn_samples(loader, images, seed)
-    pictures, notes = modality.pictures(batch, settings.data), []
+    shown, notes = modality.images(batch, settings.data), []
     found = {}
     if isinstance(stored.module, Data2Vec):
         hidden = _hidden(stored.module, batch)
         label = f"{batch.size} samples, and below each {hidden.shape[1]} views of it with hidden patches."
-        found["masks"] = _Picture(mask_grid(pictures, hidden), label)
+        found["masks"] = _Picture(mask_grid(shown, hidden), label)
     else:
         notes.append(f"{run} is fine-tuned, so there are no masks")
     label = (
         f"{batch.size} samples, and below each its patch features as colours, by the trained and the untrained network."
     )
-    found["features"] = _Picture(pca_grid(pictures, _features(stored, settings.data, batch, seed)), label)
+    found["features"] = _Picture(pca_grid(shown, _features(stored, settings.data, batch, seed)), label)
     return found, notes
 
 
@@ -230,7 +230,7 @@ def _features(stored: Stored, data: DataConfig, batch: Batch, seed: int) -> dict
     """`b gh gw d` of the trained and of the untrained network, by what they are called."""
     module, modality = stored.module, stored.description.modality
     weights: Weights = "teacher" if isinstance(module, Data2Vec) else "student"
-    rows: dict[str, Weights] = {"trained": weights, "untrained": "random"}
+    rows: dict[str, Weights] = {"trained": weights, "untrained": "untrained"}
     features = {}
     for name, chosen in rows.items():
         encoder, _ = encoder_of(stored, chosen, seed=seed)

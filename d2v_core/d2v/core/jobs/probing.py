@@ -18,6 +18,7 @@ from d2v.core.jobs.keywords import ProbeKeys
 from d2v.core.jobs.labelled_splits import LabelledSplits
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.opening import say_contents
+from d2v.core.modality import modalities
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.paths import PathText
@@ -34,7 +35,7 @@ class ProbeSettings(Probing):
 
     Args:
         model: a run, a model folder or a published checkpoint file.
-        weights: which of its weights: student, teacher, or random = the same network untrained.
+        weights: which of its weights: student, teacher, or untrained = the same network with initial weights.
         data: labelled samples; what is not given is as in training.
         train: part that probes learn from; null = the one for training.
         val: part that the strength of a linear probe is chosen on; null = the one for it, or a fifth of `train`.
@@ -100,8 +101,8 @@ def probe(
     settings, stored = settings_of(ProbeSettings, with_keywords(ProbeSettings, overrides, keys))
     check_ending(settings.out, ".json")
     rows: list[Weights] = [settings.weights]
-    if settings.baselines and settings.weights != "random":
-        rows.insert(0, "random")
+    if settings.baselines and settings.weights != "untrained":
+        rows.insert(0, "untrained")
     # Before anything is measured: what the model does not have is told at once.
     encoders = {weights: _encoder(settings, stored, weights) for weights in rows}
     say_contents(settings.data)
@@ -111,9 +112,9 @@ def probe(
     found: list[ProbeResults] = []
     left_out: dict[str, None] = {}
     if settings.baselines and (raw := parts.raw(progress=progress)) is not None:
-        found.append(settings.measure("input", raw))
+        found.append(settings.measure("raw", raw))
     for weights, encoder in encoders.items():
-        name = "untrained" if weights == "random" else "pretrained"
+        name = "untrained" if weights == "untrained" else "pretrained"
         depth = stored.description.student.depth
         try:
             features = _features(settings, encoder, parts, progress, depth=depth)
@@ -125,10 +126,11 @@ def probe(
             features = _features(settings, encoder, parts, progress, depth=depth)
         found.append(settings.measure(name, features))
     figures = reduce(or_, found)
-    figures = evolve(figures, left_out=(*left_out, *figures.left_out))
+    raw_name = modalities.load(stored.description.modality).raw_name
+    figures = evolve(figures, left_out=(*left_out, *figures.left_out), raw_name=raw_name)
     if settings.out is not None:
         content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
-        content |= {"seed": settings.seed, "figures": figures.to_plain(), "left_out": list(figures.left_out)}
+        content |= {"seed": settings.seed, "accuracies": figures.to_plain(), "left_out": list(figures.left_out)}
         write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
     return figures
 

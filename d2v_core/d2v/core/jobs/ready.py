@@ -45,7 +45,7 @@ class ReadyModel:
     Args:
         stored: the model.
         weights: of the encoder: student, teacher (with the student's parts where it lacks one, see `encoder_of`), or
-            random = the same network untrained.
+            untrained = the same network with initial weights.
         device: see `to`.
 
     Raises:

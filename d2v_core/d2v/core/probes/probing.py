@@ -75,7 +75,7 @@ class Probing:
                 left_out |= dict.fromkeys((*impossible.values(), *_uneven(train, test)))
                 for probe in (probe for probe in self.probes if probe not in impossible):
                     # The input has no layers.
-                    case = Case(name, "-" if layers == "input" else layers, pooling, probe)
+                    case = Case(name, "-", "-", probe) if layers == "input" else Case(name, layers, pooling, probe)
                     accuracies[case] = self._accuracy(probe, train, val, test)
         return ProbeResults(
             accuracies=accuracies,

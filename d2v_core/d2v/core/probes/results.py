@@ -55,9 +55,9 @@ class Case(NamedTuple):
     """What an accuracy is of.
 
     Args:
-        features: whose: input, untrained or pretrained.
+        features: whose: raw, untrained or pretrained.
         layers: which were read; "-" for the input.
-        pooling: how; "raw" for the input.
+        pooling: how; "-" for the input.
         probe: knn, linear or few.
 
     >>> Case("pretrained", "all", "mean", "knn").pooling
@@ -81,14 +81,15 @@ class ProbeResults:
         num_train: samples that were learned from.
         num_test: samples that the accuracies are of.
         left_out: what could not be measured, and what has no samples, a line each.
+        raw_name: title of the row of the raw input.
 
     >>> found = {Case("pretrained", "all", "mean", "knn"): Accuracy(percent=83.94)}
     >>> figures = ProbeResults(accuracies=found, neighbours=10, labels=100, num_train=10000, num_test=2000)
     >>> figures.to_plain()
     {'pretrained': {'all': {'mean': {'knn': 83.94}}}}
     >>> print(figures.table(), end="")
-    features      layers    pooling           10-NN
-    pretrained    all       mean               83.9
+    features      layers    pooling             10-NN
+    pretrained    all       mean                 83.9
     accuracy in percent; 10000 samples to learn from, 2000 to test
     """
 
@@ -98,6 +99,7 @@ class ProbeResults:
     num_train: int
     num_test: int
     left_out: tuple[str, ...] = ()
+    raw_name: str = "raw input"
 
     def __or__(self, other: "ProbeResults") -> "ProbeResults":
         """These and other figures of the same probes on the same samples."""
@@ -108,11 +110,12 @@ class ProbeResults:
         """The accuracies for a person: one line for each kind of features, one column for each probe."""
         titles = {"knn": f"{self.neighbours}-NN", "linear": "linear", "few": f"{self.labels} labels"}
         probes = list(dict.fromkeys(case.probe for case in self.accuracies))
-        lines = [f"{'features':<14}{'layers':<10}{'pooling':<9}" + "".join(f"{titles[p]:>14}" for p in probes)]
+        lines = [f"{'features':<14}{'layers':<10}{'pooling':<13}" + "".join(f"{titles[p]:>12}" for p in probes)]
         for row in dict.fromkeys(case[:-1] for case in self.accuracies):
             features, layers, pooling = row
-            cells = "".join(f"{_cell(self.accuracies[Case(*row, probe)]):>14}" for probe in probes)
-            lines.append(f"{features:<14}{layers:<10}{pooling:<9}{cells}")
+            cells = "".join(f"{_cell(self.accuracies[Case(*row, probe)]):>12}" for probe in probes)
+            name = self.raw_name if features == "raw" else features
+            lines.append(f"{name:<14}{layers:<10}{pooling:<13}{cells}")
         told = f"accuracy in percent; {self.num_train} samples to learn from, {self.num_test} to test"
         return "\n".join([*lines, told, *(f"left out: {line}" for line in self.left_out)]) + "\n"
 
@@ -141,4 +144,4 @@ def _plain(accuracy: Accuracy) -> float | dict[str, float]:
 
 
 def _cell(accuracy: Accuracy) -> str:
-    return f"{accuracy.percent:.1f}" + ("" if accuracy.std is None else f" +-{accuracy.std:.1f}")
+    return f"{accuracy.percent:.1f}" + ("" if accuracy.std is None else f" ±{accuracy.std:.1f}")

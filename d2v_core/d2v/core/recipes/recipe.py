@@ -25,7 +25,7 @@ from d2v.core.recipes.sections import (
 from d2v.core.task import Task
 from d2v.core.validators import one_of
 
-Weights = Literal["student", "teacher", "random"]
+Weights = Literal["student", "teacher", "untrained"]
 Consent = Literal["data", "schedule"]
 """Changes that a run is resumed with only where that is asked for."""
 
@@ -155,7 +155,7 @@ class FinetuneRecipe(Run):
 
     Args:
         model: a run, a model folder or a published checkpoint file.
-        weights: which of its weights to start from: student, teacher, or random = from scratch.
+        weights: which of its weights to start from: student, teacher, or untrained = from scratch.
         task: what to learn.
         data: labelled samples; what is not given of their preparation is as the model was pretrained.
         preparation: model = a contradiction to the model's preparation is refused; data = the input is prepared as

@@ -1,6 +1,6 @@
 """The images of a trained run: its masks, what it predicts, its features, and what lies near what.
 
-Everything is shown by real samples as pictures.
+Everything is shown by real samples as images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from d2v.vision.demo.report_images import FeatureMaps, Neighbour, Neighbours, Pr
 _SHOWN = 6
 _NEAREST = 5
 _BANK = 1000  # samples whose patches predictions are shown by
-_Pictures = Callable[[Batch], Tensor]
+_Images = Callable[[Batch], Tensor]
 
 
 @frozen(kw_only=True)
@@ -34,7 +34,7 @@ class Material:
         test: samples that were not trained on; some are shown.
         features: of both parts, by "untrained" and "pretrained", then "train" and "test".
         classes: their names in the order of their numbers.
-        pictures: what samples look like.
+        images: what samples look like.
     """
 
     model: Data2Vec
@@ -44,12 +44,12 @@ class Material:
     test: Batch
     features: Mapping[str, Mapping[str, Features]]
     classes: tuple[str, ...]
-    pictures: _Pictures
+    images: _Images
 
 
 @torch.no_grad()
 def draw(material: Material, *, curves: str = "") -> ReportImages:
-    """Draw all pictures; the model is in evaluation mode afterwards.
+    """Draw all images; the model is in evaluation mode afterwards.
 
     Args:
         material: what of.
@@ -90,10 +90,10 @@ def _hidden(out: StepOutput, grid: tuple[int, ...]) -> Tensor:
 
 
 def _views(material: Material, shown: Batch, hidden: Tensor) -> tuple[View, ...]:
-    pictures = material.pictures(shown)
+    images = material.images(shown)
     return tuple(
-        View(image=png(picture), masked=tuple(png(hide(picture, one)) for one in views))
-        for picture, views in zip(pictures, hidden, strict=True)
+        View(image=png(image), masked=tuple(png(hide(image, one)) for one in views))
+        for image, views in zip(images, hidden, strict=True)
     )
 
 
@@ -102,8 +102,8 @@ def _imagined(material: Material, shown: Batch, out: StepOutput, grid: tuple[int
     places = torch.linspace(0, material.train.size - 1, min(_BANK, material.train.size)).long()
     others = _take(material.train, places)
     known = material.model(others, update=0)
-    pictures, hidden = material.pictures(shown), _hidden(out, grid)
-    patches = cut_patches(material.pictures(others), _hidden(known, grid))
+    images, hidden = material.images(shown), _hidden(out, grid)
+    patches = cut_patches(material.images(others), _hidden(known, grid))
     assert out.predictions is not None
     assert out.targets is not None
     assert known.targets is not None
@@ -112,19 +112,19 @@ def _imagined(material: Material, shown: Batch, out: StepOutput, grid: tuple[int
         "target": patches[torch.cdist(out.targets, known.targets).argmin(1)],
     }
     found, start = [], 0
-    for picture, views in zip(pictures, hidden, strict=True):
+    for image, views in zip(images, hidden, strict=True):
         first, stop = views[0], start + int(views[0].sum())
-        rows = {name: png(put_patches(picture, first, some[start:stop])) for name, some in filled.items()}
-        found.append(Prediction(image=png(picture), masked=png(hide(picture, first)), **rows))
+        rows = {name: png(put_patches(image, first, some[start:stop])) for name, some in filled.items()}
+        found.append(Prediction(image=png(image), masked=png(hide(image, first)), **rows))
         start += int(views.sum())
     return tuple(found)
 
 
-def cut_patches(pictures: Tensor, hidden: Tensor) -> Tensor:
+def cut_patches(images: Tensor, hidden: Tensor) -> Tensor:
     """The pixels at the hidden places of all views, in the order of predictions.
 
     Args:
-        pictures: `b c h w`; h is a multiple of gh, w of gw.
+        images: `b c h w`; h is a multiple of gh, w of gw.
         hidden: Bool `b m gh gw`.
 
     Returns:
@@ -134,43 +134,43 @@ def cut_patches(pictures: Tensor, hidden: Tensor) -> Tensor:
     tensor([1., 2.])
     """
     m, gh, gw = hidden.shape[1:]
-    cut = rearrange(pictures, "b c (gh ph) (gw pw) -> b gh gw c ph pw", gh=gh, gw=gw)
+    cut = rearrange(images, "b c (gh ph) (gw pw) -> b gh gw c ph pw", gh=gh, gw=gw)
     return repeat(cut, "b ... -> b m ...", m=m)[hidden]
 
 
-def put_patches(picture: Tensor, hidden: Tensor, patches: Tensor) -> Tensor:
-    """A picture with other patches at its hidden places.
+def put_patches(image: Tensor, hidden: Tensor, patches: Tensor) -> Tensor:
+    """A image with other patches at its hidden places.
 
     Args:
-        picture: `c h w`; h is a multiple of gh, w of gw.
+        image: `c h w`; h is a multiple of gh, w of gw.
         hidden: Bool `gh gw`.
         patches: `n c h/gh w/gw`, one for each hidden place.
 
     Returns:
-        A new picture, `c h w`.
+        A new image, `c h w`.
 
     >>> put_patches(torch.zeros(1, 2, 2), torch.tensor([[False, True], [False, False]]), torch.ones(1, 1, 1, 1))
     tensor([[[0., 1.],
              [0., 0.]]])
     """
     gh, gw = hidden.shape
-    cut = rearrange(picture, "c (gh ph) (gw pw) -> gh gw c ph pw", gh=gh, gw=gw).clone()
+    cut = rearrange(image, "c (gh ph) (gw pw) -> gh gw c ph pw", gh=gh, gw=gw).clone()
     cut[hidden] = patches
     return rearrange(cut, "gh gw c ph pw -> c (gh ph) (gw pw)")
 
 
 def _feature_maps(material: Material, shown: Batch, cells: tuple[int, int]) -> tuple[FeatureMaps, ...]:
-    pictures, maps = material.pictures(shown), {}
-    size = (pictures.shape[2], pictures.shape[3])
+    images, maps = material.images(shown), {}
+    size = (images.shape[2], images.shape[3])
     for name, encoder in (("untrained", material.untrained), ("pretrained", material.pretrained)):
         found = collect_features(encoder, [shown], poolings=["tokens"])
-        # All pictures of a network at once, so that like colours mean like features.
+        # All images of a network at once, so that like colours mean like features.
         colours = pca_colours(found.values["all"]["tokens"])
         planes = rearrange(colours, "b (gh gw) c -> b c gh gw", gh=cells[0])
         maps[name] = [png(stretched(one, size)) for one in planes]
     return tuple(
-        FeatureMaps(image=png(picture), untrained=before, pretrained=after)
-        for picture, before, after in zip(pictures, maps["untrained"], maps["pretrained"], strict=True)
+        FeatureMaps(image=png(image), untrained=before, pretrained=after)
+        for image, before, after in zip(images, maps["untrained"], maps["pretrained"], strict=True)
     )
 
 
@@ -184,21 +184,21 @@ def _neighbours(material: Material, shown: Batch) -> tuple[Neighbours, ...]:
         )
         for name, parts in material.features.items()
     }
-    pictures = material.pictures(shown)
+    images = material.images(shown)
     return tuple(
         Neighbours(
-            query=Neighbour(image=png(picture), name=_name(material, shown, place)),
+            query=Neighbour(image=png(image), name=_name(material, shown, place)),
             **{name: _told(material, index[place].tolist()) for name, index in nearest.items()},
         )
-        for place, picture in enumerate(pictures)
+        for place, image in enumerate(images)
     )
 
 
 def _told(material: Material, index: Sequence[int]) -> tuple[Neighbour, ...]:
     found = _take(material.train, torch.tensor(index))
     return tuple(
-        Neighbour(image=png(picture), name=_name(material, found, place))
-        for place, picture in enumerate(material.pictures(found))
+        Neighbour(image=png(image), name=_name(material, found, place))
+        for place, image in enumerate(material.images(found))
     )
 
 

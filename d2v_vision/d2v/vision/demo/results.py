@@ -10,7 +10,7 @@ from d2v.core.probes.results import nested
 POOLINGS = ("mean", "grid")
 LABELS, DRAWS = 100, 5
 _PROBES = {"knn": "knn", "linear": "linear", "few": f"linear_{LABELS}"}
-_COLUMNS = {"input": "pixels", "untrained": "untrained", "pretrained": "pretrained"}
+_COLUMNS = {"raw": "pixels", "untrained": "untrained", "pretrained": "pretrained"}
 
 
 def report_tree(figures: ProbeResults, finetuned: Mapping[str, Accuracy]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def report_tree(figures: ProbeResults, finetuned: Mapping[str, Accuracy]) -> dic
     """
     found: dict[tuple[str, ...], Accuracy] = {}
     for case, accuracy in figures.accuracies.items():
-        for pooling in POOLINGS if case.features == "input" else (case.pooling,):
+        for pooling in POOLINGS if case.features == "raw" else (case.pooling,):
             found["probe", pooling, _PROBES[case.probe], _COLUMNS[case.features]] = accuracy
     found |= {(f"finetune_{LABELS}", start): accuracy for start, accuracy in finetuned.items()}
     percent = nested((path, round(accuracy.percent, 2)) for path, accuracy in found.items())

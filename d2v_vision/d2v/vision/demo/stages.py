@@ -28,7 +28,7 @@ from d2v.core.plots import learning_curves, svg
 from d2v.core.probes import Accuracy, Features, ProbeResults, Probing, collect_features
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, read_recipe
 from d2v.core.recipes.recipe import Weights
-from d2v.vision.data import pictures
+from d2v.vision.data import images_of
 from d2v.vision.demo.drawing import Material, draw
 from d2v.vision.demo.html import page
 from d2v.vision.demo.results import DRAWS, LABELS, POOLINGS, report_tree
@@ -84,11 +84,11 @@ class Stages:
         with self._stage("baselines", "what raw input and the untrained network are worth"):
             raw = self.parts.raw()
             assert raw is not None  # images of one size
-            self.figures.append(self.probing.measure("input", raw))
+            self.figures.append(self.probing.measure("raw", raw))
             begin = time.monotonic()
             model = self.recipe(steps=1).model.student
             self._measure("untrained", new_encoder(model, seed=self.seed)[0])
-            recipes = self._finetuning("random")
+            recipes = self._finetuning("untrained")
             encoders = (new_encoder(model, adapt=one.task.adapt, seed=one.seed) for one in recipes)
             self._finetune("scratch", recipes, encoders)
             self._trained_like = time.monotonic() - begin
@@ -131,7 +131,7 @@ class Stages:
         """A recipe for each draw of labels."""
         given: dict[str, Any] = {"model": str(self.folder / "run"), "out": str(self.folder / "classifier")}
         given |= {"data.path": DATA, "weights": weights, **_FEW_LABELS}
-        if weights == "random":
+        if weights == "untrained":
             given |= _FROM_SCRATCH
         seeds = range(self.seed * DRAWS, (self.seed + 1) * DRAWS)
         description = self.recipe(steps=1).description()
@@ -162,7 +162,7 @@ class Stages:
             test=_whole(self.parts.batches["test"]).to(self.device),
             features={"untrained": self.features["untrained"], "pretrained": self.features["pretrained"]},
             classes=self.parts.labels.names,
-            pictures=lambda batch: pictures(batch, data),
+            images=lambda batch: images_of(batch, data),
         )
 
     def _curves(self) -> str:

@@ -137,7 +137,7 @@ def test_figures_together_as_a_table_and_as_plain_values():
     head, *rows, foot = both.table().splitlines()
     assert head.split() == ["features", "layers", "pooling", "7-NN", "20", "labels"]
     assert [row.split() for row in rows] == [
-        [name, "all", "mean", "80.0", "70.0", "+-1.3"] for name in ("untrained", "pretrained")
+        [name, "all", "mean", "80.0", "70.0", "±1.3"] for name in ("untrained", "pretrained")
     ]
     assert "60" in foot
     assert "30" in foot

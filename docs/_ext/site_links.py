@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from docutils import nodes  # type: ignore[import-untyped]  # docutils has stubs only in a separate package
+from pygments.lexers.shell import BashSessionLexer  # type: ignore[import-untyped]  # no types-Pygments, as for docutils
 from site_api import homes, short_names
 from site_project import PYPROJECT, file_link
 from sphinx import addnodes
@@ -112,9 +113,16 @@ def repo_file(
     return [nodes.reference("", "", code, refuri=url) if url else code], []
 
 
+class Console(BashSessionLexer):  # type: ignore[misc]  # an untyped base
+    """Commands with their output; only `$ ` is a prompt, since `#` starts a progress line."""
+
+    _ps1rgx = re.compile(r"^(\$ )(.*\n?)")
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Connect the handlers."""
     app.add_role("repo", repo_file)
+    app.add_lexer("console", Console)
     connect: Callable[..., int] = app.connect
     connect("autodoc-process-docstring", docstring, priority=400)
     connect("doctree-read", link_names)

@@ -66,9 +66,20 @@ def api_pages() -> Iterator[tuple[str, str]]:
         yield f"api/{package}.md", "\n".join(parts)
 
 
+def packages_text() -> str:
+    """Table of the packages with the first line of their docstrings, for `docs/api/index.md`."""
+    rows = [
+        f"| [`{name}`](../_generated/api/{name}.md) | {_first_line(one)} |" for name, one in public_packages().items()
+    ]
+    return "\n".join(["| package | content |", "|---|---|", *rows]) + "\n"
+
+
 def _first_line(value: Any) -> str:
     """First line of the docstring of a name; for a constant, which has no docstring, its type."""
-    if not (inspect.isclass(value) or inspect.isroutine(value)) and type(value).__module__ == "builtins":
+    if (
+        not (inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value))
+        and type(value).__module__ == "builtins"
+    ):
         return f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else repr(value)
     return next(iter((inspect.getdoc(value) or "").splitlines()), "").replace("|", "\\|")
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from site_api import api_pages, homes, public_packages
+from site_api import api_pages, homes, packages_text, public_packages
 from site_keys import keys_text
 from site_project import PYPROJECT, clone_text
 
@@ -71,6 +71,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "recipes.txt", recipes_text()
     yield "keys.txt", keys_text()
     yield "list.txt", printed("list")
+    yield "packages.txt", packages_text()
     yield "clone.txt", clone_text(PYPROJECT.read_text())
     yield from api_pages()
 

@@ -14,7 +14,7 @@ from d2v.core.description import Description
 from d2v.core.foreign.limits import bounded
 from d2v.core.foreign.stored import StoredTensor
 from d2v.core.foreign.tables import KeyTable, Tensors
-from d2v.core.foreign.torch_files import load_tensors, read_file, told
+from d2v.core.foreign.torch_files import load_tensors, naming_file, read_file
 from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig, TransformerConfig
 from d2v.core.state_dict import complaint, load_strictly, shapes_of
 
@@ -210,7 +210,7 @@ def convert_file(converters: Iterable[Converter], path: str | os.PathLike[str]) 
         OSError: if it cannot be read.
     """
     tried = list(converters)
-    with told(path):
+    with naming_file(path):
         contents = read_file(path)
         found = (
             (one, unpacked) for one in tried if (unpacked := one.unpack(contents)) and one.accepts(unpacked.foreign)

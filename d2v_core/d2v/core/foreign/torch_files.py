@@ -46,7 +46,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         OSError: if it cannot be read.
     """
     path = Path(path)
-    with told(path), path.open("rb") as stream:
+    with naming_file(path), path.open("rb") as stream:
         start = stream.read(4)
         if not start:
             raise ValueError("it is empty")
@@ -63,12 +63,12 @@ def load_tensors(path: str | os.PathLike[str], tensors: Mapping[str, StoredTenso
         ForeignFileError: if they are cut off or damaged.
         OSError: if the file cannot be read.
     """
-    with told(path):
+    with naming_file(path):
         return read_tensors(Path(path), tensors)
 
 
 @contextmanager
-def told(path: str | os.PathLike[str]) -> Iterator[None]:
+def naming_file(path: str | os.PathLike[str]) -> Iterator[None]:
     """Whatever goes wrong inside is told as one line that names the file."""
     try:
         yield

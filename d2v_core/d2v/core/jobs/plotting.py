@@ -190,7 +190,7 @@ def _data_path(run: Path) -> str:
 
 
 def drawn_samples(loader: Batches, n: int, seed: int) -> Batch:
-    """A batch of n samples from random positions, since sorted files often start with one class; of a stream, the first."""
+    """A batch of n samples from random positions (sorted files are often of one class); of a stream, the first n."""
     batches: dict[Any, Batch] = {}
     for place, batch in _drawn_places(loader, n, seed):
         batches[place if batch.ids is None else int(batch.ids)] = batch

@@ -51,9 +51,7 @@ class SymbolScorer:
             raise ValueError(f"there are {len(outputs)} predicted sequences for {len(truths)} samples")
         wrong = [number for row in outputs for number in row if not 0 <= number < self.labels.num_outputs]
         if wrong:
-            raise ValueError(
-                f"outputs contain {wrong[0]}, which is not the number of one of {self.labels.num_outputs} symbols"
-            )
+            raise ValueError(f"outputs contain {wrong[0]}, but symbol numbers are 0 to {self.labels.num_outputs - 1}")
         self.predictions += map(self.labels.text, outputs)
         self.truths += map(self.labels.text, truths)
 

@@ -16,7 +16,7 @@ RECIPE, FINETUNE = ["pretrain", "vision/small"], ["finetune", "vision/small-fine
         (["test", "model=run"], "d2v evaluate"),
         (["embed"], "d2v extract"),
         (["convert", "a.pt"], "model=FILE"),
-        (["sweep"], "a loop in the shell"),
+        (["sweep"], "a shell loop"),
         (["pretrian"], "'pretrain'"),
         (["Evaluate"], "'evaluate'"),
         (["fly"], "known: quickstart"),

@@ -108,8 +108,8 @@ def test_a_damaged_file_is_read_or_told_in_one_line(tmp_path, zipped):
     ("content", "told"),
     [
         (b"", "empty"),
-        (b"no pickle at all", "no file"),
-        (b"\x80\x02}q\x00.", "none of"),
+        (b"no pickle at all", "not a file"),
+        (b"\x80\x02}q\x00.", "not of"),
         (b"PK\x03\x04 but no more", "cut off"),
         (saved([1, 2], zipped=True), "list"),
     ],

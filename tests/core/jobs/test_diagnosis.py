@@ -28,7 +28,7 @@ def test_it_works_here():
     assert found.failed == []
     assert list(found.checks)[-4:] == CHECKS
     assert found.lines() == told
-    for name in ("d2v", "Python", "platform", "torch", "threads", "processor", "device=auto", "tensorboard"):
+    for name in ("d2v", "Python", "platform", "torch", "threads", "CPU", "device=auto", "tensorboard"):
         assert found.facts[name]
     assert set(modalities.names()) < set(found.facts)
     assert "GiB free" in found.facts["temporary files"]

@@ -110,7 +110,7 @@ def test_a_home_is_expanded_in_shell_and_python(path: Any, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("value", [2023, 1e3, True])
 def test_a_file_says_that_a_number_needs_quotes(value: object) -> None:
-    assert re.search(r"data\.path: expected a text.*quotes", refusal({"data.path": value}))
+    assert re.search(r"data\.path: expected text.*quotes", refusal({"data.path": value}))
 
 
 @pytest.mark.parametrize("name", ["digits", "2023", "a: b", "[x]", Path("digits")])

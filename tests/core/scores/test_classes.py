@@ -112,7 +112,7 @@ def test_calibration_error() -> None:
     ("guesses", "truth", "count", "options", "name", "reason"),
     [
         ([0, 1], [0, 0], 2, {"metrics": ("mcc",)}, "mcc", "one class"),
-        ([0, 0], [0, 0], 1, {"metrics": ("f1",)}, "f1", "one class only"),
+        ([0, 0], [0, 0], 1, {"metrics": ("f1",)}, "f1", "only one class"),
         ([0, 1], [0, 1], 3, {"metrics": ("f1",), "positive": "c2"}, "f1", "'c2'"),
     ],
 )
@@ -133,7 +133,7 @@ def test_tables_of_few_classes() -> None:
         "dog        2   0.500      1.000  0.667",
         "eel        0       -          -      -",
         "",
-        "confusion matrix (row: class, column: told to be)",
+        "confusion matrix (row: true class, column: predicted)",
         "   class  0  1  2",
         "0  cat    1  0  0",
         "1  dog    1  1  0",

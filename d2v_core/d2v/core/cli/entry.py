@@ -108,7 +108,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="d2v",
         description="data2vec 2.0 and 1.0 for images, speech and text.",
-        epilog="`d2v COMMAND --help` describes each command. Each is also a Python function: d2v.core.pretrain(...).",
+        epilog="`d2v COMMAND --help` describes each command. In Python: d2v.core.pretrain(...).",
     )
     parser.add_argument("-V", "--version", action="version", version=f"d2v {__version__}")
     chosen = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)

@@ -202,7 +202,7 @@ def evaluate(
 def predict(
     overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[UseKeys]
 ) -> list[dict[str, Any]]:
-    """Predictions of a fine-tuned model for single samples, in the order of the data.
+    """Predict each sample with a fine-tuned model, in the order of the data.
 
     Args:
         overrides: settings by dotted key, as on the command line (see `UseSettings`).

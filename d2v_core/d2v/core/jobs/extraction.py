@@ -35,7 +35,8 @@ class ExtractSettings:
         split: split of the data; null = all files of a folder.
         layers: blocks (from 0, or negative from the end) to average; [] = all; final = the encoder's output.
         result: of a block: its output (block) or its feed-forward branch (ffn).
-        pooling: mean of the tokens, grid = means of its quarters, class-token = the class token, tokens = every token.
+        pooling: mean of the tokens (mean), grid = means of its quarters, class-token = the class token, tokens = every
+            token.
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively.
         device: auto = cuda, mps or cpu, the first that is available.

@@ -40,11 +40,11 @@ class ProbeSettings(Probing):
         data: labelled samples; keys that are not set default to those of the training.
         train: split to train probes on; null = the training split.
         val: split to choose the penalty of a linear probe on; null = the validation split, or a fifth of `train`.
-        test: split for the reported accuracies; null = the test split, which is held out of data without splits.
+        test: split for the reported accuracies; null = the test split, or held-out samples of data without splits.
         layers: blocks (from 0, or negative from the end) to average; [] = all; final = the encoder's output.
         each: true = measure each of these layers alone too; with layers=final, each block.
         result: of a block: its output (block) or its feed-forward branch (ffn).
-        poolings: mean of the tokens, grid = means of its quarters, class-token = the class token.
+        poolings: mean of the tokens (mean), grid = means of its quarters, class-token = the class token.
         baselines: whether to measure the raw input and the untrained network too.
         seed: of the untrained network and of draws.
         batch_size: samples in a batch.

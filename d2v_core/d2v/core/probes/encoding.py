@@ -30,7 +30,7 @@ Layers = Literal["final", "all"] | int | Sequence[int] | None
 """
 ALL: Mapping[str, Layers] = {"all": None}
 """The mean of all blocks of the shared encoder, under the name "all"."""
-_FINAL = ()  # stands for the final output, which is not the result of a layer
+_FINAL = ()  # represents the final output, which is not the result of a layer
 
 
 def encode_layers(

@@ -55,11 +55,11 @@ def changes(kind: type, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
     >>> [(str(one), one.how) for one in changes(TrainConfig, values, values | {"keep": 3, "batch_size": 4})]
     [('batch_size 8 -> 4', None), ('keep 2 -> 3', 'free')]
     """
-    ours, theirs = ({key.name: key for key in keys(kind, values) if not key.section} for values in (after, before))
+    new, old = ({key.name: key for key in keys(kind, values) if not key.section} for values in (after, before))
     found = []
-    for name in itertools.chain(ours, (name for name in theirs if name not in ours)):
-        known = ours.get(name) or theirs[name]
-        values = [side[name].value if name in side else REQUIRED for side in (theirs, ours)]
+    for name in itertools.chain(new, (name for name in old if name not in new)):
+        known = new.get(name) or old[name]
+        values = [side[name].value if name in side else REQUIRED for side in (old, new)]
         if known.change != "unrecorded" and _plain(values[0]) != _plain(values[1]):
             found.append(Changed(key=name, before=values[0], after=values[1], how=known.change))
     return found
@@ -76,11 +76,11 @@ def rates_that_change(
         step: finished updates, at least 1.
     """
     found = []
-    theirs, ours = dict(_rates(before)), dict(_rates(after))
-    for name, (first, rate) in ours.items():
-        if name not in theirs:
+    old_rates, new_rates = dict(_rates(before)), dict(_rates(after))
+    for name, (first, rate) in new_rates.items():
+        if name not in old_rates:
             continue
-        old = theirs[name][1]
+        old = old_rates[name][1]
         checked = {first + step * i // _CHECKED for i in range(_CHECKED)} | {first + step - 1}
         differing = [n for n in checked if rate(n) != old(n)]
         if differing:

@@ -142,9 +142,9 @@ def unknown_key(key: str, known: Sequence[str]) -> str:
     >>> unknown_key("optimization.max_update", ["train.max_steps"])
     "unknown key 'optimization.max_update': it is called train.max_steps here"
     """
-    ours = _ORIGINAL.get(key) or _ORIGINAL_ENDINGS.get(key.rpartition(".")[2])
-    if ours is not None and ours.partition("=")[0] in known:
-        return f"unknown key {key!r}: it is called {ours} here"
+    renamed = _ORIGINAL.get(key) or _ORIGINAL_ENDINGS.get(key.rpartition(".")[2])
+    if renamed is not None and renamed.partition("=")[0] in known:
+        return f"unknown key {key!r}: it is called {renamed} here"
     if "." in key and key.split(".")[0] in _ORIGINAL_SECTIONS:
         return f"unknown key {key!r}, of the original toolkit; `d2v recipe NAME` lists all keys"
     meant, note = meant_key(key, known)

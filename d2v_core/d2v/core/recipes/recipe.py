@@ -42,8 +42,8 @@ class Run:
         out: run folder, created by the run.
         seed: of weights, order, masks, augmentation and dropout.
         resume: true = continue the run in `out`, if there is one.
-        accept: changes to accept on resume: data = other samples than at the checkpoint, schedule = other learning
-            rates than before, since they depend on `train.max_steps`.
+        accept: changes to accept on resume: data = other samples than at the checkpoint, schedule = other values of
+            schedules, which depend on `train.max_steps`.
         device: auto = cuda, mps or cpu, the first that is available.
         threads: CPU threads for computation; None = PyTorch's default.
     """
@@ -78,7 +78,7 @@ class PretrainRecipe(Run):
         model: student, predictors, targets and teacher.
         mask: which positions are hidden; with several modalities, by modality.
         data: unlabelled samples; with several modalities, by modality.
-        sampling: relative frequency of batches by modality; default: equal.
+        sampling: relative frequency of batches by modality; {} = equal.
         optim: optimiser and learning rate.
         train: length of the run.
         monitor: when to stop a run that learns nothing.

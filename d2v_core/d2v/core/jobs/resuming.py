@@ -66,7 +66,7 @@ def _longer(recipe: _Recipe, before: Mapping[str, Any], found: list[Changed]) ->
     what = "; ".join([str(one) for one in found if one.key == "train.max_steps"] or map(str, found))
     differing = rates_that_change(old, recipe, step)
     if not differing:
-        return [f"{what}: learning rates up to here are the same"]
+        return [f"{what}: schedules up to here are the same"]
     if "schedule" not in recipe.accept:
         ended = f"the run finished after {step} updates, and " if step >= old.train.max_steps else ""
         ways = ["accept=schedule resumes anyway", f"train.max_steps={old.train.max_steps} keeps the schedule"]

@@ -218,7 +218,7 @@ def test_a_mode_that_was_set_comes_back() -> None:
     assert model.module.training
 
 
-def test_what_cannot_be_done_is_told() -> None:
+def test_what_cannot_be_done_is_reported() -> None:
     with pytest.raises(ConfigError, match="`d2v finetune`"):
         pretrained().predict(["abc"])
     bare = Stored(path=Path("run"), description=Description(model=RICH), module=RICH.build())

@@ -22,8 +22,8 @@ PHONES = Symbols(("<s>", "ah", "t", "k"), blank="<s>")
 
 def batch(labels: Any, lengths: list[int] | None = None) -> Batch:
     labels = torch.as_tensor(labels)
-    told = None if lengths is None else torch.tensor(lengths)
-    return Batch(source=torch.zeros(len(labels), 1), labels=labels, label_lengths=told)
+    label_lengths = None if lengths is None else torch.tensor(lengths)
+    return Batch(source=torch.zeros(len(labels), 1), labels=labels, label_lengths=label_lengths)
 
 
 def test_average_precision_by_hand() -> None:
@@ -102,9 +102,9 @@ def test_texts_without_words() -> None:
     assert scorer.compute().undefined().keys() == {"wer", "cer"}
 
 
-@pytest.mark.parametrize(("outputs", "told"), [([[1], [2]], "2 predicted"), ([[4]], "4"), ([[-1]], "-1")])
-def test_sequences_that_fit_nothing(outputs: list[list[int]], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+@pytest.mark.parametrize(("outputs", "message"), [([[1], [2]], "2 predicted"), ([[4]], "4"), ([[-1]], "-1")])
+def test_sequences_that_fit_nothing(outputs: list[list[int]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         SymbolScorer(PHONES).update(outputs, batch([[1]], [1]))
 
 
@@ -137,7 +137,7 @@ def test_correlations_that_are_undefined(outputs: list[float], truth: list[float
     scores = scorer.compute()
     assert scores.metrics().keys() == {"mse"}
     assert scores.undefined().keys() == {"pearson", "spearman", "pearson_and_spearman"}
-    assert all(reason in told for told in scores.undefined().values())
+    assert all(reason in why for why in scores.undefined().values())
 
 
 def test_ranks_that_would_overflow() -> None:

@@ -16,19 +16,19 @@ _SHOWN = 6
 _MEANING = {"machine": ": the run is no longer bit-identical to one that was not stopped"}
 
 
-def allowed_changes(recipe: _Recipe, there: str, data: Batches) -> list[str]:
+def allowed_changes(recipe: _Recipe, config_text: str, data: Batches) -> list[str]:
     """Describe each allowed change of a resumed run in one line.
 
     Args:
         recipe: configuration to resume with.
-        there: text of the run's `config.yaml`.
+        config_text: text of the run's `config.yaml`.
         data: batches to resume with. Whether the samples are the same is checked later, against the checkpoint.
 
     Raises:
         RunFolderError: if a field differs that may not change, naming it and the fix.
         ConfigError: if the text is not YAML.
     """
-    before = read_yaml(there, name=f"{recipe.out}/config.yaml")
+    before = read_yaml(config_text, name=f"{recipe.out}/config.yaml")
     if not isinstance(before, dict):
         raise RunFolderError(f"{recipe.out}/config.yaml is not the configuration of a run; choose another out")
     found = changes(type(recipe), before, to_plain(recipe))

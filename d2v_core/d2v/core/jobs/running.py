@@ -94,7 +94,7 @@ def run_training(
         files=description.all_files(),
         resume=recipe.resume,
         keep=train.keep,
-        judge=lambda there: allowed_changes(resolved, there, data),
+        judge=lambda text: allowed_changes(resolved, text, data),
     )
     if progress and world()[0] == 0 and any(isinstance(sink, TensorBoard) for sink in more_sinks):
         print(f"tensorboard --logdir {shlex.quote(recipe.out)}", file=sys.stderr)

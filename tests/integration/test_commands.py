@@ -171,7 +171,7 @@ def test_probe_puts_baselines_beside_every_figure(made: Path, tmp_path: Path, d2
     assert set(figures["pretrained"]["all"]) == {"mean", "grid"}
     assert set(figures["pretrained"]["all"]["grid"]) == {"knn", "linear", "few"}
     assert set(figures["pretrained"]["all"]["grid"]["few"]) == {"mean", "std"}
-    assert "60 samples to learn from, 60 to test" in shown
+    assert "60 training samples, 60 test samples" in shown
     assert len(shown.splitlines()) == 1 + 1 + 2 + 2 + 1
 
 

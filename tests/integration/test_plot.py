@@ -149,12 +149,12 @@ def test_bad_input_is_one_line(run: Path, tmp_path: Path, d2v: Run) -> None:
     (tmp_path / "empty").mkdir()
     cases: list[tuple[list[object], int, str]] = [
         ([new], 1, f"{new} has no metrics yet"),
-        ([run, tmp_path / "empty"], 1, f"{tmp_path / 'empty'} is no run: it has no config.yaml"),
-        ([tmp_path / "nowhere"], 1, "is no run: there is no such folder"),
+        ([run, tmp_path / "empty"], 1, f"{tmp_path / 'empty'} is not a run: it has no config.yaml"),
+        ([tmp_path / "nowhere"], 1, "is not a run: the folder does not exist"),
         ([run, "--out", tmp_path / "file"], 1, f"{tmp_path / 'file'} is a file; give a folder as out"),
-        ([run, "--out", "/dev/null/plots"], 1, "cannot be written: Not a directory; give another out"),
+        ([run, "--out", "/dev/null/plots"], 1, "cannot be written: Not a directory; choose another out"),
         ([run, "--data", "fashion-minst"], 1, "did you mean 'fashion-mnist'?"),
-        ([moved], 1, "say where to with data (--data)"),
+        ([moved], 1, "give their new path as data (--data)"),
         ([run, "--images", 0], 1, "images"),
     ]
     for arguments, expected, told in cases:
@@ -169,7 +169,7 @@ def test_a_missing_extra_is_one_line(run: Path, d2v: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr(style, "find_spec", lambda name: None)
     code, _, errors = d2v("plot", run)
     assert code == 1
-    assert errors == ("d2v: pictures need matplotlib, jinja2, which are not installed: pip install 'd2v[plot]'\n")
+    assert errors == ("d2v: plots need matplotlib, jinja2, which are not installed: pip install 'd2v[plot]'\n")
 
 
 def test_data_that_were_moved_are_found_again(run: Path, made: Path, tmp_path: Path) -> None:

@@ -129,13 +129,13 @@ def test_a_longer_run_is_exact_where_no_schedule_changes(tmp_path: Path, photos:
     train(tmp_path / "long", photos, **CONSTANT_KEYS, train__max_steps=8)
     ours, theirs = weights(tmp_path / "short", 8), weights(tmp_path / "long", 8)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert changes(tmp_path / "short") == ["train.max_steps 4 -> 8: rates up to here are the same"]
+    assert changes(tmp_path / "short") == ["train.max_steps 4 -> 8: schedules up to here are the same"]
     assert load_file(tmp_path / "short/model/model.safetensors").keys() == ours.keys()
     assert all(torch.equal(a, ours[n]) for n, a in load_file(tmp_path / "short/model/model.safetensors").items())
 
 
 def test_a_longer_run_needs_consent_where_rates_change(run: Path, photos: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"4 -> 8.*has ended.*learning rate.*accept=schedule.*init="):
+    with pytest.raises(RunFolderError, match=r"4 -> 8.*finished after.*learning rate.*accept=schedule.*init="):
         train(run, photos, resume=True, train__max_steps=8)
     train(run, photos, resume=True, train__max_steps=8, accept="schedule")
     (change,) = changes(run)

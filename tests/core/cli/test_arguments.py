@@ -118,7 +118,7 @@ def test_the_help_of_options_is_that_of_the_docstring() -> None:
     shown = " ".join(help_of(Options(Show, leave_out=("progress",))).split())
     for line in (
         "--out OUT folder to be made (required)",
-        "--minutes MINUTES for all 100% of it; not given = as long as it takes",
+        "--minutes MINUTES for all 100% of it; default: as long as it takes",
         "--seed SEED of all that is random (default: 0)",
     ):
         assert line in shown

@@ -8,7 +8,7 @@ RECIPE, FINETUNE = ["pretrain", "vision/small"], ["finetune", "vision/small-fine
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["train", "vision/small"], "d2v pretrain"),
         (["fit"], "d2v finetune"),
@@ -16,7 +16,7 @@ RECIPE, FINETUNE = ["pretrain", "vision/small"], ["finetune", "vision/small-fine
         (["test", "model=run"], "d2v evaluate"),
         (["embed"], "d2v extract"),
         (["convert", "a.pt"], "model=FILE"),
-        (["sweep"], "a loop in the shell"),
+        (["sweep"], "a shell loop"),
         (["pretrian"], "'pretrain'"),
         (["Evaluate"], "'evaluate'"),
         (["fly"], "known: quickstart"),
@@ -41,11 +41,11 @@ RECIPE, FINETUNE = ["pretrain", "vision/small"], ["finetune", "vision/small-fine
     ],
 )
 def test_a_habit_of_other_programs_is_answered(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
     shown = capsys.readouterr().err
-    assert told in shown
+    assert message in shown
     assert shown.startswith("d2v: ")
     assert shown.count("\n") == 1
 

@@ -78,7 +78,7 @@ def read_all(path) -> None:
 
 
 @kinds
-def test_a_file_cut_anywhere_is_told_in_one_line(tmp_path, zipped):
+def test_a_file_cut_anywhere_is_reported_in_one_line(tmp_path, zipped):
     content = saved({"model": CONTENTS["model"], "args": CONTENTS["args"]}, zipped=zipped)
     path = tmp_path / "file.pt"
     for length in range(0, len(content) - 1, 61):
@@ -89,7 +89,7 @@ def test_a_file_cut_anywhere_is_told_in_one_line(tmp_path, zipped):
 
 
 @kinds
-def test_a_damaged_file_is_read_or_told_in_one_line(tmp_path, zipped):
+def test_a_damaged_file_is_read_or_reported_in_one_line(tmp_path, zipped):
     content, draw, path = saved({"model": CONTENTS["model"]}, zipped=zipped), random.Random(0), tmp_path / "file.pt"
     refused = 0
     for _ in range(300):
@@ -105,19 +105,19 @@ def test_a_damaged_file_is_read_or_told_in_one_line(tmp_path, zipped):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "empty"),
-        (b"no pickle at all", "no file"),
-        (b"\x80\x02}q\x00.", "none of"),
+        (b"no pickle at all", "not a file"),
+        (b"\x80\x02}q\x00.", "not of"),
         (b"PK\x03\x04 but no more", "cut off"),
         (saved([1, 2], zipped=True), "list"),
     ],
 )
-def test_other_files_are_told(tmp_path, content, told):
+def test_other_files_are_reported(tmp_path, content, message):
     path = tmp_path / "file.pt"
     path.write_bytes(content)
-    with pytest.raises(ForeignFileError, match=told):
+    with pytest.raises(ForeignFileError, match=message):
         read_file(path)
 
 
@@ -126,7 +126,7 @@ def test_a_file_that_is_not_there(tmp_path):
         read_file(tmp_path / "nothing.pt")
 
 
-def test_objects_among_tensors_are_told(tmp_path):
+def test_objects_among_tensors_are_reported(tmp_path):
     path = tmp_path / "file.pt"
     torch.save({"model": {"a": torch.ones(1), "b": torch.ones(1).to_sparse()}}, path)
     with pytest.raises(ValueError, match=r"b is .*sparse_tensor"):

@@ -148,7 +148,7 @@ def test_what_grows_beyond_all_bounds_when_written_out_is_refused():
 
 
 @pytest.mark.parametrize("cut", range(0, 120, 7))
-def test_cut_pickles_are_told(cut):
+def test_cut_pickles_are_reported(cut):
     content = pickle.dumps({"model": [1.5, "text" * 20, Namespace(a=(1, 2))]}, 2)
     assert cut < len(content)
     with pytest.raises(UnpicklingError):

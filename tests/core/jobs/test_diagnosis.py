@@ -23,12 +23,12 @@ def test_it_works_here():
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    told = []
-    found = doctor(tell=told.append)
+    printed = []
+    found = doctor(tell=printed.append)
     assert found.failed == []
     assert list(found.checks)[-4:] == CHECKS
-    assert found.lines() == told
-    for name in ("d2v", "Python", "platform", "torch", "threads", "processor", "device=auto", "tensorboard"):
+    assert found.lines() == printed
+    for name in ("d2v", "Python", "platform", "torch", "threads", "CPU", "device=auto", "tensorboard"):
         assert found.facts[name]
     assert set(modalities.names()) < set(found.facts)
     assert "GiB free" in found.facts["temporary files"]

@@ -218,11 +218,11 @@ def test_a_mode_that_was_set_comes_back() -> None:
     assert model.module.training
 
 
-def test_what_cannot_be_done_is_told() -> None:
+def test_what_cannot_be_done_is_reported() -> None:
     with pytest.raises(ConfigError, match="`d2v finetune`"):
         pretrained().predict(["abc"])
     bare = Stored(path=Path("run"), description=Description(model=RICH), module=RICH.build())
-    with pytest.raises(ConfigError, match="is not told; give a Batch"):
+    with pytest.raises(ConfigError, match="records none; give a Batch"):
         ReadyModel(bare).prepare(["abc"])
     assert ReadyModel(bare).features(toy_batch()).x.shape == (3, 8, DIM)
     with pytest.raises(ConfigError, match="'techer'"):

@@ -45,7 +45,7 @@ def test_unknown_names_are_drawn_where_there_are_no_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("runs", "metrics", "told"),
+    ("runs", "metrics", "message"),
     [
         ({}, None, "no run"),
         ({"a": RUN, "b": []}, None, "'b'"),
@@ -54,8 +54,8 @@ def test_unknown_names_are_drawn_where_there_are_no_others() -> None:
         ({"a": RUN}, ["losss"], "'losss'.*'loss'"),
     ],
 )
-def test_curves_refuse(runs: dict[str, list[dict[str, float]]], metrics: list[str] | None, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_curves_refuse(runs: dict[str, list[dict[str, float]]], metrics: list[str] | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         learning_curves(runs, metrics)
 
 
@@ -189,12 +189,12 @@ def test_the_settings_of_the_caller_neither_matter_nor_change(page: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "message"),
     [(["matplotlib"], r"matplotlib, .*d2v\[plot\]"), (["matplotlib", "jinja2"], r"matplotlib, jinja2, .*d2v\[plot\]")],
 )
-def test_a_missing_extra_is_told(missing: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_reported(missing: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "find_spec", lambda name: None if name in missing else name)
-    with pytest.raises(MissingExtraError, match=told):
+    with pytest.raises(MissingExtraError, match=message):
         require_plotting()
     with pytest.raises(MissingExtraError):
         learning_curves({"a": RUN})

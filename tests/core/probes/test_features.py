@@ -227,7 +227,7 @@ def test_labels_that_are_not_one_number_a_sample_are_left_out():
         ({"poolings": ["mean", "gird"]}, "pooling='gird'.*mean 'grid'"),
         ({"layers": {"a": [3]}}, "layer 3 does not exist: the encoder has layers 0 to 2, or -3 to -1 from the end"),
         ({"layers": {"a": [-4]}}, "layer -4 does not exist"),
-        ({"layers": {"a": [2, -1]}}, "layers 'a' must be different ones, at least one, not \\[2, 2\\]"),
+        ({"layers": {"a": [2, -1]}}, "layers 'a' must be distinct, at least one, not \\[2, 2\\]"),
         ({"layers": {"a": []}}, "at least one"),
         ({"layers": {"a": 3}}, "layer 3 does not exist"),
         ({"layers": {"a": "finl"}}, "'finl' do not exist: .* layers 0 to 2.* did you mean 'final'"),

@@ -84,7 +84,7 @@ def test_it_learns_under_no_grad_and_leaves_no_graph():
     assert not found.bias.requires_grad
 
 
-def test_separable_clouds_are_told_apart_and_noise_is_not():
+def test_separable_clouds_are_distinguished_and_noise_is_not():
     apart, same = (linear_probe(clusters(400, apart=a), clusters(400, apart=a, seed=1)) for a in (10.0, 0.0))
     assert apart.accuracy == 100
     assert same.accuracy < 40

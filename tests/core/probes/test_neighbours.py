@@ -66,7 +66,7 @@ def test_ties_go_to_the_nearer_class(labels, at, k, expected):
     assert knn_predictions(train, torch.tensor([[at]]), k=k).tolist() == [expected]
 
 
-def test_near_samples_are_told_apart_far_from_the_origin():
+def test_near_samples_are_distinguished_far_from_the_origin():
     """Squares and products of rows of this length lose what a tie between neighbours hangs on."""
     far = torch.zeros(1, 400)
     spread = torch.randn(20, 400) * 1e-3

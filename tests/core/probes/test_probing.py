@@ -60,8 +60,8 @@ def test_what_few_samples_do_not_allow_is_left_out_and_said():
     figures = Probing(neighbours=21, labels=100).measure("pretrained", parts)
     assert {case.probe for case in figures.accuracies} == {"linear"}
     assert len(figures.left_out) == 2, "once, not for each row"
-    assert "21-NN: there are 20 samples" in figures.left_out[0]
-    assert "100 labels: there are 20 samples" in figures.left_out[1]
+    assert "21-NN: there are only 20" in figures.left_out[0]
+    assert "100 labels: there are only 20" in figures.left_out[1]
     assert figures.table().splitlines()[-2:] == [f"left out: {line}" for line in figures.left_out]
     whole = Probing(neighbours=20, labels=20, draws=1).measure("pretrained", parts)
     assert whole.left_out == ()
@@ -81,12 +81,12 @@ def test_classes_of_one_part_only_are_counted():
     train, test = features(20, 0), features(30, 1)
     single = evolve(train, labels=torch.cat([train.labels[:-1], torch.tensor([7])]))
     figures = Probing(probes=("knn",)).measure("pretrained", {"train": single, "test": test})
-    assert figures.left_out == ("1 of 4 classes have no sample to test with",)
+    assert figures.left_out == ("1 of 4 classes have no test sample",)
     figures = Probing(probes=("knn",)).measure(
         "pretrained", {"train": train, "test": evolve(test, labels=test.labels + 1)}
     )
     assert figures.left_out[0].startswith("1 of 3 ")
-    assert "to learn from" in figures.left_out[1]
+    assert "no training sample" in figures.left_out[1]
     both = figures | evolve(figures, left_out=(*figures.left_out, "more"))
     assert both.left_out == (*figures.left_out, "more")
 

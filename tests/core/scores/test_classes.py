@@ -20,7 +20,7 @@ def batch(labels: Tensor) -> Batch:
     return Batch(source=torch.zeros(len(labels), 1), labels=labels)
 
 
-def told(numbers: list[int], truth: list[int], count: int, **options: object) -> ClassScorer:
+def predicting(numbers: list[int], truth: list[int], count: int, **options: object) -> ClassScorer:
     scorer = scorer_of(count, **options)
     scorer.update(F.one_hot(torch.tensor(numbers), count).float(), batch(torch.tensor(truth)))
     return scorer
@@ -71,7 +71,7 @@ def test_a_collapsed_model_is_at_chance() -> None:
 @pytest.mark.parametrize("positives", [1, 7])
 def test_mcc_of_one_answer_for_all_is_0(positives: int) -> None:
     """Of such counts torchmetrics gives a limit that is not 0."""
-    scorer = told([1] * 10, [1] * positives + [0] * (10 - positives), 2, metrics=("mcc",))
+    scorer = predicting([1] * 10, [1] * positives + [0] * (10 - positives), 2, metrics=("mcc",))
     assert scorer.compute().metrics()["mcc"] == 0
 
 
@@ -80,15 +80,15 @@ def test_mcc_and_f1_of_two_classes() -> None:
     truth, guesses = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 1, 1, 0, 0, 0, 0]
     mcc = (3 * 4 - 2 * 1) / math.sqrt(5 * 4 * 6 * 5)
     positive, negative = 2 * 3 / (2 * 3 + 2 + 1), 2 * 4 / (2 * 4 + 1 + 2)
-    found = told(guesses, truth, 2, metrics=("mcc", "f1"), positive="c1").compute().metrics()
+    found = predicting(guesses, truth, 2, metrics=("mcc", "f1"), positive="c1").compute().metrics()
     assert found["mcc"] == pytest.approx(100 * mcc)
     assert found["f1"] == pytest.approx(100 * positive)
-    macro = told(guesses, truth, 2, metrics=("f1",)).compute().metrics()["f1"]
+    macro = predicting(guesses, truth, 2, metrics=("f1",)).compute().metrics()["f1"]
     assert macro == pytest.approx(100 * (positive + negative) / 2)
 
 
 def test_f1_of_many_classes_leaves_out_those_that_do_not_occur() -> None:
-    found = told([0, 0, 1, 2], [0, 1, 1, 2], 5, metrics=("f1", "mcc")).compute()
+    found = predicting([0, 0, 1, 2], [0, 1, 1, 2], 5, metrics=("f1", "mcc")).compute()
     assert found.metrics()["f1"] == pytest.approx(100 * (2 / 3 + 2 / 3 + 1) / 3)
     # Gorodkin's R_K: covariances of the indicators, c s - sum t p over the root of the products.
     s, c, t, p = 4, 3, [1, 2, 1], [2, 1, 1]
@@ -112,14 +112,14 @@ def test_calibration_error() -> None:
     ("guesses", "truth", "count", "options", "name", "reason"),
     [
         ([0, 1], [0, 0], 2, {"metrics": ("mcc",)}, "mcc", "one class"),
-        ([0, 0], [0, 0], 1, {"metrics": ("f1",)}, "f1", "one class only"),
+        ([0, 0], [0, 0], 1, {"metrics": ("f1",)}, "f1", "only one class"),
         ([0, 1], [0, 1], 3, {"metrics": ("f1",), "positive": "c2"}, "f1", "'c2'"),
     ],
 )
 def test_undefined_metrics_are_left_out(
     guesses: list[int], truth: list[int], count: int, options: dict[str, object], name: str, reason: str
 ) -> None:
-    scores = told(guesses, truth, count, **options).compute()
+    scores = predicting(guesses, truth, count, **options).compute()
     assert name not in scores.metrics()
     assert reason in scores.undefined()[name]
 
@@ -133,7 +133,7 @@ def test_tables_of_few_classes() -> None:
         "dog        2   0.500      1.000  0.667",
         "eel        0       -          -      -",
         "",
-        "confusion matrix (row: class, column: told to be)",
+        "confusion matrix (row: true class, column: predicted)",
         "   class  0  1  2",
         "0  cat    1  0  0",
         "1  dog    1  1  0",
@@ -146,7 +146,7 @@ def test_tables_of_many_classes_list_the_confusions() -> None:
     guesses = truth.clone()
     for i in range(12):  # class i is taken for the next one i + 1 times
         guesses[15 * i : 15 * i + i + 1] += 1
-    scorer = told(guesses.tolist(), truth.tolist(), 30)
+    scorer = predicting(guesses.tolist(), truth.tolist(), 30)
     lines = scorer.compute().tables().split("\n\n")[1].splitlines()
     assert lines[0] == "most frequent confusions"
     assert [line.split() for line in lines[2:]] == [[f"c{i}", f"c{i + 1}", str(i + 1)] for i in range(11, 1, -1)]

@@ -22,8 +22,8 @@ PHONES = Symbols(("<s>", "ah", "t", "k"), blank="<s>")
 
 def batch(labels: Any, lengths: list[int] | None = None) -> Batch:
     labels = torch.as_tensor(labels)
-    told = None if lengths is None else torch.tensor(lengths)
-    return Batch(source=torch.zeros(len(labels), 1), labels=labels, label_lengths=told)
+    label_lengths = None if lengths is None else torch.tensor(lengths)
+    return Batch(source=torch.zeros(len(labels), 1), labels=labels, label_lengths=label_lengths)
 
 
 def test_average_precision_by_hand() -> None:
@@ -56,7 +56,7 @@ def test_samples_of_no_class() -> None:
     scorer = MultiLabelScorer(MultiLabel(("a", "b")))
     scorer.update(torch.zeros(2, 2), batch(torch.zeros(2, 2)))
     assert "map" not in scorer.compute().metrics()
-    assert "no sample" in scorer.compute().undefined()["map"]
+    assert "no class" in scorer.compute().undefined()["map"]
 
 
 def test_a_long_table_shows_the_worst_classes() -> None:
@@ -75,17 +75,17 @@ def test_mixed_labels_are_not_scored() -> None:
 
 def test_error_rates_by_hand() -> None:
     scorer = SymbolScorer(LETTERS)
-    # "AB C" told as "AB B" (one word, one character); "A" told as "A B A" (two words, four characters).
+    # "AB C" predicted as "AB B" (one word, one character); "A" predicted as "A B A" (two words, four characters).
     labels = [[3, 4, 2, 5, 2], [3, 2, 1, 1, 1]]
     scorer.update([[3, 4, 2, 4], [3, 2, 4, 2, 3, 2]], batch(labels, [5, 2]))
     scores = scorer.compute()
     assert scores.metrics() == {"wer": pytest.approx(100 * 3 / 3), "cer": pytest.approx(100 * 5 / 5)}
     assert scores.tables().splitlines() == [
         "2 samples, 3 words, 2 samples with mistakes",
-        "right: AB C",
-        "told:  AB B",
-        "right: A",
-        "told:  A B A",
+        "true:      AB C",
+        "predicted: AB B",
+        "true:      A",
+        "predicted: A B A",
     ]
 
 
@@ -102,9 +102,9 @@ def test_texts_without_words() -> None:
     assert scorer.compute().undefined().keys() == {"wer", "cer"}
 
 
-@pytest.mark.parametrize(("outputs", "told"), [([[1], [2]], "2 sequences"), ([[4]], "4"), ([[-1]], "-1")])
-def test_sequences_that_fit_nothing(outputs: list[list[int]], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+@pytest.mark.parametrize(("outputs", "message"), [([[1], [2]], "2 predicted"), ([[4]], "4"), ([[-1]], "-1")])
+def test_sequences_that_fit_nothing(outputs: list[list[int]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         SymbolScorer(PHONES).update(outputs, batch([[1]], [1]))
 
 
@@ -137,7 +137,7 @@ def test_correlations_that_are_undefined(outputs: list[float], truth: list[float
     scores = scorer.compute()
     assert scores.metrics().keys() == {"mse"}
     assert scores.undefined().keys() == {"pearson", "spearman", "pearson_and_spearman"}
-    assert all(reason in told for told in scores.undefined().values())
+    assert all(reason in why for why in scores.undefined().values())
 
 
 def test_ranks_that_would_overflow() -> None:

@@ -1,4 +1,4 @@
-"""The command `d2v`: arguments, help texts and what is printed. What a command does is `d2v.core.jobs`, one call."""
+"""The command `d2v`: arguments, help texts and output. Each command calls one function of `d2v.core.jobs`."""
 
 from d2v.core.cli.entry import main
 

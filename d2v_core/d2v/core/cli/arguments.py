@@ -1,6 +1,6 @@
-"""What commands take, and what their help says of it: the keys of a settings class, or the parameters of a call.
+"""Arguments of commands and their help: the keys of a settings class, or the parameters of a function.
 
-Nothing is typed twice: names, types and defaults come from classes and signatures, what they mean from docstrings.
+Names, types and defaults come from classes and signatures, descriptions from docstrings.
 """
 
 import inspect
@@ -25,26 +25,26 @@ class Keys:
     """Arguments `KEY=VALUE`; the help lists the keys.
 
     Args:
-        settings: the class whose fields the keys are; None = of any class, and no list.
+        settings: the class whose fields are the keys; None = any class, and no list in the help.
     """
 
     def __init__(self, settings: type | None = None) -> None:
         self.settings = settings
 
     def __call__(self, parser: Parser) -> None:
-        """Put the arguments on a parser."""
-        parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted keys; a text is taken as typed")
+        """Add the arguments to a parser."""
+        parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted keys; text is taken as typed")
         parser.looks.append(self._look)
         settings = self.settings
         if settings is not None:
             parser.completions.append(lambda: parser.prepend(f"keys:\n{keys_text(settings)}"))
 
     def values(self, arguments: Namespace) -> dict[str, Any]:
-        """What was given, as keyword arguments of a call of `d2v.core.jobs`."""
+        """The given arguments, as keyword arguments of a function of `d2v.core.jobs`."""
         return {"overrides": parse_overrides(arguments.overrides)}
 
     def known(self, arguments: Sequence[str]) -> list[Key]:
-        """The keys that the command takes, as far as its arguments say it."""
+        """The keys that the command accepts, given its arguments."""
         del arguments
         return known_keys(self.settings) if self.settings is not None else []
 
@@ -53,17 +53,17 @@ class Keys:
 
 
 class RecipeAndKeys(Keys):
-    """Arguments `RECIPE KEY=VALUE`; the help lists the topmost keys, and says where the others are."""
+    """Arguments `RECIPE KEY=VALUE`; the help lists the top-level keys and refers to `d2v recipe` for the others."""
 
     def __call__(self, parser: Parser) -> None:
-        """Put the arguments on a parser."""
-        parser.add_argument("recipe", metavar="RECIPE", help="a name that `d2v list` shows, or a YAML file")
+        """Add the arguments to a parser."""
+        parser.add_argument("recipe", metavar="RECIPE", help="a name from `d2v list`, or a YAML file")
         super().__call__(parser)
         if self.settings is not None:
-            parser.prepend("`d2v recipe RECIPE` prints every key, with its value in the recipe.\n")
+            parser.prepend("`d2v recipe RECIPE` prints all keys with their values in the recipe.\n")
 
     def values(self, arguments: Namespace) -> dict[str, Any]:
-        """What was given, as keyword arguments of a call of `d2v.core.jobs`."""
+        """The given arguments, as keyword arguments of a function of `d2v.core.jobs`."""
         return {"recipe": arguments.recipe, **super().values(arguments)}
 
     def known(self, arguments: Sequence[str]) -> list[Key]:
@@ -73,7 +73,7 @@ class RecipeAndKeys(Keys):
 
 
 def keys_text(settings: type) -> str:
-    """A paragraph for each key, those first that have to be given; a section is one line, `data.*`."""
+    """A paragraph for each key, required keys first; a section is one line, `data.*`."""
     keys = sorted(outline(settings), key=lambda key: key.value is not REQUIRED)
     column = 4 + max(len(key.name) for key in keys)
     return "".join(_paragraph(key.name, _meaning(key), column) for key in keys)
@@ -93,17 +93,17 @@ def _paragraph(name: str, text: str, column: int) -> str:
 
 
 class Options:
-    """The parameters of a call as arguments of a command.
+    """The parameters of a function as arguments of a command.
 
-    A parameter `runs: Sequence[...]` takes what stands on the command line without a name, each other one
-    `--name VALUE`. One without a default has to be given. Help comes from the docstring.
+    A parameter `runs: Sequence[...]` becomes positional arguments, every other one an option `--name VALUE`. An option
+    without a default is required. Help comes from the docstring.
 
     Args:
-        call: a function, or a class with a `__call__` (a protocol, say) for what is called later.
-        leave_out: parameters that have no place on a command line.
+        call: a function, or a class with a `__call__` (for example a protocol) for a function that is found later.
+        leave_out: parameters that are not command-line arguments.
 
     Raises:
-        TypeError: if a parameter is of a type that cannot be typed; leave it out.
+        TypeError: if the type of a parameter cannot be typed on a command line; leave it out.
 
     >>> def draw(runs: Sequence[str], *, images: int = 8, out: str | None = None) -> None: ...
     >>> options, parser = Options(draw), Parser()
@@ -123,7 +123,7 @@ class Options:
         }
 
     def __call__(self, parser: Parser) -> None:
-        """Put the arguments on a parser."""
+        """Add the arguments to a parser."""
         actions = {name: _add(parser, one, hint) for name, (one, hint) in self.parameters.items()}
 
         def complete() -> None:
@@ -136,7 +136,7 @@ class Options:
         parser.completions.append(complete)
 
     def values(self, arguments: Namespace) -> dict[str, Any]:
-        """What was given, as keyword arguments of the call."""
+        """The given arguments, as keyword arguments of the function."""
         return {name: getattr(arguments, name) for name in self.parameters}
 
 
@@ -150,11 +150,11 @@ def _add(parser: Parser, parameter: inspect.Parameter, hint: Any) -> Action:
 
 
 def _typed(name: str, hint: Any) -> dict[str, Any]:
-    """How argparse reads a value of a type."""
+    """Options of argparse for a value of this type."""
     parts = set(_parts(hint)) - {types.NoneType}
     if all(get_origin(part) is Literal for part in parts):
         return {"choices": [choice for part in parts for choice in get_args(part)]}
-    for kind in (str, float, int, Path):  # a path that may be a text is one
+    for kind in (str, float, int, Path):  # a path that may be given as text is text
         if kind in parts and bool not in parts:
             return {"type": kind}
     raise TypeError(f"{name}: {hint} cannot be typed on a command line; leave it out")
@@ -169,15 +169,15 @@ def _parts(hint: Any) -> Iterator[Any]:
 
 
 def _option_help(meaning: str, action: Action) -> str:
-    text = meaning.rstrip(".").replace("None = ", "not given = ")
+    text = meaning.rstrip(".").replace("None = ", "default: ")
     stated = "" if action.default is None else f" (default: {action.default})"
     if action.required and action.option_strings:
         stated = " (required)"
-    return f"{text}{stated}".strip().replace("%", "%%")  # argparse fills in what follows a single one
+    return f"{text}{stated}".strip().replace("%", "%%")  # argparse formats a single %
 
 
 def summary_and_details(call: Callable[..., Any]) -> tuple[str, str]:
-    """Summary and details of a command, from the docstring of its call: the first line, and what comes before `Args`.
+    """Summary and details of a command, from the docstring of its function: the first line, and the text before `Args`.
 
     >>> def look(at: str) -> None:
     ...     '''Look at something.

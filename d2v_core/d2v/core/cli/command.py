@@ -1,4 +1,4 @@
-"""What a command is, and a parser whose help is completed when somebody asks for it."""
+"""A command, and a parser that builds its help on request."""
 
 import argparse
 import shutil
@@ -13,7 +13,7 @@ from d2v.core.files import ConfigError
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with steps that complete its help: what costs time is read then, and not at every start."""
+    """A parser with steps that complete its help on request, since they are too slow for every start."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
@@ -21,21 +21,21 @@ class Parser(argparse.ArgumentParser):
         self.looks: list[Callable[[Sequence[str]], None]] = []
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """What the arguments say; whoever looks at them first may refuse them in better words than argparse has."""
+        """Parse the arguments; hooks may refuse them first, with better messages than argparse's."""
         for look in self.looks:
             look(sys.argv[1:] if args is None else args)
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the arguments, in one line as any other mistake.
+        """Refuse the arguments in one line, like any other error.
 
         Raises:
-            ConfigError: with what argparse found.
+            ConfigError: with argparse's message.
         """
         raise ConfigError(f"{message}; see `{self.prog} --help`")
 
     def prepend(self, text: str) -> None:
-        """Put a text in front of what stands below the arguments."""
+        """Put a text before the epilog."""
         self.epilog = f"{text}\n{self.epilog or ''}"
 
     def format_help(self) -> str:
@@ -52,13 +52,13 @@ class Command:
     """A command.
 
     Args:
-        name: what is typed.
+        name: name on the command line.
         summary: one line for `d2v --help`.
-        details: what `d2v NAME --help` says below the usage, beside what `add_arguments` adds.
+        details: text below the usage in `d2v NAME --help`, in addition to that of `add_arguments`.
         example: command lines that work.
-        add_arguments: puts its arguments on a parser, and what completes their help.
-        run: does it; an error that it raises becomes one line and an exit code.
-        takes: its `KEY=VALUE` arguments, an object with the class of `settings`; None = it has none.
+        add_arguments: adds its arguments to a parser, and the steps that complete their help.
+        run: runs the command; an error becomes one line and an exit code.
+        takes: its `KEY=VALUE` arguments, an object with the class of `settings`; None = no such arguments.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Command:
     takes: Any = None
 
     def add_to(self, commands: "argparse._SubParsersAction[Parser]") -> None:
-        """Make it known to the parser of `d2v`."""
+        """Add the command to the parser of `d2v`."""
         text = f"{self.summary[0].upper()}{self.summary[1:]}."
         parser = commands.add_parser(
             self.name,
@@ -83,5 +83,5 @@ class Command:
 
 
 def help_width() -> int:
-    """Columns of a help text: those of the terminal, as argparse counts them, but no line too long to read."""
+    """Width of a help text: that of the terminal, as in argparse, with at most 100 characters."""
     return min(max(shutil.get_terminal_size().columns - 2, 60), 100)

@@ -1,4 +1,4 @@
-"""The commands that are one call of `d2v.core.jobs`: what each takes, what it prints, and command lines that work."""
+"""The commands that call one function of `d2v.core.jobs`: arguments, output and examples."""
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -22,21 +22,21 @@ class _Takes(Protocol):
 
 
 def _one_call(
-    call: Callable[..., Any], *, takes: _Takes, shown: Callable[[Any, Mapping[str, Any]], str], example: str
+    call: Callable[..., Any], *, takes: _Takes, output: Callable[[Any, Mapping[str, Any]], str], example: str
 ) -> Command:
-    """A command that is named and described as its call is.
+    """A command with the name and description of a function.
 
     Args:
-        call: does it.
-        takes: the arguments of the command, and what they are for the call.
-        shown: from the result and from what was given, the text that is printed.
+        call: the function.
+        takes: the arguments of the command, which become arguments of the function.
+        output: gives the printed text from the result and the arguments.
         example: command lines that work.
     """
     summary, details = summary_and_details(call)
 
     def run(arguments: Namespace) -> None:
         given = takes.values(arguments)
-        text = shown(call(**given), given)
+        text = output(call(**given), given)
         if world()[0] == 0:  # of several processes the first one prints
             print(text.removesuffix("\n"))
 
@@ -71,47 +71,47 @@ def _files(done: Plotted, _: Mapping[str, Any]) -> str:
 PRETRAIN = _one_call(
     pretrain,
     takes=RecipeAndKeys(PretrainRecipe),
-    shown=_updates,
+    output=_updates,
     example="d2v pretrain vision/small data.path=fashion-mnist out=run\n"
     "d2v pretrain vision/base data.path=images out=run train.precision=bf16 train.accumulate=4",
 )
 FINETUNE = _one_call(
     finetune,
     takes=RecipeAndKeys(FinetuneRecipe),
-    shown=_updates,
+    output=_updates,
     example="d2v finetune vision/small-finetune model=run data.path=fashion-mnist out=classifier",
 )
 EVALUATE = _one_call(
     evaluate,
     takes=Keys(UseSettings),
-    shown=lambda evaluated, _: evaluated.text(),
+    output=lambda evaluated, _: evaluated.text(),
     example="d2v evaluate model=classifier data.path=fashion-mnist\n"
-    "d2v evaluate model=classifier data.path=photos split=[val,test] out=figures.json",
+    "d2v evaluate model=classifier data.path=photos split=[val,test] out=results.json",
 )
 PREDICT = _one_call(
     predict,
     takes=Keys(UseSettings),
-    shown=_predictions,
+    output=_predictions,
     example="d2v predict model=classifier data.path=photos out=predictions.csv",
 )
 PROBE = _one_call(
     probe,
     takes=Keys(ProbeSettings),
-    shown=lambda report, _: report.table(),
+    output=lambda report, _: report.table(),
     example="d2v probe model=run data.path=fashion-mnist\nd2v probe model=run data.path=photos each=true",
 )
 EXTRACT = _one_call(
     extract,
     takes=Keys(ExtractSettings),
-    shown=_features,
+    output=_features,
     example="d2v extract model=run data.path=photos out=features.safetensors\n"
     "d2v extract model=run data.path=photos out=patches.npy pooling=tokens layers=final",
 )
 PLOT = _one_call(
     plot,
     takes=Options(plot),
-    shown=_files,
-    example="d2v plot run\nd2v plot run other-run --out pictures --images 6",
+    output=_files,
+    example="d2v plot run\nd2v plot run other-run --out plots --images 6",
 )
 DOCTOR = Command(
     name="doctor",

@@ -1,4 +1,4 @@
-"""`d2v completion`: what a shell needs to complete commands, recipes, keys and values."""
+"""`d2v completion`: shell completion of commands, recipes, keys and values."""
 
 import argparse
 import json
@@ -20,11 +20,11 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 def write_table(path: Path, *, installed: str) -> dict[str, Any]:
-    """Write what completion knows, see `d2v._completion`.
+    """Write the completion table, see `d2v._completion`.
 
     Args:
-        path: of the file to write; where that is impossible, nothing is kept.
-        installed: what the table is made from.
+        path: of the file to write; if it cannot be written, nothing is kept.
+        installed: identifies the installed packages that the table is built from.
 
     Returns:
         The table.
@@ -38,13 +38,13 @@ def write_table(path: Path, *, installed: str) -> dict[str, Any]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(table))
-    except OSError:  # a home that cannot be written: the next one is slow as well
+    except OSError:  # a read-only home: the table is built again next time
         pass
     return table
 
 
 def _commands(kinds: Mapping[str, type[Run]]) -> Iterable[tuple[str, Any]]:
-    from d2v.core.cli.entry import COMMANDS  # it has this command among its own
+    from d2v.core.cli.entry import COMMANDS  # imported here, since it imports this module
 
     for command in COMMANDS:
         parser = Parser()
@@ -60,7 +60,7 @@ def _commands(kinds: Mapping[str, type[Run]]) -> Iterable[tuple[str, Any]]:
 
 
 def _described(parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """Arguments and verbs of a parser as plain values."""
+    """Arguments and subcommands of a parser as plain values."""
     found: dict[str, Any] = {"arguments": []}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -80,7 +80,7 @@ def _words(keys: Iterable[Key]) -> dict[str, Any]:
 
 
 def _choices(declared: Any) -> Iterable[str]:
-    """The words that a value may be, where there are only few."""
+    """The words that a value may be, if the type lists them."""
     if get_origin(declared) is Literal:
         yield from map(str, get_args(declared))
     elif declared is bool:
@@ -96,7 +96,7 @@ def _add_arguments(parser: Parser) -> None:
 
 
 def _run(arguments: Namespace) -> None:
-    """Print the script; the table of keys is made by whoever completes, see `d2v.__main__`."""
+    """Print the script; the table of keys is built on the first completion, see `d2v.__main__`."""
     from argcomplete.shell_integration import shellcode
 
     print(shellcode(["d2v"], shell=arguments.shell))
@@ -104,9 +104,9 @@ def _run(arguments: Namespace) -> None:
 
 COMMAND = Command(
     name="completion",
-    summary="print the script that completes commands and keys in bash, zsh or fish",
-    details="""Commands, recipes, keys, their words and paths are completed with TAB. The lists are made when this is
-called, and anew by the first TAB after a package was installed.""",
+    summary="print the completion script for bash, zsh or fish",
+    details="""TAB completes commands, recipes, keys, allowed words and paths. The lists are built by the first TAB, and
+again after a package is installed.""",
     example='eval "$(d2v completion bash)"        # in ~/.bashrc\n'
     'eval "$(d2v completion zsh)"         # in ~/.zshrc, after compinit\n'
     "d2v completion fish | source         # in ~/.config/fish/config.fish",

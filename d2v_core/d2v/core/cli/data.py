@@ -1,4 +1,4 @@
-"""`d2v data`: a group of commands that modalities bring."""
+"""`d2v data`: a group of commands that modalities provide."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from d2v.core.modality import modalities
 
 
 def add_arguments(parser: Parser) -> None:
-    """A command for each verb of each modality."""
+    """Add a subcommand for each verb of each modality."""
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     def look(arguments: Sequence[str]) -> None:
-        # What a modality that cannot be loaded would bring is not known: its error is likelier than a misspelt verb.
+        # The verbs of a modality that cannot be loaded are unknown: show its error before calling the verb unknown.
         if arguments and not arguments[0].startswith("-") and arguments[0] not in verbs.choices:
             for error in modalities.broken().values():
                 raise error
@@ -28,13 +28,13 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Do what the verb says."""
+    """Run the subcommand."""
     arguments.verb.run(arguments)
 
 
 COMMAND = Command(
     name="data",
-    summary="look at and prepare data, one command a task",
+    summary="inspect and prepare data",
     example="d2v data check-images photos",
     add_arguments=add_arguments,
     run=run,

@@ -1,4 +1,4 @@
-"""From arguments to a command, and from an error to one line and an exit code."""
+"""Run a command from its arguments; turn an error into one line and an exit code."""
 
 import io
 import logging
@@ -36,13 +36,13 @@ COMMANDS: tuple[Command, ...] = (
 
 
 class Exit(IntEnum):
-    """Exit codes of the command; after any other signal n it is 128 + n."""
+    """Exit codes of the command; after another signal n, the exit code is 128 + n."""
 
     OK = 0
     FAILED = 1
     USAGE = 2
     INTERRUPTED = 128 + signal.SIGINT
-    CLOSED_PIPE = 128 + 13  # SIGPIPE, which is not on every system
+    CLOSED_PIPE = 128 + 13  # SIGPIPE, which some systems lack
     TERMINATED = 128 + signal.SIGTERM
 
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> int(main(["recipe", "vision/smal"]))
     2
     """
-    # On our own logger: whoever calls this from Python keeps his settings of the others.
+    # Configure only the package's logger, so that callers from Python keep their logging settings.
     logger, handler = logging.getLogger("d2v"), _Messages()
     logger.addHandler(handler)
     level = logger.level
@@ -80,10 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("d2v: interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone; Python would complain of it once more while it ends.
+        # The reader closed the pipe; keep Python from reporting it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.CLOSED_PIPE
-    except Exception as error:  # every failure is one line; the traceback is a wish away
+    except Exception as error:  # every failure is one line; D2V_DEBUG=1 adds the traceback
         return _tell(error)
     finally:
         logger.removeHandler(handler)
@@ -92,13 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show_any_name() -> None:
-    """A name that the terminal's encoding lacks is escaped on output, as on standard error: no work ends by it."""
+    """Escape characters that the terminal's encoding lacks, as on standard error, so that no name ends a command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class _Messages(logging.StreamHandler[TextIO]):
-    """Lines on standard error; on a terminal each takes the place of a progress line that may stand there."""
+    """Log lines on standard error; on a terminal, each overwrites the current progress line."""
 
     def format(self, record: logging.LogRecord) -> str:
         return ("\r\x1b[K" if self.stream.isatty() else "") + super().format(record)
@@ -108,7 +108,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="d2v",
         description="data2vec 2.0 and 1.0 for images, speech and text.",
-        epilog="`d2v COMMAND --help` tells more of each. What a command does is also one call: d2v.core.pretrain(...).",
+        epilog="`d2v COMMAND --help` describes each command. In Python: d2v.core.pretrain(...).",
     )
     parser.add_argument("-V", "--version", action="version", version=f"d2v {__version__}")
     chosen = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)

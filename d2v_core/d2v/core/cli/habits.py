@@ -1,4 +1,4 @@
-"""What people type out of habit from other programs, and what it is here."""
+"""Commands and options of other programs that users type by habit, with hints to the right ones."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import get_args
@@ -22,9 +22,9 @@ _COMMANDS = {
     "demo start init tour": "d2v quickstart",
     "visualize visualise viz curves draw": "d2v plot",
     "dataset datasets download prepare": "d2v data",
-    "resume continue": "resume=true behind d2v pretrain or d2v finetune, with the same out=",
+    "resume continue": "resume=true with d2v pretrain or d2v finetune, and the same out=",
     "convert import": "model=FILE in any command, which reads published checkpoints as they are",
-    "sweep search tune": "a loop in the shell, with another out= each time",
+    "sweep search tune": "a shell loop, with a different out= for each run",
     "help": "d2v --help, or d2v COMMAND --help",
     "version": "d2v --version",
     "completions complete autocomplete": "d2v completion",
@@ -32,14 +32,14 @@ _COMMANDS = {
 
 
 def check_command(arguments: Sequence[str], known: Iterable[str]) -> None:
-    """Refuse a command that does not exist, with the one that was meant.
+    """Refuse a command that does not exist, with the likely one.
 
     Args:
         arguments: of `d2v`.
         known: names of commands.
 
     Raises:
-        ConfigError: if the first argument is a word and no command.
+        ConfigError: if the first argument is a word but not a command.
 
     >>> check_command(["train", "vision/small"], ["pretrain", "finetune"])
     Traceback (most recent call last):
@@ -56,11 +56,11 @@ def check_command(arguments: Sequence[str], known: Iterable[str]) -> None:
 
 
 def refuse_options(arguments: Sequence[str], known: Callable[[], Sequence[Key]]) -> None:
-    """Refuse `--key value` where keys are `key=value`, with what to write.
+    """Refuse `--key value`, since keys are `key=value`, with the correct form.
 
     Args:
         arguments: of a command.
-        known: gives the keys that it takes.
+        known: gives the keys that the command accepts.
 
     Raises:
         ConfigError: naming the argument.
@@ -71,11 +71,11 @@ def refuse_options(arguments: Sequence[str], known: Callable[[], Sequence[Key]])
     """
     if {"-h", "--help"} & set(arguments):
         return
-    for place, argument in enumerate(arguments):
+    for position, argument in enumerate(arguments):
         if not argument.startswith("-") or argument in ("-", "--"):
             continue
         name, equals, value = argument.lstrip("-").partition("=")
-        following = arguments[place + 1] if place + 1 < len(arguments) else ""
+        following = arguments[position + 1] if position + 1 < len(arguments) else ""
         given = argument
         if not equals and following and not following.startswith("-") and "=" not in following:
             given, value = f"{argument} {following}", following

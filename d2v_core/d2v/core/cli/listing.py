@@ -1,4 +1,4 @@
-"""`d2v list`: what is installed."""
+"""`d2v list`: the installed modalities, recipes and tasks."""
 
 from argparse import Namespace
 
@@ -9,7 +9,7 @@ from d2v.core.registry import MissingExtraError
 
 
 def run(arguments: Namespace) -> None:
-    """Print modalities, recipes and tasks; a broken plug-in is a line, not an end."""
+    """Print modalities, recipes and tasks; a broken plug-in is listed with its error."""
     del arguments
     broken = modalities.broken()
     print("modalities")

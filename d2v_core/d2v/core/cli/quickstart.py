@@ -1,4 +1,4 @@
-"""`d2v quickstart`: the quickstart of a modality, with the arguments of its call."""
+"""`d2v quickstart`: the quickstart of a modality, with the parameters of its function as arguments."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -19,11 +19,11 @@ _SUMMARY, _DETAILS = summary_and_details(Quickstart.__call__)
 def _add_arguments(parser: Parser) -> None:
     _OPTIONS(parser)
     _CHOICE(parser)
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of the CPU (default: PyTorch's own choice)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for computation (default: PyTorch's)")
 
 
 def run(arguments: Namespace) -> None:
-    """Do it."""
+    """Run the quickstart."""
     if arguments.threads is not None:
         check(ge(1), threads=arguments.threads)
         use_threads(arguments.threads)

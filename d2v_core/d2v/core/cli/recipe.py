@@ -1,4 +1,4 @@
-"""`d2v recipe`: a recipe with every default and what each field means."""
+"""`d2v recipe`: a recipe with all defaults and descriptions."""
 
 from argparse import Namespace
 
@@ -11,7 +11,7 @@ _TAKES = RecipeAndKeys()
 
 
 def run(arguments: Namespace) -> None:
-    """Print it."""
+    """Print the recipe."""
     given = _TAKES.values(arguments)
     kind, values, recipe = checked_values(given["recipe"], given["overrides"])
     if isinstance(recipe, PretrainRecipe):
@@ -22,9 +22,9 @@ def run(arguments: Namespace) -> None:
 
 COMMAND = Command(
     name="recipe",
-    summary="print a recipe with all defaults, one comment a field",
-    details="""What stands as ??? has to be given. The output is a YAML file that takes the recipe's place:
-change it and give its path instead of the name.""",
+    summary="print a recipe with all defaults and a comment on each key",
+    details="""Set every value shown as ???. The output is a complete recipe: save it to a YAML file,
+change it, and give its path in place of the recipe's name.""",
     example="d2v recipe vision/base\nd2v recipe vision/base optim.lr=5e-4 > mine.yaml",
     add_arguments=_TAKES,
     run=run,

@@ -1,4 +1,4 @@
-"""Our own files: model folders, and configurations as plain values."""
+"""Files of this package: model folders, and configurations as plain values."""
 
 from d2v.core.files.description import description_from_plain, description_to_plain
 from d2v.core.files.folder import Stored, open_model, save

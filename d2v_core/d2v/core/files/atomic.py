@@ -1,4 +1,4 @@
-"""Writing that a crash leaves done or undone: under another name, flushed, then renamed."""
+"""Atomic writing: a file is written under a temporary name, flushed, then renamed."""
 
 import os
 import secrets
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 def publish(unfinished: Path, target: Path) -> None:
-    """Make a folder of files appear under its name, whole, after all of it is on the disk."""
+    """Rename a finished folder to its final name, after all of its files are on disk."""
     for path in (*unfinished.iterdir(), unfinished):
         _flush(path)
     unfinished.rename(target)
@@ -17,7 +17,7 @@ def publish(unfinished: Path, target: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all; folders above it are made.
+    """Write a file atomically; missing parent folders are created.
 
     Raises:
         OSError: if it cannot be written.
@@ -26,22 +26,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_text`."""
+    """Like `write_text`, for bytes."""
     with replacing(path) as stream:
         stream.write(content)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes a name when the block ends, and leaves what has the name if an error ends it.
+    """A new file that replaces `path` when the block ends; after an error, the old file is kept.
 
-    Folders above it are made.
+    Missing parent folders are created.
 
     Raises:
         OSError: if it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile's, which nobody else may read: this one has the permissions of any new file.
+    # Not tempfile's, which only the owner may read: this file has the permissions of any new file.
     unfinished = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
         with unfinished.open("xb") as stream:

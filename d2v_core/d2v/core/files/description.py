@@ -1,4 +1,4 @@
-"""A description as plain values, as `config.json` of a model folder holds it."""
+"""A description as plain values, as stored in `config.json` of a model folder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ _KEYS = ("model", "data", "task", "labels", "seen")
 
 
 def description_to_plain(description: Description) -> dict[str, Any]:
-    """Plain values, for JSON; what is None or empty is left out, and so are the files, which lie beside it."""
+    """Plain values, for JSON, without empty ones and without the files, which are stored next to it."""
     values = {
         "model": to_plain(description.model),
         "data": {name: dict(one) for name, one in description.data.items()},
@@ -29,11 +29,11 @@ def description_to_plain(description: Description) -> dict[str, Any]:
 
 
 def description_from_plain(values: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> Description:
-    """The same from plain values.
+    """A description from plain values.
 
     Args:
-        values: as `description_to_plain` gives them.
-        files: that belong to the model, by name.
+        values: as from `description_to_plain`.
+        files: files of the model, by name.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type.

@@ -1,4 +1,4 @@
-"""Model folders: `config.json` and `model.safetensors`, written whole or not at all."""
+"""Model folders: `config.json` and `model.safetensors`, written atomically."""
 
 import json
 import os
@@ -29,12 +29,12 @@ _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
 
 def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfig | Description) -> None:
-    """Write a model folder; a crash leaves nothing half written.
+    """Write a model folder atomically.
 
     Args:
-        folder: to be made; must not exist yet.
-        model: teacher and predictors are written too; names are those without wrappers such as torch.compile.
-        config: what the model was built from; a `Description` tells of its data and task too, and may hold files.
+        folder: path of the new folder; must not exist yet.
+        model: all of it is written, with teacher and predictors; names are without wrappers such as torch.compile.
+        config: configuration that the model was built from; a `Description` adds its data, task and files.
 
     Raises:
         FileExistsError: if the folder exists.
@@ -61,7 +61,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
     """
     target = Path(folder)
     if target.exists():
-        raise FileExistsError(f"{target} exists already; give a folder that does not")
+        raise FileExistsError(f"{target} exists already; choose another folder")
     check_weights(model.state_dict(), f"the model for {target}")
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -77,16 +77,16 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
 def write_files(
     folder: Path, model: nn.Module, description: Mapping[str, Any], files: Mapping[str, bytes] | None = None
 ) -> None:
-    """Write the files of a model folder into an unfinished one.
+    """Write the files of a model folder into an unfinished folder.
 
     Args:
-        folder: exists.
-        model: whose tensors.
+        folder: existing folder.
+        model: model to write.
         description: plain values; see `description_to_plain`.
-        files: further ones that belong to the model, by name.
+        files: further files of the model, by name.
 
     Raises:
-        ValueError: if a name is that of another file of the folder, or leads out of it.
+        ValueError: if a name is that of another file of the folder, or outside of it.
     """
     further = {_checked(name): content for name, content in (files or {}).items()}
     for name, content in further.items():
@@ -106,9 +106,9 @@ class Stored:
     """A model that was read.
 
     Args:
-        path: of the folder that holds its files, or of another program's file.
+        path: of the folder with its files, or of a third-party file.
         description: of the model.
-        module: a `Data2Vec`, or what a task has built around an encoder; on the CPU.
+        module: a `Data2Vec`, or the module that a task built around an encoder; on the CPU.
     """
 
     path: Path
@@ -119,10 +119,10 @@ class Stored:
 def open_model(source: str | os.PathLike[str]) -> Stored:
     """Read a model: a model folder, a run folder, or a published checkpoint file (`.pt`, `.pth`).
 
-    Of a run folder, its `model/` is read, or its newest checkpoint while it has none. Of a file, nothing is run.
+    For a run folder, this is its `model/`, or its newest checkpoint if there is none yet. Nothing in a file is run.
 
     Raises:
-        FileNotFoundError: if it is none of them.
+        FileNotFoundError: if there is none of these at `source`.
         ValueError: if a file is broken or newer than this version, or the weights do not fit the configuration or
             are not finite.
 
@@ -144,14 +144,14 @@ def open_model(source: str | os.PathLike[str]) -> Stored:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{folder / _WEIGHTS} is broken or cut off: {error}") from error
     check_weights(tensors, folder / _WEIGHTS)
-    with torch.random.fork_rng(devices=[]):  # initial weights are overwritten, and need no random numbers of the caller
+    with torch.random.fork_rng(devices=[]):  # initial weights are overwritten; keep the caller's random state
         module = description.build()
     load_strictly(module, tensors)
     return Stored(path=folder, description=description, module=module)
 
 
 def read_description(folder: Path) -> Description:
-    """What `config.json` of a model folder tells.
+    """The description in `config.json` of a model folder.
 
     Raises:
         FileNotFoundError: if it is missing.
@@ -174,9 +174,9 @@ def read_description(folder: Path) -> Description:
 
 
 def _checked(name: str) -> str:
-    # Names come out of other people's folders: none may lead elsewhere.
+    # Folders may come from third parties: a name must not lead outside.
     if name in (_CONFIG, _WEIGHTS) or not re.fullmatch(r"(?!\.)[\w. -]+", name):
-        raise ValueError(f"{name!r} is no name for a further file of a model folder")
+        raise ValueError(f"{name!r} is not a valid name for a further file of a model folder")
     return name
 
 
@@ -194,7 +194,7 @@ def _model_folder(source: Path) -> Path:
             return folder
         if found:
             missing = _WEIGHTS if found == [_CONFIG] else _CONFIG
-            raise FileNotFoundError(f"{folder} is not a whole model folder: {missing} is missing")
+            raise FileNotFoundError(f"{folder} is not a complete model folder: {missing} is missing")
     raise FileNotFoundError(
         f"{source} is neither a model folder nor a run folder: it has no {_CONFIG}, no model/ and no checkpoint"
     )

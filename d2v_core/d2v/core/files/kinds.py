@@ -1,8 +1,8 @@
-"""Kinds: what the classes that can fill a role are called in files.
+"""Kinds: the names in files of the classes that can fill a role.
 
 A role is a type with several implementations: maskers, predictors, encoders, students, adapters, data sets, tasks,
 labels. A kind is looked up in core's own table, among the registered modalities (`audio/waveform`) or among the entry
-points that other packages declare for the role. A name in a file reaches nothing else, so no file decides what is
+points that other packages declare for the role. A name in a file reaches nothing else, so no file can decide what is
 imported.
 """
 
@@ -33,19 +33,19 @@ __all__ = ["ConfigError", "Role", "add_kind", "add_role", "role_of"]
 
 
 class ConfigError(ValueError):
-    """A configuration cannot be read or written; the message names the key, what was expected and the nearest name."""
+    """A configuration cannot be read or written; the message names the key, the expected value and the nearest name."""
 
 
 @frozen(kw_only=True)
 class Role:
-    """A type that several configuration classes can fill, told apart by their kind.
+    """A type that several configuration classes can fill, distinguished by their kind.
 
     Args:
-        name: what messages call it.
-        own: classes by kind.
+        name: of the role, for messages.
+        own: core's classes by kind.
         part: field of the modalities' records that adds classes by kind, if there is one.
         plugins: entry points of other packages that add classes, if there are any.
-        default: the kind that is meant where a file names none.
+        default: kind if a file names none.
     """
 
     name: str
@@ -55,15 +55,15 @@ class Role:
     default: str | None = None
 
     def names(self) -> list[str]:
-        """All kinds, sorted; imports modalities, but no plug-in."""
+        """All kinds, sorted; imports modalities, but no plug-ins."""
         plugins = self.plugins.names() if self.plugins else []
         return sorted({*self.own, *plugins, *self._of_modalities()})
 
     def find(self, kind: object) -> type:
-        """The class of a kind; a bare modality name means the modality's first.
+        """The class of a kind; a modality's name alone means its first class.
 
         Raises:
-            ConfigError: if there is no such kind; lists the known ones.
+            ConfigError: if the kind does not exist; lists the known ones.
             PluginError: if a plug-in or a modality cannot be imported, or two packages declare it.
         """
         if kind is None and self.default is not None:
@@ -71,7 +71,7 @@ class Role:
         if isinstance(kind, str):
             plugin = self.plugins is not None and kind in self.plugins.names()
             if plugin and kind in self.own:
-                raise PluginError(f"{self.name} {kind!r} is declared by a plug-in, but d2v has one of that name")
+                raise PluginError(f"{self.name} {kind!r} is declared by a plug-in, but d2v has one of the same name")
             if plugin and self.plugins is not None:
                 return self.plugins.load(kind)
             known = self.own | self._of_modalities(bare=True)
@@ -84,7 +84,7 @@ class Role:
         raise ConfigError(f"kind {kind!r} is not one of {', '.join(names)}{hint}")
 
     def kind_of(self, config: type) -> str | None:
-        """What a class is called; None if it has no kind. Imports the plug-ins of this role."""
+        """The kind of a class; None if it has none. Imports the plug-ins of this role."""
         known = self.own | self._of_modalities()
         if self.plugins is not None:
             known |= {
@@ -149,25 +149,25 @@ def roles() -> list[Role]:
 
 
 def role_of(declared: Any) -> Role | None:
-    """The role that a type is; None if it has one implementation only."""
+    """The role of a type; None if the type is not a role."""
     return next((role for known, role in _ROLES.items() if known is declared), None)
 
 
 def add_role(declared: type, table: Mapping[str, type], *, default: str | None = None) -> None:
-    """Let fields of a type stand in several forms; for the rooms above this one."""
+    """Register a new role with its classes by kind; for packages above this one."""
     _ROLES[declared] = Role(name=declared.__name__, own=dict(table), default=default)
 
 
 def add_kind(declared: type, kind: str, config: type) -> None:
-    """Give a class of your own a kind for as long as the process lives, without a package that declares it.
+    """Register a kind for a class in this process, without a package that declares it.
 
     Args:
         declared: the role: `Masker`, `PredictorConfig`, `EncoderConfig`, `StudentConfig`, `AdapterConfig`, ...
-        kind: what files call it.
+        kind: name of the class in files.
         config: the class; a frozen attrs class, so that its fields can be written.
 
     Raises:
-        ValueError: if the type is no role, or the kind is another class's.
+        ValueError: if the type is not a role, or the kind belongs to another class.
 
     >>> @frozen(kw_only=True)
     ... class FirstHalf:
@@ -178,7 +178,7 @@ def add_kind(declared: type, kind: str, config: type) -> None:
     """
     role = role_of(declared)
     if role is None:
-        raise ValueError(f"{declared.__name__} is no role: its fields have one form only")
+        raise ValueError(f"{declared.__name__} is not a role: its fields have only one kind")
     if kind in role.names() and role.find(kind) is not config:
         raise ValueError(f"{role.name} {kind!r} is {role.find(kind).__name__} already; choose another kind")
     role.own[kind] = config

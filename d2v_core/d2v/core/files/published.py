@@ -1,4 +1,4 @@
-"""Models in other people's files: whoever is installed and knows the format converts them."""
+"""Third-party checkpoints: the installed modalities convert the formats that they know."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from d2v.core.modality import modalities
 
 
 def convert_published(path: Path) -> Converted:
-    """The model of a checkpoint file, by the first converter of an installed modality that knows it.
+    """The model of a checkpoint file, by the first converter of an installed modality that knows its format.
 
     Raises:
-        ForeignFileError: if nobody knows it, or it cannot be read.
-        OSError: likewise.
+        ForeignFileError: if no converter knows the format, or the file is broken.
+        OSError: if the file cannot be read.
 
     >>> from tempfile import NamedTemporaryFile
     >>> with NamedTemporaryFile(prefix="d2v", suffix=".pt") as file:
@@ -27,4 +27,4 @@ def convert_published(path: Path) -> Converted:
         if not broken:
             raise
         reasons = "; ".join(map(str, broken.values()))
-        raise ForeignFileError(path, f"{str(error).removeprefix(f'{path}: ')}; not asked: {reasons}") from error
+        raise ForeignFileError(path, f"{str(error).removeprefix(f'{path}: ')}; not tried: {reasons}") from error

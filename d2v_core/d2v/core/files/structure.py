@@ -1,6 +1,6 @@
 """Configurations as plain values, for JSON and YAML, and back.
 
-What may stand in several forms (adapters, predictors, maskers) carries its kind, see `kinds`.
+Values of a role (adapters, predictors, maskers) carry their kind, see `kinds`.
 """
 
 import os
@@ -19,15 +19,15 @@ from d2v.core.suggestions import nearest
 _Config = TypeVar("_Config")
 
 _MISSING = "missing key "
-_SIMPLE: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_SIMPLE: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def to_plain(value: Any, declared: Any = None) -> Any:
     """A configuration as dicts, lists, strings and numbers.
 
     Args:
-        value: an attrs instance, or what its fields hold.
-        declared: type of the field that holds it, if one does.
+        value: an attrs instance, or the value of a field.
+        declared: type of the field, if it is the value of one.
 
     Raises:
         ConfigError: if a value fills a role and has no kind, so that it could not be read back.
@@ -60,11 +60,11 @@ def to_plain(value: Any, declared: Any = None) -> Any:
 
 
 def from_plain(values: Any, config: type[_Config]) -> _Config:
-    """A configuration out of plain values.
+    """A configuration from plain values.
 
     Args:
-        values: as `to_plain` gives them; fields with defaults may be missing.
-        config: the class to make.
+        values: as from `to_plain`; fields with defaults may be missing.
+        config: class to create.
 
     Raises:
         ConfigError: naming every key that is unknown, missing or of a wrong type.
@@ -76,14 +76,14 @@ def from_plain(values: Any, config: type[_Config]) -> _Config:
     """
     try:
         made: _Config = _converter().structure(values, config)
-    except Exception as error:  # whatever a validator or cattrs raises is told as one line
+    except Exception as error:  # any error of a validator or cattrs becomes one line
         _raise_plugin_error(error)
         raise ConfigError("; ".join(_explain(error, ""))) from error
     return made
 
 
 def mistakes(values: Any, config: type) -> list[str]:
-    """What `from_plain` would raise, a line for each mistake; keys that are missing are none.
+    """Errors that `from_plain` would report, one line each, except missing keys.
 
     >>> from d2v.core import EMASchedule
     >>> mistakes({"end": "far"}, EMASchedule)
@@ -91,14 +91,14 @@ def mistakes(values: Any, config: type) -> list[str]:
     """
     try:
         _converter().structure(values, config)
-    except Exception as error:  # as there
+    except Exception as error:  # as in from_plain
         _raise_plugin_error(error)
         return [line for line in _explain(error, "") if not line.startswith(_MISSING)]
     return []
 
 
 def is_text(declared: Any) -> bool:
-    """Whether a type is a text, or one of several words.
+    """Whether a type is text, or one of several words.
 
     >>> is_text(str), is_text(Literal["mean", "grid"]), is_text(Literal[1, 3])
     (True, True, False)
@@ -108,7 +108,7 @@ def is_text(declared: Any) -> bool:
 
 
 def is_list_of_texts(declared: Any) -> bool:
-    """Whether a type is a tuple of texts, any number of them.
+    """Whether a type is a tuple of any number of texts.
 
     >>> is_list_of_texts(tuple[str, ...]), is_list_of_texts(tuple[int, ...])
     (True, False)
@@ -117,7 +117,7 @@ def is_list_of_texts(declared: Any) -> bool:
 
 
 def _raise_plugin_error(error: BaseException) -> None:
-    """Raise what is wrong with the installation as it is: no value of a configuration can make up for it."""
+    """Raise errors of the installation unchanged, since no change of the configuration can fix them."""
     if isinstance(error, PluginError):
         raise error
     for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
@@ -125,15 +125,15 @@ def _raise_plugin_error(error: BaseException) -> None:
 
 
 def role_within(declared: Any) -> Role | None:
-    """The role that values of a type fill, also inside a union or a mapping; None if they fill none."""
+    """The role of values of a type, also inside a union or a mapping; None if they fill no role."""
     found = role_of(declared)
     return found or next((inner for part in get_args(declared) if (inner := role_within(part)) is not None), None)
 
 
 def is_by_modality(declared: Any, values: Any) -> bool:
-    """Whether values for `Role | Mapping[str, Role]` are one form for each modality, and not a single form.
+    """Whether values for `Role | Mapping[str, Role]` are by modality, and not a single configuration.
 
-    A single form says its kind, or has a role that needs none; what is by modality has a mapping for every name.
+    A single configuration has a kind or a role with a default kind; values by modality are all mappings with a kind.
     """
     return (
         _may_be_by_modality(declared)
@@ -194,7 +194,7 @@ def _converter() -> Any:
 
 
 def _simple(value: Any, kind: type) -> Any:
-    """A value of exactly this kind; a whole number will do for a float, and 3.0 for an int."""
+    """Convert to exactly this type; whole numbers are valid floats, and 3.0 is a valid int."""
     number = kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool)
     if number and kind(value) == value:
         return kind(value)
@@ -212,7 +212,7 @@ def _path(value: Any, _: Any) -> str:
 
 def _texts(converter: Any, value: Any, declared: Any) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise TypeError(f"expected a list of texts, not {value!r}; one alone is [{value}]")
+        raise TypeError(f"expected a list of texts, not {value!r}; write a single one as [{value}]")
     item = get_args(declared)[0]
     return tuple(converter.structure(one, item) for one in value)
 
@@ -224,7 +224,7 @@ def _listed(value: Any) -> Any:
 
 
 def _explain(error: BaseException, key: str) -> list[str]:
-    """One line a mistake out of the tree of errors that cattrs raises."""
+    """One line for each mistake in cattrs' tree of errors."""
     extra = getattr(error, "extra_fields", None)
     if extra is not None:
         known = [field.name for field in attrs.fields(error.cl)]  # type: ignore[attr-defined]  # what has extra fields has cl
@@ -235,17 +235,19 @@ def _explain(error: BaseException, key: str) -> list[str]:
             notes = [
                 note for note in getattr(inner, "__notes__", []) if hasattr(note, "name") or hasattr(note, "index")
             ]
-            place = next((str(getattr(note, "name", getattr(note, "index", ""))) for note in notes), "")
-            lines += _explain(inner, _below(key, place) if place else key)
+            field = next((str(getattr(note, "name", getattr(note, "index", ""))) for note in notes), "")
+            lines += _explain(inner, _below(key, field) if field else key)
         return lines
     if isinstance(error, KeyError):
         return [f"{_MISSING}{_below(key, str(error.args[0]))!r}" if not key else f"{_MISSING}{key!r}"]
-    told = str(error)
-    if "not in literal" in told:
-        told = told.replace("not in literal typing.Literal", "is not one of ")
-    elif isinstance(error, TypeError | AttributeError) and ("not iterable" in told or "no attribute 'keys'" in told):
-        told = "expected a mapping of keys"
-    return [f"{key}: {told}" if key else told]
+    reason = str(error)
+    if "not in literal" in reason:
+        reason = reason.replace("not in literal typing.Literal", "is not one of ")
+    elif isinstance(error, TypeError | AttributeError) and (
+        "not iterable" in reason or "no attribute 'keys'" in reason
+    ):
+        reason = "expected a mapping of keys"
+    return [f"{key}: {reason}" if key else reason]
 
 
 def _below(key: str, name: str) -> str:

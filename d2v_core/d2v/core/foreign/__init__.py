@@ -1,4 +1,4 @@
-"""Other people's models: their configurations and tensors, and how they become ours."""
+"""Third-party models: read their configurations and tensors, and convert them to models of this package."""
 
 from d2v.core.foreign.config import ForeignConfig
 from d2v.core.foreign.converter import (

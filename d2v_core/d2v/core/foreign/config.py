@@ -1,7 +1,6 @@
-"""Reading a foreign configuration: every field is used, known to be harmless, or spoken of.
+"""Read a third-party configuration: every field is used, ignored on purpose, or reported.
 
-A field that we do not know gives a warning; a field that changes the computation in a way that we lack is refused by
-name.
+An unknown field gives a warning. A field that changes the computation in an unsupported way is refused by name.
 """
 
 import warnings
@@ -12,11 +11,11 @@ from d2v.core.suggestions import nearest
 
 
 class ForeignConfig:
-    """A mapping that remembers which fields were asked for.
+    """A mapping that remembers which fields were read.
 
     Args:
-        values: the foreign configuration.
-        name: how messages call it, such as "modalities.audio".
+        values: the third-party configuration.
+        name: of the configuration for messages, such as "modalities.audio".
 
     >>> config = ForeignConfig({"depth": 3, "quantize": False}, "model")
     >>> config.get("depth"), config.get("heads", 12)
@@ -28,13 +27,13 @@ class ForeignConfig:
     def __init__(self, values: Mapping[str, Any], name: str) -> None:
         self.values = dict(values)
         self.name = name
-        self._seen = {"_name"}  # the original's tag of a section
+        self._seen = {"_name"}  # the original toolkit's tag of a section
 
     def __contains__(self, field: str) -> bool:
         return field in self.values
 
     def get(self, field: str, *default: Any) -> Any:
-        """A field's value, or the default.
+        """The value of a field, or the default.
 
         Raises:
             ValueError: if the field is missing and has no default.
@@ -47,15 +46,15 @@ class ForeignConfig:
         raise ValueError(f"{self.name} lacks the field {field!r}{nearest(field, self.values)}")
 
     def count(self, field: str, *default: int, most: int = 1000) -> int:
-        """A field that tells how many there are of something that is built one by one: layers, heads.
+        """A field that counts things that are built one by one: layers, heads.
 
         Args:
-            field: its name.
-            default: where it is missing.
-            most: more than that is refused before anything is built.
+            field: name of the field.
+            default: value if the field is missing.
+            most: maximum; larger values are refused before anything is built.
 
         Raises:
-            ValueError: if it is missing and has no default, is no whole number, or negative or beyond `most`.
+            ValueError: if it is missing and has no default, or is not an integer from 0 to `most`.
         """
         value = self.get(field, *default)
         if type(value) is not int or not 0 <= value <= most:
@@ -70,21 +69,21 @@ class ForeignConfig:
         return ForeignConfig(value, f"{self.name}.{field}")
 
     def ignore(self, *fields: str) -> None:
-        """Fields that do not change the computation of a model."""
+        """Ignore fields that do not change the computation of a model."""
         self._seen.update(fields)
 
     def refuse_unless(self, field: str, *allowed: Any, why: str = "d2v does not have it") -> None:
-        """Refuse a field whose value changes the computation in a way that we lack; a missing field is fine.
+        """Refuse a field whose value changes the computation in an unsupported way; a missing field is accepted.
 
         Raises:
-            ValueError: naming the field and the value.
+            ValueError: naming the field and its value.
         """
         value = self.get(field, allowed[0])
         if value not in allowed:
             raise ValueError(f"{self.name}.{field}={value!r} cannot be converted: {why}")
 
     def finish(self) -> None:
-        """Warn of fields that nobody asked for."""
+        """Warn of fields that were not read."""
         unknown = sorted(str(field) for field in self.values if field not in self._seen)
         if unknown:
             warnings.warn(f"{self.name} has fields that d2v does not know: {', '.join(unknown)}", stacklevel=2)

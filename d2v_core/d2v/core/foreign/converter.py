@@ -1,6 +1,6 @@
-"""How a foreign model becomes one of ours, and back.
+"""Convert third-party models to models of this package, and back.
 
-A converter is the only thing that knows a foreign format; its tables live with the modality.
+Only a converter knows a third-party format; its tables are in the package of its modality.
 """
 
 import os
@@ -14,7 +14,7 @@ from d2v.core.description import Description
 from d2v.core.foreign.limits import bounded
 from d2v.core.foreign.stored import StoredTensor
 from d2v.core.foreign.tables import KeyTable, Tensors
-from d2v.core.foreign.torch_files import load_tensors, read_file, told
+from d2v.core.foreign.torch_files import load_tensors, naming_file, read_file
 from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig, TransformerConfig
 from d2v.core.state_dict import complaint, load_strictly, shapes_of
 
@@ -27,15 +27,14 @@ _LARGEST_RATIO, _SMALL = 8, 1 << 28
 
 @frozen(kw_only=True)
 class Layout:
-    """Where a file keeps its tensors.
+    """Where a file stores its tensors.
 
     Args:
-        table: learned tensors, foreign name to ours; ours are those of the module that `Description.build` makes.
-        prefixes: in front of the learned tensors' names, those of wrappers among them; the first that fits is cut off.
-            A name without one stands in the table as it is.
-        teacher_prefixes: in front of the teacher's names; () = the format has no teacher.
-        teacher_strip: what student names begin with and teacher names do not ("encoder."): the averaged part of the
-            model.
+        table: learned tensors, from third-party names to those of the module that `Description.build` returns.
+        prefixes: of the learned tensors' names, including those of wrappers; the first that matches is removed. A name
+            without a prefix is looked up in the table unchanged.
+        teacher_prefixes: of the teacher's names; () = the format has no teacher.
+        teacher_strip: prefix of student names that teacher names lack ("encoder."): the averaged part of the model.
 
     >>> layout = Layout(table=KeyTable([]), prefixes=("encoder.model.", "model."), teacher_prefixes=("ema.",))
     >>> layout.divide({"encoder.model.a": 1, "model.b": 2, "head": 3, "ema.a": 4})
@@ -48,7 +47,7 @@ class Layout:
     teacher_strip: str = ""
 
     def divide(self, tensors: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
-        """Tensors of a file, or their shapes, to those of the student and those of the teacher, both without prefix.
+        """Divide the tensors of a file, or their shapes, into those of student and teacher, both without prefix.
 
         Raises:
             ValueError: if two names are the same without their prefixes.
@@ -60,7 +59,7 @@ class Layout:
             part, short = (student, _without(name, self.prefixes)) if averaged is None else (teacher, averaged)
             short = name if short is None else short
             if short in part:
-                raise ValueError(f"the file holds {short} twice, under different prefixes")
+                raise ValueError(f"the file contains {short} twice, under different prefixes")
             part[short] = tensor
         return student, teacher
 
@@ -71,11 +70,11 @@ def _without(name: str, prefixes: tuple[str, ...]) -> str | None:
 
 @frozen
 class Unpacked:
-    """A model as a file of its format holds it.
+    """A model as stored in a file of its format.
 
     Args:
-        foreign: what the file tells of the model.
-        tensors: of the model, by name; an optimiser's are not among them.
+        foreign: the file's description of the model.
+        tensors: of the model, by name; without those of an optimiser.
     """
 
     foreign: Mapping[str, Any]
@@ -83,7 +82,7 @@ class Unpacked:
 
 
 class Converter(Protocol):
-    """One foreign format of one modality."""
+    """Converter of one third-party format of one modality."""
 
     @property
     def name(self) -> str:
@@ -91,39 +90,39 @@ class Converter(Protocol):
         ...
 
     def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
-        """The model of a file; None if files of this format look otherwise.
+        """The model in a file; None if the file is not of this format.
 
         Args:
-            contents: as `read_file` gives them.
+            contents: as from `read_file`.
         """
         ...
 
     def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Whether this is a model of the converter's format."""
+        """Whether the model is of the converter's format."""
         ...
 
     def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
-        """What our model is: a whole one, or an encoder with the task it was fine-tuned for.
+        """Description of the converted model: a whole model, or an encoder with the task it was fine-tuned for.
 
         Raises:
-            ValueError: if a field is missing, or changes the computation in a way that we lack.
+            ValueError: if a field is missing, or changes the computation in an unsupported way.
         """
         ...
 
     def layout(self, description: Description, shapes: Shapes) -> Layout:
-        """Where a file of this model keeps its tensors."""
+        """Where a file of this model stores its tensors."""
         ...
 
 
 @frozen
 class Converted:
-    """A model made of a foreign configuration and foreign tensors.
+    """A model built from a third-party configuration and third-party tensors.
 
     Args:
-        model: what the description builds, with the file's weights. The teacher of a pretrained one has the file's, or
-            starts as a copy of the student.
-        description: ours.
-        layout: how the file names its tensors.
+        model: the module that the description builds, with the file's weights. The teacher of a pretrained model has
+            the file's weights, or else starts as a copy of the student.
+        description: of the converted model.
+        layout: names of the tensors in the file.
     """
 
     model: nn.Module = field(repr=False)
@@ -131,10 +130,10 @@ class Converted:
     layout: Layout = field(repr=False)
 
     def student_names(self, tensors: Tensors) -> dict[str, Tensor]:
-        """Learned tensors by the file's names, without prefix; weights and gradients alike.
+        """Learned tensors by the file's names, without prefix; for weights and gradients.
 
         Args:
-            tensors: under their names in `model`.
+            tensors: by their names in `model`.
         """
         return self.layout.table.to_theirs(tensors)
 
@@ -142,13 +141,13 @@ class Converted:
         """Tensors of the teacher by the file's names, without prefix.
 
         Args:
-            tensors: under their names in the teacher's module.
+            tensors: by their names in the teacher's module.
         """
         theirs = self.layout.table.to_theirs({f"student.{name}": tensor for name, tensor in tensors.items()})
         return {name.removeprefix(self.layout.teacher_strip): tensor for name, tensor in theirs.items()}
 
     def load_student(self, tensors: Tensors) -> None:
-        """Set all but the teacher from tensors by the file's names, without prefix.
+        """Load everything except the teacher from tensors by the file's names, without prefix.
 
         Raises:
             ValueError: if tensors are missing, unexpected or of another shape.
@@ -157,7 +156,7 @@ class Converted:
         load_strictly(self.model, self.layout.table.to_ours(tensors), below=learned)
 
     def load_teacher(self, tensors: Tensors) -> None:
-        """Set the teacher from tensors by the file's names, without prefix.
+        """Load the teacher from tensors by the file's names, without prefix.
 
         Raises:
             ValueError: if tensors are missing, unexpected or of another shape.
@@ -166,7 +165,7 @@ class Converted:
         load_strictly(self._teacher(), {name.removeprefix(_STUDENT): tensor for name, tensor in ours.items()})
 
     def copy_to_teacher(self) -> None:
-        """Set the teacher as it is at the start of a training: a copy of the student."""
+        """Make the teacher a copy of the student, as at the start of a training."""
         own = self.model.state_dict()
         module = self._teacher()
         module.load_state_dict({name: own[f"student.{name}"] for name in module.state_dict()})
@@ -178,15 +177,15 @@ class Converted:
 
 
 def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors: Tensors) -> Converted:
-    """Make a model out of a foreign configuration and the tensors of a file.
+    """Build a model from a third-party configuration and the tensors of a file.
 
     Args:
-        converters: those to try, in order.
-        foreign: what the file tells of the model.
+        converters: converters to try, in order.
+        foreign: the file's description of the model.
         tensors: by the file's names.
 
     Raises:
-        ValueError: if no converter knows the format, a field is refused, or tensors do not fit; all are named together.
+        ValueError: if no converter knows the format, a field is refused, or tensors do not fit; names all of them.
     """
     tried = list(converters)
     converter = next((one for one in tried if one.accepts(foreign)), None)
@@ -198,19 +197,19 @@ def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors
 
 
 def convert_file(converters: Iterable[Converter], path: str | os.PathLike[str]) -> Converted:
-    """Make a model out of a file of `torch.save`; whether its tensors fit is known before one of them is read.
+    """Build a model from a file of `torch.save`; tensor shapes are checked before any tensor is read.
 
     Args:
-        converters: those to try, in order.
+        converters: converters to try, in order.
         path: of the file.
 
     Raises:
-        ForeignFileError: one line naming the file, if it cannot be read, nobody knows its format, a field is refused,
+        ForeignFileError: one line naming the file, if it is broken, no converter knows its format, a field is refused,
             or tensors do not fit.
-        OSError: if it cannot be read.
+        OSError: if the file cannot be read.
     """
     tried = list(converters)
-    with told(path):
+    with naming_file(path):
         contents = read_file(path)
         found = (
             (one, unpacked) for one in tried if (unpacked := one.unpack(contents)) and one.accepts(unpacked.foreign)
@@ -226,13 +225,13 @@ def convert_file(converters: Iterable[Converter], path: str | os.PathLike[str]) 
 
 
 def _planned(converter: Converter, foreign: Mapping[str, Any], shapes: Shapes, size: int) -> Converted:
-    """The model without its weights, once it is certain that tensors of these shapes fit it.
+    """Build the model without its weights, and check that tensors of these shapes fit.
 
     Args:
         converter: of the format.
-        foreign: what the file tells of the model.
+        foreign: the file's description of the model.
         shapes: of the file's tensors.
-        size: of all tensors in bytes, which bounds the memory of the model.
+        size: of all tensors in bytes, which limits the memory of the model.
     """
     description = converter.config(foreign, shapes)
     layout = converter.layout(description, shapes)
@@ -262,9 +261,9 @@ def _fill(converted: Converted, tensors: Tensors) -> None:
 
 
 def _of_student(layout: Layout, teacher: Mapping[str, T]) -> dict[str, T]:
-    """The teacher's tensors under the student's names, as far as they are averages of the student's.
+    """The teacher's tensors by the student's names, if they are averages of the student's.
 
-    A complete teacher of the original holds a prediction head too, which it never uses.
+    A complete teacher of the original toolkit also has a prediction head, which it never uses.
     """
     table, strip = layout.table, layout.teacher_strip
     unused = {
@@ -275,13 +274,13 @@ def _of_student(layout: Layout, teacher: Mapping[str, T]) -> dict[str, T]:
 
 
 def whole_model(description: Description) -> Data2VecConfig:
-    """The configuration of a model that a converter has made of a pretrained one."""
+    """The configuration of a converted pretrained model."""
     assert isinstance(description.model, Data2VecConfig)
     return description.model
 
 
 def own_parts(description: Description) -> tuple[BackboneConfig, TransformerConfig]:
-    """Backbone and encoder of a model that a converter has made: always of our own classes."""
+    """Backbone and encoder of a converted model: always classes of this package."""
     student = description.student
     assert isinstance(student, BackboneConfig)
     assert isinstance(student.encoder, TransformerConfig)

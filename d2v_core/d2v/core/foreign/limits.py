@@ -1,4 +1,4 @@
-"""Building modules of sizes that a stranger chose: in memory that is bounded, and without drawing initial weights."""
+"""Build modules of sizes from a third-party file: in limited memory, and without drawing initial weights."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,24 +9,26 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# Those of `nn.init` that ask modes call the methods without asking again.
+# Initialisers of `nn.init` that check for function modes; the others call tensor methods directly.
 _DRAWN = (
     *(Tensor.normal_, Tensor.uniform_),
     *(nn.init.normal_, nn.init.uniform_, nn.init.kaiming_normal_, nn.init.kaiming_uniform_),
 )
 _SIZED = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
-_WIDEST = 8  # bytes of a number
+_WIDEST = 8  # maximum bytes of a value
 
 
 @contextmanager
 def bounded(most: int) -> Iterator[None]:
-    """Inside, modules are built whose tensors are set next: parameters keep whatever their memory held.
+    """Limit the memory of modules built inside the block; their parameters are not initialised.
+
+    The parameters must be set afterwards.
 
     Args:
-        most: bytes that tensors may have together; more are not asked for.
+        most: maximum bytes of all tensors together; more is never allocated.
 
     Raises:
-        ValueError: if more are needed.
+        ValueError: if more is needed.
 
     >>> with bounded(1000):
     ...     nn.Linear(1_000_000, 1_000_000)
@@ -66,7 +68,7 @@ class _Bounded(TorchFunctionMode):
 
 
 def _count(func: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]) -> int:
-    """How many numbers a function that makes a tensor of plain numbers would make."""
+    """Number of values in the tensor that a factory function would create."""
     if func in _SIZED:
         sizes = args[0] if args and isinstance(args[0], Sequence) else args if args else named.get("size", ())
         return math.prod(size for size in sizes if isinstance(size, int))

@@ -1,4 +1,4 @@
-"""What an unpickled file holds as plain values: configurations as dicts and lists, tensors by shape."""
+"""Contents of an unpickled file as plain values: configurations as dicts and lists, tensors by shape."""
 
 import struct
 from collections.abc import Callable, Mapping
@@ -16,18 +16,18 @@ _SCALARS = {"f2": "e", "f4": "f", "f8": "d", "b1": "?"} | {
 
 
 def to_values(found: Any, storage: Callable[[Any], Storage]) -> Any:
-    """Plain values of what `unpickle` gives.
+    """Convert the result of `unpickle` to plain values.
 
-    Namespaces and OmegaConf's containers become dicts and lists, members of enumerations, paths and NumPy's scalars the
-    one value that they were made of, tensors `StoredTensor`. What nobody here knows stays a `StandIn`.
+    Namespaces and OmegaConf's containers become dicts and lists; members of enumerations, paths and NumPy scalars
+    become the single value that they were made of; tensors become `StoredTensor`. Unknown objects stay a `StandIn`.
 
     Args:
-        found: shared parts stay shared.
-        storage: of a tensor, by its persistent id.
+        found: shared values stay shared.
+        storage: gives the storage of a tensor, by its persistent id.
 
     Raises:
-        ValueError: if something holds itself, is nested too deeply, grows beyond all bounds when it is written out,
-            or a tensor does not fit its storage.
+        ValueError: if a value contains itself, is nested too deeply or is too large when written out, or a tensor does
+            not fit its storage.
 
     >>> namespace = StandIn("argparse.Namespace", state={"depth": 3, "modality": StandIn("some.Modality", ("AUDIO",))})
     >>> to_values({"args": namespace}, storage=lambda id: None)
@@ -37,28 +37,28 @@ def to_values(found: Any, storage: Callable[[Any], Storage]) -> Any:
 
 
 class _Writing:
-    """Writes each value once, however often it is met, and counts as often as it is met."""
+    """Converts each value once, but counts it as often as it occurs."""
 
     def __init__(self, storage: Callable[[Any], Storage]) -> None:
         self.storage = storage
-        self.done: dict[int, tuple[Any, tuple[Any, int]]] = {}  # with the value itself, whose number is its key
+        self.done: dict[int, tuple[Any, tuple[Any, int]]] = {}  # keeps the value alive, since its id is the key
         self.open: set[int] = set()
 
     def value(self, found: Any, depth: int) -> tuple[Any, int]:
-        """A plain value, and how many values it holds when it is written out."""
+        """A plain value, and the number of values in it when written out."""
         if not isinstance(found, dict | list | tuple | set | frozenset | StandIn | Name):
             return found, 1
         if id(found) in self.done:
             return self.done[id(found)][1]
         if id(found) in self.open:
-            raise ValueError("a value in it holds itself")
+            raise ValueError("a value in it contains itself")
         if depth > _DEEPEST:
             raise ValueError(f"its values are nested more than {_DEEPEST} deep")
         self.open.add(id(found))
         written = self._stand_in(found, depth) if isinstance(found, StandIn) else self._container(found, depth)
         self.open.remove(id(found))
         if written[1] > _MOST_VALUES:
-            raise ValueError(f"it holds more than {_MOST_VALUES} values")
+            raise ValueError(f"it contains more than {_MOST_VALUES} values")
         self.done[id(found)] = found, written
         return written
 
@@ -85,7 +85,7 @@ class _Writing:
         if found.kind in _NAMESPACES:
             return self.value(state, depth + 1)
         if found.kind.startswith("omegaconf."):
-            # Their parents, which their states hold too, lead in circles.
+            # Their states also contain their parents, which leads to cycles.
             return self.value(state.get("_content", state.get("_val")), depth + 1)
         if len(found.args) == 1 and not state and not found.items and not found.entries:
             value, count = self.value(found.args[0], depth + 1)
@@ -95,25 +95,25 @@ class _Writing:
     def _tensor(self, has_dtype: bool, args: tuple[Any, ...]) -> StoredTensor:
         id, offset, shape, stride, *rest = args
         if not isinstance(id, Persistent) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
-            raise ValueError("a tensor in it is not told as torch.save tells one")
+            raise ValueError("a tensor in it is not stored in the form of torch.save")
         storage = self.storage(id.id)
         dtype = DTYPES.get(rest[2].path) if has_dtype else storage.dtype
         if dtype is None:
-            raise ValueError(f"a tensor in it has a type that is not known here: {rest[2].path}")
+            raise ValueError(f"a tensor in it has an unsupported type: {rest[2].path}")
         return StoredTensor(storage, dtype, offset, shape, stride)
 
 
 def _attributes(found: StandIn) -> Mapping[str, Any]:
-    """What an object would have been set to; classes with slots have two mappings of it."""
+    """Attributes of the object; classes with slots store two mappings of them."""
     parts = found.state if isinstance(found.state, tuple) else (found.state,)
     return {key: value for part in parts if isinstance(part, dict) for key, value in part.items()}
 
 
 def _scalar(dtype: Any, content: Any, *rest: Any) -> Any:
-    """A number of NumPy's, out of its type and its bytes."""
+    """A NumPy scalar from its type and its bytes."""
     code = dtype.args[0] if isinstance(dtype, StandIn) and dtype.args else None
     if not isinstance(content, bytes) or code not in _SCALARS:
-        raise ValueError("a number of NumPy's in it has a type that is not known here")
+        raise ValueError("a NumPy scalar in it has an unsupported type")
     big = isinstance(dtype.state, tuple) and dtype.state[1:2] == (">",)
     (number,) = struct.unpack((">" if big else "<") + _SCALARS[code], content)
     return number

@@ -1,6 +1,6 @@
-"""Rules: how a few tensors of a foreign file lie in our modules, told once and used both ways.
+"""Rules: how a few tensors of a third-party file map to this package's modules, in both directions.
 
-A rule holds for weights, gradients and averaged weights alike, since all of its operations are linear.
+A rule is linear, so it applies to weights, gradients and averaged weights.
 """
 
 import math
@@ -14,50 +14,50 @@ Shape = tuple[int, ...]
 
 
 class Rule(Protocol):
-    """Some foreign tensors and some of ours that hold the same numbers."""
+    """Some third-party tensors and the tensors of this package with the same values."""
 
     @property
     def theirs(self) -> tuple[str, ...]:
-        """Foreign names."""
+        """Third-party names."""
         ...
 
     @property
     def ours(self) -> tuple[str, ...]:
-        """Our names."""
+        """Names in this package."""
         ...
 
     def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Shapes of our tensors out of those of foreign ones, in the order of `theirs`.
+        """Shapes of this package's tensors from those of the third-party tensors, in the order of `theirs`.
 
         Raises:
-            ValueError: if foreign tensors of these shapes do not become ours.
+            ValueError: if third-party tensors of these shapes cannot be converted.
         """
         ...
 
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Foreign tensors, in the order of `theirs`, to ours."""
+        """Convert third-party tensors, in the order of `theirs`."""
         ...
 
     def to_theirs(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Our tensors, in the order of `ours`, to foreign ones."""
+        """Convert this package's tensors, in the order of `ours`, to third-party ones."""
         ...
 
 
 @frozen
 class _OneToOne:
-    """What rules of one foreign tensor and one of ours have in common."""
+    """Common part of rules for one third-party tensor and one of this package."""
 
     their_name: str
     our_name: str
 
     @property
     def theirs(self) -> tuple[str, ...]:
-        """Foreign names."""
+        """Third-party names."""
         return (self.their_name,)
 
     @property
     def ours(self) -> tuple[str, ...]:
-        """Our names."""
+        """Names in this package."""
         return (self.our_name,)
 
 
@@ -70,7 +70,7 @@ class Rename(_OneToOne):
     """
 
     def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """The same."""
+        """The same shapes."""
         return shapes
 
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
@@ -84,7 +84,7 @@ class Rename(_OneToOne):
 
 @frozen
 class Join:
-    """Several foreign tensors of equal length, one after the other along the first axis of ours.
+    """Several third-party tensors of equal length, concatenated along the first axis of this package's tensor.
 
     >>> [t.tolist() for t in Join(("q", "k"), "qk").to_ours([torch.tensor([1]), torch.tensor([2])])]
     [[1, 2]]
@@ -95,11 +95,11 @@ class Join:
 
     @property
     def ours(self) -> tuple[str, ...]:
-        """Our names."""
+        """Names in this package."""
         return (self.our_name,)
 
     def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """As long as the parts together, which must be of one shape."""
+        """The total length of the parts, which must have the same shape."""
         first, *rest = shapes
         if not first or any(shape != first for shape in rest):
             raise ValueError("are of different shapes")
@@ -116,7 +116,7 @@ class Join:
 
 @frozen
 class Split:
-    """One foreign tensor that is cut along an axis into several of ours.
+    """One third-party tensor that is split along an axis into several of this package.
 
     >>> [t.tolist() for t in Split("all", ("first", "rest"), sizes=(1, 2), axis=0).to_ours([torch.arange(3)])]
     [[0], [1, 2]]
@@ -129,18 +129,18 @@ class Split:
 
     @property
     def theirs(self) -> tuple[str, ...]:
-        """Foreign names."""
+        """Third-party names."""
         return (self.their_name,)
 
     def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Those of the parts."""
+        """Shapes of the parts."""
         (shape,) = shapes
         if len(shape) <= self.axis or shape[self.axis] != sum(self.sizes):
-            raise ValueError(f"cannot be cut into {self.sizes}")
+            raise ValueError(f"cannot be split into {self.sizes}")
         return [(*shape[: self.axis], size, *shape[self.axis + 1 :]) for size in self.sizes]
 
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Cut."""
+        """Split."""
         return list(torch.split(tensors[0], list(self.sizes), self.axis))
 
     def to_theirs(self, tensors: list[Tensor]) -> list[Tensor]:
@@ -150,7 +150,7 @@ class Split:
 
 @frozen
 class Reshape(_OneToOne):
-    """The same numbers in another shape.
+    """The same values in another shape.
 
     >>> Reshape("scale", "bias.scale", (1, 1, 2), (2,)).to_ours([torch.ones(1, 1, 2)])
     [tensor([1., 1.])]
@@ -160,23 +160,23 @@ class Reshape(_OneToOne):
     ours_shape: tuple[int, ...]
 
     def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """Ours, if there are as many numbers."""
+        """The shape in this package, if the number of values is the same."""
         if math.prod(shapes[0]) != math.prod(self.ours_shape):
-            raise ValueError(f"has not the numbers of {self.ours_shape}")
+            raise ValueError(f"does not have the number of values of {self.ours_shape}")
         return [self.ours_shape]
 
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
-        """View in our shape."""
+        """Reshape to the shape in this package."""
         return [tensors[0].reshape(self.ours_shape)]
 
     def to_theirs(self, tensors: list[Tensor]) -> list[Tensor]:
-        """View in the foreign shape."""
+        """Reshape to the third-party shape."""
         return [tensors[0].reshape(self.theirs_shape)]
 
 
 @frozen
 class Constant:
-    """A foreign tensor that carries nothing of ours, such as a format version or a computed index; read over.
+    """A third-party tensor without a counterpart, such as a format version or a computed index; it is ignored.
 
     >>> Constant("version").ours
     ()
@@ -186,7 +186,7 @@ class Constant:
 
     @property
     def theirs(self) -> tuple[str, ...]:
-        """Foreign names."""
+        """Third-party names."""
         return (self.their_name,)
 
     @property
@@ -195,15 +195,15 @@ class Constant:
         return ()
 
     def our_shapes(self, shapes: list[Shape]) -> list[Shape]:
-        """None."""
+        """No shapes."""
         return []
 
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Nothing."""
+        """No tensors."""
         return []
 
     def to_theirs(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Nothing: whoever needs it makes it anew."""
+        """No tensors: a third-party program computes them itself."""
         return []
 
 

@@ -1,4 +1,4 @@
-"""What a pickle leaves where it would have called something: containers as such, anything else as a record."""
+"""Results of the calls in a pickle: containers as such, anything else as a record of the call."""
 
 import sys
 from collections.abc import Callable
@@ -6,12 +6,12 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-# Far above what any file of weights holds; without them a small file could ask for more memory or time than there is.
+# Far above the needs of any file of weights; without these limits, a small file could ask for unlimited memory or time.
 _MOST_COPIED, _LONGEST_KEY = 1 << 26, 64
 
 
 class UnpicklingError(ValueError):
-    """A pickle is broken, or asks for something that no file of weights has to ask for."""
+    """A pickle is broken, or requests something that no file of weights needs."""
 
 
 @frozen
@@ -23,21 +23,21 @@ class Name:
 
 @frozen(eq=False)
 class Persistent:
-    """Something that lies beside the pickle, by the id that the pickle gives."""
+    """An object stored outside the pickle, by the id in the pickle."""
 
     id: Any
 
 
 @define(eq=False)
 class StandIn:
-    """What a pickle would make by calling a name; its parts are recorded and nothing is run.
+    """A record of an object that a pickle would create by a call; nothing is run.
 
     Args:
         kind: name of the class or the function.
         args: of the call.
-        state: what the object would have been set to afterwards, or None.
-        items: what would have been appended to it.
-        entries: what would have been set in it by key.
+        state: state that the object would be given, or None.
+        items: items that would be appended to it.
+        entries: entries that would be set in it by key.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class StandIn:
 
 
 class Calls:
-    """Answers the calls of one pickle.
+    """The calls of one pickle.
 
     >>> calls = Calls()
     >>> calls.answer(Name("collections.OrderedDict"), ([("a", 1)],))
@@ -67,17 +67,17 @@ class Calls:
         self._copied = 0
 
     def answer(self, target: Any, args: Any, keywords: Any = None) -> Any:
-        """What a call leaves.
+        """The result of a call.
 
         Raises:
-            UnpicklingError: if it is a call of the standard library that makes no value.
+            UnpicklingError: if it is a call of the standard library that does not create a value.
         """
         if type(target) is not Name or type(args) is not tuple:
-            raise UnpicklingError("the pickle calls something that is no name")
+            raise UnpicklingError("the pickle calls something that is not a name")
         if target.path in _CONTAINERS:
             self._copied += sum(len(arg) for arg in args if type(arg) in _SIZED)
             if self._copied > _MOST_COPIED:
-                raise UnpicklingError("the pickle makes the same containers over and over")
+                raise UnpicklingError("the pickle creates the same containers over and over")
             return _CONTAINERS[target.path](*args)
         if target.path in _INDIRECT:
             return self.answer(*_INDIRECT[target.path](*args))
@@ -87,10 +87,10 @@ class Calls:
 
 
 def as_key(key: Any) -> Any:
-    """A key or a member of a set, if it is a plain value or a short tuple of those.
+    """Check a key or a member of a set: it must be a plain value or a short tuple of plain values.
 
     Raises:
-        UnpicklingError: if it is another one, whose hash could take for ever.
+        UnpicklingError: if it is not, since its hash could take forever.
     """
     parts = key if type(key) is tuple and len(key) <= _LONGEST_KEY else (key,)
     if not all(type(part) in _KEYS for part in parts):
@@ -102,12 +102,12 @@ def _mapping(first: Any = (), *rest: Any) -> dict[Any, Any]:
     del rest
     if type(first) is dict:
         return dict(first)
-    # Anything else is no entries but the factory of a default, which is left out.
+    # Any other argument is the factory of a defaultdict, which is left out.
     return {as_key(key): value for key, value in first} if type(first) is list else {}
 
 
 def _bytes(content: str | bytes = b"", encoding: str = "latin1") -> bytes:
-    # Protocols below 3 spell bytes as text.
+    # Protocols below 3 store bytes as text.
     if type(content) is bytes:
         return content
     if type(content) is not str or encoding not in ("latin1", "latin-1"):
@@ -116,7 +116,7 @@ def _bytes(content: str | bytes = b"", encoding: str = "latin1") -> bytes:
 
 
 def _under_both(table: dict[str, Any]) -> dict[str, Any]:
-    """The same with the names of the standard library that were others in Python 2 under those too."""
+    """Add the Python 2 names of standard library modules that were renamed."""
     former = {"builtins": "__builtin__", "copyreg": "copy_reg"}
     split = [(*name.split(".", 1), value) for name, value in table.items()]
     return table | {f"{former[module]}.{name}": value for module, name, value in split if module in former}
@@ -135,7 +135,7 @@ _CONTAINERS: dict[str, Callable[..., Any]] = _under_both(
         **dict.fromkeys(("builtins.bytes", "builtins.bytearray", "_codecs.encode"), _bytes),
     }
 )
-# Calls that stand for a call of their first argument, and the arguments of that.
+# Indirect calls: how to get the real target and its arguments.
 _INDIRECT: dict[str, Callable[..., tuple[Any, tuple[Any, ...]]]] = _under_both(
     {
         "copyreg._reconstructor": lambda cls, base, state: (cls, ()),
@@ -144,7 +144,7 @@ _INDIRECT: dict[str, Callable[..., tuple[Any, tuple[Any, ...]]]] = _under_both(
         "builtins.getattr": lambda cls, name: (cls, (name,)),  # members of enumerations
     }
 )
-# Of the standard library these alone make values; whatever else a pickle calls there, no file of weights needs.
+# The only names of the standard library that create values; a file of weights needs no others.
 _HARMLESS = _under_both(
     dict.fromkeys(
         [

@@ -1,4 +1,4 @@
-"""Tensors that lie in a file: known by shape, read when they are wanted."""
+"""Tensors in a file: known by shape, read on request."""
 
 import math
 import zlib
@@ -34,11 +34,11 @@ DTYPES: dict[str, torch.dtype] = {
 
 @frozen
 class Extent:
-    """Where bytes lie in a file.
+    """Position of bytes in a file.
 
     Args:
-        start: of the first.
-        size: how many there are.
+        start: position of the first byte.
+        size: number of bytes.
         checksum: their CRC-32, or None.
     """
 
@@ -47,27 +47,27 @@ class Extent:
     checksum: int | None = None
 
     def read(self, stream: BufferedReader) -> Tensor:
-        """The bytes, UInt8.
+        """Read the bytes, UInt8.
 
         Raises:
-            ValueError: if some are missing or changed.
+            ValueError: if bytes are missing or damaged.
         """
         content = torch.empty(self.size, dtype=torch.uint8)
         view = content.numpy().data
         stream.seek(self.start)
         if stream.readinto(view) != self.size:
-            raise ValueError("it is cut off: a tensor's numbers are missing")
+            raise ValueError("it is cut off: the values of a tensor are missing")
         if self.checksum is not None and zlib.crc32(view) != self.checksum:
-            raise ValueError("it is damaged: the checksum of a tensor is another one")
+            raise ValueError("it is damaged: the checksum of a tensor differs")
         return content
 
 
 @frozen
 class Storage:
-    """Numbers of one type that tensors are views of.
+    """Values of one type that tensors are views of.
 
     Raises:
-        ValueError: if it claims more numbers than there are bytes.
+        ValueError: if it claims more values than there are bytes.
     """
 
     extent: Extent
@@ -76,7 +76,7 @@ class Storage:
 
     def __attrs_post_init__(self) -> None:
         if not _is_size(self.count) or self.count * self.dtype.itemsize > self.extent.size:
-            raise ValueError(f"a storage claims {self.count} numbers and has {self.extent.size} bytes")
+            raise ValueError(f"a storage claims {self.count} values and has {self.extent.size} bytes")
 
 
 @frozen
@@ -84,14 +84,14 @@ class StoredTensor:
     """A tensor in a file.
 
     Raises:
-        ValueError: if shape and strides reach beyond the storage, or claim more numbers than it has.
+        ValueError: if shape and strides reach beyond the storage, or claim more values than it has.
 
     >>> storage = Storage(Extent(start=0, size=24), torch.float32, 6)
     >>> StoredTensor(storage, torch.float32, offset=0, shape=(2, 3), stride=(3, 1)).shape
     (2, 3)
     >>> StoredTensor(storage, torch.float32, offset=0, shape=(1000000000000,), stride=(0,))
     Traceback (most recent call last):
-    ValueError: a tensor of shape (1000000000000,) does not fit its storage of 6 numbers
+    ValueError: a tensor of shape (1000000000000,) does not fit its storage of 6 values
     """
 
     storage: Storage
@@ -102,25 +102,25 @@ class StoredTensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its numbers."""
+        """Size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __attrs_post_init__(self) -> None:
         held = self.storage.count * self.storage.dtype.itemsize // self.dtype.itemsize
         sizes = [self.offset, *self.shape, *self.stride]
         if len(self.shape) != len(self.stride) or len(self.shape) > _MOST_AXES or not all(map(_is_size, sizes)):
-            raise ValueError("a tensor's shape is none")
+            raise ValueError("the shape of a tensor is invalid")
         last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
         count = math.prod(self.shape)
         if count > held or (count and last >= held):
-            raise ValueError(f"a tensor of shape {self.shape} does not fit its storage of {held} numbers")
+            raise ValueError(f"a tensor of shape {self.shape} does not fit its storage of {held} values")
 
 
 def tensors_below(values: Mapping[Any, Any], prefix: str = "") -> dict[str, StoredTensor]:
-    """All tensors of nested mappings, by names with dots; numbers, texts and nothing between them are left out.
+    """All tensors in nested mappings, by dotted names; numbers, texts, lists and None are ignored.
 
     Raises:
-        ValueError: if there is an object among them, which may be a tensor that cannot be read.
+        ValueError: if there is another object, which may be a tensor that cannot be read.
 
     >>> storage = Storage(Extent(start=0, size=4), torch.float32, 1)
     >>> tensor = StoredTensor(storage, torch.float32, offset=0, shape=(), stride=())
@@ -140,11 +140,11 @@ def tensors_below(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Stor
 
 
 def read_tensors(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-    """The tensors of a file, on the CPU; those of one storage share its memory.
+    """Read tensors of a file to the CPU; those of one storage share its memory.
 
     Args:
         path: of the file.
-        tensors: by name; nothing else is read.
+        tensors: by name; only these are read.
 
     Raises:
         ValueError: if the file is cut off or damaged.

@@ -1,4 +1,4 @@
-"""Key tables: rules for all tensors of a layout, checked as a whole; they know nothing of files."""
+"""Key tables: rules for all tensors of a layout, checked as a whole; independent of files."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -14,10 +14,10 @@ class KeyTable:
     """Rules for all tensors of a layout.
 
     Args:
-        rules: each name may appear once on each side.
+        rules: each name may occur once on each side.
 
     Raises:
-        ValueError: if a name appears twice.
+        ValueError: if a name occurs twice.
 
     >>> import torch
     >>> from d2v.core.foreign.rules import Constant, Rename
@@ -37,14 +37,14 @@ class KeyTable:
                 raise ValueError(f"the key table names {', '.join(double)} twice")
 
     def to_ours(self, tensors: Tensors, *, partial: bool = False) -> dict[str, Tensor]:
-        """Foreign tensors under our names.
+        """Convert third-party tensors to this package's names.
 
         Args:
-            tensors: by foreign name.
-            partial: allow rules none of whose tensors are there (gradients, teachers).
+            tensors: by third-party name.
+            partial: skip rules without any of their tensors (for gradients and teachers).
 
         Raises:
-            ValueError: if tensors are missing or unexpected; all are named together.
+            ValueError: if tensors are missing or unexpected; names all of them.
         """
         missing = [] if partial else [n for r in self.rules for n in r.theirs if n not in tensors and r.ours]
         unexpected = [name for name in tensors if name not in self.their_names]
@@ -53,7 +53,7 @@ class KeyTable:
         return dict(self._apply(tensors, forward=True))
 
     def to_theirs(self, tensors: Tensors) -> dict[str, Tensor]:
-        """Our tensors under foreign names; rules none of whose tensors are there are left out.
+        """Convert this package's tensors to third-party names; rules without any of their tensors are skipped.
 
         Raises:
             ValueError: if a tensor has no rule.
@@ -65,11 +65,11 @@ class KeyTable:
         return dict(self._apply(tensors, forward=False))
 
     def misfits(self, shapes: Mapping[str, Shape], expected: Mapping[str, Shape]) -> dict[str, list[str]]:
-        """What would go wrong if foreign tensors became ours: names by what is wrong, all of them.
+        """Problems of converting third-party tensors: all names, by the kind of problem.
 
         Args:
-            shapes: by foreign name.
-            expected: ours; rules of others may lack their tensors.
+            shapes: by third-party name.
+            expected: shapes in this package; the tensors of rules for other names may be missing.
         """
         wanted = [rule for rule in self.rules if any(name in expected for name in rule.ours)]
         missing = [name for rule in wanted for name in rule.theirs if name not in shapes]

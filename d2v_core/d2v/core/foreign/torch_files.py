@@ -1,4 +1,4 @@
-"""Files of `torch.save`, read without running what they hold: zip archives, and the stream before PyTorch 1.6."""
+"""Files of `torch.save`, read without running code: zip archives, and the stream format before PyTorch 1.6."""
 
 import os
 import struct
@@ -17,64 +17,64 @@ from d2v.core.foreign.stand_ins import Name, Persistent
 from d2v.core.foreign.stored import DTYPES, Extent, Storage, StoredTensor, read_tensors
 from d2v.core.foreign.unpickling import unpickle
 
-_LONGEST_PICKLE = 1 << 27  # the largest known one, with a dictionary of 50,000 symbols, has 2 MB
+_LONGEST_PICKLE = 1 << 27  # the largest known one, with a dictionary of 50,000 symbols, is 2 MB
 _LONGEST_LINE = 600
 _MAGIC, _STREAM_VERSION = 0x1950A86A20F9469CFC6C, 1001
-_ZIP, _MEMBER = b"PK\x03\x04", struct.Struct("<4s22xHH")  # of a member, its name's and its extra field's length
+_ZIP, _MEMBER = b"PK\x03\x04", struct.Struct("<4s22xHH")  # header of a member: lengths of its name and extra field
 
 
 class ForeignFileError(ValueError):
-    """A file of another program cannot be read; the message is one line that names it."""
+    """A third-party file cannot be read; the message is one line that names it."""
 
     def __init__(self, path: str | os.PathLike[str], reason: object) -> None:
-        # What is told comes out of the file: it may be long, and try to look like more than one line.
+        # The reason may contain text of the file, which may be long or contain line breaks.
         line = " ".join("".join(c if c.isprintable() else " " for c in str(reason)).split())
         super().__init__(f"{path}: {line[:_LONGEST_LINE]}{'...' if len(line) > _LONGEST_LINE else ''}")
 
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a file of `torch.save` holds: plain values, and tensors as `StoredTensor`, which are not read yet.
+    """Contents of a `torch.save` file: plain values, and tensors as `StoredTensor`, which are not read yet.
 
-    Nothing that the file holds is run and nothing that it names is imported; sizes are compared with the file's before
-    memory is asked for. See `to_values` for what becomes of objects.
+    No code in the file is run and nothing that it names is imported. Sizes are compared with the file's size before
+    memory is allocated. `to_values` describes the conversion of objects.
 
     Args:
         path: of a `.pt` or `.pth` file.
 
     Raises:
-        ForeignFileError: if it is no such file, is cut off, damaged or hostile, or holds no mapping.
+        ForeignFileError: if it is not such a file, is cut off, damaged or malicious, or contains no mapping.
         OSError: if it cannot be read.
     """
     path = Path(path)
-    with told(path), path.open("rb") as stream:
+    with naming_file(path), path.open("rb") as stream:
         start = stream.read(4)
         if not start:
             raise ValueError("it is empty")
         found = _read_archive(stream) if start == _ZIP else _read_stream(stream)
     if not isinstance(found, dict):
-        raise ForeignFileError(path, f"it holds a {type(found).__name__}, not a mapping of names")
+        raise ForeignFileError(path, f"it contains a {type(found).__name__}, not a mapping of names")
     return found
 
 
 def load_tensors(path: str | os.PathLike[str], tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-    """The tensors of a file that `read_file` has read.
+    """Read tensors of a file whose contents come from `read_file`.
 
     Raises:
         ForeignFileError: if they are cut off or damaged.
         OSError: if the file cannot be read.
     """
-    with told(path):
+    with naming_file(path):
         return read_tensors(Path(path), tensors)
 
 
 @contextmanager
-def told(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Whatever goes wrong inside is told as one line that names the file."""
+def naming_file(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Report any error inside the block as one line that names the file."""
     try:
         yield
     except (ForeignFileError, OSError):
         raise
-    except Exception as error:  # the file decides what goes wrong, so that there is no list of it
+    except Exception as error:  # the file determines what can go wrong, so any error is possible
         reason = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ForeignFileError(path, reason) from error
 
@@ -88,24 +88,24 @@ def _read_archive(stream: BufferedReader) -> Any:
         extents = _extents(archive, stream)
     pickles = [name for name in extents if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise ValueError("it is a zip archive, but none of torch.save")
+        raise ValueError("it is a zip archive, but not of torch.save")
     folder = pickles[0].removesuffix("data.pkl")
     order = extents.get(f"{folder}byteorder")
     if order is not None and _content(stream, order) != b"little":
-        raise ValueError("its numbers are big-endian, which is not read here")
+        raise ValueError("its values are big-endian, which is not supported")
 
     def storage(id: Any) -> Storage:
         key, dtype, count = _facts(id)
         extent = extents.get(f"{folder}data/{key}")
         if extent is None:
-            raise ValueError(f"the numbers of storage {key} are missing")
+            raise ValueError(f"the values of storage {key} are missing")
         return Storage(extent, dtype, count)
 
     return to_values(unpickle(BytesIO(_content(stream, extents[pickles[0]]))), storage)
 
 
 def _extents(archive: zipfile.ZipFile, stream: BufferedReader) -> dict[str, Extent]:
-    """Where the members of an archive lie; no two share bytes, so that together they are no larger than the file."""
+    """Positions of the members of an archive; no two share bytes, so their total size is at most that of the file."""
     found: dict[str, Extent] = {}
     for info in archive.infolist():
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size != info.compress_size:
@@ -128,65 +128,63 @@ def _extents(archive: zipfile.ZipFile, stream: BufferedReader) -> dict[str, Exte
 
 def _content(stream: BufferedReader, extent: Extent) -> bytes:
     if extent.size > _LONGEST_PICKLE:
-        raise ValueError(f"its pickle has {extent.size} bytes, which no file of weights needs")
+        raise ValueError(f"its pickle has {extent.size} bytes, more than any file of weights needs")
     return extent.read(stream).numpy().tobytes()
 
 
 def _read_stream(stream: BufferedReader) -> Any:
-    """Five pickles (magic number, version, facts of the machine, the value, keys of storages), then the numbers."""
+    """Five pickles (magic number, version, machine, the value, keys of storages), then the values of tensors."""
     stream.seek(0)
     pickles = BytesIO(stream.read(_LONGEST_PICKLE))
     try:
         known = unpickle(pickles) == _MAGIC
     except ValueError as error:
-        raise ValueError(
-            "it is no file of torch.save: neither a zip archive nor the stream that came before"
-        ) from error
+        raise ValueError("it is not a file of torch.save: neither a zip archive nor the older stream format") from error
     if not known or unpickle(pickles) != _STREAM_VERSION:
-        raise ValueError("it is a pickle, but none of torch.save")
+        raise ValueError("it is a pickle, but not of torch.save")
     if unpickle(pickles).get("little_endian") is not True:
-        raise ValueError("its numbers are big-endian, which is not read here")
+        raise ValueError("its values are big-endian, which is not supported")
     types: dict[str, torch.dtype] = {}
 
-    def noted(id: Any) -> Persistent:
+    def with_type(id: Any) -> Persistent:
         key, dtype, _ = _facts(id)
         if types.setdefault(key, dtype) != dtype:
-            raise ValueError(f"storage {key} is of two types")
+            raise ValueError(f"storage {key} has two types")
         return Persistent(id)
 
-    found = unpickle(pickles, noted)
-    extents = _extents_behind(stream, pickles, types)
+    found = unpickle(pickles, with_type)
+    extents = _extents_after(stream, pickles, types)
 
     def storage(id: Any) -> Storage:
         key, dtype, count = _facts(id)
         if key not in extents:
-            raise ValueError(f"the numbers of storage {key} are missing")
+            raise ValueError(f"the values of storage {key} are missing")
         return Storage(extents[key], dtype, count)
 
     return to_values(found, storage)
 
 
-def _extents_behind(stream: BufferedReader, pickles: BytesIO, types: Mapping[str, torch.dtype]) -> dict[str, Extent]:
-    """Where the storages lie: one after the other, each behind its number of numbers."""
-    keys, place = unpickle(pickles), pickles.tell()
+def _extents_after(stream: BufferedReader, pickles: BytesIO, types: Mapping[str, torch.dtype]) -> dict[str, Extent]:
+    """Positions of the storages after the pickles: one after the other, each after its number of values."""
+    keys, position = unpickle(pickles), pickles.tell()
     size, found = os.fstat(stream.fileno()).st_size, dict[str, Extent]()
     for key in keys:
-        stream.seek(place)
+        stream.seek(position)
         (count,) = struct.unpack("<q", stream.read(8))
-        found[key] = Extent(place + 8, count * types[key].itemsize)
-        place += 8 + found[key].size
-        if count < 0 or place > size:
-            raise ValueError(f"it is cut off: storage {key} claims {count} numbers")
+        found[key] = Extent(position + 8, count * types[key].itemsize)
+        position += 8 + found[key].size
+        if count < 0 or position > size:
+            raise ValueError(f"it is cut off: storage {key} claims {count} values")
     return found
 
 
 def _facts(id: Any) -> tuple[str, torch.dtype, int]:
-    """Key, type and number of numbers of a storage, out of its persistent id."""
+    """Key, type and number of values of a storage, from its persistent id."""
     if not isinstance(id, tuple) or len(id) not in (5, 6) or id[0] != "storage" or id[5:] not in ((), (None,)):
-        raise ValueError("a storage in it is not told as torch.save tells one")
+        raise ValueError("a storage in it is not stored in the form of torch.save")
     _, kind, key, _, count = id[:5]
     if not isinstance(key, str) or not isinstance(kind, Name):
-        raise ValueError("a storage in it is not told as torch.save tells one")
+        raise ValueError("a storage in it is not stored in the form of torch.save")
     if kind.path not in DTYPES:
-        raise ValueError(f"a storage in it is of a type that is not known here: {kind.path}")
+        raise ValueError(f"a storage in it has an unsupported type: {kind.path}")
     return key, DTYPES[kind.path], count

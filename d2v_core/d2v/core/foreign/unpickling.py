@@ -1,8 +1,8 @@
-"""Reading pickles without running them.
+"""Read pickles without running them.
 
-A pickle is a program for a small stack machine, and some of its instructions call whatever the file names. The machine
-here has the same instructions and calls nothing: a name stays text, a call becomes a record of name and arguments.
-Nothing is imported, so that a file can be read where its classes are not installed.
+A pickle is a program for a stack machine, and some of its instructions call any function that the file names. The
+machine in this module has the same instructions but calls nothing: a name stays text, a call becomes a record of name
+and arguments. Nothing is imported, so a file can be read even if its classes are not installed.
 """
 
 import pickletools
@@ -13,18 +13,18 @@ from typing import Any
 from d2v.core.foreign.stand_ins import Calls, Name, Persistent, StandIn, UnpicklingError, as_key
 
 _PROTOCOLS = range(6)
-_WIDEST_NUMBER = 1 << 13  # bits; arithmetic on wider ones takes time that nobody has
+_WIDEST_NUMBER = 1 << 13  # bits; arithmetic on larger numbers takes too long
 
 
 def unpickle(stream: BytesIO, persistent: Callable[[Any], Any] = Persistent) -> Any:
     """The value of the pickle at the stream's position: containers, plain values, `Name`, `Persistent`, `StandIn`.
 
     Args:
-        stream: is left behind the pickle. In memory, where to ask for more bytes than there are costs nothing.
-        persistent: what stands for something that lies beside the pickle, by the id that the pickle gives.
+        stream: in memory, so that a request for too many bytes costs nothing; it is left after the pickle.
+        persistent: creates the value for an object outside the pickle, from its id.
 
     Raises:
-        UnpicklingError: if the pickle is broken, or calls something of the standard library that makes no value.
+        UnpicklingError: if the pickle is broken, or calls a function of the standard library that creates no value.
 
     >>> import io, pickle
     >>> from argparse import Namespace
@@ -43,13 +43,13 @@ def unpickle(stream: BytesIO, persistent: Callable[[Any], Any] = Persistent) -> 
             machine.run(instruction.name, argument)
     except UnpicklingError:
         raise
-    except Exception as error:  # whatever an instruction finds missing: a value, a mark, a key that can be one
+    except Exception as error:  # for example a missing value or mark, or a key that cannot be hashed
         raise UnpicklingError(f"the pickle is broken: {type(error).__name__}: {error}") from error
     raise UnpicklingError("the pickle ends before its last instruction")
 
 
 class _Machine:
-    """The stack, the marks in it, and the values that were given a number; all grow with the pickle's length only."""
+    """The stack, its marks, and the memo of the pickle; their sizes are limited by the pickle's length."""
 
     def __init__(self, persistent: Callable[[Any], Any]) -> None:
         self.persistent = persistent
@@ -68,10 +68,10 @@ class _Machine:
         elif name in _INSTRUCTIONS:
             _INSTRUCTIONS[name](self, argument)
         else:
-            raise UnpicklingError(f"the pickle has an instruction that files of weights do not need: {name}")
+            raise UnpicklingError(f"the pickle has an instruction that no file of weights needs: {name}")
 
     def above_mark(self) -> list[Any]:
-        """Take off the stack what lies above the newest mark."""
+        """Pop all values above the newest mark."""
         mark = self.marks.pop()
         found = self.stack[mark:]
         del self.stack[mark:]
@@ -81,14 +81,14 @@ class _Machine:
         self.stack.append(value)
 
     def replace(self, count: int, make: Callable[..., Any]) -> None:
-        """Replace values on the top of the stack by what is made of them."""
+        """Replace values on top of the stack by the result of a function of them."""
         if count > len(self.stack):
             raise IndexError("pop from an empty stack")
         self.stack[-count:] = [make(*self.stack[-count:])]
 
     def protocol(self, number: int) -> None:
         if number not in _PROTOCOLS:
-            raise UnpicklingError(f"the pickle has protocol {number}, which is not known here")
+            raise UnpicklingError(f"the pickle has protocol {number}, which is not supported")
 
     def pop(self, _: None) -> None:
         if self.marks and self.marks[-1] == len(self.stack):
@@ -141,7 +141,7 @@ class _Machine:
         target = self.stack[-1]
         if type(target) is StandIn:
             target.state = state
-        elif type(target) is not dict:  # an ordered dictionary's attributes carry nothing of ours
+        elif type(target) is not dict:  # attributes of an ordered dictionary are not needed
             raise TypeError(f"a state for a {type(target).__name__}")
 
     def instance(self, path: str | None) -> None:
@@ -160,7 +160,7 @@ def _name(module_and_name: str) -> Name:
 
 def _name_of(module: Any, name: Any) -> Name:
     if type(module) is not str or type(name) is not str:
-        raise UnpicklingError("the pickle has a name that is no text")
+        raise UnpicklingError("the pickle has a name that is not text")
     return Name(f"{module}.{name}")
 
 

@@ -1,4 +1,4 @@
-"""What the commands do, one Python call each, with the same keys."""
+"""The commands as Python calls, one function each, with the same keys."""
 
 from d2v.core.jobs.diagnosis import DoctorError, DoctorReport, doctor
 from d2v.core.jobs.evaluation import evaluate, predict

@@ -1,4 +1,4 @@
-"""Where a job runs, and on how many threads."""
+"""The device and the number of CPU threads of a job."""
 
 import torch
 
@@ -6,10 +6,10 @@ from d2v.core.files import ConfigError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name; `auto` = cuda, mps or cpu, the first that there is.
+    """Return the device of a name; `auto` = cuda, mps or cpu, the first that is available.
 
     Raises:
-        ConfigError: if torch knows no such device, or this machine has none.
+        ConfigError: if torch does not know the device, or this machine does not have it.
 
     >>> pick_device("cpu")
     device(type='cpu')
@@ -26,7 +26,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def use_threads(threads: int | None) -> None:
-    """Let PyTorch compute on so many threads of the CPU, from now on in this process; None = leave them.
+    """Set the number of CPU threads of PyTorch for this process; None = leave it unchanged.
 
     >>> use_threads(None)
     """

@@ -1,6 +1,6 @@
-"""Whether the library works here: a tiny model on random numbers takes every part of a training in seconds.
+"""Check that the library works on this machine: train a tiny model on random numbers, in seconds.
 
-No modality is needed. Each check is a function that raises; none knows of another.
+No modality is needed. Each check is a function that raises on failure; checks are independent of each other.
 """
 
 import tempfile
@@ -29,16 +29,16 @@ Check = Callable[[torch.device], None]
 
 
 class DoctorError(RuntimeError):
-    """Something that must work does not; the message names the checks that failed."""
+    """A check failed; the message names the failed checks."""
 
 
 @frozen(kw_only=True)
 class DoctorReport:
-    """What a doctor found.
+    """Report of `doctor`.
 
     Args:
-        facts: name and text of what is there.
-        checks: name and outcome of what was tried: None = it works, else why not.
+        facts: name and text of each fact on the environment.
+        checks: name and outcome of each check: None = passed, else the reason of the failure.
     """
 
     facts: Mapping[str, str]
@@ -50,7 +50,7 @@ class DoctorReport:
         return [name for name, reason in self.checks.items() if reason is not None]
 
     def lines(self) -> list[str]:
-        """The report, a line for each fact and each check.
+        """The report, one line for each fact and each check.
 
         >>> DoctorReport(facts={"d2v": "0.1"}, checks={"masks": None, "step": "no memory"}).lines()
         ['d2v               0.1', 'masks             ok', 'step              FAILED: no memory']
@@ -59,7 +59,7 @@ class DoctorReport:
         return [f"{name:<17} {text}" for name, text in (*self.facts.items(), *outcomes.items())]
 
     def require(self) -> None:
-        """Do nothing if all works.
+        """Raise if a check failed.
 
         Raises:
             DoctorError: naming the checks that failed.
@@ -69,13 +69,13 @@ class DoctorReport:
 
 
 def doctor(*, tell: Callable[[str], None] = lambda line: None) -> DoctorReport:
-    """Report versions and devices, and check that training works here.
+    """Report versions and devices, and check that training works on this machine.
 
-    Checks take seconds: packages of the extras, masks, a training step on the device that `auto` picks, a checkpoint, a
-    resumed run. An extra that is not installed is no failure.
+    Checks take seconds: packages of the extras, masks, an update on the device that `auto` picks, a checkpoint, a
+    resumed run. An extra that is not installed is not a failure.
 
     Args:
-        tell: gets each line of the report as soon as it is known.
+        tell: called with each line of the report as soon as it is known.
 
     >>> doctor().failed
     []
@@ -86,13 +86,13 @@ def doctor(*, tell: Callable[[str], None] = lambda line: None) -> DoctorReport:
         tell(*DoctorReport(facts={name: text}, checks={}).lines())
     device = pick_device("auto")
     checks: dict[str, str | None] = {}
-    # What is drawn here must not change what the caller draws next.
+    # Keep the caller's random state.
     with torch.random.fork_rng():
         for name, check in {**_imports(), **CHECKS}.items():
             try:
                 check(device)
                 checks[name] = None
-            except Exception as error:  # whatever fails is a line of the report
+            except Exception as error:  # any failure becomes a line of the report
                 text = str(error) if isinstance(error, DoctorError) else f"{type(error).__name__}: {error}"
                 checks[name] = " ".join(text.split())
             tell(*DoctorReport(facts={}, checks={name: checks[name]}).lines())
@@ -100,7 +100,7 @@ def doctor(*, tell: Callable[[str], None] = lambda line: None) -> DoctorReport:
 
 
 class _Front(nn.Linear):
-    def forward(self, batch: Batch) -> Local:  # type: ignore[override]  # a linear layer that reads a batch
+    def forward(self, batch: Batch) -> Local:  # type: ignore[override]  # a linear layer whose input is a batch
         return Local(x=super().forward(batch.source), padding=None, grid=(_SIDE, _SIDE))
 
 
@@ -139,7 +139,7 @@ def _masks(device: torch.device) -> None:
             for place in ("cpu", device)
         )
         if not torch.equal(here, there):
-            raise DoctorError(f"the masker of {name} draws on {device} what it does not draw on the processor")
+            raise DoctorError(f"the masker of {name} draws different masks on {device} and on the CPU")
 
 
 def _step(device: torch.device) -> None:
@@ -150,7 +150,7 @@ def _step(device: torch.device) -> None:
     (out.loss_sum / out.sample_size).backward()
     norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     if not (norm > 0 and norm.isfinite()):
-        raise DoctorError(f"the gradient of a step on {device} has norm {norm.item()}")
+        raise DoctorError(f"the gradient of an update on {device} has norm {norm.item()}")
     optimizer.step()
     model.update_teacher(1)
     after = list(model.teacher.module.parameters())
@@ -173,7 +173,7 @@ def _checkpoint(device: torch.device) -> None:
 
 
 def _resume(device: torch.device) -> None:
-    # On the processor: it adds in a fixed order, accelerators may not, and then no two runs are the same.
+    # On the CPU, which adds in a fixed order. Accelerators may not, and then no two runs are the same.
     del device
     with tempfile.TemporaryDirectory() as folder:
         whole = _trained(Path(folder, "whole"), steps=(2,))
@@ -182,7 +182,7 @@ def _resume(device: torch.device) -> None:
 
 
 def _trained(path: Path, *, steps: tuple[int, ...]) -> Data2Vec:
-    """A model that was trained up to each number of steps in turn, by a new process as it were."""
+    """A model trained up to each number of updates in turn, resumed each time as in a new process."""
     for until in steps:
         model = tiny_model()
         optimizer = PublishedAdamW(parameter_groups(model, weight_decay=0.05))
@@ -199,17 +199,17 @@ def _same(model: nn.Module, other: nn.Module, what: str) -> None:
     theirs = other.state_dict()
     changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, theirs[name])]
     if changed:
-        raise DoctorError(f"{what} does not bring back {changed[0]} ({len(changed)} tensors differ)")
+        raise DoctorError(f"{what} does not restore {changed[0]} ({len(changed)} tensors differ)")
 
 
 def _imports() -> dict[str, Check]:
-    """For each modality whose extra is installed, whether its packages can be imported beside this torch."""
+    """For each modality whose extra is installed, a check that its packages can be imported with this torch."""
     checks: dict[str, Check] = {}
     for name in modalities.names():
         try:
             record = modalities.load(name)
             record.require_extra()
-        except (PluginError, MissingExtraError):  # the facts say so
+        except (PluginError, MissingExtraError):  # reported with the facts
             continue
         if record.requires:
             checks[f"{name} packages"] = partial(_importable, record.requires)

@@ -1,6 +1,6 @@
-"""What a job would run on: versions, devices, extras, plug-ins and room on the disk, as names and texts.
+"""The environment of a job: versions, devices, extras, plug-ins and free disk space, as names and texts.
 
-It reports and judges nothing; what must work is tried in `selfcheck`.
+This module only reports; the checks of what must work are in `diagnosis`.
 """
 
 import os
@@ -25,7 +25,7 @@ _GIB = 2**30
 
 
 def environment_report(own: str) -> Iterator[tuple[str, str]]:
-    """Names and texts of what there is, in the order of a report.
+    """Names and texts of the environment, in the order of the report.
 
     Args:
         own: version of d2v.
@@ -37,16 +37,16 @@ def environment_report(own: str) -> Iterator[tuple[str, str]]:
     yield "Python", f"{platform.python_version()}, {sys.executable}"
     yield "platform", platform.platform()
     yield "torch", f"{torch.__version__}, {_backends()}"
-    yield "threads", f"{torch.get_num_threads()} of {os.cpu_count()} processors"
+    yield "threads", f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores"
     yield "load", load_text()
-    yield "processor", f"{torch.backends.cpu.get_cpu_capability()}, bf16 {_bf16('cpu')}"
+    yield "CPU", f"{torch.backends.cpu.get_cpu_capability()}, bf16 {_bf16('cpu')}"
     yield from _accelerators()
     yield "device=auto", str(pick_device("auto"))
     yield from _modalities()
     for package, extra in _OPTIONAL.items():
         yield package, _version(package) or f"not installed: pip install '{extra}'"
-    yield "temporary files", _room(_temporary())
-    yield "this folder", _room(Path.cwd())
+    yield "temporary files", _free_space(_temporary())
+    yield "this folder", _free_space(Path.cwd())
 
 
 def _backends() -> str:
@@ -64,7 +64,7 @@ def _accelerators() -> Iterator[tuple[str, str]]:
         for index in range(torch.cuda.device_count()):
             try:
                 yield f"cuda:{index}", _cuda(index)
-            except RuntimeError as error:  # in use by others alone, or out of order
+            except RuntimeError as error:  # used exclusively by another process, or broken
                 yield f"cuda:{index}", f"cannot be used: {str(error).splitlines()[0]}"
     if torch.backends.mps.is_available():
         yield "mps", f"{torch.mps.recommended_max_memory() / _GIB:.1f} GiB"
@@ -93,7 +93,7 @@ def _modalities() -> Iterator[tuple[str, str]]:
             continue
         owners = [owner for module in record.requires for owner in distributions.get(module, [module])]
         versions = [f"{owner} {_version(owner) or 'of unknown version'}" for owner in dict.fromkeys(owners)]
-        yield name, ", ".join(versions) or "installed, needs no package of its own"
+        yield name, ", ".join(versions) or "installed, needs no other package"
 
 
 def _version(distribution: str) -> str | None:
@@ -110,13 +110,13 @@ def _temporary() -> Path | None:
         return None
 
 
-def _room(folder: Path | None) -> str:
+def _free_space(folder: Path | None) -> str:
     if folder is None:
-        return "no folder for them can be written; set TMPDIR"
-    writable = "" if os.access(folder, os.W_OK) else ", cannot be written"
+        return "no folder for temporary files is writable; set TMPDIR"
+    writable = "" if os.access(folder, os.W_OK) else ", not writable"
     return f"{folder}, {shutil.disk_usage(folder).free / _GIB:.1f} GiB free{writable}"
 
 
 def _bf16(device: str) -> str:
-    """Whether the device computes in it by itself; emulated, it costs more than float32."""
+    """Whether the device computes in bf16 natively; emulated bf16 is slower than float32."""
     return "yes" if native_precision(torch.device(device)) == "bf16" else "no"

@@ -1,4 +1,4 @@
-"""`d2v evaluate` and `d2v predict` as one call each."""
+"""The calls behind `d2v evaluate` and `d2v predict`."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.keywords import UseKeys
 from d2v.core.jobs.models import match_input, settings_of
 from d2v.core.jobs.opening import say_contents
-from d2v.core.jobs.running import shown
+from d2v.core.jobs.running import with_progress
 from d2v.core.jobs.scoring import scored
 from d2v.core.jobs.seen import part_to_report_on
 from d2v.core.labels import Labels
@@ -34,7 +34,7 @@ from d2v.core.validators import distinct
 
 
 def _as_tuple(value: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """One split or several, as they are typed."""
+    """Convert the typed value, one split or several, to a tuple."""
     names = (value,) if isinstance(value, str) else value
     if names is None:
         return None
@@ -45,17 +45,18 @@ def _as_tuple(value: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...
 
 @frozen(kw_only=True)
 class UseSettings:
-    """How a fine-tuned model is used.
+    """Settings of `evaluate` and `predict`.
 
     Args:
         model: a run, a model folder or a published checkpoint file.
-        data: samples; what is not given is as in training.
-        split: part of the data, or several; None = the one for figures, and all files of a folder for predictions.
-        task: what the model was fine-tuned for; options of its use may be changed, what is built in may not.
+        data: samples; keys that are not set default to those of the training.
+        split: split of the data, or several; None = the test split for evaluation, all files of a folder for
+            predictions.
+        task: the task of the fine-tuned model; options of its use may change, options built into the model may not.
         batch_size: samples in a batch.
-        precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it by itself.
-        device: auto = cuda, mps or cpu, the first that there is.
-        threads: threads of the CPU to compute on; None = as many as PyTorch takes by itself.
+        precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it natively.
+        device: auto = cuda, mps or cpu, the first that is available.
+        threads: CPU threads for computation; None = PyTorch's default.
         out: file to write: .json for an evaluation, .csv or .jsonl for predictions; null = none.
     """
 
@@ -74,32 +75,32 @@ class UseSettings:
 
 @frozen(kw_only=True)
 class Evaluated:
-    """What `evaluate` has measured; of one split it reads as that split's evaluation.
+    """Results of `evaluate`; for one split, metrics and tables have no prefix.
 
     Args:
-        splits: evaluations by the names of the splits, in the order in which they were asked for.
-        notes: by split, what has to be known of its samples: that the model was trained on some of them, say.
+        splits: evaluations by the names of the splits, in the requested order.
+        notes: notes on the samples by split, for example that the model was trained on some of them.
     """
 
     splits: Mapping[str, Evaluation]
     notes: Mapping[str, tuple[str, ...]] = field(factory=dict)
 
     def metrics(self) -> dict[str, float]:
-        """Metrics by name; of several splits `SPLIT.NAME`."""
+        """Metrics by name; with several splits `SPLIT.NAME`."""
         return {f"{before}{name}": value for before, one in self._named() for name, value in one.metrics().items()}
 
     def undefined(self) -> dict[str, str]:
-        """Metrics that have no value here, with the reason; named likewise."""
+        """Metrics without a value for these samples, with the reason; named as in `metrics`."""
         return {f"{before}{name}": why for before, one in self._named() for name, why in one.undefined().items()}
 
     def tables(self) -> str:
-        """What a person reads beside the metrics; of several splits each below its name."""
+        """Tables that complement the metrics; with several splits, each below its name."""
         titles = len(self.splits) > 1
         parts = [f"{split}\n{one.tables()}" if titles else one.tables() for split, one in self.splits.items()]
         return "\n\n".join(parts)
 
     def text(self) -> str:
-        """All of it for a person: metrics and tables, split by split."""
+        """Readable text: metrics and tables, split by split."""
         parts = []
         for split, one in self.splits.items():
             lines = [f"{name:<12} {value:.4g}" for name, value in one.metrics().items()]
@@ -110,7 +111,7 @@ class Evaluated:
         return "\n\n".join(parts)
 
     def to_plain(self) -> dict[str, Any]:
-        """For JSON: `split` with its metrics, or the metrics of several below `splits`."""
+        """Plain values for JSON: `split` with its metrics, or the metrics of several below `splits`."""
         plain = {
             split: _plain(one) | ({"notes": list(self.notes[split])} if self.notes.get(split) else {})
             for split, one in self.splits.items()
@@ -133,24 +134,24 @@ def _plain(one: Evaluation) -> dict[str, Any]:
 def evaluate(
     overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[UseKeys]
 ) -> Evaluated:
-    """Measure a fine-tuned model on labelled data.
+    """Evaluate a fine-tuned model on labelled data.
 
-    Where `torch.distributed` is initialised, each process reads its part of every split, no sample is left out or
-    counted twice, and all get the same result; the first one writes it.
+    Where `torch.distributed` is initialised, each process reads its share of every split, no sample is left out or
+    counted twice, and all processes return the same result; the first one writes it.
 
-    The result says in a note where samples are among those that the model was trained on, by their names.
+    A note in the result says how many of the samples the model was trained on, compared by their names.
 
     Args:
-        overrides: by dotted key, as on the command line (see `UseSettings`).
-        progress: whether to show how far it is, on standard error.
-        keys: the same as keywords; `model` and `data` have to be given.
+        overrides: settings by dotted key, as on the command line (see `UseSettings`).
+        progress: whether to show progress on standard error.
+        keys: settings as keywords; `model` and `data` are required.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type, a task's option is built in, or the model is not
             fine-tuned.
-        FileNotFoundError: if there is no such model.
+        FileNotFoundError: if there is no model at `model`.
         DataError: if the data cannot be used, or has other labels than the model.
-        ValueError: if there is nothing to measure, or what the model gives is not finite.
+        ValueError: if there is nothing to evaluate, or outputs of the model are not finite.
 
     >>> result = evaluate(model="classifier", data="photos")  # doctest: +SKIP
     >>> result.metrics()["accuracy"]  # doctest: +SKIP
@@ -168,7 +169,7 @@ def evaluate(
         part, said = part_to_report_on(settings.data, settings.data.splits(), stored.description)
         wanted, notes = (part,), {part: said}
     rank, world_size = world()
-    # All are opened first: a split that is not there is told before anything is measured.
+    # Open all splits first, so that a missing one is reported before any work.
     loaders = {
         split: settings.data.build(
             split, batch_size=settings.batch_size, rank=rank, world_size=world_size, labels=labels
@@ -182,7 +183,11 @@ def evaluate(
     with autocast(decided(settings.precision, device), device):
         found = {
             split: scored(
-                settings.task, stored.module, shown(loader, progress and rank == 0), labels=labels, device=device
+                settings.task,
+                stored.module,
+                with_progress(loader, progress and rank == 0),
+                labels=labels,
+                device=device,
             )
             for split, loader in loaders.items()
         }
@@ -197,20 +202,20 @@ def evaluate(
 def predict(
     overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[UseKeys]
 ) -> list[dict[str, Any]]:
-    """Tell what a fine-tuned model makes of samples, one by one, in the order of the data.
+    """Predict each sample with a fine-tuned model, in the order of the data.
 
     Args:
-        overrides: by dotted key, as on the command line (see `UseSettings`).
-        progress: whether to show how far it is, on standard error.
-        keys: the same as keywords; `model` and `data` have to be given.
+        overrides: settings by dotted key, as on the command line (see `UseSettings`).
+        progress: whether to show progress on standard error.
+        keys: settings as keywords; `model` and `data` are required.
 
     Returns:
-        A mapping for each sample: the file, and what the task tells of it.
+        A mapping for each sample: the file, and the fields that the task predicts.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type, a task's option is built in, or the model is not
             fine-tuned.
-        FileNotFoundError: if there is no such model.
+        FileNotFoundError: if there is no model at `model`.
         DataError: if the data cannot be used.
         ValueError: if weights or predictions are not finite.
 
@@ -229,7 +234,7 @@ def predict(
     rows = []
     with autocast(decided(settings.precision, device), device):
         for loader in loaders:
-            for batch in shown(loader, progress):
+            for batch in with_progress(loader, progress):
                 assert batch.ids is not None  # the loader gives them
                 names = [loader.name(id) for id in batch.ids.tolist()]
                 answers = settings.task.predict(stored.module, batch.to(device), labels=labels)
@@ -255,14 +260,14 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 
 
 def as_json_lines(rows: list[dict[str, Any]]) -> str:
-    """Rows as one JSON object a line."""
+    """Rows as JSON lines."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def _opened(overrides: Mapping[str, Any]) -> tuple[UseSettings, Stored]:
     settings, stored = settings_of(UseSettings, overrides)
     built = stored.description.task
-    assert built is not None  # its values were put into the settings
+    assert built is not None  # its values are part of the settings
     check_use(settings.task, built)
     return settings, stored
 
@@ -273,17 +278,17 @@ def _labels(stored: Stored) -> Labels:
 
 
 def check_use(task: Task, built: Task) -> None:
-    """Refuse options of a task that are not as the model was built and trained.
+    """Refuse options of a task that differ from those that the model was built and trained with.
 
     Args:
-        task: as it is to be used.
-        built: as it was trained.
+        task: with the requested options.
+        built: with the options of the training.
 
     Raises:
-        ConfigError: that names the keys.
+        ConfigError: naming the keys.
     """
     if type(task) is not type(built):
-        raise ConfigError("task.kind is what the model was fine-tuned for and cannot be changed; leave it out")
+        raise ConfigError("task.kind is the task that the model was fine-tuned for and cannot change; leave it out")
     free = task.use_options
     names = [one.name for one in attrs.fields(type(task)) if one.name not in free]  # type: ignore[arg-type]  # a task is one
     for name in names:
@@ -303,10 +308,10 @@ def _prepare(settings: UseSettings, stored: Stored) -> torch.device:
 
 
 def check_ending(out: str | None, *endings: str) -> None:
-    """Refuse a name whose ending does not say what to write.
+    """Refuse a file name whose ending does not determine the format.
 
     Raises:
-        ConfigError: that names the endings.
+        ConfigError: naming the allowed endings.
     """
     if out is not None and not out.endswith(endings):
         raise ConfigError(f"out={out!r} must end in {' or '.join(endings)}")

@@ -1,4 +1,4 @@
-"""`d2v extract` as one call: features of files, for other people's programs."""
+"""The call behind `d2v extract`: features in files, for use in other programs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from d2v.core.jobs.feature_file import write_features
 from d2v.core.jobs.keywords import ExtractKeys
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.opening import say_contents
-from d2v.core.jobs.running import shown
+from d2v.core.jobs.running import with_progress
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.paths import PathText
 from d2v.core.precision import FeaturePrecision
@@ -29,17 +29,19 @@ class ExtractSettings:
 
     Args:
         model: a run, a model folder or a published checkpoint file.
-        weights: which of its weights: student or teacher, or untrained = the same network with initial weights.
-        data: samples; what is not given is as in training.
-        split: part of the data; null = all files of a folder.
-        layers: blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output.
+        weights: student, teacher, or untrained = the same network with initial weights. The student is the default, as
+            in published fine-tuning; the teacher computes the targets of pretraining.
+        data: samples; keys that are not set default to those of the training.
+        split: split of the data; null = all files of a folder.
+        layers: blocks (from 0, or negative from the end) to average; [] = all; final = the encoder's output.
         result: of a block: its output (block) or its feed-forward branch (ffn).
-        pooling: mean of the tokens, grid = means of its quarters, class-token = the class token, tokens = every token.
+        pooling: mean of the tokens (mean), grid = means of its quarters, class-token = the class token, tokens = every
+            token.
         batch_size: samples in a batch.
-        precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself.
-        device: auto = cuda, mps or cpu, the first that there is.
-        threads: threads of the CPU to compute on; null = as many as PyTorch takes by itself.
-        out: file to write, .safetensors or .npy; the names of the samples go to a .txt of the same name.
+        precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively.
+        device: auto = cuda, mps or cpu, the first that is available.
+        threads: CPU threads for computation; null = PyTorch's default.
+        out: file to write, .safetensors or .npy; the names of the samples are written to a .txt of the same name.
     """
 
     model: PathText
@@ -58,11 +60,11 @@ class ExtractSettings:
 
 @frozen(kw_only=True)
 class Extracted:
-    """What `extract` has written.
+    """Output files of `extract`.
 
     Args:
         out: the file with `features`.
-        names: the file with one sample's name a line, in the same order.
+        names: the file with the name of one sample in each line, in the same order.
         shape: of the features: `n d`, `n (4 d)` or `n t d`.
     """
 
@@ -76,18 +78,18 @@ def extract(
 ) -> Extracted:
     """Write the features of samples to a file.
 
-    `.safetensors` holds `features`, `labels` where there are any, and `padding` of tokens of unequal lengths; `.npy`
-    the features alone. They go to the disk as they come, so the memory needed depends on `batch_size` alone; beside the
-    file, its size is needed once more until it is done.
+    `.safetensors` holds `features`, `labels` if there are any, and `padding` of tokens of unequal lengths; `.npy` only
+    the features. Features are written as they are computed, so memory depends only on `batch_size`. Until it is done,
+    disk space of twice the file's size is needed.
 
     Args:
-        overrides: by dotted key, as on the command line (see `ExtractSettings`).
-        progress: whether to show how far it is, on standard error.
-        keys: the same as keywords; `model`, `data` and `out` have to be given.
+        overrides: settings by dotted key, as on the command line (see `ExtractSettings`).
+        progress: whether to show progress on standard error.
+        keys: settings as keywords; `model`, `data` and `out` are required.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type.
-        FileNotFoundError: if there is no such model.
+        FileNotFoundError: if there is no model at `model`.
         DataError: if the data cannot be used, or does not fit the model.
         ValueError: if a layer or pooling does not exist in the model, or weights or features are not finite.
 
@@ -107,7 +109,7 @@ def extract(
     loader = settings.data.build(settings.split, batch_size=settings.batch_size)
     parts = encode_layers(
         encoder,
-        shown(loader, progress),
+        with_progress(loader, progress),
         poolings=[settings.pooling],
         layers={"chosen": settings.layers or "all"},
         result=settings.result,

@@ -1,7 +1,7 @@
-"""Features of samples as a file, written part by part: neither their number nor the longest of them fills the memory.
+"""Features of samples as a file, written piece by piece, so that memory does not grow with the number of samples.
 
-Shapes are known at the end only: broken samples are left out, a stream has no length, and sequences are padded to the
-longest. Parts are therefore collected in files without a name beside the target, and copied behind the header.
+Shapes are known only at the end: broken samples are left out, a stream has no length, and sequences are padded to the
+longest. Pieces are therefore collected in unnamed temporary files in the same folder, and copied after the header.
 """
 
 import json
@@ -20,9 +20,9 @@ from d2v.core.files.atomic import replacing
 from d2v.core.probes import Features
 from d2v.core.probes.features import longest_grid
 
-_CHUNK = 1 << 20  # bytes that are copied at a time
-# Name to the type in a file of safetensors and the bytes of a number, in the order of such a file: wide types first,
-# so that all are aligned.
+_CHUNK = 1 << 20  # bytes to copy at a time
+# Name to the type in a safetensors file and the bytes of a value, in the order of the format: wide types first, so that
+# all are aligned.
 _TENSORS = {"labels": ("I64", 8), "features": ("F32", 4), "padding": ("BOOL", 1)}
 Shape = tuple[int, ...]
 
@@ -32,32 +32,32 @@ def write_features(
 ) -> tuple[Path, Shape]:
     """Write features to a file, and the names of their samples to a .txt of the same name.
 
-    A `.safetensors` file holds `features`, `labels` where there are any, and `padding` where tokens are padded; a
-    `.npy` file the features alone. The bytes are those of `safetensors.torch.save` and `numpy.save`. Both files are
-    written whole or not at all.
+    A `.safetensors` file holds `features`, `labels` if there are any, and `padding` if tokens are padded; a `.npy` file
+    only the features. The bytes are those of `safetensors.torch.save` and `numpy.save`. Both files are written whole or
+    not at all.
 
     Args:
         out: ends in .safetensors or .npy.
-        parts: of any number of samples each; taken one by one and not kept.
-        layers: which of their choices of layers.
-        pooling: which of their poolings.
-        name: of a sample, by its id.
+        parts: features of any number of samples each; taken one by one and not kept.
+        layers: key of the chosen layers in each part.
+        pooling: key of the chosen pooling in each part.
+        name: gives the name of a sample by its id.
 
     Returns:
         The file of names, and the shape of the features: `n d`, `n (4 d)` or `n t d` with the longest t.
 
     Raises:
-        ConfigError: if tokens are padded, for which `.npy` has no place.
-        ValueError: if there are no parts, some have labels and others not, or patches of different 2-d grids are to be
-            put together.
-        OSError: if it cannot be written.
+        ConfigError: if tokens are padded, which `.npy` cannot store.
+        ValueError: if there are no parts, some have labels and others not, or patches of different 2-d grids would be
+            combined.
+        OSError: if a file cannot be written.
     """
     names = out.with_suffix(".txt")
-    with replacing(names) as told, _nameless(out.parent) as files:
+    with replacing(names) as name_lines, _nameless(out.parent) as files:
         collected = _Collected(files, may_be_padded=out.suffix != ".npy")
         for part in parts:
             collected.add(part, part.values[layers][pooling])
-            told.write("".join(f"{name(id)}\n" for id in part.ids.tolist()).encode())
+            name_lines.write("".join(f"{name(id)}\n" for id in part.ids.tolist()).encode())
         shapes = collected.shapes()
         with replacing(out) as stream:
             if out.suffix == ".npy":
@@ -72,13 +72,13 @@ def write_features(
 
 @contextmanager
 def _nameless(folder: Path) -> Iterator[dict[str, BinaryIO]]:
-    """Empty files on the disk of a folder; whatever happens, nothing of them is left."""
+    """Empty unnamed files on the disk of a folder; they are removed even after an error."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(TemporaryFile(dir=folder)) for name in (*_TENSORS, "lengths")}
 
 
 class _Collected:
-    """Tensors of samples on the disk, until their shapes are known.
+    """Tensors of samples, on disk until their shapes are known.
 
     Args:
         files: one for each of `_TENSORS`, and "lengths".
@@ -93,11 +93,11 @@ class _Collected:
         self._grid: Shape = ()  # the longest one of tokens
 
     def add(self, part: Features, x: Tensor) -> None:
-        """Put features `n d` or `n t d` and what else is known of their samples behind the others."""
+        """Append features `n d` or `n t d` and the labels and padding of their samples."""
         labelled = part.labels is not None
         if self._count and labelled != self._labelled:
             raise ValueError(
-                f"only some of the batches have labels, as those behind sample {self._count}: all or none must"
+                f"only some of the batches have labels (change after sample {self._count}): all or none must have them"
             )
         self._labelled = labelled
         if part.labels is not None:
@@ -114,7 +114,7 @@ class _Collected:
         padding = torch.zeros(x.shape[:2], dtype=torch.bool) if part.padding is None else part.padding
         self._padded |= len(grids) > 1 or bool(padding.any())
         if self._padded and not self.may_be_padded:
-            raise ConfigError("out: tokens of unequal lengths need their padding beside them; use .safetensors")
+            raise ConfigError("out: tokens of unequal lengths need their padding, which .npy lacks; use .safetensors")
         self._append("padding", padding)
         self._append("lengths", torch.tensor(x.shape[:2]))
 
@@ -122,9 +122,9 @@ class _Collected:
         self._files[name].write(x.contiguous().numpy().data)
 
     def shapes(self) -> dict[str, Shape]:
-        """The shapes of what there is, in the order of `_TENSORS`; raises `ValueError` if that is nothing."""
+        """Shapes of the tensors that exist, in the order of `_TENSORS`; raises `ValueError` if there are no samples."""
         if not self._count:
-            raise ValueError("there are no batches to read features from")
+            raise ValueError("there are no batches to extract features from")
         samples = (self._count, torch.Size(self._grid).numel()) if self._grid else (self._count,)
         found = {"labels": (self._count,), "features": (*samples, self._width), "padding": samples}
         there = {"labels": self._labelled, "features": True, "padding": self._padded}
@@ -146,7 +146,7 @@ class _Collected:
                 _fill(target, b"\1" if name == "padding" else b"\0", (longest - length) * size)
 
     def _lengths(self) -> Iterator[tuple[int, int]]:
-        """Samples and their length, of each part."""
+        """Number of samples and their length, for each part."""
         file = self._files["lengths"]
         file.seek(0)
         while pair := file.read(16):
@@ -172,7 +172,7 @@ def _write_safetensors_header(target: BinaryIO, shapes: Mapping[str, Shape]) -> 
 
 
 def _copy(source: BinaryIO, target: BinaryIO, size: int | None = None) -> None:
-    """Copy so many bytes; None = all there are."""
+    """Copy `size` bytes; None = the rest of the file."""
     left = size
     while chunk := source.read(_CHUNK if left is None else min(_CHUNK, left)):
         target.write(chunk)

@@ -1,4 +1,4 @@
-"""`d2v finetune` as one call."""
+"""The call behind `d2v finetune`."""
 
 import logging
 import math
@@ -42,22 +42,23 @@ def finetune(
 ) -> Fitted:
     """Train a task on top of a pretrained model, into the run folder `out`.
 
-    The folder is as that of `pretrain`. Ctrl-C saves the last update, and `resume=true` goes on from there.
+    The folder has the layout of `pretrain`'s. Ctrl-C saves the last finished update, and `resume=true` continues from
+    there.
 
     Args:
         recipe: name (`vision/small-finetune`), or path of a YAML file.
-        overrides: by dotted key, as on the command line.
-        progress: whether to show how far it is, on standard error.
-        keys: the same as keywords: `data="photos"`, `lr=1e-3`, `freeze={"updates": 9}`; `model`, `data` and `out` have
-            to be given.
+        overrides: settings by dotted key, as on the command line.
+        progress: whether to show progress on standard error.
+        keys: settings as keywords: `data="photos"`, `lr=1e-3`, `freeze={"updates": 9}`; `model`, `data` and `out` are
+            required.
 
     Raises:
-        UnknownNameError: if there is no such recipe.
+        UnknownNameError: if the recipe does not exist.
         ConfigError: if a key is unknown, missing or of a wrong type, or the model does not fit the recipe.
-        FileNotFoundError: if there is no such model.
-        DataError: if the data cannot be used, or has no labels of the kind that the task asks for.
+        FileNotFoundError: if there is no model at `model`.
+        DataError: if the data cannot be used, or has no labels of the kind that the task needs.
         RunFolderError: if the run folder cannot be used.
-        Interrupted: at Ctrl-C or SIGTERM; what was finished is saved.
+        Interrupted: at Ctrl-C or SIGTERM; finished updates are saved.
 
     >>> finetune("vision/small-finetune", model="run", data="photos", out="classifier").best_step  # doctest: +SKIP
     900
@@ -102,10 +103,10 @@ def finetune(
 
 
 def recipe_for(recipe: str, overrides: Mapping[str, Any], description: Description) -> FinetuneRecipe:
-    """A recipe of fine-tuning for a model: it prepares its input as the model was pretrained, where nothing is said.
+    """A fine-tuning recipe for a model; input is prepared as in the model's pretraining unless the recipe sets it.
 
     Raises:
-        UnknownNameError: if there is no such recipe.
+        UnknownNameError: if the recipe does not exist.
         ConfigError: if it is for another command, a key is wrong, or `data` contradicts the model.
     """
     settings = read_recipe(recipe, overrides, FinetuneRecipe, complete=lambda values: _inherit(values, description))
@@ -122,7 +123,7 @@ def _inherit(values: dict[str, Any], description: Description) -> None:
 def _settings(recipe: str, overrides: Mapping[str, Any]) -> tuple[FinetuneRecipe, Stored]:
     _, values = recipe_values(recipe, overrides, FinetuneRecipe)
     if not isinstance(values.get("model"), str | os.PathLike):
-        read_recipe(recipe, overrides, FinetuneRecipe)  # says what is missing
+        read_recipe(recipe, overrides, FinetuneRecipe)  # raises if any other key is missing
         raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
     stored = open_model(expanded(values["model"]))
     return recipe_for(recipe, overrides, stored.description), stored
@@ -137,18 +138,18 @@ def trial(
     labels: Labels,
     device: torch.device,
 ) -> float:
-    """The figure by which the task tells its best, after a fine-tuning that leaves nothing behind.
+    """Fine-tune without writing any files, and return the task's main metric.
 
     Args:
-        settings: of the fine-tuning; its model, run folder, validation and freezing are not looked at.
-        encoder: to start from; it is trained.
+        settings: of the fine-tuning; its model, run folder, validation and freezing are ignored.
+        encoder: to start from; it is trained in place.
         config: of the encoder.
-        test: labelled batches that are measured at the end.
-        labels: what those of the batches are.
-        device: where to.
+        test: labelled batches to evaluate on at the end.
+        labels: of the batches.
+        device: device to train on.
 
     Raises:
-        ValueError: if the figure is undefined on them.
+        ValueError: if the metric is undefined on them.
     """
     data = training_batches(settings, labels)
     model, optimizer = _put_together(settings, encoder, config, labels, device)
@@ -168,18 +169,18 @@ def _put_together(
     match_input(settings.data, encoder, task.modality)
     torch.manual_seed(settings.seed)
     model = task.build(encoder, embed_dim=config.embed_dim, labels=labels).to(device)
-    # Other people's students may have none; layer decay refuses that.
+    # Third-party students may list no blocks; layer decay refuses that.
     list_blocks: Callable[[str], list[nn.Module]] | None = getattr(encoder, "blocks", None)
     blocks = list_blocks(task.modality) if list_blocks is not None else ()
     return model, settings.optim.build_for(model, blocks)
 
 
 def _seen(settings: FinetuneRecipe, stored: Stored, data: Batches, labels: Labels) -> tuple[Seen, ...]:
-    """Which samples the model has met, when it is done; a run that is resumed keeps what it has met so far."""
+    """Records of the samples that the finished model has seen; a resumed run keeps its earlier records."""
     splits, modality = settings.data.splits(), settings.task.modality
     found = [seen_in("finetune", data, {modality: splits.train})]
     parts: list[tuple[How, str | None]] = [("choose", _choosing(settings)), ("report", splits.test)]
-    # The whole too: by it evaluate knows whether a folder without splits has changed.
+    # Record the whole data too: from it, evaluate knows whether a folder without splits has changed.
     for how, split in [*parts, ("report", splits.whole)]:
         if split is not None:
             batches = settings.data.build(split, batch_size=1, labels=labels)
@@ -189,7 +190,7 @@ def _seen(settings: FinetuneRecipe, stored: Stored, data: Batches, labels: Label
 
 
 def _choosing(settings: FinetuneRecipe) -> str | None:
-    """The part of the data that the best checkpoint is chosen on; None = it is the last one."""
+    """The split that the best checkpoint is chosen on; None = the last checkpoint is used."""
     rule = settings.validation
     return (rule.split or settings.data.splits().val) if rule.every else None
 
@@ -201,12 +202,12 @@ def _validation(settings: FinetuneRecipe, model: nn.Module, labels: Labels, devi
     chosen_on = _choosing(settings)
     split = chosen_on or splits.test
     if split is None:
-        _logger.warning("data.path=%r has no part that is held out: validation is left out", settings.data.path)
+        _logger.warning("data.path=%r has no held-out split: validation is skipped", settings.data.path)
         return None
     if chosen_on is None and (asked := [key for key in ("best", "patience") if getattr(rule, key) is not None]):
         raise ConfigError(
             f"validation.{asked[0]} chooses a checkpoint, but data.path={settings.data.path!r} has no split `val` to "
-            f"choose on; add one, or set validation.split={split} to choose on what is reported (evaluate will say so)"
+            f"choose on; add one, or set validation.split={split} to choose on the reported split (evaluate notes it)"
         )
     rank, world_size = world()
     held_out = settings.data.build(
@@ -215,7 +216,7 @@ def _validation(settings: FinetuneRecipe, model: nn.Module, labels: Labels, devi
 
     def measure() -> Mapping[str, float]:
         result = scored(task, model, held_out, labels=labels, device=device)
-        # What is undefined early in a run (a correlation with a constant) must not end it, and is never the best.
+        # A metric that is undefined early in a run (a correlation with a constant) must not end it, and is never best.
         found = dict.fromkeys(result.undefined(), math.nan) | dict(result.metrics())
         return {f"val_{name}": value for name, value in found.items()}
 
@@ -224,7 +225,7 @@ def _validation(settings: FinetuneRecipe, model: nn.Module, labels: Labels, devi
         run=measure,
         every=rule.every,
         start=rule.start,
-        # What is reported on must choose nothing: it is only watched.
+        # A checkpoint must not be chosen on the reported split, so that split is only monitored.
         best=None if chosen_on is None else f"val_{best}",
         higher=best not in task.scorer(labels).lower_is_better,
         patience=rule.patience,

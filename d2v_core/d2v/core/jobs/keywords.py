@@ -77,24 +77,24 @@ class RunKeys(DataKeys, total=False):
     """Keywords that `pretrain` and `finetune` share."""
 
     out: str | PathLike[str]
-    """Run folder, to be made."""
+    """Run folder, created by the run."""
 
     seed: int
     """Of weights, order, masks, augmentation and dropout."""
 
     resume: bool
-    """true = go on in `out`, if a run was begun there."""
+    """true = continue the run in `out`, if there is one."""
 
     accept: Sequence[Literal["data", "schedule"]]
-    """Changes to resume with all the same: data = the samples are others than at the checkpoint, schedule = rates are
-    others than before, since they depend on `train.max_steps`.
+    """Changes to accept on resume: data = other samples than at the checkpoint, schedule = other values of schedules,
+    which depend on `train.max_steps`.
     """
 
     device: str
-    """auto = cuda, mps or cpu, the first that there is."""
+    """auto = cuda, mps or cpu, the first that is available."""
 
     threads: int | None
-    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
+    """CPU threads for computation; None = PyTorch's default."""
 
     train: TrainConfig | Mapping[str, Any]
     """Length of the run."""
@@ -110,64 +110,63 @@ class RunKeys(DataKeys, total=False):
 
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     """Of the forward pass: fp32, bf16, fp16 (with the published loss scaling), or auto = bf16 where the device computes
-    in it by itself, else fp32 (`train.precision`).
+    in it natively, else fp32 (`train.precision`).
     """
 
     checkpoint_every: int
     """Updates between checkpoints (`train.checkpoint_every`)."""
 
     keep: int
-    """Newest checkpoints that are kept (`train.keep`)."""
+    """Number of newest checkpoints to keep (`train.keep`)."""
 
     log_every: int
     """Updates between lines of metrics (`train.log_every`)."""
 
     sinks: Literal["tensorboard", "wandb", "mlflow"] | Sequence[Literal["tensorboard", "wandb", "mlflow"]] | None
-    """Where metrics go beside metrics.jsonl: tensorboard, wandb, mlflow; None = tensorboard if it is installed
-    (`train.sinks`).
+    """Further outputs of metrics besides metrics.jsonl: tensorboard, wandb, mlflow; None = tensorboard if it is
+    installed (`train.sinks`).
     """
 
     kernels: Mapping[str, str]
-    """By operation, the form that was chosen for the machine on which the run began; {} = the plain ones
-    (`train.kernels`).
+    """Implementation by operation, chosen for the machine that started the run; {} = the plain ones (`train.kernels`).
     """
 
     lr: float
-    """Peak rate (`optim.lr`)."""
+    """Peak learning rate (`optim.lr`)."""
 
     betas: Sequence[float]
-    """Decay of both averages (`optim.betas`)."""
+    """Decay of the two averages (`optim.betas`)."""
 
     eps: float
-    """On the uncorrected root, as published (`optim.eps`)."""
+    """Added to the uncorrected root, as published (`optim.eps`)."""
 
     weight_decay: float
-    """Of the parameters that decay; with a schedule, its peak (beit-cosine: its first value) (`optim.weight_decay`)."""
+    """Of the decayed parameters; with a schedule, its peak (beit-cosine: its first value) (`optim.weight_decay`)."""
 
     no_decay: list[str] | tuple[str, ...]
-    """Patterns of more parameters that do not (`optim.no_decay`)."""
+    """Patterns of further parameters without decay (`optim.no_decay`)."""
 
     clip: float
-    """Largest norm of all gradients together; 0 = any (`optim.clip`)."""
+    """Maximum norm of all gradients together; 0 = no clipping (`optim.clip`)."""
 
 
 class PretrainKeys(RunKeys, total=False):
     """Keywords of `pretrain`."""
 
     init: str | PathLike[str] | None
-    """A run, a model folder or a published checkpoint file whose weights the run begins with; None = untrained."""
+    """A run, a model folder or a published checkpoint file whose weights the run starts from; None = untrained."""
 
     model: ModelConfig | Mapping[str, Any]
     """Student, predictors, targets and teacher."""
 
     mask: Masker | Mapping[str, Any]
-    """Which positions are hidden; by modality where there are several."""
+    """Which positions are hidden; with several modalities, by modality."""
 
     data: str | PathLike[str] | DataConfig | Mapping[str, Any]
-    """Unlabelled samples, likewise."""
+    """Unlabelled samples; with several modalities, by modality."""
 
     sampling: Mapping[str, float]
-    """By modality, how often batches of it are drawn, relative to the others; not given = equally often."""
+    """Relative frequency of batches by modality; {} = equal."""
 
     optim: OptimConfig | Mapping[str, Any]
     """Optimiser and learning rate."""
@@ -183,30 +182,30 @@ class FinetuneKeys(RunKeys, total=False):
     """A run, a model folder or a published checkpoint file."""
 
     weights: Literal["student", "teacher", "untrained"]
-    """Which of its weights to start from: student, teacher, or untrained = from scratch."""
+    """Student, teacher, or untrained = the same network with initial weights."""
 
     task: Task | Mapping[str, Any]
-    """What to learn."""
+    """The task to learn."""
 
     data: str | PathLike[str] | DataConfig | Mapping[str, Any]
-    """Labelled samples; what is not given of their preparation is as the model was pretrained."""
+    """Labelled samples; their preparation defaults to that of the model's pretraining."""
 
     preparation: Literal["model", "data"]
-    """model = a contradiction to the model's preparation is refused; data = the input is prepared as `data` says all
-    the same, as some published runs did.
+    """model = refuse `data` settings that contradict the model's preparation; data = prepare the input as `data` says,
+    as some published runs did.
     """
 
     optim: FinetuneOptimConfig | Mapping[str, Any]
     """Optimiser and learning rate."""
 
     validation: ValidationConfig | Mapping[str, Any]
-    """Looking at held-out data."""
+    """Evaluation on held-out data during training."""
 
     freeze: FreezeConfig | Mapping[str, Any]
-    """Parts that do not train at first."""
+    """Parts that are not trained at first."""
 
     layer_decay: float
-    """Factor on the rate from block to block; 1 = the same for all (`optim.layer_decay`)."""
+    """Factor on the learning rate from block to block; 1 = the same for all (`optim.layer_decay`)."""
 
 
 class UseKeys(DataKeys, total=False):
@@ -216,25 +215,25 @@ class UseKeys(DataKeys, total=False):
     """A run, a model folder or a published checkpoint file."""
 
     data: str | PathLike[str] | DataConfig | Mapping[str, Any]
-    """Samples; what is not given is as in training."""
+    """Samples; keys that are not set default to those of the training."""
 
     split: str | list[str] | tuple[str, ...] | None
-    """Part of the data, or several; None = the one for figures, and all files of a folder for predictions."""
+    """Split of the data, or several; None = the test split for evaluation, all files of a folder for predictions."""
 
     task: Task | Mapping[str, Any]
-    """What the model was fine-tuned for; options of its use may be changed, what is built in may not."""
+    """The task of the fine-tuned model; options of its use may change, options built into the model may not."""
 
     batch_size: int
     """Samples in a batch."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"]
-    """Of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it by itself."""
+    """Of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it natively."""
 
     device: str
-    """auto = cuda, mps or cpu, the first that there is."""
+    """auto = cuda, mps or cpu, the first that is available."""
 
     threads: int | None
-    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
+    """CPU threads for computation; None = PyTorch's default."""
 
     out: str | PathLike[str] | None
     """File to write: .json for an evaluation, .csv or .jsonl for predictions; None = none."""
@@ -250,10 +249,10 @@ class ProbeKeys(DataKeys, total=False):
     """K, at least 1."""
 
     labels: int
-    """How many the few are, at least 2."""
+    """Number of labels of the probe with few labels, at least 2."""
 
     draws: int
-    """Draws of the few labels, at least 1."""
+    """Number of draws of few labels, at least 1."""
 
     seed: int
     """Of the untrained network and of draws."""
@@ -262,46 +261,46 @@ class ProbeKeys(DataKeys, total=False):
     """A run, a model folder or a published checkpoint file."""
 
     weights: Literal["student", "teacher", "untrained"]
-    """Which of its weights: student, teacher, or untrained = the same network with initial weights."""
+    """Student, teacher, or untrained = the same network with initial weights."""
 
     data: str | PathLike[str] | DataConfig | Mapping[str, Any]
-    """Labelled samples; what is not given is as in training."""
+    """Labelled samples; keys that are not set default to those of the training."""
 
     train: str | None
-    """Part that probes learn from; None = the one for training."""
+    """Split to train probes on; None = the training split."""
 
     val: str | None
-    """Part that the strength of a linear probe is chosen on; None = the one for it, or a fifth of `train`."""
+    """Split to choose the penalty of a linear probe on; None = the validation split, or a fifth of `train`."""
 
     test: str | None
-    """Part that figures are of; None = the one for them, which is held out of data that have none."""
+    """Split for the reported accuracies; None = the test split, or held-out samples of data without splits."""
 
     layers: Sequence[int] | Literal["final"]
-    """Blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output."""
+    """Blocks (from 0, or negative from the end) to average; [] = all; final = the encoder's output."""
 
     each: bool
-    """true = each of these layers alone as well; beside the final output, each block."""
+    """true = measure each of these layers alone too; with layers=final, each block."""
 
     result: Literal["ffn", "block"]
     """Of a block: its output (block) or its feed-forward branch (ffn)."""
 
     poolings: Sequence[Literal["mean", "grid", "class-token"]]
-    """Mean of the tokens, grid = means of its quarters, class-token = the class token."""
+    """Mean of the tokens (mean), grid = means of its quarters, class-token = the class token."""
 
     baselines: bool
-    """Whether the raw input and the untrained network are measured too."""
+    """Whether to measure the raw input and the untrained network too."""
 
     batch_size: int
     """Samples in a batch."""
 
     precision: Literal["auto", "fp32", "bf16"]
-    """Of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself."""
+    """Of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively."""
 
     device: str
-    """auto = cuda, mps or cpu, the first that there is."""
+    """auto = cuda, mps or cpu, the first that is available."""
 
     threads: int | None
-    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
+    """CPU threads for computation; None = PyTorch's default."""
 
     out: str | PathLike[str] | None
     """.json file to write; None = none."""
@@ -314,34 +313,34 @@ class ExtractKeys(DataKeys, total=False):
     """A run, a model folder or a published checkpoint file."""
 
     weights: Literal["student", "teacher", "untrained"]
-    """Which of its weights: student or teacher, or untrained = the same network with initial weights."""
+    """Student, teacher, or untrained = the same network with initial weights."""
 
     data: str | PathLike[str] | DataConfig | Mapping[str, Any]
-    """Samples; what is not given is as in training."""
+    """Samples; keys that are not set default to those of the training."""
 
     split: str | None
-    """Part of the data; None = all files of a folder."""
+    """Split of the data; None = all files of a folder."""
 
     layers: Sequence[int] | Literal["final"]
-    """Blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output."""
+    """Blocks (from 0, or negative from the end) to average; [] = all; final = the encoder's output."""
 
     result: Literal["ffn", "block"]
     """Of a block: its output (block) or its feed-forward branch (ffn)."""
 
     pooling: Literal["mean", "grid", "class-token", "tokens"]
-    """Mean of the tokens, grid = means of its quarters, class-token = the class token, tokens = every token."""
+    """Mean of the tokens (mean), grid = means of its quarters, class-token = the class token, tokens = every token."""
 
     batch_size: int
     """Samples in a batch."""
 
     precision: Literal["auto", "fp32", "bf16"]
-    """Of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself."""
+    """Of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively."""
 
     device: str
-    """auto = cuda, mps or cpu, the first that there is."""
+    """auto = cuda, mps or cpu, the first that is available."""
 
     threads: int | None
-    """Threads of the CPU to compute on; None = as many as PyTorch takes by itself."""
+    """CPU threads for computation; None = PyTorch's default."""
 
     out: str | PathLike[str]
-    """File to write, .safetensors or .npy; the names of the samples go to a .txt of the same name."""
+    """File to write, .safetensors or .npy; the names of the samples are written to a .txt of the same name."""

@@ -1,4 +1,4 @@
-"""A labelled data set by its parts: what is learned from, what settings are chosen on, what figures are of."""
+"""The splits of a labelled data set: for training, for choosing settings and for the reported results."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
@@ -6,7 +6,7 @@ from typing import TypeVar
 from attrs import evolve, frozen
 
 from d2v.core.data import DataConfig
-from d2v.core.jobs.running import shown
+from d2v.core.jobs.running import with_progress
 from d2v.core.labels import Classes
 from d2v.core.model import Batch
 from d2v.core.probes import Features, raw_features
@@ -16,11 +16,11 @@ _T = TypeVar("_T")
 
 @frozen(kw_only=True)
 class LabelledSplits:
-    """The parts of a labelled data set.
+    """Splits of a labelled data set.
 
     Args:
-        batches: of "train", and of "val" and "test" where there are such parts; each can be read several times.
-        labels: the classes of all of them.
+        batches: of "train", and of "val" and "test" where these splits exist; each can be read several times.
+        labels: the classes of all splits.
 
     >>> import torch
     >>> batches = [Batch(source=torch.zeros(2, 3), labels=torch.tensor([0, 1]))]
@@ -42,20 +42,20 @@ class LabelledSplits:
         val: str | None = None,
         test: str | None = None,
     ) -> "LabelledSplits":
-        """Open the parts of a data set; nothing is read yet.
+        """Open the splits of a data set without reading samples.
 
         Args:
             data: with classes as labels.
             batch_size: samples in a batch, at least 1.
-            train: split to learn from; None = the data set's own.
-            val: split to choose on; None = the data set's own, if it has one.
-            test: split that figures are of, likewise.
+            train: split to train probes on; None = the data set's training split.
+            val: split to choose settings on; None = the data set's validation split, if it has one.
+            test: split for the reported results; None = the data set's test split, if it has one.
 
         Raises:
-            DataError: if a split is not there or the samples have no classes.
+            DataError: if a split does not exist or the samples have no classes.
         """
         known, labels = data.splits(), data.labels(Classes)
-        assert isinstance(labels, Classes)  # they were asked for
+        assert isinstance(labels, Classes)  # requested above
         names = {"train": train or known.train, "val": val or known.val, "test": test or known.test}
         batches = {
             part: data.build(split, batch_size=batch_size, labels=labels)
@@ -65,23 +65,23 @@ class LabelledSplits:
         return cls(batches=batches, labels=labels)
 
     def in_memory(self) -> "LabelledSplits":
-        """The same, read once and kept, for data that is read several times."""
+        """The same splits, read once and kept in memory, for data that is read several times."""
         return evolve(self, batches={part: list(batches) for part, batches in self.batches.items()})
 
     def read(self, how: Callable[[Iterable[Batch]], _T], *, progress: bool = False) -> dict[str, _T]:
-        """What a function makes of the batches of each part.
+        """Apply a function to the batches of each split.
 
         Args:
-            how: called once for each part.
-            progress: whether to show how far it is, on standard error.
+            how: called once for each split.
+            progress: whether to show progress on standard error.
         """
-        return {part: how(shown(batches, progress)) for part, batches in self.batches.items()}
+        return {part: how(with_progress(batches, progress)) for part, batches in self.batches.items()}
 
     def raw(self, *, progress: bool = False) -> dict[str, Features] | None:
-        """The raw input as features, see `raw_features`; None where that cannot be.
+        """The raw input as features, see `raw_features`; None if it has no fixed size.
 
         Args:
-            progress: whether to show how far it is, on standard error.
+            progress: whether to show progress on standard error.
         """
         found = self.read(raw_features, progress=progress)
         known = {part: features for part, features in found.items() if features is not None}

@@ -1,4 +1,4 @@
-"""Models that jobs start from: read from a folder, stripped to the encoder, fed as they were trained."""
+"""Models that jobs start from: opened from a folder, reduced to the encoder, given input prepared as in training."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -23,15 +23,16 @@ _Settings = TypeVar("_Settings")
 
 
 def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_Settings, Stored]:
-    """Settings of a job on a model, and the model; what is not said of data and task is as the model was trained.
+    """Settings of a job on a model, and the model. Keys of data and task default to those of the training.
 
     Args:
         kind: class of the settings, with the fields `model` and `data`, and `task` if it needs a fine-tuned model.
         overrides: by dotted key.
 
     Raises:
-        ConfigError: naming every key that is unknown, missing or of a wrong type, or if a task is needed.
-        FileNotFoundError: if there is no such model.
+        ConfigError: naming every key that is unknown, missing or of a wrong type, or if the model is not fine-tuned
+            and a task is needed.
+        FileNotFoundError: if there is no model at the path.
         ValueError: if the model cannot be read.
     """
     source = overrides.get("model", overrides.get("+model"))
@@ -49,11 +50,11 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
 
 
 def inherited(description: Description, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values of a data configuration, with what a model hands on where nothing else is said.
+    """Plain values of a data configuration, with defaults from the model's own preparation.
 
     Args:
         description: of the model.
-        data: plain values, of the modality that the model takes first if they name no kind.
+        data: plain values; without a kind, they are of the model's first modality.
     """
     values = dict(data)
     kind = values.setdefault("kind", description.modality)
@@ -65,7 +66,7 @@ def inherited(description: Description, data: Mapping[str, Any]) -> dict[str, An
 
 
 def check_preparation(data: DataConfig, description: Description) -> None:
-    """Refuse input that is prepared in another way than that of the model's training.
+    """Refuse input that is prepared differently from the model's training input.
 
     Raises:
         ConfigError: naming each key that differs.
@@ -89,12 +90,12 @@ def new_encoder(
     adapt: Callable[[StudentConfig], StudentConfig] = lambda config: config,
     seed: int = 0,
 ) -> tuple[Student, StudentConfig]:
-    """An untrained encoder, and its configuration.
+    """An untrained encoder and its configuration.
 
     Args:
-        student: what it is built by.
+        student: configuration to build.
         adapt: changes the configuration first.
-        seed: of the weights.
+        seed: of the initial weights.
     """
     config = adapt(student.unmasked())
     with torch.random.fork_rng(devices=[]):
@@ -112,18 +113,19 @@ def encoder_of(
     """A new encoder with the weights of a stored model, and its configuration.
 
     A teacher may lack parts of the student (`EMATeacher(leave_out=...)`): the front end, positions, extra tokens, a
-    whole adapter, a norm. With weights="teacher" these are the student's, all others the teacher's. In training the
-    teacher starts from what the student's parts make of the input, so this encoder computes what targets are made of;
-    but for parts that the teacher holds and its training passes by (positions of 1.0 images of the original toolkit).
+    whole adapter, a norm. With weights="teacher" these parts are the student's and all others the teacher's. In
+    training, the teacher takes the output of the student's parts as input, so this encoder computes the features that
+    targets are made of. The exception is parts that the teacher holds but its training does not use (positions of
+    data2vec 1.0 image models of the original toolkit).
 
     Args:
-        stored: pretrained or fine-tuned.
-        weights: student, teacher, or untrained = initial weights.
+        stored: pretrained or fine-tuned model.
+        weights: student, teacher, or untrained = the same network with initial weights.
         adapt: changes the configuration first.
         seed: of initial weights.
 
     Raises:
-        ConfigError: if the model has no such weights.
+        ConfigError: if the model does not have these weights.
     """
     if weights not in get_args(Weights):
         raise ConfigError(f"weights={weights!r} is not one of {', '.join(get_args(Weights))}")
@@ -143,10 +145,10 @@ def _tensors(module: nn.Module, weights: Weights) -> dict[str, Tensor]:
 
 
 def task_of(stored: Stored) -> Task:
-    """What a model was fine-tuned for.
+    """The task that a model was fine-tuned for.
 
     Raises:
-        ConfigError: if it is pretrained only.
+        ConfigError: if the model is only pretrained.
     """
     if stored.description.task is None:
         raise ConfigError(f"{stored.path} is pretrained, not fine-tuned: `d2v finetune` it first, or use `d2v probe`")
@@ -154,7 +156,7 @@ def task_of(stored: Stored) -> Task:
 
 
 def match_input(data: DataConfig, encoder: Student, modality: str) -> None:
-    """Make an encoder take what the data gives; one without adapters knows its input itself.
+    """Adjust an encoder to the input of the data; an encoder without adapters handles this itself.
 
     Raises:
         DataError: naming the field that does not fit.

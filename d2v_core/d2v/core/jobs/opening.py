@@ -1,4 +1,4 @@
-"""What a job says of its data before any work."""
+"""Report the contents of the data before any work."""
 
 import logging
 
@@ -9,12 +9,13 @@ _logger = logging.getLogger(__name__)
 
 
 def say_contents(data: DataConfig) -> None:
-    """Log in one line what a data set holds and what of it is not used, on the first rank.
+    """Log on the first rank, in one line, what a data set contains and what of it is not used.
 
-    It is a warning where something is not used or noted, so that it is seen in a notebook as well; else information.
+    The line is a warning if something is not used or has a note, so that it is also visible in a notebook; otherwise it
+    is at level INFO.
 
     Raises:
-        DataError: if the data are not there, or cannot be used as they are.
+        DataError: if the data do not exist or cannot be used.
     """
     rank, _ = world()
     if rank == 0:

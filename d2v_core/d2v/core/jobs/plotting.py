@@ -1,4 +1,4 @@
-"""`d2v plot` as one call: learning curves of runs, and masks and features of the first of them over real samples."""
+"""The call behind `d2v plot`: learning curves of runs, and masks and features of the first run on real samples."""
 
 import json
 import os
@@ -32,17 +32,17 @@ from d2v.core.validators import check
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_VIEWS = 4  # masked views of a sample that are shown
+_VIEWS = 4  # masked views of a sample to draw
 StrPath = str | os.PathLike[str]
 
 
 @frozen(kw_only=True)
 class Plotted:
-    """What `plot` has drawn.
+    """Output files of `plot`.
 
     Args:
-        files: that were written.
-        notes: what was not drawn, and why, one line each.
+        files: files written.
+        notes: which plots were left out, and why, one line each.
     """
 
     files: tuple[Path, ...]
@@ -56,7 +56,7 @@ class _Settings:
 
 
 @frozen
-class _Picture:
+class _Plot:
     figure: "Figure"
     label: str
 
@@ -66,21 +66,22 @@ def plot(
 ) -> Plotted:
     """Draw learning curves, masks and features of runs.
 
-    `curves` are of all runs, `masks` and `features` of the first, each as `.svg` and `.png`. Curves are the lines of
-    `metrics.jsonl`. Masks are those of the first update, by the run's own masker, over samples of the part of the data
-    that figures are of. Features are those of the patches, the mean of all blocks, by the teacher where it reads raw
-    input, else by the student; and by the same network untrained.
+    `curves` shows all runs, `masks` and `features` the first one, each as `.svg` and `.png`. Curves are the metrics in
+    `metrics.jsonl`. Masks are those of the first update, by the run's own masker, on samples of the test split.
+    Features are the mean of all blocks at each patch, once of the trained and once of the untrained network. Of a
+    pretrained run they are the teacher's, since the teacher computes the targets of pretraining; of a fine-tuned run,
+    which has no teacher, the student's.
 
     Args:
-        runs: folders of runs, of any recipes.
-        out: folder of the files, made if need be; None = `plots` in the first run.
-        data: where the samples come from; None = where those of the first run came from.
-        images: how many samples.
-        seed: which samples, and the weights of the untrained network.
+        runs: run folders, of any recipes.
+        out: folder of the files, created if missing; None = `plots` in the first run.
+        data: path of the samples; None = the data of the first run.
+        images: number of samples.
+        seed: of the choice of samples and of the untrained network's weights.
 
     Raises:
         MissingExtraError: if the extra `plot`, or that of the modality, is not installed.
-        FileNotFoundError: if a folder is no run.
+        FileNotFoundError: if a folder is not a run.
         ValueError: if no run is given, a run has no metrics yet, or a number is out of its range.
         DataError: if the data cannot be used.
         OSError: if `out` cannot be written.
@@ -100,39 +101,39 @@ def plot(
     lines = dict(zip(_names(folders), map(read_metrics, folders), strict=True))
     target = folders[0] / "plots" if out is None else Path(out)
     _make(target)
-    drawn = {"curves": _Picture(learning_curves(lines), f"Learning curves of {', '.join(lines)}.")}
+    drawn = {"curves": _Plot(learning_curves(lines), f"Learning curves of {', '.join(lines)}.")}
     grids, notes = _grids(folders[0], data, images, seed)
     files = []
-    for name, picture in (drawn | grids).items():
+    for name, one in (drawn | grids).items():
         files += [target / f"{name}.svg", target / f"{name}.png"]
-        write_text(files[-2], svg(picture.figure, label=picture.label, standalone=True))
-        write_bytes(files[-1], pixels(picture.figure))
+        write_text(files[-2], svg(one.figure, label=one.label, standalone=True))
+        write_bytes(files[-1], pixels(one.figure))
     return Plotted(files=tuple(files), notes=tuple(notes))
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """What the runs are called: by their folders, or by their whole paths where two folders have one name."""
+    """Names of the runs: their folders' names, or whole paths where two folders have the same name."""
     short = [folder.resolve().name for folder in folders]
     return [name if short.count(name) == 1 else str(folder) for name, folder in zip(short, folders, strict=True)]
 
 
 def read_metrics(run: Path) -> list[Mapping[str, float]]:
-    """The lines of a run's `metrics.jsonl` so far, numbers by name.
+    """Lines of a run's `metrics.jsonl` so far, as numbers by name.
 
     Raises:
-        FileNotFoundError: if the folder is no run.
+        FileNotFoundError: if the folder is not a run.
         ValueError: if there is no line yet.
     """
     if not (run / "config.yaml").is_file():
-        why = "it has no config.yaml" if run.is_dir() else "there is no such folder"
-        raise FileNotFoundError(f"{run} is no run: {why}; give a folder that pretrain or finetune has written")
+        why = "it has no config.yaml" if run.is_dir() else "the folder does not exist"
+        raise FileNotFoundError(f"{run} is not a run: {why}; give a folder written by pretrain or finetune")
     path = run / "metrics.jsonl"
     lines: list[Mapping[str, float]] = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
             values = dict(json.loads(line))
         except (json.JSONDecodeError, TypeError, ValueError):
-            break  # the run is just writing it
+            break  # the run is writing this line
         lines.append({name: value for name, value in values.items() if isinstance(value, int | float)})
     if not lines:
         raise ValueError(f"{run} has no metrics yet: the first come after train.log_every updates; wait for them")
@@ -145,10 +146,10 @@ def _make(folder: Path) -> None:
     except FileExistsError as error:
         raise FileExistsError(f"{folder} is a file; give a folder as out") from error
     except OSError as error:
-        raise OSError(f"{folder} cannot be written: {error.strerror}; give another out") from error
+        raise OSError(f"{folder} cannot be written: {error.strerror}; choose another out") from error
 
 
-def _grids(run: Path, data: str | None, images: int, seed: int) -> tuple[dict[str, _Picture], list[str]]:
+def _grids(run: Path, data: str | None, images: int, seed: int) -> tuple[dict[str, _Plot], list[str]]:
     path = _data_path(run) if data is None else data
     try:
         settings, stored = settings_of(_Settings, {"model": str(run), "data.path": path})
@@ -162,20 +163,20 @@ def _grids(run: Path, data: str | None, images: int, seed: int) -> tuple[dict[st
         split = settings.data.splits()
         loader = settings.data.build(split.test or split.train, batch_size=1)
     except DataError as error:
-        raise DataError(f"{error}; if the data were moved, say where to with data (--data)") from error
+        raise DataError(f"{error}; if the data were moved, give their new path as data (--data)") from error
     batch = drawn_samples(loader, images, seed)
-    shown, notes = modality.images(batch, settings.data), []
+    inputs, notes = modality.images(batch, settings.data), []
     found = {}
     if isinstance(stored.module, Data2Vec):
         hidden = _hidden(stored.module, batch)
         label = f"{batch.size} samples, and below each {hidden.shape[1]} views of it with hidden patches."
-        found["masks"] = _Picture(mask_grid(shown, hidden), label)
+        found["masks"] = _Plot(mask_grid(inputs, hidden), label)
     else:
         notes.append(f"{run} is fine-tuned, so there are no masks")
     label = (
         f"{batch.size} samples, and below each its patch features as colours, by the trained and the untrained network."
     )
-    found["features"] = _Picture(pca_grid(shown, _features(stored, settings.data, batch, seed)), label)
+    found["features"] = _Plot(pca_grid(inputs, _features(stored, settings.data, batch, seed)), label)
     return found, notes
 
 
@@ -189,7 +190,7 @@ def _data_path(run: Path) -> str:
 
 
 def drawn_samples(loader: Batches, n: int, seed: int) -> Batch:
-    """A batch of n samples from all over the data: files in order are often of one class. Of a stream, the first n."""
+    """A batch of n samples from random positions (sorted files are often of one class); of a stream, the first n."""
     batches: dict[Any, Batch] = {}
     for place, batch in _drawn_places(loader, n, seed):
         batches[place if batch.ids is None else int(batch.ids)] = batch
@@ -211,7 +212,7 @@ def _drawn_places(loader: Batches, n: int, seed: int) -> Iterator[tuple[int, Bat
     picked = torch.randperm(length, generator=torch.Generator().manual_seed(seed))[:n]
     for place in picked.sort().values.tolist():
         loader.load_state_dict({"epoch": 0, "batch": place})
-        # A sample that is broken gives its place to the next one, which may be picked as well, or to none.
+        # If a sample is broken, the loader gives the next one, which may be picked as well, or none.
         batch = next(iter(loader), None)
         if batch is not None:
             yield place, batch
@@ -219,7 +220,7 @@ def _drawn_places(loader: Batches, n: int, seed: int) -> Iterator[tuple[int, Bat
 
 @torch.no_grad()
 def _hidden(model: Data2Vec, batch: Batch) -> Tensor:
-    """Bool `b m gh gw`, of some views."""
+    """Hidden patches, Bool `b m gh gw`, of some views."""
     local = model.front(batch)
     mask = model.mask(batch, local, update=0)
     height, _ = plane(tuple(batch.source.shape[1:] if local is None else local.grid))
@@ -227,7 +228,7 @@ def _hidden(model: Data2Vec, batch: Batch) -> Tensor:
 
 
 def _features(stored: Stored, data: DataConfig, batch: Batch, seed: int) -> dict[str, Tensor]:
-    """`b gh gw d` of the trained and of the untrained network, by what they are called."""
+    """Features `b gh gw d` of the trained and of the untrained network, by name."""
     module, modality = stored.module, stored.description.modality
     weights: Weights = "teacher" if isinstance(module, Data2Vec) else "student"
     rows: dict[str, Weights] = {"trained": weights, "untrained": "untrained"}

@@ -1,4 +1,4 @@
-"""`d2v pretrain` as one call."""
+"""The call behind `d2v pretrain`."""
 
 from collections.abc import Mapping
 from typing import Any, Unpack
@@ -29,25 +29,25 @@ def pretrain(
     progress: bool = True,
     **keys: Unpack[PretrainKeys],
 ) -> Fitted:
-    """Pretrain a model by a recipe, into the run folder `out`.
+    """Pretrain a model by a recipe and write the run folder `out`.
 
-    The folder holds `config.yaml`, `metrics.jsonl`, `checkpoints` and, at the end, `model`. Ctrl-C saves the last
-    update, and `resume=true` goes on from there.
+    The folder contains `config.yaml`, `metrics.jsonl`, `checkpoints` and, at the end, `model`. Ctrl-C saves the last
+    finished update, and `resume=true` continues from there.
 
     Args:
         recipe: name (`vision/base`), or path of a YAML file.
-        overrides: by dotted key, as on the command line.
-        progress: whether to show how far it is, on standard error.
-        keys: the same as keywords: `data="photos"`, `max_steps=2000`, `train={"keep": 5}`; `data` and `out` have to be
-            given.
+        overrides: settings by dotted key, as on the command line.
+        progress: whether to show progress on standard error.
+        keys: settings as keywords: `data="photos"`, `max_steps=2000`, `train={"keep": 5}`; `data` and `out` are
+            required.
 
     Raises:
-        UnknownNameError: if there is no such recipe.
+        UnknownNameError: if the recipe does not exist.
         ConfigError: if a key is unknown, missing or of a wrong type, or the weights of `init` do not fit.
-        FileNotFoundError: if there is no model in `init`.
+        FileNotFoundError: if there is no model at `init`.
         DataError: if the data cannot be used.
         RunFolderError: if the run folder cannot be used.
-        Interrupted: at Ctrl-C or SIGTERM; what was finished is saved.
+        Interrupted: at Ctrl-C or SIGTERM; finished updates are saved.
 
     >>> pretrain("vision/base", data="photos", out="run").step  # doctest: +SKIP
     375300
@@ -88,7 +88,7 @@ def pretrain(
 
 
 def check_input(settings: PretrainRecipe) -> None:
-    """Refuse data that the adapters of the model do not take.
+    """Refuse data that the model's adapters do not accept.
 
     Raises:
         ConfigError: naming the adapter and what differs.
@@ -96,7 +96,7 @@ def check_input(settings: PretrainRecipe) -> None:
     """
     student = settings.model.student
     if not isinstance(student, BackboneConfig):
-        return  # somebody else's knows its input itself
+        return  # a third-party student checks its own input
     for name, data in settings.sources.items():
         own = student.adapters[name]
         given, wanted = to_plain(own), to_plain(data.matching(own))

@@ -1,4 +1,4 @@
-"""`d2v probe` as one call: what frozen features are worth, with the simple baselines beside every figure."""
+"""The call behind `d2v probe`: accuracy of simple classifiers on frozen features, next to baselines."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -31,25 +31,26 @@ from d2v.core.recipes.recipe import Weights
 
 @frozen(kw_only=True)
 class ProbeSettings(Probing):
-    """Settings of `probe`; those of `Probing` are among them.
+    """Settings of `probe`, including those of `Probing`.
 
     Args:
         model: a run, a model folder or a published checkpoint file.
-        weights: which of its weights: student, teacher, or untrained = the same network with initial weights.
-        data: labelled samples; what is not given is as in training.
-        train: part that probes learn from; null = the one for training.
-        val: part that the strength of a linear probe is chosen on; null = the one for it, or a fifth of `train`.
-        test: part that figures are of; null = the one for them, which is held out of data that have none.
-        layers: blocks (from 0, or negative from the end) whose mean is read; [] = all; final = the encoder's output.
-        each: true = each of these layers alone as well; beside the final output, each block.
+        weights: student, teacher, or untrained = the same network with initial weights. The student is the default, as
+            in published fine-tuning; the teacher computes the targets of pretraining.
+        data: labelled samples; keys that are not set default to those of the training.
+        train: split to train probes on; null = the training split.
+        val: split to choose the penalty of a linear probe on; null = the validation split, or a fifth of `train`.
+        test: split for the reported accuracies; null = the test split, or held-out samples of data without splits.
+        layers: blocks (from 0, or negative from the end) to average; [] = all; final = the encoder's output.
+        each: true = measure each of these layers alone too; with layers=final, each block.
         result: of a block: its output (block) or its feed-forward branch (ffn).
-        poolings: mean of the tokens, grid = means of its quarters, class-token = the class token.
-        baselines: whether the raw input and the untrained network are measured too.
+        poolings: mean of the tokens (mean), grid = means of its quarters, class-token = the class token.
+        baselines: whether to measure the raw input and the untrained network too.
         seed: of the untrained network and of draws.
         batch_size: samples in a batch.
-        precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it by itself.
-        device: auto = cuda, mps or cpu, the first that there is.
-        threads: threads of the CPU to compute on; null = as many as PyTorch takes by itself.
+        precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively.
+        device: auto = cuda, mps or cpu, the first that is available.
+        threads: CPU threads for computation; null = PyTorch's default.
         out: .json file to write; null = none.
     """
 
@@ -76,22 +77,22 @@ class ProbeSettings(Probing):
 def probe(
     overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[ProbeKeys]
 ) -> ProbeResults:
-    """Accuracy of simple classifiers on frozen features.
+    """Measure the accuracy of simple classifiers on frozen features.
 
     Args:
-        overrides: by dotted key, as on the command line (see `ProbeSettings`).
-        progress: whether to show how far it is, on standard error.
-        keys: the same as keywords; `model` and `data` have to be given.
+        overrides: settings by dotted key, as on the command line (see `ProbeSettings`).
+        progress: whether to show progress on standard error.
+        keys: settings as keywords; `model` and `data` are required.
 
     Returns:
-        Accuracies of the raw input (where it is a fixed number of floats), of the untrained network and of the model,
-        by features, layers, pooling and probe. What a small data set or the model does not allow is in `left_out`.
+        Accuracies of the raw input (if it is a fixed number of floats), of the untrained network and of the model, by
+        features, layers, pooling and probe. `left_out` names what a small data set or the model does not allow.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type.
-        FileNotFoundError: if there is no such model.
+        FileNotFoundError: if there is no model at `model`.
         DataError: if the data cannot be used or has no labels.
-        ValueError: if there is one class only, a layer that the model does not have, or nothing that can be measured.
+        ValueError: if there is only one class, a layer that the model does not have, or nothing to measure.
 
     >>> print(probe(model="run", data="fashion-mnist").table())  # doctest: +SKIP
     >>> probe(data="photos")
@@ -103,7 +104,7 @@ def probe(
     rows: list[Weights] = [settings.weights]
     if settings.baselines and settings.weights != "untrained":
         rows.insert(0, "untrained")
-    # Before anything is measured: what the model does not have is told at once.
+    # Open all encoders first, so that missing weights are reported before any work.
     encoders = {weights: _encoder(settings, stored, weights) for weights in rows}
     say_contents(settings.data)
     parts = LabelledSplits.of(
@@ -125,14 +126,14 @@ def probe(
             settings, left_out[f"class-token: {error}"] = evolve(settings, poolings=others), None
             features = _features(settings, encoder, parts, progress, depth=depth)
         found.append(settings.measure(name, features))
-    figures = reduce(or_, found)
+    results = reduce(or_, found)
     raw_name = modalities.load(stored.description.modality).raw_name
-    figures = evolve(figures, left_out=(*left_out, *figures.left_out), raw_name=raw_name)
+    results = evolve(results, left_out=(*left_out, *results.left_out), raw_name=raw_name)
     if settings.out is not None:
         content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
-        content |= {"seed": settings.seed, "accuracies": figures.to_plain(), "left_out": list(figures.left_out)}
+        content |= {"seed": settings.seed, "accuracies": results.to_plain(), "left_out": list(results.left_out)}
         write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
-    return figures
+    return results
 
 
 def _encoder(settings: ProbeSettings, stored: Stored, weights: Weights) -> Student:

@@ -1,6 +1,6 @@
-"""A stored model, ready for use: features of what a user has at hand, and what a fine-tuned model says of it.
+"""A stored model, ready for use: features of given samples, and predictions of a fine-tuned model.
 
-`d2v extract` and `d2v predict` do the same for whole data sets, through the same calls.
+`d2v extract` and `d2v predict` do the same for whole data sets, with the same functions.
 """
 
 import os
@@ -29,7 +29,8 @@ class SampleFeatures:
     """Features of b samples, on the CPU and without gradient.
 
     Args:
-        x: float32, `b t d` of tokens, without those in front (class token), padded ones 0; pooled `b d` or `b (4 d)`.
+        x: float32, `b t d` of tokens, without the class token and other extra tokens, padded ones 0; pooled `b d` or
+            `b (4 d)`.
         padding: Bool `b t`, True = padding; None where nothing is padded, or tokens are pooled.
         grid: (t,) or (h, w), the layout of the tokens; None where they are pooled.
     """
@@ -40,16 +41,17 @@ class SampleFeatures:
 
 
 class ReadyModel:
-    """A pretrained or fine-tuned model with the preparation of its input; made by `load`.
+    """A pretrained or fine-tuned model with the preparation of its input; created by `load`.
 
     Args:
         stored: the model.
-        weights: of the encoder: student, teacher (with the student's parts where it lacks one, see `encoder_of`), or
-            untrained = the same network with initial weights.
+        weights: student, teacher (with the student's parts where it lacks one, see `encoder_of`), or untrained = the
+            same network with initial weights. The student is the default, as in published fine-tuning; the teacher
+            computes the targets of pretraining.
         device: see `to`.
 
     Raises:
-        ConfigError: if the model has no such weights, or there is no such device.
+        ConfigError: if the model does not have these weights, or there is no such device.
     """
 
     def __init__(self, stored: Stored, *, weights: Weights = "student", device: str | torch.device = "cpu") -> None:
@@ -62,21 +64,21 @@ class ReadyModel:
 
     @property
     def module(self) -> nn.Module:
-        """The whole model: a `Data2Vec`, or what a task has built around an encoder."""
+        """The whole model: a `Data2Vec`, or the module that a task built around an encoder."""
         return self._stored.module
 
     @property
     def description(self) -> Description:
-        """What is known of it: configuration, preparation of its input, task, labels."""
+        """Description of the model: configuration, preparation of its input, task, labels."""
         return self._stored.description
 
     @property
     def encoder(self) -> Student:
-        """The encoder with the chosen weights, which it has for itself; in eval mode."""
+        """The encoder with the chosen weights, a separate copy in eval mode."""
         return self._encoder(self.weights)
 
     def to(self, device: str | torch.device) -> "ReadyModel":
-        """Move it, in place; `auto` = cuda, mps or cpu, the first that there is.
+        """Move the model in place; `auto` = cuda, mps or cpu, the first that is available.
 
         Raises:
             ConfigError: if there is no such device.
@@ -87,23 +89,23 @@ class ReadyModel:
         return self
 
     def prepare(self, items: Iterable[Any], *, modality: str | None = None) -> Batch:
-        """Samples as one batch, prepared as the model's data were, without augmentation.
+        """Samples as one batch, prepared as the model's training data, without augmentation.
 
         Args:
-            items: a list of paths, or of what the modality has in memory: images as pictures, arrays or tensors,
+            items: a list of paths, or of in-memory samples of the modality: images as PIL images, arrays or tensors,
                 recordings as pairs (array, sampling rate), text as strings (see `DataConfig.prepare`).
             modality: of the items, where the model has several; None = its first.
 
         Raises:
-            ConfigError: if the model does not say how its input was prepared.
-            DataError: naming the item, if one is broken or of no kind that the modality takes.
+            ConfigError: if the model does not record how its input was prepared.
+            DataError: naming the item, if one is broken or of a type that the modality does not accept.
         """
         modality = self.description.modality if modality is None else modality
         stored = self.description.data.get(modality)
         if stored is None:
-            told = f"is told of {', '.join(self.description.data)} only" if self.description.data else "is not told"
-            raise ConfigError(f"how input of {modality} was prepared for this model {told}; give a Batch instead")
-        # A data set has a path, and these samples lie in none.
+            known = f"records only {', '.join(self.description.data)}" if self.description.data else "records none"
+            raise ConfigError(f"no preparation of {modality} input is known: this model {known}; give a Batch instead")
+        # A data configuration needs a path, and these samples have none.
         data: DataConfig = from_plain({**stored, "path": "-"}, DataConfig)  # type: ignore[type-abstract]  # one of its forms is made
         batch = data.prepare(items)
         return Batch(source=batch.source, padding=batch.padding, modality=modality)
@@ -118,20 +120,20 @@ class ReadyModel:
         weights: Weights | None = None,
         batch_size: int = 64,
     ) -> SampleFeatures:
-        """Features of a batch, or of items as `prepare` takes them.
+        """Features of a batch, or of items that `prepare` accepts.
 
         Args:
-            inputs: samples. What is masked or labelled in a batch is not looked at.
-            layers: "final" = the encoder's output, after the norm behind its last block; one layer or several = the
-                mean of their results, from 0 or negative from the end; "all" or None = the mean of all.
+            inputs: samples. Masks and labels of a batch are ignored.
+            layers: "final" = the encoder's output, after the norm that follows its last block; one layer or several =
+                the mean of their results, from 0 or negative from the end; "all" or None = the mean of all.
             result: of a layer: "block" = its output, "ffn" = its feed-forward branch.
             pooling: "tokens" = none; "mean", "grid" or "class-token", see `pool_layer`.
-            weights: others than those chosen when the model was loaded.
-            batch_size: items that are encoded at a time.
+            weights: student, teacher or untrained; None = those chosen when the model was loaded.
+            batch_size: items to encode at a time.
 
         Raises:
-            ConfigError: if the model has no such weights, or as of `prepare`.
-            DataError: as of `prepare`.
+            ConfigError: if the model does not have these weights, or as in `prepare`.
+            DataError: as in `prepare`.
             ValueError: if a layer, result or pooling does not exist, or features are not finite.
         """
         found = collect_features(
@@ -146,18 +148,18 @@ class ReadyModel:
 
     @torch.no_grad()
     def predict(self, inputs: Batch | Iterable[Any], *, batch_size: int = 64) -> list[dict[str, Any]]:
-        """What a fine-tuned model says of each sample, as `d2v predict` writes it.
+        """Predictions of a fine-tuned model for each sample, as `d2v predict` writes them.
 
         Args:
-            inputs: a batch, or items as `prepare` takes them.
-            batch_size: items that are read at a time.
+            inputs: a batch, or items that `prepare` accepts.
+            batch_size: items to read at a time.
 
         Returns:
-            A mapping for each sample; of files with their path under "file".
+            A mapping for each sample; for files, with their path under "file".
 
         Raises:
-            ConfigError: if the model is pretrained only, or as of `prepare`.
-            DataError: as of `prepare`.
+            ConfigError: if the model is only pretrained, or as in `prepare`.
+            DataError: as in `prepare`.
             ValueError: if predictions are not finite.
         """
         task, labels = task_of(self._stored), self.description.labels
@@ -176,7 +178,7 @@ class ReadyModel:
         return self._encoders[weights]
 
     def _batches(self, inputs: Batch | Iterable[Any], size: int) -> Iterator[tuple[Batch, list[dict[str, str]]]]:
-        """Batches with what is known of the names of their samples."""
+        """Batches, and the file name of each sample if it has one."""
         if isinstance(inputs, Batch):
             yield inputs, [{}] * inputs.size
             return
@@ -193,17 +195,18 @@ class ReadyModel:
 def load(
     source: str | os.PathLike[str], *, weights: Weights = "student", device: str | torch.device = "cpu"
 ) -> ReadyModel:
-    """A ready model, pretrained or fine-tuned.
+    """Load a pretrained or fine-tuned model, ready for use.
 
     Args:
         source: a model folder, a run folder, or a published checkpoint file (see `open_model`).
-        weights: of the encoder: student or teacher.
-        device: where to; `auto` = cuda, mps or cpu, the first that there is.
+        weights: student, teacher, or untrained = the same network with initial weights. The student is the default, as
+            in published fine-tuning; the teacher computes the targets of pretraining.
+        device: device to use; `auto` = cuda, mps or cpu, the first that is available.
 
     Raises:
         FileNotFoundError: if it is none of them.
         ValueError: if a file is broken or newer than this version, or the weights do not fit the configuration.
-        ConfigError: if the model has no such weights, or there is no such device.
+        ConfigError: if the model does not have these weights, or there is no such device.
 
     >>> model = load("run", weights="teacher")  # doctest: +SKIP
     >>> model.features(["a.png", "b.png"], pooling="mean").x.shape  # doctest: +SKIP
@@ -216,6 +219,6 @@ def load(
 
 
 def _name(item: Any) -> dict[str, str]:
-    """The name of a file; a string is one only where it names a file, else it is a text."""
-    is_file = isinstance(item, os.PathLike) or (isinstance(item, str) and os.path.isfile(item))  # noqa: PTH113 - a long text is no path, and Path raises
+    """The file name of an item; a string is a file name only if that file exists, else it is text."""
+    is_file = isinstance(item, os.PathLike) or (isinstance(item, str) and os.path.isfile(item))  # noqa: PTH113 - Path raises for a long text
     return {"file": os.fspath(item)} if is_file else {}

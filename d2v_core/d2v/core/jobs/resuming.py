@@ -1,4 +1,4 @@
-"""Whether a run may be resumed with another configuration: what may change is said at its fields."""
+"""Whether a run may be resumed with another configuration: each field says whether it may change."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,21 +16,21 @@ _SHOWN = 6
 _MEANING = {"machine": ": the run is no longer bit-identical to one that was not stopped"}
 
 
-def allowed_changes(recipe: _Recipe, there: str, data: Batches) -> list[str]:
-    """A line for each change with which a run may be resumed.
+def allowed_changes(recipe: _Recipe, config_text: str, data: Batches) -> list[str]:
+    """Describe each allowed change of a resumed run in one line.
 
     Args:
-        recipe: that the run is resumed with.
-        there: text of the run's `config.yaml`.
-        data: that the run is resumed with. Whether the samples are the same is compared with the checkpoint's later.
+        recipe: configuration to resume with.
+        config_text: text of the run's `config.yaml`.
+        data: batches to resume with. Whether the samples are the same is checked later, against the checkpoint.
 
     Raises:
-        RunFolderError: if something differs that may not, naming it and what to do.
-        ConfigError: if the text is no YAML.
+        RunFolderError: if a field differs that may not change, naming it and the fix.
+        ConfigError: if the text is not YAML.
     """
-    before = read_yaml(there, name=f"{recipe.out}/config.yaml")
+    before = read_yaml(config_text, name=f"{recipe.out}/config.yaml")
     if not isinstance(before, dict):
-        raise RunFolderError(f"{recipe.out}/config.yaml is not the configuration of a run; give another out")
+        raise RunFolderError(f"{recipe.out}/config.yaml is not the configuration of a run; choose another out")
     found = changes(type(recipe), before, to_plain(recipe))
     identity = identity_of(data)
     named = identity is not None and identity.digest != ""
@@ -39,8 +39,8 @@ def allowed_changes(recipe: _Recipe, there: str, data: Batches) -> list[str]:
         shown = "; ".join(one.both() for one in refused[:_SHOWN])
         more = f" and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
         raise RunFolderError(
-            f"{recipe.out} was started with another configuration (- there, + here): {shown}{more}; leave "
-            f"{'these keys' if len(refused) > 1 else 'this key'} as there, or give another out{_from_weights(recipe)}"
+            f"{recipe.out} was started with another configuration (- before, + now): {shown}{more}; keep "
+            f"{'these keys' if len(refused) > 1 else 'this key'}, or choose another out{_from_weights(recipe)}"
         )
     length = [one for one in found if one.how == "length"]
     lines = [f"{one}{_MEANING.get(one.how, '')}" for one in found if one.how is not None and one not in length]
@@ -60,18 +60,18 @@ def _longer(recipe: _Recipe, before: Mapping[str, Any], found: list[Changed]) ->
     length = recipe.train.max_steps
     if length < step:
         raise RunFolderError(
-            f"train.max_steps={length}: the run in {recipe.out} has made {step} updates already; give {step} or more"
+            f"train.max_steps={length}: the run in {recipe.out} has made {step} updates already; set {step} or more"
         )
-    # What follows from the length goes without saying.
+    # Keys that follow from the length need no mention.
     what = "; ".join([str(one) for one in found if one.key == "train.max_steps"] or map(str, found))
     differing = rates_that_change(old, recipe, step)
     if not differing:
-        return [f"{what}: rates up to here are the same"]
+        return [f"{what}: schedules up to here are the same"]
     if "schedule" not in recipe.accept:
-        ended = f"the run has ended after its {step} updates, and " if step >= old.train.max_steps else ""
-        ways = ["accept=schedule resumes all the same", f"train.max_steps={old.train.max_steps} keeps the schedule"]
+        ended = f"the run finished after {step} updates, and " if step >= old.train.max_steps else ""
+        ways = ["accept=schedule resumes anyway", f"train.max_steps={old.train.max_steps} keeps the schedule"]
         raise RunFolderError(
-            f"{what}: {ended}{', '.join(differing)}, since schedules are spread over train.max_steps; "
+            f"{what}: {ended}{', '.join(differing)}, since schedules span train.max_steps; "
             f"{', '.join(ways[: 1 if ended else 2])}{_from_weights(recipe)}"
         )
     return [f"{what}: {', '.join(differing)}"]
@@ -80,4 +80,4 @@ def _longer(recipe: _Recipe, before: Mapping[str, Any], found: list[Changed]) ->
 def _from_weights(recipe: _Recipe) -> str:
     if not isinstance(recipe, PretrainRecipe):
         return ""
-    return f"; init={recipe.out} with another out begins a new run from these weights"
+    return f"; init={recipe.out} with another out starts a new run from these weights"

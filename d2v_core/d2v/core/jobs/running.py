@@ -1,4 +1,4 @@
-"""What pretraining and fine-tuning share: from settings and a model to a finished run folder."""
+"""Shared steps of pretraining and fine-tuning: from settings and a model to a finished run folder."""
 
 import shlex
 import sys
@@ -39,7 +39,7 @@ from d2v.core.train.trackers import sinks_by_name
 
 
 def training_batches(recipe: PretrainRecipe | FinetuneRecipe, labels: Labels | None = None) -> Batches:
-    """The endless batches of this rank, of the training split; of several modalities, drawn by `sampling`."""
+    """Endless training batches of this rank; with several modalities, drawn in the proportions of `sampling`."""
     rank, world_size = world()
     parts = recipe.sources if isinstance(recipe, PretrainRecipe) else {recipe.task.modality: recipe.data}
     splits = training_splits(recipe)
@@ -62,7 +62,7 @@ def training_batches(recipe: PretrainRecipe | FinetuneRecipe, labels: Labels | N
 
 
 def training_splits(recipe: PretrainRecipe | FinetuneRecipe) -> dict[str, str]:
-    """Names of the parts that a run trains on, by modality."""
+    """Names of the splits that a run trains on, by modality."""
     if isinstance(recipe, FinetuneRecipe):
         return {recipe.task.modality: recipe.data.splits().train}
     found = {name: data.splits() for name, data in recipe.sources.items()}
@@ -81,12 +81,12 @@ def run_training(
     validation: Validation | None = None,
     freeze: Freeze | None = None,
 ) -> Fitted:
-    """Open the run folder and train; what could not be read is the loader's to tell."""
+    """Open the run folder and train. The loader reports samples that could not be read."""
     train = recipe.train
     device = next(model.parameters()).device
     precision = decided_precision(train.precision, recipe, device)
     resolved = attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))
-    beside = sinks_by_name(train.sinks, Path(recipe.out).absolute(), to_plain(resolved))
+    more_sinks = sinks_by_name(train.sinks, Path(recipe.out).absolute(), to_plain(resolved))
     run = RunFolder(
         recipe.out,
         config=resolved_text(resolved),
@@ -94,9 +94,9 @@ def run_training(
         files=description.all_files(),
         resume=recipe.resume,
         keep=train.keep,
-        judge=lambda there: allowed_changes(resolved, there, data),
+        judge=lambda text: allowed_changes(resolved, text, data),
     )
-    if progress and world()[0] == 0 and any(isinstance(sink, TensorBoard) for sink in beside):
+    if progress and world()[0] == 0 and any(isinstance(sink, TensorBoard) for sink in more_sinks):
         print(f"tensorboard --logdir {shlex.quote(recipe.out)}", file=sys.stderr)
     try:
         return train_by(
@@ -108,7 +108,7 @@ def run_training(
             accept_data="data" in recipe.accept,
             checkpoint_every=train.checkpoint_every,
             log_every=train.log_every,
-            sinks=[JsonLines(run.metrics), *beside],
+            sinks=[JsonLines(run.metrics), *more_sinks],
             monitor=monitor,
             validation=validation,
             freeze=freeze,
@@ -126,17 +126,17 @@ def train_by(
     optimizer: Optimizer,
     *,
     max_steps: int | None = None,
-    **beside: Any,
+    **options: Any,
 ) -> Fitted:
-    """Train by a recipe; by itself, nothing is left behind but the trained model.
+    """Train as a recipe says. Without `options`, nothing is written: the result is the trained model.
 
     Args:
-        recipe: its run folder, validation, monitor and freezing are not looked at.
-        model: that is trained, on its device.
-        data: of this rank.
+        recipe: its run folder, validation, monitor and freezing are ignored.
+        model: model to train, on its device.
+        data: batches of this rank.
         optimizer: of the model's parameters.
-        max_steps: updates to end after, at least 1, on the schedule of the whole recipe; None = the recipe's.
-        beside: other arguments of `fit`: hooks, a run folder, what watches the run.
+        max_steps: updates to stop after, at least 1, on the schedule of the whole recipe; None = the recipe's.
+        options: other arguments of `fit`: hooks, a run folder, sinks, monitor.
     """
     train, optim = recipe.train, recipe.optim
     return fit(
@@ -150,18 +150,18 @@ def train_by(
         clip=optim.clip,
         precision=decided_precision(train.precision, recipe, next(model.parameters()).device),
         seed=recipe.seed,
-        **beside,
+        **options,
     )
 
 
 def decided_precision(asked: AskedPrecision, recipe: Run, device: torch.device) -> Precision:
-    """What `auto` means: the precision of the run that is gone on with, else the device's own.
+    """Precision that `auto` means: the precision of the run that is resumed, else the device's native one.
 
-    A run stays with what it was begun in, so that it can go on elsewhere.
+    A run keeps the precision that it started with, so that it can be resumed on another device.
     """
-    begun = Path(recipe.out) / "config.yaml"
-    if asked == "auto" and recipe.resume and begun.is_file():
-        values = read_yaml(begun.read_text(), name=str(begun))
+    started = Path(recipe.out) / "config.yaml"
+    if asked == "auto" and recipe.resume and started.is_file():
+        values = read_yaml(started.read_text(), name=str(started))
         train = values.get("train") if isinstance(values, dict) else None
         found = train.get("precision") if isinstance(train, dict) else None
         known: tuple[Precision, ...] = get_args(Precision)
@@ -170,8 +170,8 @@ def decided_precision(asked: AskedPrecision, recipe: Run, device: torch.device) 
     return decided(asked, device)
 
 
-def shown(batches: Iterable[Batch], progress: bool) -> Iterator[Batch]:
-    """The batches of one pass, with progress on standard error where their number is known."""
+def with_progress(batches: Iterable[Batch], progress: bool) -> Iterator[Batch]:
+    """The batches of one pass, with progress on standard error if their number is known."""
     length = known_length(batches)
     line = Progress(length) if progress and length else None
     if line is not None:

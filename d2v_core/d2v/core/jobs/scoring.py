@@ -1,4 +1,4 @@
-"""A task's scorer over labelled batches, of this process or of all that share them."""
+"""Score a task on labelled batches, of this process or of all processes together."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -23,15 +23,16 @@ def scored(
     device: torch.device,
     over_ranks: bool = True,
 ) -> Evaluation:
-    """How well a module does on labelled batches.
+    """Evaluate a module on labelled batches.
 
     Args:
-        task: that it was built for.
+        task: the task that the module was built for.
         module: in eval mode.
         batches: of this rank.
-        labels: what theirs are.
-        device: that the module is on.
-        over_ranks: whether every rank calls this with its part of the batches; all get what all parts together give.
+        labels: of the batches.
+        device: device of the module.
+        over_ranks: whether every rank calls this with its share of the batches; all ranks return the result of all
+            batches together.
 
     Raises:
         ValueError: if there is nothing to score, or outputs and labels do not fit.
@@ -44,7 +45,7 @@ def scored(
 
 
 def merged(scorer: Scorer) -> Scorer:
-    """What all ranks have counted, in the order of the ranks; the same on each."""
+    """The scorers of all ranks merged in rank order; the same result on each rank."""
     _, world_size = world()
     if world_size == 1:
         return scorer

@@ -1,4 +1,4 @@
-"""Records of the samples that a model meets, from the batches of a job."""
+"""Records of the samples that a model was trained or evaluated on, from the batches of a job."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from d2v.core.train.run_folder import newest_step
 
 
 def seen_in(how: How, batches: Batches, splits: Mapping[str, str]) -> tuple[Seen, ...]:
-    """What a model meets in batches; nothing where they do not say which samples they are.
+    """Records of the samples in batches; empty if the batches do not identify their samples.
 
     Args:
-        how: it meets them.
+        how: how the model uses them.
         batches: of one modality, or a mixture.
-        splits: names of the parts, by modality.
+        splits: names of the splits, by modality.
     """
     sources = batches.sources if isinstance(batches, Mixture) else dict.fromkeys(splits, batches)
     found = {name: identity_of(source) for name, source in sources.items()}
@@ -26,20 +26,20 @@ def seen_in(how: How, batches: Batches, splits: Mapping[str, str]) -> tuple[Seen
 
 
 def seen_before(out: str) -> tuple[Seen, ...]:
-    """What the model of a run that is resumed has met so far."""
+    """Records of the samples that the model of a resumed run has seen so far."""
     step = newest_step(out)
     return () if step is None else read_description(Path(out, "checkpoints", f"step-{step}")).seen
 
 
 def added(before: Sequence[Seen], now: Iterable[Seen]) -> tuple[Seen, ...]:
-    """Records without what stands in them twice."""
+    """Records without duplicates."""
     return (*before, *(one for one in now if one not in before))
 
 
 def part_to_report_on(data: DataConfig, splits: Splits, description: Description) -> tuple[str, list[str]]:
-    """The part that a fine-tuned model is measured on if none is asked for, and what has to be said of the choice.
+    """The split that a fine-tuned model is evaluated on by default, and notes on this choice.
 
-    Where a part is held out by rule, it is that part of the data that the model was trained on, but all of others.
+    For a folder without splits, this is the held-out part if the model was trained on the same data, else all samples.
     """
     part = splits.test or splits.val or splits.train
     if splits.whole is None:
@@ -47,7 +47,7 @@ def part_to_report_on(data: DataConfig, splits: Splits, description: Description
     met = [one.identity for one in description.seen if one.how in ("finetune", "choose")]
     whole = identity_of(data.build(splits.whole, batch_size=1))
     if not met:
-        return splits.whole, ["the model does not say which samples it was trained on: all are reported on"]
+        return splits.whole, ["the model has no record of the samples that it was trained on: all are reported on"]
     if whole is None or any(_may_share(whole, one) for one in met):
         kept = [one for one in description.seen if one.how == "report"]
         return part, [] if whole is None else said_of_seen(whole, splits.whole, kept)

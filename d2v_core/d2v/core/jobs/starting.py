@@ -1,4 +1,4 @@
-"""Beginning a new run from the weights of another one."""
+"""Start a new run from the weights of another one."""
 
 import logging
 
@@ -14,18 +14,18 @@ _logger = logging.getLogger(__name__)
 def start_from(model: Data2Vec, source: str) -> Stored:
     """Give a new model the weights of a stored one: student, teacher and, where they fit, predictors.
 
-    A teacher that the stored model lacks, or parts of it, begin as its student's. Nothing else of it is taken over:
-    schedules, optimiser and masks are those of the new run.
+    Parts of the teacher that the stored model lacks start as a copy of the student. Nothing else is taken over: the
+    new run has its own schedules, optimiser and masks.
 
     Args:
         model: to set in place.
-        source: a run, a model folder or a published checkpoint file; a fine-tuned one gives its encoder.
+        source: a run, a model folder or a published checkpoint file; of a fine-tuned model, its encoder is used.
 
     Returns:
-        What was read.
+        The stored model.
 
     Raises:
-        FileNotFoundError: if there is no such model.
+        FileNotFoundError: if there is no model at `source`.
         ConfigError: naming the tensors of student and teacher that are missing or of another shape.
     """
     stored = open_model(source)
@@ -39,7 +39,7 @@ def start_from(model: Data2Vec, source: str) -> Stored:
     for part in ("predictors", "pixel_heads"):
         module, found = getattr(model, part), getattr(given, part, nn.Module()).state_dict()
         if any(misfits(shapes_of(module.state_dict()), shapes_of(found)).values()):
-            _logger.warning("init=%s has no %s that fit: they begin untrained", source, part.replace("_", " "))
+            _logger.warning("init=%s has no %s that fit: they start untrained", source, part.replace("_", " "))
         else:
             module.load_state_dict(found)
     return stored
@@ -47,10 +47,10 @@ def start_from(model: Data2Vec, source: str) -> Stored:
 
 def _set(module: nn.Module, given: dict[str, Tensor], source: str, part: str) -> None:
     wanted = module.state_dict()
-    # A student may have more than is asked for: a mask token, say, that the new one does not need.
+    # The stored student may have more tensors than needed, for example a mask token that the new one does not have.
     problems = misfits(shapes_of(wanted), shapes_of({name: given[name] for name in wanted if name in given}))
     if any(problems.values()):
         raise ConfigError(
-            f"init={source} does not fit model.{part}: {complaint(problems)}; give the recipe the sizes of that model"
+            f"init={source} does not fit model.{part}: {complaint(problems)}; use the model sizes of that run"
         )
     module.load_state_dict({name: given[name] for name in wanted})

@@ -1,6 +1,6 @@
-"""Pictures of runs: learning curves, masks and features; they take tensors and plain values and know no modality.
+"""Plots of runs: learning curves, masks and features, drawn from tensors and plain values of any modality.
 
-Figures need the extra `d2v[plot]`; matplotlib is imported when the first one is drawn, and its settings stay untouched.
+Figures need the extra `d2v[plot]`. matplotlib is imported when the first one is drawn, and its settings are unchanged.
 """
 
 from d2v.core.plots.arrays import hide, pca_colours, png

@@ -1,4 +1,4 @@
-"""Pictures as arrays, for pages that lay them out themselves."""
+"""Images as arrays, for pages with their own layout."""
 
 import io
 
@@ -11,12 +11,12 @@ from torch.nn.functional import interpolate
 from d2v.core.plots.style import require_plotting
 from d2v.core.validators import check
 
-_COVER = (0.42, 0.53, 0.70)  # no grey: on a grey image that could be part of it
-_CUT = 0.02  # of the rows at either end: one odd patch would leave no colours for the others
+_COVER = (0.42, 0.53, 0.70)  # not grey: on a grey image, grey could be part of it
+_CUT = 0.02  # fraction of the rows at either end: one outlier must not use up the range of colours
 
 
 def hide(image: Tensor, hidden: Tensor) -> Tensor:
-    """An image whose hidden patches are covered by one colour: nothing of them shows, as the student sees nothing.
+    """Cover the hidden patches of an image with one colour, since the student sees nothing of them.
 
     Args:
         image: `c h w` with one or three channels, 0 to 1.
@@ -26,7 +26,7 @@ def hide(image: Tensor, hidden: Tensor) -> Tensor:
         `3 h w`, since a grey cover could be part of a grey image.
 
     Raises:
-        ValueError: if a shape is another one, or `hidden` is not Bool.
+        ValueError: if a shape does not fit, or `hidden` is not Bool.
 
     >>> hide(torch.ones(1, 2, 4), torch.tensor([[True, False]]))[0]
     tensor([[0.4200, 0.4200, 1.0000, 1.0000],
@@ -45,9 +45,9 @@ def hide(image: Tensor, hidden: Tensor) -> Tensor:
 def pca_colours(features: Tensor) -> Tensor:
     """Features as colours: red, green and blue are their first three principal components.
 
-    The components are fitted on all rows that are given, so colours can be compared within one call only. Each is
-    scaled so that all but 2 % of the rows at either end lie between 0 and 1; a component that there is none of is 0.5.
-    Its sign makes the largest loading positive.
+    The components are fitted on all rows of the call, so colours are comparable only within one call. Each is scaled so
+    that all but 2 % of the rows at either end are between 0 and 1; a missing component is 0.5. Its sign makes the
+    largest loading positive.
 
     Args:
         features: `... d`.
@@ -56,40 +56,40 @@ def pca_colours(features: Tensor) -> Tensor:
         `... 3`, float32 between 0 and 1, on the CPU.
 
     Raises:
-        ValueError: if there is no row, or a value is not finite.
+        ValueError: if there are no rows, or a value is not finite.
 
     >>> pca_colours(torch.tensor([[0.0, 7], [1, 7], [2, 7]]))
     tensor([[0.0000, 0.5000, 0.5000],
             [0.5000, 0.5000, 0.5000],
             [1.0000, 0.5000, 0.5000]])
     """
-    # Double precision: the components, and with them the signs, must not hang on the last bits.
+    # Double precision, so that the components and their signs do not depend on rounding.
     rows = rearrange(features.detach().cpu().double(), "... d -> (...) d")
     if not rows.numel() or not rows.isfinite().all():
         raise ValueError(f"features of shape {tuple(features.shape)} must be finite, and at least one row")
     rows = rows - rows.mean(0)
     values, vectors = torch.linalg.eigh(rows.T @ rows)
     colours = torch.full((len(rows), 3), 0.5, dtype=torch.float64)
-    for place in range(min(3, vectors.shape[1])):
-        if values[-1 - place] <= 1e-10 * values[-1].clamp(min=1e-30):
+    for index in range(min(3, vectors.shape[1])):
+        if values[-1 - index] <= 1e-10 * values[-1].clamp(min=1e-30):
             break
-        axis = vectors[:, -1 - place]
+        axis = vectors[:, -1 - index]
         scores = rows @ (axis * axis[axis.abs().argmax()].sign())
         low, high = (scores.quantile(fraction) for fraction in (_CUT, 1 - _CUT))
-        colours[:, place] = ((scores - low) / (high - low).clamp(min=1e-30)).clamp(0, 1)
+        colours[:, index] = ((scores - low) / (high - low).clamp(min=1e-30)).clamp(0, 1)
     return colours.float().view(*features.shape[:-1], 3)
 
 
 def png(image: Tensor, scale: int = 1) -> bytes:
-    """A picture as a PNG file.
+    """An image as a PNG file.
 
     Args:
-        image: `h w 3` or, if its last axis is not 3, `c h w` with one or three channels; 0 to 1, what lies outside is
-            cut off.
-        scale: each pixel becomes so many by so many.
+        image: `h w 3` or, if its last axis is not 3, `c h w` with one or three channels; 0 to 1, values outside are
+            clipped.
+        scale: size of a pixel in the file, in pixels.
 
     Raises:
-        ValueError: if the shape is another one, or `scale` is below 1.
+        ValueError: if the shape does not fit, or `scale` is below 1.
         MissingExtraError: if the extra `plot` is not installed.
 
     >>> png(torch.zeros(1, 4, 4), scale=2)[:4]  # doctest: +SKIP
@@ -115,12 +115,12 @@ def png(image: Tensor, scale: int = 1) -> bytes:
 
 
 def stretched(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """A picture `c h w` at another size, without blending neighbours."""
+    """Resize an image `c h w` without blending neighbours."""
     return interpolate(image[None], size, mode="nearest-exact")[0]
 
 
 def plane(grid: tuple[int, ...]) -> tuple[int, int]:
-    """A grid of positions as height and width: a sequence is one row.
+    """Height and width of a grid of positions: a sequence is one row.
 
     >>> plane((4, 6)), plane((9,))
     ((4, 6), (1, 9))

@@ -1,4 +1,4 @@
-"""Learning curves: the lines of `metrics.jsonl` of one or several runs, one panel a metric."""
+"""Learning curves: the lines of `metrics.jsonl` of one or several runs, one panel for each metric."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,26 +21,26 @@ _TITLES = {
     "lr": ("learning rate", "rate"),
     "target_rank": ("effective rank of the targets", "directions"),
     "prediction_rank": ("effective rank of the predictions", "directions"),
-    "decay": ("decay of the teacher", "fraction kept an update"),
+    "decay": ("decay of the teacher", "fraction kept per update"),
     "accuracy": ("accuracy in training", "percent"),
 }
-_FEW = 12  # points that a line alone would show badly
-_STEPS = [1, 2, 2.5, 5, 10]  # between ticks: those that people count in
+_FEW = 12  # up to this number of points, markers are drawn too
+_STEPS = [1, 2, 2.5, 5, 10]  # round steps between ticks
 _WIDTH, _HEIGHT = 2.7, 1.8  # inches of a panel
 
 
 def learning_curves(runs: Mapping[str, Lines], metrics: Sequence[str] | None = None, *, columns: int = 3) -> "Figure":
-    """Metrics over updates, one panel a metric, one line a run.
+    """Metrics over updates, one panel for each metric, one line for each run.
 
     Args:
-        runs: name of a run to its lines: `step` = finished updates, and metrics by name. Not every line or run needs
-            every metric.
-        metrics: which; None = loss, what tells of a collapse, schedules, accuracy and all that begin with `val_`, as
-            far as a run has them.
-        columns: panels beside each other.
+        runs: name of a run to its lines: `step` = finished updates, and metrics by name. A line or a run may lack
+            metrics.
+        metrics: names of the metrics to draw; None = loss, indicators of collapse, schedules, accuracy and all that
+            start with `val_`, if a run has them.
+        columns: panels in a row.
 
     Raises:
-        ValueError: if there is no run, a run has no lines, a line no `step`, or no run has one of the metrics.
+        ValueError: if there is no run, a run has no lines, a line has no `step`, or no run has one of the metrics.
         MissingExtraError: if the extra `plot` is not installed.
 
     >>> learning_curves({"run": [{"step": 100, "loss": 2.0}, {"step": 200, "loss": 1.0}]})  # doctest: +SKIP
@@ -70,8 +70,8 @@ def learning_curves(runs: Mapping[str, Lines], metrics: Sequence[str] | None = N
             figure.legend(
                 [handles[name] for name in known], known, loc="outside upper left", ncols=columns, handlelength=3
             )
-        # Ticks are made when they are drawn, in the style that is in force by then; and a layout that is worked out
-        # at each drawing is a little different at each.
+        # Draw now: ticks are created on drawing, in the style of that time, and a layout computed at each drawing
+        # differs slightly each time.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     return figure
@@ -100,7 +100,7 @@ def _chosen(runs: Mapping[str, Lines], metrics: Sequence[str] | None) -> list[st
 
 
 def _panel(panel: "Axes", metric: str, runs: Mapping[str, Lines]) -> dict[str, Any]:
-    """Draw one metric; gives the line of each run that has it."""
+    """Draw one metric; return the line of each run that has it."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     handles: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def _panel(panel: "Axes", metric: str, runs: Mapping[str, Lines]) -> dict[str, A
             marker="o" if len(points) <= _FEW else "",
             markersize=3,
         )
-    title, unit = _told(metric)
+    title, unit = _title(metric)
     panel.set_title(title)
     panel.set_ylabel(unit)
     panel.set_xlim(*_range(line["step"] for run in handles for line in runs[run]))
@@ -128,7 +128,7 @@ def _panel(panel: "Axes", metric: str, runs: Mapping[str, Lines]) -> dict[str, A
     return handles
 
 
-def _told(metric: str) -> tuple[str, str]:
+def _title(metric: str) -> tuple[str, str]:
     """Title and unit of a metric."""
     if metric in _TITLES:
         return _TITLES[metric]
@@ -138,6 +138,6 @@ def _told(metric: str) -> tuple[str, str]:
 
 
 def _range(steps: Iterable[float]) -> tuple[float, float]:
-    """From no update to the last one, and a little more so that its point is whole."""
+    """The range from update 0 to the last one, with a margin for its marker."""
     last = max(steps)
     return -0.02 * last, 1.03 * max(last, 1)

@@ -1,7 +1,7 @@
-"""Figures as SVG, part of a page or a file that stands alone, and as pixels.
+"""Figures as SVG, embedded in a page or as a separate file, and as PNG.
 
-The SVG that matplotlib writes is meant for a file of its own: a rule for every element of the page, fixed sizes and
-fonts, and names that two figures share. All of that is taken out here.
+matplotlib writes SVG for separate files: a rule for every element of the page, fixed sizes and fonts, and names that
+two figures share. All of these are removed here.
 """
 
 import io
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _REFERENCE = re.compile(r'(url\(#|href="#)([^)"]+)')
 _NAME = re.compile(r' id="([^"]+)"')
-_ALONE = """<style>
+_FILE_STYLE = """<style>
 svg { color: #1a1a1a; background: #ffffff; font-family: system-ui, sans-serif }
 @media (prefers-color-scheme: dark) { svg { color: #e6e6e6; background: #121212 } }
 </style>
@@ -26,16 +26,16 @@ svg { color: #1a1a1a; background: #ffffff; font-family: system-ui, sans-serif }
 
 
 def svg(figure: "Figure", *, label: str, standalone: bool = False) -> str:
-    """A figure as SVG, the same text for the same data.
+    """A figure as SVG; the same data give the same text.
 
-    It is as wide as the place that it stands in, text is in the font of that place, and what is black in the figure
-    has the colour of that text. Names inside it begin with a hash of its content, so that several stand on one page.
+    It scales to the width of its container, uses the container's font, and draws in the colour of its text what is
+    black in the figure. Names inside it start with a hash of its content, so that a page can contain several.
 
     Args:
         figure: of matplotlib.
-        label: what a reader who cannot see it is told.
-        standalone: False = an element for an HTML page; True = a file, which brings a size and its colours, light and
-            dark.
+        label: description for readers who cannot see the figure.
+        standalone: False = an element for an HTML page; True = a separate file with its own size and colours, light
+            and dark.
 
     Raises:
         MissingExtraError: if the extra `plot` is not installed.
@@ -52,7 +52,7 @@ def svg(figure: "Figure", *, label: str, standalone: bool = False) -> str:
     body = text[text.index(">", view.start()) + 1 : text.rindex("</svg>")]
     body = re.sub(r"\s*<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
-    # Older releases write the font as one property, newer ones as several.
+    # Older releases of matplotlib write the font as one property, newer ones as several.
     body = re.sub(r"font: (?:[\w-]+ )*?([\d.]+px) [^;\"]*", r"font-size: \1", body)
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body).replace("#000000", "currentColor")
     body = _named(body, label)
@@ -62,11 +62,11 @@ def svg(figure: "Figure", *, label: str, standalone: bool = False) -> str:
         'xmlns:xlink="http://www.w3.org/1999/xlink" fill="currentColor" stroke-linejoin="round" '
         'style="max-width: 100%; height: auto">'
     )
-    return f"{head}\n{_ALONE if standalone else ''}{body.strip()}\n</svg>\n"
+    return f"{head}\n{_FILE_STYLE if standalone else ''}{body.strip()}\n</svg>\n"
 
 
 def pixels(figure: "Figure") -> bytes:
-    """A figure on white as a PNG file, for programs that take no SVG.
+    """A figure on white as a PNG file, for programs that do not support SVG.
 
     Raises:
         MissingExtraError: if the extra `plot` is not installed.
@@ -85,7 +85,7 @@ def _drawn(figure: "Figure") -> str:
 
 
 def _named(body: str, label: str) -> str:
-    """The same with names only where something refers to them, and those unlike the names of other figures."""
+    """Keep only names that are referred to, and make them unique to this figure."""
     prefix = "d2v" + sha256(f"{label}\n{body}".encode()).hexdigest()[:10]
     used = {name for _, name in _REFERENCE.findall(body)}
     body = _NAME.sub(lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "", body)

@@ -1,6 +1,6 @@
-"""How all figures look, and the check that they can be drawn.
+"""The style of all figures, and the check that they can be drawn.
 
-Figures have no background, and what is black in them is ink: `svg` turns it into the colour of the surrounding text.
+Figures have no background, and black in them is the ink colour: `svg` replaces it by the colour of the page's text.
 """
 
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from typing import Any
 from d2v.core.registry import MissingExtraError
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8629a", "#8f7a1f")
-"""Of data: 3 to 1 or more against white and against #121212, and told apart by the colour-blind."""
+"""Colours of data: a contrast of 3 to 1 or more against white and #121212, distinguishable with colour blindness."""
 DASHES = ("-", "--", ":", "-.")
-"""Of lines, so that colour alone tells nothing."""
+"""Dashes of lines, so that colour is never the only distinction."""
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -34,9 +34,9 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.5,
     "svg.fonttype": "none",
-    # Names of clip paths are hashes: the same salt, the same bytes.
+    # Names of clip paths are hashes: with a fixed salt, they are reproducible.
     "svg.hashsalt": "d2v",
-    # A dollar in the name of a run is no formula.
+    # A dollar sign in the name of a run does not start a formula.
     "text.parse_math": False,
     "xtick.labelsize": 8,
     "xtick.major.width": 0.6,
@@ -46,10 +46,10 @@ _STYLE: dict[Any, Any] = {
 
 
 def require_plotting() -> None:
-    """Do nothing if figures can be drawn.
+    """Raise if figures cannot be drawn.
 
     Raises:
-        MissingExtraError: one line with what is missing and the pip command that mends it.
+        MissingExtraError: one line that names the missing packages and the pip command to install them.
 
     >>> require_plotting()  # doctest: +SKIP
     """
@@ -57,13 +57,13 @@ def require_plotting() -> None:
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise MissingExtraError(
-            f"pictures need {', '.join(missing)}, which {verb} not installed: pip install 'd2v[plot]'", name=missing[0]
+            f"plots need {', '.join(missing)}, which {verb} not installed: pip install 'd2v[plot]'", name=missing[0]
         )
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Our style for as long as something is drawn, whatever the caller has set; his settings come back after it.
+    """Apply the package's style inside the block; the caller's settings are restored afterwards.
 
     Raises:
         MissingExtraError: if matplotlib is missing.

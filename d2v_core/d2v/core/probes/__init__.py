@@ -1,4 +1,4 @@
-"""Probes: what frozen features are worth, by nearest neighbours and linear classifiers, and the features themselves."""
+"""Probes: measure frozen features by nearest neighbours and linear classifiers, and collect the features."""
 
 from d2v.core.probes.encoding import collect_features, encode_layers
 from d2v.core.probes.features import Features, raw_features

@@ -1,6 +1,6 @@
 """Features of a data set from any encoder, in one pass over the data.
 
-It reads layers as a data2vec teacher does, by a sink; of an encoder it knows only `Encodes`.
+Layers are read by a sink, as by a data2vec teacher; the only requirement on an encoder is `Encodes`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,15 +22,15 @@ from d2v.core.suggestions import nearest
 from d2v.core.validators import check, one_of
 
 Layers = Literal["final", "all"] | int | Sequence[int] | None
-"""What is read of an encoder.
+"""Which features of an encoder to use.
 
-- "final": its output, after the norm behind the last block where there is one.
-- A layer, or several: the mean of their results. Layers count from 0, negative ones from the end.
+- "final": its output, after the norm that follows the last block if there is one.
+- A layer, or several: the mean of their results. Layers count from 0, or negative from the end.
 - "all" or None: the mean of all blocks.
 """
 ALL: Mapping[str, Layers] = {"all": None}
 """The mean of all blocks of the shared encoder, under the name "all"."""
-_FINAL = ()  # the layers of the final output, which is no layer's result
+_FINAL = ()  # represents the final output, which is not the result of a layer
 
 
 def encode_layers(
@@ -44,27 +44,28 @@ def encode_layers(
     device: torch.device | str | None = None,
     precision: FeaturePrecision = "fp32",
 ) -> Iterator[Features]:
-    """Features batch by batch, for sets too large to hold; `collect_features` holds them all.
+    """Features batch by batch, for data sets too large for memory; `collect_features` returns all of them together.
 
-    The encoder runs in evaluation mode, without gradient and without masks, up to the last wanted layer. Between
-    batches it is in the mode in which it was.
+    The encoder runs in evaluation mode, without gradients and without masks, up to the last requested layer. Between
+    batches it is in its previous mode.
 
     Args:
         encoder: a `Backbone` or anything else that encodes.
-        batches: of any size; only `Backbone` itself says what else they need.
+        batches: of any size; a `Backbone` may need further fields of them.
         poolings: see `pool_layer`.
-        layers: name to what is read, see `Layers`.
+        layers: name to choice of layers, see `Layers`.
         result: of a layer: "block" = its output; "ffn" = its feed-forward branch, which targets are made of.
-        depth: blocks of the encoder; None = those of the backbone. Not needed for the final output.
-        device: where the encoder is and batches go; None = where its first parameter is.
-        precision: of the encoder: fp32, bf16, or auto = what the device does by itself; poolings are float32.
+        depth: number of blocks of the encoder; None = that of the backbone. Not needed for the final output.
+        device: device of the encoder, to which batches are moved; None = that of its first parameter.
+        precision: of the encoder: fp32, bf16, or auto = bf16 where the device computes in it natively; poolings are
+            float32.
 
     Returns:
         An iterator over the features of each batch.
 
     Raises:
-        ValueError: at once if a pooling, layer, result or precision does not exist, the depth is not known, or a
-            feed-forward branch of the final output is asked for; while iterating if a pooling does not fit the encoder.
+        ValueError: immediately if a pooling, layer, result or precision does not exist, the depth is unknown, or a
+            feed-forward branch of the final output is requested; while iterating if a pooling does not fit the encoder.
         NotFiniteError: while iterating, if features are not finite.
 
     >>> from d2v.core.model import Backbone, Local, ModalityAdapter
@@ -99,13 +100,13 @@ def collect_features(
     device: torch.device | str | None = None,
     precision: FeaturePrecision = "fp32",
 ) -> Features:
-    """Features of all batches together; arguments as for `encode_layers`.
+    """Features of all batches together; arguments as in `encode_layers`.
 
     "tokens" of sequences are padded with 0 to the longest.
 
     Raises:
-        ValueError: as `encode_layers`; and if there is no batch, some have labels and others not, or patches of
-            different 2-d grids are to be put together.
+        ValueError: as in `encode_layers`; and if there is no batch, some have labels and others not, or patches of
+            different 2-d grids would be combined.
 
     >>> from d2v.core.model import Backbone, Local, ModalityAdapter
     >>> from d2v.core.nn import TransformerEncoder
@@ -174,21 +175,21 @@ def _encode(
 
 
 def _check_finite(values: Mapping[str, Mapping[str, Tensor]], ids: Tensor, results: Mapping[int, Tensor]) -> None:
-    """On the CPU, where the features are by now: nothing waits for a device."""
+    """Raise if features are not finite; checked on the CPU, after the transfer, so that no device has to wait."""
     for name, poolings in values.items():
         for x in poolings.values():
             if is_finite(x):
                 continue
             bad = ~x.flatten(1).isfinite().all(1)
             layer = next((str(layer) for layer in sorted(results) if not is_finite(results[layer])), None)
-            where = f" in layers {name!r}" if layer is None else f", first behind layer {layer}"
+            where = f" in layers {name!r}" if layer is None else f", first after layer {layer}"
             raise NotFiniteError("features", ids[bad].tolist(), where=where)
 
 
 def _mean_of(results: Mapping[int, Tensor], layers: Sequence[int]) -> Tensor:
     for layer in layers:
         if layer not in results:
-            raise ValueError(f"the encoder did not hand layer {layer} to its sink")
+            raise ValueError(f"the encoder did not pass layer {layer} to its sink")
     total = results[layers[0]].float()
     for layer in layers[1:]:
         total = total + results[layer].float()
@@ -199,7 +200,7 @@ def _depth(encoder: Encodes) -> int:
     depth = getattr(encoder, "depth", None)
     if isinstance(depth, int):
         return depth
-    raise ValueError(f"how many layers a {type(encoder).__name__} has is not known; give depth")
+    raise ValueError(f"the number of layers of a {type(encoder).__name__} is unknown; give depth")
 
 
 def _resolved(name: str, layers: Layers, result: ResultKind, depth: int | None) -> tuple[int, ...]:
@@ -211,7 +212,7 @@ def _resolved(name: str, layers: Layers, result: ResultKind, depth: int | None) 
         return _FINAL
     assert depth is not None  # known wherever a layer is read
     if depth < 1:
-        raise ValueError(f"depth={depth}: the encoder has no blocks to read")
+        raise ValueError(f"depth={depth}: the encoder has no blocks")
     there = f"the encoder has layers 0 to {depth - 1}, or -{depth} to -1 from the end, 'all' and 'final'"
     if isinstance(layers, str) and layers != "all":
         raise ValueError(f"layers {layers!r} do not exist: {there}{nearest(layers, ['all', 'final'])}")
@@ -223,7 +224,7 @@ def _resolved(name: str, layers: Layers, result: ResultKind, depth: int | None) 
             raise ValueError(f"layer {layer} does not exist: {there}")
     chosen = tuple(layer % depth for layer in chosen)
     if not chosen or len(set(chosen)) < len(chosen):
-        raise ValueError(f"layers {name!r} must be different ones, at least one, not {list(chosen)}")
+        raise ValueError(f"layers {name!r} must be distinct, at least one, not {list(chosen)}")
     return chosen
 
 
@@ -234,7 +235,7 @@ def _device(encoder: Encodes) -> torch.device:
 
 @contextmanager
 def evaluating(encoder: Encodes | nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; then every part has its own mode back, as frozen ones may differ from the rest."""
+    """Evaluation mode inside the block; afterwards each module has its own mode back, since frozen ones may differ."""
     modes = {part: part.training for part in encoder.modules()} if isinstance(encoder, nn.Module) else {}
     try:
         if isinstance(encoder, nn.Module):

@@ -1,6 +1,6 @@
-"""Features of samples as a value: out of many batches one table.
+"""Features of samples: values, ids and labels of many batches as one table.
 
-It knows nothing of encoders; the raw input is the one kind of features that needs none.
+This module is independent of encoders; the raw input is the one kind of features that needs none.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,10 +21,10 @@ class Features:
 
     Args:
         values: name of a choice of layers to pooling to float32 `n d`, `n (4 d)` or, for "tokens", `n t d`.
-        ids: Long `n`, the samples' own numbers, or their places in the pass.
-        labels: Long `n`, or None where the data have not one whole number for each sample.
-        padding: Bool `n t`, True = padding, where "tokens" are read and any is padded; else None.
-        grid: (t,) or (h, w), the layout of "tokens"; None where they are not read.
+        ids: Long `n`, the ids of the samples, or their positions in the pass.
+        labels: Long `n`, or None if the data do not have one integer for each sample.
+        padding: Bool `n t`, True = padding, if "tokens" are among the poolings and any is padded; else None.
+        grid: (t,) or (h, w), the layout of "tokens"; None if they are not among the poolings.
     """
 
     values: Mapping[str, Mapping[str, Tensor]]
@@ -34,10 +34,10 @@ class Features:
     grid: tuple[int, ...] | None = None
 
     def labelled(self, pooling: str = "mean", layers: str = "all") -> Labelled:
-        """Features of one pooling with their labels, as probes take them.
+        """Features of one pooling with their labels, as input of a probe.
 
         Raises:
-            ValueError: if that was not read, or there are no labels.
+            ValueError: if there are no such features, or no labels.
         """
         for name, known in ((layers, self.values), (pooling, self.values.get(layers, {}))):
             if name not in known:
@@ -46,14 +46,14 @@ class Features:
 
 
 def raw_features(batches: Iterable[Batch]) -> Features | None:
-    """The raw input itself as features, the baseline that an encoder has to beat.
+    """The raw input as features, the baseline that an encoder has to beat.
 
     Args:
         batches: of any size.
 
     Returns:
-        Features under `values["input"]["raw"]`; None where the input is no fixed number of floats: ids, padded or
-        differently long samples.
+        Features under `values["input"]["raw"]`; None if the input is not a fixed number of floats: token ids, padded
+        samples or samples of different lengths.
 
     Raises:
         ValueError: if there is no batch, or some have labels and others not.
@@ -77,7 +77,7 @@ def raw_features(batches: Iterable[Batch]) -> Features | None:
 
 
 def described(batch: Batch, first: int) -> Features:
-    """Features without values; `first` = samples before this batch."""
+    """Features without values; `first` = number of samples before this batch."""
     ids = torch.arange(first, first + batch.size) if batch.ids is None else batch.ids.long().cpu()
     labels = batch.labels
     if labels is not None:
@@ -86,9 +86,9 @@ def described(batch: Batch, first: int) -> Features:
 
 
 def joined(parts: Sequence[Features]) -> Features:
-    """The features of many batches as those of one; see `collect_features`."""
+    """The features of many batches combined into one; see `collect_features`."""
     if not parts:
-        raise ValueError("there are no batches to read features from")
+        raise ValueError("there are no batches to extract features from")
     labels = [part.labels for part in parts if part.labels is not None]
     if 0 < len(labels) < len(parts):
         raise ValueError(f"{len(labels)} of {len(parts)} batches have labels: all or none must have them")
@@ -111,15 +111,15 @@ def longest_grid(grids: Collection[tuple[int, ...]]) -> tuple[int, ...]:
     """The grid to which tokens of all these grids can be padded.
 
     Raises:
-        ValueError: if there are several, and one of them is not a line.
+        ValueError: if there are several grids, and one of them is 2-d.
     """
     if len(grids) > 1 and any(len(grid) > 1 for grid in grids):
-        raise ValueError(f"tokens of different grids cannot be put together: {', '.join(map(str, sorted(grids)))}")
+        raise ValueError(f"tokens of different grids cannot be combined: {', '.join(map(str, sorted(grids)))}")
     return max(grids)
 
 
 def _same_length(parts: Sequence[Features]) -> list[Features]:
-    """Patches of all parts padded to one length; either all or none of the parts have a padding then."""
+    """Pad the tokens of all parts to one length; afterwards all parts have a padding, or none has."""
     grids = {part.grid for part in parts if part.grid is not None}
     if len(grids) <= 1 and all(part.padding is None for part in parts):
         return list(parts)

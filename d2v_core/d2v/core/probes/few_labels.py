@@ -1,6 +1,6 @@
-"""Linear probe with few labels: what features are worth where labels are dear.
+"""Linear probe with few labels: accuracy of features when labels are scarce.
 
-It only draws the samples; the probe is that of `linear_probe`.
+This module only draws the samples; the probe is `linear_probe`.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from d2v.core.probes.linear import STRENGTHS, linear_probe
 from d2v.core.probes.results import Accuracy
 from d2v.core.validators import check, must
 
-_PURPOSE = 202  # the end for which labels are drawn
+_PURPOSE = 202  # purpose of the draw of labels
 
 
 @frozen(kw_only=True)
@@ -25,8 +25,8 @@ class FewLabelResult:
 
     Args:
         accuracies: percent of the test set, by draw.
-        strengths: those that were used, by draw.
-        correct: Bool `draws n`, which test samples each draw gets right.
+        strengths: of the penalty, by draw.
+        correct: Bool `draws n`, which test samples each draw classifies correctly.
 
     >>> correct = torch.tensor([[True, False], [True, True]])
     >>> FewLabelResult(accuracies=(50.0, 100.0), strengths=(0.1, 0.1), correct=correct).mean
@@ -39,12 +39,12 @@ class FewLabelResult:
 
     @property
     def mean(self) -> float:
-        """Mean accuracy of the draws."""
+        """Mean accuracy over the draws."""
         return Accuracy.of(self.accuracies).percent
 
     @property
     def std(self) -> float:
-        """Standard deviation of the accuracy of a draw (n - 1 in the denominator); 0 of a single one."""
+        """Standard deviation of the accuracy over the draws (n - 1 in the denominator); 0 for one draw."""
         return Accuracy.of(self.accuracies).std or 0.0
 
 
@@ -58,23 +58,24 @@ def few_label_probe(
     strengths: Iterable[float] = STRENGTHS,
     seed: int = 0,
 ) -> FewLabelResult:
-    """Linear probe with `labels` labels in all, several times.
+    """Repeat a linear probe with `labels` labels in total.
 
-    Each draw is a `linear_probe` of the drawn samples alone, with standardisation of their own. Without a validation
-    set the strength is chosen on a held-out fifth of them, as there; where that has fewer samples than there are
-    classes (below 5 labels a class, if all have as many), it is `FIXED_STRENGTH`, 1e-2.
+    Each draw is a `linear_probe` of only the drawn samples, standardised by their own statistics. Without a validation
+    set, the strength of the penalty is chosen on a held-out fifth of them, as in `linear_probe`. If that would hold out
+    fewer samples than there are classes (below 5 labels in each class, if all have as many), it is `FIXED_STRENGTH`,
+    1e-2.
 
     Args:
         train: samples to draw from.
-        test: tried after each draw.
-        labels: in all, as balanced over the classes as can be, see `draw_labels`.
-        draws: how many draws, at least 1.
-        val: samples to choose the strength on.
-        strengths: to choose among.
+        test: samples to test each draw on.
+        labels: total number, as balanced over the classes as possible, see `draw_labels`.
+        draws: number of draws, at least 1.
+        val: samples to choose the strength on; None = a held-out fifth of the drawn samples.
+        strengths: candidates for the strength of the penalty.
         seed: of the draws.
 
     Raises:
-        ValueError: if a number is out of its range, there are fewer than two classes, or as `linear_probe`.
+        ValueError: if a number is out of its range, there are fewer than two classes, or as in `linear_probe`.
 
     >>> x = torch.arange(20.0)[:, None]
     >>> samples = Labelled(features=x, labels=(x[:, 0] > 9).long())
@@ -101,15 +102,15 @@ def few_label_probe(
 
 
 def draw_labels(samples: Labelled, labels: int, *, seed: int, draw: int) -> Tensor:
-    """Samples for few labels: one of each class in a drawn order of the classes, then another of each, and so on.
+    """Draw samples for few labels: one of each class in a random order of the classes, then another of each, and so on.
 
-    So the classes are as balanced as their sizes allow, and a draw of fewer labels is a part of that of more.
+    The classes are thus as balanced as their sizes allow, and a draw of fewer labels is a subset of one of more.
 
     Args:
         samples: n samples of at least two classes.
-        labels: how many to draw, 2 to n.
+        labels: number of samples to draw, 2 to n.
         seed: of all draws.
-        draw: number of this one.
+        draw: number of this draw.
 
     Returns:
         Long `labels`, indices of samples.

@@ -1,6 +1,6 @@
-"""Features with their labels, and what every probe does to them first.
+"""Features with their labels, and steps that all probes share.
 
-All checks of a probe's input are here, so that the probes themselves may rely on it.
+All checks of a probe's input are here, so that probes can rely on valid input.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from d2v.core.masks import Draw
 
-_TEST = 203  # the end for which samples to test with are held out
+_TEST = 203  # purpose of the draw of held-out test samples
 
 
 @frozen(kw_only=True, eq=False)
@@ -18,7 +18,7 @@ class Labelled:
 
     Args:
         features: float `n d`, n >= 1, finite.
-        labels: whole numbers `n`; they need not be consecutive.
+        labels: integers `n`; they need not be consecutive.
 
     Raises:
         ValueError: if there are no labels or no samples, a feature is not finite, or a shape does not fit.
@@ -46,19 +46,19 @@ class Labelled:
             raise ValueError("there are no labels; a probe needs one whole number for each sample")
         if labels.is_floating_point() or labels.shape != self.features.shape[:1]:
             raise ValueError(
-                f"labels must be whole numbers of shape {tuple(self.features.shape[:1])}, one a sample, "
+                f"labels must be whole numbers of shape {tuple(self.features.shape[:1])}, one for each sample, "
                 f"not {labels.dtype} {tuple(labels.shape)}"
             )
 
     def take(self, index: Tensor) -> "Labelled":
-        """The samples at Long `index`, or where Bool `index` is True."""
+        """The samples at indices Long `index`, or where Bool `index` is True."""
         return Labelled(features=self.features[index], labels=self.labels[index])
 
     def classes(self) -> Tensor:
-        """Long `c`, the labels that appear, ascending.
+        """Long `c`, the labels that occur, in ascending order.
 
         Raises:
-            ValueError: if they are fewer than two.
+            ValueError: if there are fewer than two.
         """
         classes: Tensor = torch.unique(self.labels.long())
         if len(classes) < 2:
@@ -71,11 +71,11 @@ class Labelled:
 
 @frozen(kw_only=True, eq=False)
 class Standardisation:
-    """(x - mean) / std by dimension, with a training set's numbers; where that does not vary, 0 for any x.
+    """(x - mean) / std by dimension, with the statistics of a training set; 0 where the training set is constant.
 
     Args:
         mean: `d`.
-        scale: `d`, 1 / std, or 0 where the training set does not vary.
+        scale: `d`, 1 / std, or 0 where the training set is constant.
 
     >>> train = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
     >>> Standardisation.of(train)(torch.tensor([[4.0, 6.0]]))
@@ -87,7 +87,7 @@ class Standardisation:
 
     @classmethod
     def of(cls, train: Tensor) -> "Standardisation":
-        """The numbers of a training set, float `n d`."""
+        """The statistics of a training set, float `n d`."""
         variance, mean = torch.var_mean(train, 0, correction=0)
         return cls(mean=mean, scale=torch.where(variance > 0, variance.rsqrt(), 0))
 
@@ -95,7 +95,7 @@ class Standardisation:
         """Standardise `n d`.
 
         Raises:
-            ValueError: if the width is another.
+            ValueError: if the width differs from that of the training set.
         """
         if x.shape[1] != self.mean.shape[0]:
             raise ValueError(f"features of width {x.shape[1]} do not fit training features of width {len(self.mean)}")
@@ -103,7 +103,7 @@ class Standardisation:
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Percent of Long `n` predictions that are right.
+    """Percentage of correct predictions, Long `n`.
 
     >>> accuracy(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 3, 5]))
     75.0
@@ -112,13 +112,13 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
 
 
 def hold_out(samples: Labelled, *, seed: int) -> tuple[Labelled, Labelled]:
-    """Split off a fifth of the samples of each class, rounded down, drawn by the seed: for data without a test part.
+    """Hold out a fifth of the samples of each class, rounded down, drawn by the seed: for data without a test split.
 
     Returns:
-        The rest, and the fifth.
+        The remaining samples, and the held-out ones.
 
     Raises:
-        ValueError: if that would be nothing.
+        ValueError: if no samples would be held out.
 
     >>> rest, held = hold_out(Labelled(features=torch.zeros(15, 1), labels=torch.arange(15) % 2), seed=0)
     >>> len(rest.labels), held.labels.sort().values
@@ -126,7 +126,7 @@ def hold_out(samples: Labelled, *, seed: int) -> tuple[Labelled, Labelled]:
     """
     held = a_fifth(samples, seed=seed, purpose=_TEST)
     if not held.any():
-        raise ValueError("no class has five samples, so none can be held out to test with; give a part to test with")
+        raise ValueError("no class has five samples, so none can be held out for testing; give a test split")
     return samples.take(~held), samples.take(held)
 
 
@@ -137,7 +137,7 @@ def a_fifth(samples: Labelled, *, seed: int, purpose: int) -> Tensor:
 
 
 def ranks(samples: Labelled, draw: Draw) -> tuple[Tensor, Tensor]:
-    """Places of the samples in a drawn order within their class, and the sizes of their classes, both Long `n`."""
+    """Ranks of the samples in a random order within their class, and the sizes of their classes, both Long `n`."""
     labels = samples.labels.cpu()
     _, target, count = torch.unique(labels, return_inverse=True, return_counts=True)
     order = draw.bits(1, 1, stream=0)[:, 0].argsort(stable=True)

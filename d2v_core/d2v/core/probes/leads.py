@@ -1,4 +1,4 @@
-"""How far one accuracy is ahead of another, and whether that is more than chance."""
+"""The difference of two accuracies, and whether it is more than chance."""
 
 import math
 from typing import Literal
@@ -13,7 +13,7 @@ Standing = Literal["ahead", "level", "behind"]
 
 @frozen(kw_only=True)
 class Lead:
-    """A difference of two accuracies, in percent points.
+    """Difference of two accuracies, in percentage points.
 
     Args:
         points: the difference; negative = behind.
@@ -35,16 +35,16 @@ class Lead:
 
 
 def lead(first: Accuracy, second: Accuracy, *, num_test: int) -> Lead:
-    """By how much the first is ahead of the second.
+    """The lead of the first accuracy over the second.
 
-    The error is over the test samples and over the draws of labels. Where it is known which samples each gets right,
-    both are paired: the same samples, and the same draws if there are as many. Otherwise accuracies count as
+    The standard error covers the test samples and the draws of labels. If the correct samples of both are known, they
+    are paired: the same samples, and the same draws if their numbers are equal. Otherwise the accuracies are treated as
     independent, which makes the error larger.
 
     Args:
-        first: of the same test samples as the second.
-        second: likewise.
-        num_test: how many they are, at least 1.
+        first: accuracy on the test samples.
+        second: accuracy on the same test samples.
+        num_test: number of test samples, at least 1.
 
     >>> a, b = (Accuracy.of_correct(torch.tensor([row])) for row in ([True] * 8, [True] * 6 + [False] * 2))
     >>> lead(a, b, num_test=8).points

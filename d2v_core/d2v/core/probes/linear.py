@@ -1,6 +1,6 @@
-"""Linear probe: multinomial logistic regression on frozen features, its strength chosen on samples it did not see.
+"""Linear probe: multinomial logistic regression on frozen features; its penalty is chosen on held-out samples.
 
-It knows nothing of encoders, and has no learning rate: the objective is convex and solved to its minimum.
+This module is independent of encoders. There is no learning rate: the objective is convex and solved to its minimum.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,14 +15,14 @@ from d2v.core.probes.logistic import Logistic
 from d2v.core.validators import check, not_negative, positive
 
 STRENGTHS = tuple(10.0**-power for power in range(7))
-"""The strengths that are tried: 1 down to 1e-6."""
+"""The candidate strengths of the penalty: 1 down to 1e-6."""
 FIXED_STRENGTH = 1e-2
-"""The strength where there are too few samples to choose one."""
+"""The strength of the penalty if there are too few samples to choose one."""
 _MAX_ITER = 100
-# Of the objective, before the last step of the search: for a classifier, and for a figure, which says less.
+# Tolerance before the last step of the search: for a returned classifier, and for an accuracy, which needs less.
 _EXACT, _ENOUGH = 1e-6, 1e-4
-_WORSE = 1.0, 10  # percent points, and samples, below the best at which the search ends
-_PURPOSE = 201  # the end for which samples are held out
+_WORSE = 1.0, 10  # the search ends this many percentage points, and samples, below the best accuracy
+_PURPOSE = 201  # purpose of the draw of held-out samples
 
 
 @frozen(kw_only=True, eq=False)
@@ -30,7 +30,7 @@ class LinearClassifier:
     """Class c with the largest w_c x + b_c of standardised features x.
 
     Args:
-        standardise: with the training set's numbers.
+        standardise: with the training set's statistics.
         weight: float `d c`.
         bias: float `c`.
         classes: Long `c`, the labels of the columns.
@@ -42,20 +42,21 @@ class LinearClassifier:
     classes: Tensor
 
     def predict(self, features: Tensor) -> Tensor:
-        """Labels Long `n` of features `n d`."""
+        """Predict labels Long `n` of features `n d`."""
         x = self.standardise(features.to(self.weight.dtype))
         return self.classes[(x @ self.weight + self.bias).argmax(1)]
 
 
 @frozen(kw_only=True)
 class LinearResult:
-    """What a linear probe found.
+    """Result of a linear probe.
 
     Args:
-        accuracy: percent of the test set.
-        strength: the one that was used.
-        chosen_among: strength to percent of the validation set, in the order tried; empty if there was none.
-        correct: Bool `n`, which test samples it gets right.
+        accuracy: percentage of the test set.
+        strength: of the penalty.
+        chosen_among: accuracy on the validation set by strength, in percent, in the order tried; empty if there was no
+            validation set.
+        correct: Bool `n`, which test samples are classified correctly.
     """
 
     accuracy: float
@@ -72,24 +73,24 @@ def linear_probe(
     strengths: Iterable[float] = STRENGTHS,
     seed: int = 0,
 ) -> LinearResult:
-    """Accuracy of the best linear classifier of frozen features, see `fit_linear`.
+    """Accuracy of the best linear classifier on frozen features, see `fit_linear`.
 
-    Of all strengths, from the strongest on and each from the one before, the one with the highest accuracy on the
-    validation set is taken; of equal ones the strongest. The search ends at one that is a point, and ten samples,
-    worse than the best. The classifier is tried on the test set. Without a validation set a fifth of the training set
-    is held out: of each class the fifth of its samples, rounded down, drawn by the seed; afterwards the whole training
-    set is fitted. Were fewer samples held out than there are classes, nothing is held out, and the strength is
-    `FIXED_STRENGTH`, 1e-2.
+    Penalties are tried from the strongest to the weakest, each fit starting from the one before. The one with the
+    highest accuracy on the validation set is chosen; of equal ones, the strongest. The search ends at one that is a
+    percentage point, and ten samples, worse than the best. The chosen classifier is then tested on the test set.
+    Without a validation set, a fifth of the training set is held out: of each class a fifth of its samples, rounded
+    down, drawn by the seed; afterwards the whole training set is fitted. If fewer samples would be held out than there
+    are classes, none are held out, and the strength is `FIXED_STRENGTH`, 1e-2.
 
     Args:
         train: samples of at least two classes.
-        test: read once, at the end.
-        val: samples that are neither of the training nor of the test set.
-        strengths: to choose among, each at least 0.
-        seed: of what is held out.
+        test: samples to test the chosen classifier on.
+        val: samples of neither the training nor the test set; None = a held-out fifth of the training set.
+        strengths: candidates for the strength of the penalty, each at least 0.
+        seed: of the held-out samples.
 
     Raises:
-        ValueError: if there are fewer than two classes, no strengths, a negative one, or widths differ.
+        ValueError: if there are fewer than two classes, no strengths, a negative one, or the widths differ.
 
     >>> x = torch.arange(20.0)[:, None]
     >>> train, test = (Labelled(features=x + shift, labels=(x[:, 0] > 9).long()) for shift in (0.0, 0.1))
@@ -115,7 +116,7 @@ def linear_probe(
         if best is None or found[strength] > found[best[0]]:
             best = strength, last
         elif found[strength] < found[best[0]] - max(_WORSE[0], 100 * _WORSE[1] / len(judged.labels)):
-            break  # weaker ones fit the training set ever closer, and take ever longer
+            break  # weaker penalties fit the training set more closely, and take longer
     assert best is not None
     strength, classifier = best
     if val is None:
@@ -133,16 +134,16 @@ def fit_linear(
 ) -> LinearClassifier:
     """Minimise mean cross-entropy + strength * |W|^2 over W and b, on standardised features.
 
-    The bias is not penalised. Newton's method (`Logistic`) from zero, or from another solution for the same set: the
-    same sets give the same weights.
+    The bias is not penalised. Newton's method (`Logistic`) starts from zero, or from another solution for the same set.
+    The same set gives the same weights.
 
     Args:
         train: n samples of at least two classes.
         strength: of the penalty, at least 0.
-        start: classifier of the same training set to start from.
-        tolerance: the part of the objective by which it may lie above the minimum before the last step, above 0; after
-            that step it is far less.
-        max_iter: steps of Newton's method at which it ends in any case, at least 1.
+        start: classifier of the same training set to start from; None = zero.
+        tolerance: maximum relative distance of the objective from its minimum before the last step, above 0; after
+            this step the distance is much smaller.
+        max_iter: maximum number of Newton steps, at least 1.
 
     Returns:
         The classifier.
@@ -158,7 +159,7 @@ def fit_linear(
 
 
 class _Path:
-    """Classifiers of one training set for several strengths, which share what is worked out of the samples."""
+    """Classifiers of one training set for several strengths, which share the preparation of the samples."""
 
     def __init__(self, train: Labelled) -> None:
         self.classes = train.classes()
@@ -193,6 +194,6 @@ def _result(
 
 
 def _held_out(train: Labelled, seed: int) -> Tensor | None:
-    """Bool `n`, a stratified fifth of the samples; None if that is too few."""
+    """Bool `n`, a stratified fifth of the samples; None if there are too few."""
     held = a_fifth(train, seed=seed, purpose=_PURPOSE)
     return held if int(held.sum()) >= len(train.classes()) else None

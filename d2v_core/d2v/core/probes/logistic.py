@@ -1,7 +1,7 @@
 """The minimum of penalised multinomial logistic regression, by Newton's method.
 
-It takes tensors and knows nothing of labels or of how a strength is chosen. Classes are the rows of weights, logits and
-probabilities, samples the columns: softmax and products are several times faster than the other way round.
+This module works on tensors and is independent of labels and the choice of the penalty. Classes are the rows of
+weights, logits and probabilities, samples the columns: softmax and products are several times faster in this layout.
 """
 
 import math
@@ -10,22 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_CG_STEPS = 250  # at most, for one step of Newton's
-_FORCING = 0.3  # the part of the residual that conjugate gradients may leave, at most
-_NULL = 1e-12  # added to an eigenvalue, of the mean one: so that there is a factor where features depend on each other
+_CG_STEPS = 250  # maximum steps of conjugate gradients for one Newton step
+_FORCING = 0.3  # maximum fraction of the residual that conjugate gradients leave
+_NULL = 1e-12  # added to each eigenvalue, relative to their mean, so that linearly dependent features have a factor
 
 
 class Logistic:
-    """Minimises mean cross-entropy of x W + b, plus strength * |W|^2, over given samples for one or several strengths.
+    """Minimise mean cross-entropy of x W + b, plus strength * |W|^2, for one or several strengths.
 
-    Newton's method in float64, whose steps conjugate gradients find in float32: a step need not be exact for the
-    minimum to be. They run without a preconditioner until that has cost as much as a factor of the Hessian's mean over
-    the classes, then with it, and again when as much was spent: a strong penalty needs no factor, a weak one several.
-    With fewer samples than features, the samples' coordinates in their own span take the place of the features.
+    Newton's method in float64. Conjugate gradients compute its steps in float32, since a step need not be exact for the
+    minimum to be exact. They run without a preconditioner until that has cost as much as factorising the Hessian's mean
+    over the classes, then with this factor, which is renewed after the same cost: a strong penalty needs no factor, a
+    weak one several. With fewer samples than features, the samples' coordinates in their span replace the features.
 
     Args:
         x: standardised features, float64 `n d`.
-        y: Long `n`, numbers of the classes from 0.
+        y: Long `n`, class indices from 0.
         num_classes: k, at least 2.
 
     >>> x, y = torch.tensor([[-1.0], [-0.5], [0.5], [1.0]]).double(), torch.tensor([0, 1, 0, 1])
@@ -48,7 +48,7 @@ class Logistic:
         self._truth = F.one_hot(y, num_classes).T.to(x.dtype).contiguous()
         self._curvature: Tensor | None = None
         self._spent = 0
-        # What a factor costs in steps of conjugate gradients, whose products are slower, being thin.
+        # Cost of a factor in steps of conjugate gradients, whose thin matrix products are slower.
         self._price = max(self._x.shape[1] // (4 * num_classes), 8)
 
     def minimum(
@@ -64,9 +64,9 @@ class Logistic:
         Args:
             strength: of the penalty, at least 0.
             start: W and b to start from; None = zero.
-            tolerance: the part of the objective by which it may lie above the minimum before the last step; after it
-                much less.
-            max_iter: steps at which it ends in any case.
+            tolerance: maximum relative distance of the objective from its minimum before the last step; after this
+                step the distance is much smaller.
+            max_iter: maximum number of Newton steps.
         """
         theta = self._x.new_zeros(self._truth.shape[0], self._x.shape[1]) if start is None else self._inside(*start)
         penalty = torch.full_like(theta[0], 2 * strength)
@@ -96,7 +96,7 @@ class Logistic:
     def _along(
         self, theta: Tensor, step: Tensor, slope: float, penalty: Tensor, loss: float, p: Tensor
     ) -> tuple[Tensor, float, Tensor, bool]:
-        """Where the objective is lower in the direction of a step, halved as often as that needs."""
+        """Line search: halve the step until the objective is lower."""
         size = 1.0
         while size > 1e-8:
             there = theta + size * step
@@ -104,7 +104,7 @@ class Logistic:
             if found <= loss + 1e-4 * size * slope:
                 return there, found, probabilities, True
             size /= 2
-        return theta, loss, p, False  # rounding is all that is left
+        return theta, loss, p, False  # only rounding errors remain
 
     def _newton_step(self, gradient: Tensor, p: Tensor, penalty: Tensor, factor: Tensor | None, loss: float) -> Tensor:
         """About H^-1 of the negative gradient, by preconditioned conjugate gradients."""
@@ -115,7 +115,7 @@ class Logistic:
         z = residual if factor is None else (residual @ factor.T) @ factor
         direction = z.clone()
         left = first = float(torch.dot(residual.flatten(), z.flatten()))
-        # The decrease that a step promises says how near the minimum is, and there an exact step pays.
+        # The expected decrease measures the distance from the minimum; close to it, exact steps pay off.
         enough = min(_FORCING, math.sqrt(first * scale**2 / max(loss, 1e-300))) ** 2 * first
         for _ in range(_CG_STEPS):
             if left <= enough:
@@ -133,7 +133,7 @@ class Logistic:
         return step.to(gradient.dtype) * scale
 
     def _mean_curvature(self, p: Tensor) -> Tensor:
-        """The Hessian of the cross-entropy, of a class: the mean over all directions in which classes differ."""
+        """The Hessian of the cross-entropy for one class: the mean over all directions in which classes differ."""
         k, n = p.shape
         weight = (1 - p.square().sum(0)).clamp_(min=0) / ((k - 1) * n)
         x = self._x * weight.sqrt()[:, None]

@@ -1,7 +1,7 @@
-"""How a layer result becomes features: one vector a sample, or one a patch.
+"""Pool a layer result to features: one vector for each sample, or one for each patch.
 
-A pooling takes the tokens of one layer, or the mean of several, and knows neither the encoder nor what the features are
-for.
+A pooling takes the tokens of one layer, or the mean of several, and is independent of the encoder and the use of the
+features.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ _NUM_BLOCKS = {1: 4, 2: 2}  # along each axis, by the number of axes: four block
 
 
 class NoClassTokenError(ValueError):
-    """The class token of an encoder is wanted, and it has none."""
+    """The encoder has no class token to use as features."""
 
 
 def pool_layer(
     result: Tensor, pooling: str, *, num_prefix_tokens: int, grid: tuple[int, ...], padding: Tensor | None = None
 ) -> Tensor:
-    """Features of one layer result.
+    """Pool one layer result to features.
 
     - "mean": mean of the valid patches or frames, `b d`.
     - "grid": means of 2 x 2 blocks of a 2-d grid, of 4 segments of a 1-d one, `b (4 d)`, blocks in row-major order.
@@ -31,12 +31,12 @@ def pool_layer(
     - "class-token": the class token, which is the last of the extra tokens (the class-token loss trains it), `b d`.
     - "tokens": every patch or frame, `b t d`, padded ones 0.
 
-    A sample without a valid position reads 0.
+    Features of a sample without a valid position are 0.
 
     Args:
         result: `b (e+t) d`.
         pooling: one of `POOLINGS`.
-        num_prefix_tokens: e, extra tokens in front.
+        num_prefix_tokens: e, extra tokens before the others.
         grid: (t,) or (h, w), the layout of the positions.
         padding: Bool `b (e+t)`, True = padding, or None.
 
@@ -44,7 +44,7 @@ def pool_layer(
         Features in at least float32.
 
     Raises:
-        ValueError: if the pooling is unknown, the grid does not fit, or there is no class token to read.
+        ValueError: if the pooling is unknown, the grid does not fit, or there is no class token.
 
     >>> result = torch.arange(2 * 5.0).view(1, 5, 2)
     >>> pool_layer(result, "mean", num_prefix_tokens=1, grid=(2, 2))
@@ -62,14 +62,14 @@ def pool_layer(
         result = result.float()
     if pooling == "class-token":
         if num_prefix_tokens == 0:
-            raise NoClassTokenError("the encoder has no extra tokens, so there is no class token to read")
+            raise NoClassTokenError("the encoder has no extra tokens, so there is no class token to pool")
         return result[:, num_prefix_tokens - 1]
     patches = result[:, num_prefix_tokens:]
     if padding is None:
         valid = torch.ones(patches.shape[:2], dtype=torch.bool, device=result.device)
     else:
         valid = ~padding[:, num_prefix_tokens:]
-        # Not a product with 0: what stands at padded positions may be NaN.
+        # masked_fill, not a product with 0: padded positions may contain NaN.
         patches = patches.masked_fill(~valid[..., None], 0)
     return _POOLED[pooling](patches, valid, grid)
 

@@ -1,6 +1,6 @@
-"""All probes of features at once: out of features by part come figures.
+"""Run all probes on features: from features of each split to accuracies.
 
-It knows nothing of encoders or data sets, so features can be collected once and used for something else as well.
+This module is independent of encoders and data sets, so that features can be collected once and reused.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ Probe = Literal["knn", "linear", "few"]
 
 @frozen(kw_only=True)
 class Probing:
-    """Which classifiers features are tried with, and how.
+    """Which classifiers to run on features, and their settings.
 
     Args:
         probes: knn = nearest neighbours, linear = all labels, few = linear with few labels.
         neighbours: k, at least 1.
-        labels: how many the few are, at least 2.
-        draws: draws of the few labels, at least 1.
-        seed: of draws and of what is held out, at least 0.
+        labels: number of labels of the probe with few labels, at least 2.
+        draws: number of draws of few labels, at least 1.
+        seed: of draws and of held-out samples, at least 0.
 
     Raises:
         ValueError: if there is no probe, or a number is out of its range.
@@ -35,8 +35,8 @@ class Probing:
     >>> import torch
     >>> x = torch.arange(20.0)[:, None]
     >>> some = Features(values={"all": {"mean": x}}, ids=torch.arange(20), labels=(x[:, 0] > 9).long())
-    >>> figures = Probing(probes=("knn", "linear"), neighbours=3).measure("pretrained", {"train": some, "test": some})
-    >>> {case.probe: accuracy.percent for case, accuracy in figures.accuracies.items()}
+    >>> results = Probing(probes=("knn", "linear"), neighbours=3).measure("pretrained", {"train": some, "test": some})
+    >>> {case.probe: accuracy.percent for case, accuracy in results.accuracies.items()}
     {'knn': 100.0, 'linear': 100.0}
     """
 
@@ -47,16 +47,16 @@ class Probing:
     seed: int = field(default=0, validator=validators.ge(0))
 
     def measure(self, name: str, parts: Mapping[str, Features]) -> ProbeResults:
-        """Accuracies on "test" under each choice of layers and each pooling, with settings chosen on "val".
+        """Accuracies on "test" for each choice of layers and each pooling, with settings chosen on "val".
 
         Args:
-            name: whose features they are: input, untrained or pretrained.
-            parts: features of "train", and of "val" and "test" where there are such parts. Without "val", settings are
-                chosen on a fifth of the training samples; without "test", figures are of a fifth of them.
+            name: of the features: raw, untrained or pretrained.
+            parts: features of "train", and of "val" and "test" if there are such splits. Without "val", settings are
+                chosen on a fifth of the training samples; without "test", accuracies are measured on a fifth of them.
 
         Raises:
-            ValueError: if there are no labels, one class only, features that are not finite, or no probe that can be
-                run: one of more neighbours or labels than there are samples is left out.
+            ValueError: if there are no labels, only one class, features that are not finite, or no probe that can run.
+                A probe with more neighbours or labels than there are samples is left out.
         """
         accuracies: dict[Case, Accuracy] = {}
         left_out: dict[str, None] = {}
@@ -68,13 +68,13 @@ class Probing:
                 if test is None:
                     train, test = hold_out(train, seed=self.seed)
                 num_train, num_test = len(train.labels), len(test.labels)
-                train.classes()  # of one class only nothing can be told
+                train.classes()  # raises for a single class
                 impossible = {probe: reason for probe in self.probes if (reason := self._impossible(probe, num_train))}
                 if len(impossible) == len(self.probes):
                     raise ValueError("; ".join(impossible.values()))
                 left_out |= dict.fromkeys((*impossible.values(), *_uneven(train, test)))
                 for probe in (probe for probe in self.probes if probe not in impossible):
-                    # The input has no layers.
+                    # The raw input has no layers.
                     case = Case(name, "-", "-", probe) if layers == "input" else Case(name, layers, pooling, probe)
                     accuracies[case] = self._accuracy(probe, train, val, test)
         return ProbeResults(
@@ -87,11 +87,11 @@ class Probing:
         )
 
     def _impossible(self, probe: Probe, samples: int) -> str | None:
-        """Why a probe cannot learn from so many samples; None if it can."""
+        """Why a probe cannot run on so few samples; None if it can."""
         if probe == "knn" and self.neighbours > samples:
-            return f"{self.neighbours}-NN: there are {samples} samples to learn from; neighbours={samples} is possible"
+            return f"{self.neighbours}-NN: there are only {samples} training samples; set neighbours={samples}"
         if probe == "few" and self.labels > samples:
-            return f"{self.labels} labels: there are {samples} samples to learn from; labels={samples} is possible"
+            return f"{self.labels} labels: there are only {samples} training samples; set labels={samples}"
         return None
 
     def _accuracy(self, probe: Probe, train: Labelled, val: Labelled | None, test: Labelled) -> Accuracy:
@@ -105,11 +105,11 @@ class Probing:
 
 
 def _uneven(train: Labelled, test: Labelled) -> list[str]:
-    """What is to be known of classes that only one part has."""
-    known, asked = set(train.labels.tolist()), set(test.labels.tolist())
+    """Lines on classes that only one of the two splits has."""
+    known, tested = set(train.labels.tolist()), set(test.labels.tolist())
     lines = []
-    if untested := len(known - asked):
-        lines.append(f"{untested} of {len(known)} classes have no sample to test with")
-    if unknown := len(asked - known):
-        lines.append(f"{unknown} of {len(asked)} classes have no sample to learn from; their samples count as wrong")
+    if untested := len(known - tested):
+        lines.append(f"{untested} of {len(known)} classes have no test sample")
+    if unknown := len(tested - known):
+        lines.append(f"{unknown} of {len(tested)} classes have no training sample; their samples count as wrong")
     return lines

@@ -1,4 +1,4 @@
-"""Accuracies as values, what each is of, and all of them as a table that a person reads."""
+"""Accuracies with their conditions, and a readable table of all of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -11,13 +11,13 @@ _T = TypeVar("_T")
 
 @frozen(kw_only=True)
 class Accuracy:
-    """How many samples a classifier gets right.
+    """Accuracy of a classifier.
 
     Args:
-        percent: 0 to 100; of several draws of labels the mean over them.
-        std: standard deviation of a draw, in percent points; None where there is one draw only.
-        draws: how many there were, at least 1.
-        correct: Bool `draws n`, which of the n test samples each draw gets right; None where that is not known.
+        percent: 0 to 100; with several draws of labels, their mean.
+        std: standard deviation over the draws, in percentage points; None = there is only one draw.
+        draws: number of draws, at least 1.
+        correct: Bool `draws n`, which of the n test samples each draw classifies correctly; None = unknown.
 
     >>> Accuracy(percent=83.9).std is None
     True
@@ -42,7 +42,7 @@ class Accuracy:
 
     @classmethod
     def of_correct(cls, correct: Tensor) -> "Accuracy":
-        """Likewise, of Bool `draws n`: which test samples each draw gets right.
+        """Accuracy from Bool `draws n`: which test samples each draw classifies correctly.
 
         >>> import torch
         >>> Accuracy.of_correct(torch.tensor([[True, True, False, True]])).percent
@@ -52,12 +52,12 @@ class Accuracy:
 
 
 class Case(NamedTuple):
-    """What an accuracy is of.
+    """The conditions of an accuracy.
 
     Args:
-        features: whose: raw, untrained or pretrained.
-        layers: which were read; "-" for the input.
-        pooling: how; "-" for the input.
+        features: raw, untrained or pretrained.
+        layers: the layers; "-" for the raw input.
+        pooling: the pooling; "-" for the raw input.
         probe: knn, linear or few.
 
     >>> Case("pretrained", "all", "mean", "knn").pooling
@@ -72,25 +72,25 @@ class Case(NamedTuple):
 
 @frozen(kw_only=True)
 class ProbeResults:
-    """Accuracies of probes, with what they were measured by.
+    """Accuracies of probes with their settings.
 
     Args:
-        accuracies: by what they are of.
+        accuracies: by their conditions.
         neighbours: k of the nearest neighbours, at least 1.
-        labels: how many the few were, at least 2.
-        num_train: samples that were learned from.
-        num_test: samples that the accuracies are of.
-        left_out: what could not be measured, and what has no samples, a line each.
+        labels: number of labels of the probe with few labels, at least 2.
+        num_train: number of training samples.
+        num_test: number of test samples.
+        left_out: probes that could not run and classes without samples, one line each.
         raw_name: title of the row of the raw input.
 
     >>> found = {Case("pretrained", "all", "mean", "knn"): Accuracy(percent=83.94)}
-    >>> figures = ProbeResults(accuracies=found, neighbours=10, labels=100, num_train=10000, num_test=2000)
-    >>> figures.to_plain()
+    >>> results = ProbeResults(accuracies=found, neighbours=10, labels=100, num_train=10000, num_test=2000)
+    >>> results.to_plain()
     {'pretrained': {'all': {'mean': {'knn': 83.94}}}}
-    >>> print(figures.table(), end="")
+    >>> print(results.table(), end="")
     features      layers    pooling             10-NN
     pretrained    all       mean                 83.9
-    accuracy in percent; 10000 samples to learn from, 2000 to test
+    accuracy in percent; 10000 training samples, 2000 test samples
     """
 
     accuracies: Mapping[Case, Accuracy]
@@ -102,12 +102,12 @@ class ProbeResults:
     raw_name: str = "raw input"
 
     def __or__(self, other: "ProbeResults") -> "ProbeResults":
-        """These and other figures of the same probes on the same samples."""
+        """These and other results of the same probes on the same samples."""
         left_out = tuple(dict.fromkeys((*self.left_out, *other.left_out)))
         return evolve(self, accuracies={**self.accuracies, **other.accuracies}, left_out=left_out)
 
     def table(self) -> str:
-        """The accuracies for a person: one line for each kind of features, one column for each probe."""
+        """A readable table: one row for each kind of features, one column for each probe."""
         titles = {"knn": f"{self.neighbours}-NN", "linear": "linear", "few": f"{self.labels} labels"}
         probes = list(dict.fromkeys(case.probe for case in self.accuracies))
         lines = [f"{'features':<14}{'layers':<10}{'pooling':<13}" + "".join(f"{titles[p]:>12}" for p in probes)]
@@ -116,26 +116,26 @@ class ProbeResults:
             cells = "".join(f"{_cell(self.accuracies[Case(*row, probe)]):>12}" for probe in probes)
             name = self.raw_name if features == "raw" else features
             lines.append(f"{name:<14}{layers:<10}{pooling:<13}{cells}")
-        told = f"accuracy in percent; {self.num_train} samples to learn from, {self.num_test} to test"
-        return "\n".join([*lines, told, *(f"left out: {line}" for line in self.left_out)]) + "\n"
+        summary = f"accuracy in percent; {self.num_train} training samples, {self.num_test} test samples"
+        return "\n".join([*lines, summary, *(f"left out: {line}" for line in self.left_out)]) + "\n"
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain values: features -> layers -> pooling -> probe -> percent, or mean and std where there are draws."""
+        """Plain values: features -> layers -> pooling -> probe -> percent, or mean and std if there are draws."""
         return nested((case, _plain(accuracy)) for case, accuracy in self.accuracies.items())
 
 
 def nested(leaves: Iterable[tuple[tuple[str, ...], _T]]) -> dict[str, Any]:
-    """A tree of dictionaries, from its leaves and the keys on the way to each.
+    """A tree of dictionaries from its leaves, each with the keys of its path.
 
     >>> nested([(("mean", "knn"), 83.9), (("mean", "linear"), 86.0)])
     {'mean': {'knn': 83.9, 'linear': 86.0}}
     """
     tree: dict[str, Any] = {}
     for (*path, last), leaf in leaves:
-        place = tree
+        branch = tree
         for key in path:
-            place = place.setdefault(key, {})
-        place[last] = leaf
+            branch = branch.setdefault(key, {})
+        branch[last] = leaf
     return tree
 
 

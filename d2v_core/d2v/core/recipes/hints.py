@@ -1,4 +1,4 @@
-"""What people type in place of our keys: misspelt ones, those of other programs and of the original toolkit."""
+"""Hints for wrong keys: misspelt keys, keys of other programs and keys of the original toolkit."""
 
 from collections.abc import Iterable, Sequence
 
@@ -44,14 +44,14 @@ _ORIGINAL = {
     "model.drop_path_rate": "task.drop_path_rate",
     "model.freeze_finetune_updates": "freeze.updates",
 }
-# Below one modality or another.
+# These keys follow the name of a modality.
 _ORIGINAL_ENDINGS = {name: f"mask.{name}" for name in ("mask_prob", "mask_prob_adjust", "mask_length")}
 _ORIGINAL_SECTIONS = ("common", "checkpoint", "dataset", "optimization", "optimizer", "lr_scheduler", "task.data")
 
 
 @frozen
 class _Synonym:
-    """Words of other programs for keys of ours; the first of these that a command has is meant."""
+    """Words of other programs for a key; the first of `keys` that the command has is suggested."""
 
     words: str
     keys: tuple[str, ...]
@@ -135,32 +135,32 @@ _BY_WORD = {word: synonym for synonym in _SYNONYMS for word in synonym.words.spl
 
 
 def unknown_key(key: str, known: Sequence[str]) -> str:
-    """What is said of a key that does not exist, with the one that was meant.
+    """The message for a key that does not exist, with the likely one.
 
     >>> unknown_key("bs", ["train.batch_size", "seed"])
     "unknown key 'bs'; did you mean 'train.batch_size'?"
     >>> unknown_key("optimization.max_update", ["train.max_steps"])
     "unknown key 'optimization.max_update': it is called train.max_steps here"
     """
-    ours = _ORIGINAL.get(key) or _ORIGINAL_ENDINGS.get(key.rpartition(".")[2])
-    if ours is not None and ours.partition("=")[0] in known:
-        return f"unknown key {key!r}: it is called {ours} here"
+    renamed = _ORIGINAL.get(key) or _ORIGINAL_ENDINGS.get(key.rpartition(".")[2])
+    if renamed is not None and renamed.partition("=")[0] in known:
+        return f"unknown key {key!r}: it is called {renamed} here"
     if "." in key and key.split(".")[0] in _ORIGINAL_SECTIONS:
-        return f"unknown key {key!r}, of the original toolkit; `d2v recipe NAME` lists the keys that there are"
+        return f"unknown key {key!r}, of the original toolkit; `d2v recipe NAME` lists all keys"
     meant, note = meant_key(key, known)
     if not meant:
         return f"unknown key {key!r}"
-    shown = " or ".join(map(repr, meant))
-    return f"unknown key {key!r}; did you mean {shown}?" + (f" ({note})" if note else "")
+    suggested = " or ".join(map(repr, meant))
+    return f"unknown key {key!r}; did you mean {suggested}?" + (f" ({note})" if note else "")
 
 
 def meant_key(key: str, known: Iterable[str], *, misspelt: bool = True) -> tuple[list[str], str]:
-    """The keys that somebody may have meant, the likeliest one or several equally likely ones, and what to know of it.
+    """The likely keys for a typed one, the best or several equally good ones, and a note on them.
 
     Args:
         key: as typed, with dashes or without.
-        known: the keys that there are.
-        misspelt: whether one that only looks alike counts.
+        known: existing keys.
+        misspelt: whether to consider keys with a similar spelling.
 
     >>> meant_key("--Learning-Rate", ["optim.lr", "seed"]), meant_key("train.seed", ["optim.lr", "seed"])
     ((['optim.lr'], ''), (['seed'], ''))
@@ -186,7 +186,7 @@ def meant_key(key: str, known: Iterable[str], *, misspelt: bool = True) -> tuple
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:
-    """The key that looks most alike; nothing where none does.
+    """The key with the most similar spelling; empty if none is similar.
 
     >>> nearest_key("optim.lrr", ["optim.lr", "seed"])
     'optim.lr'

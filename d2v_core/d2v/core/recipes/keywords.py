@@ -1,7 +1,7 @@
-"""Keywords of a Python call, turned into overrides by dotted key.
+"""Convert the keywords of a Python call to overrides by dotted key.
 
-A keyword is a topmost key (`out`, `seed`), a section (`train={"max_steps": 100}`, `data="photos"`), or the last name of
-a key of `train`, `optim` or `data` where that name says which key is meant (`max_steps`, `lr`, `num_workers`).
+A keyword is a top-level key (`out`, `seed`), a section (`train={"max_steps": 100}`, `data="photos"`), or the last part
+of a key of `train`, `optim` or `data` if it is unambiguous (`max_steps`, `lr`, `num_workers`).
 """
 
 import os
@@ -15,19 +15,19 @@ from d2v.core.files import ConfigError, to_plain
 from d2v.core.files.kinds import role_of
 from d2v.core.recipes.schema import section_of
 
-# Data come last: what a modality calls its fields never changes what a name of training means.
+# Data come last, so that a modality's field names never change the meaning of a training key.
 _SHORT = ("train", "optim", "data")
 
 
 def short_keys(config: type) -> dict[str, str]:
-    """Dotted keys of `train`, `optim` and `data` by their last names, but for names that another section has too.
+    """Dotted keys of `train`, `optim` and `data` by their last parts, except those that another section has too.
 
     Args:
         config: class of the settings.
 
     >>> from d2v.core.recipes import PretrainRecipe
     >>> short = short_keys(PretrainRecipe)
-    >>> short["lr"], short["max_steps"], "decay" in short  # a schedule has a decay as well
+    >>> short["lr"], short["max_steps"], "decay" in short  # a schedule has a decay too
     ('optim.lr', 'train.max_steps', False)
     """
     topmost = field_types(config)
@@ -46,12 +46,12 @@ def short_keys(config: type) -> dict[str, str]:
 
 
 def with_keywords(config: type, overrides: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides by dotted key, and keywords of a call, as one mapping by dotted key.
+    """Merge overrides and the keywords of a call into one mapping by dotted key.
 
     Args:
         config: class of the settings.
         overrides: by dotted key; None = none.
-        keywords: topmost keys, short ones (see `short_keys`), and sections as mappings or as configurations.
+        keywords: top-level keys, short ones (see `short_keys`), and sections as mappings or as configurations.
 
     Raises:
         ConfigError: if a key is given twice, or a configuration has no kind.
@@ -80,13 +80,13 @@ def field_types(config: Any) -> dict[str, Any]:
 
 
 def section_forms(section: Any) -> list[type]:
-    """The classes that can fill a section: of a role, one for each of its kinds."""
+    """The classes that can fill a section: for a role, one for each of its kinds."""
     role = role_of(section)
     return [section] if role is None else list(dict.fromkeys(role.find(name) for name in role.names()))
 
 
 def _below(name: str, section: Any) -> Iterator[str]:
-    """The dotted keys of core's own classes below a section."""
+    """The dotted keys of core's own classes in a section."""
     role = role_of(section)
     for form in [section] if role is None else role.own.values():
         for inner, kind in field_types(form).items():
@@ -95,7 +95,7 @@ def _below(name: str, section: Any) -> Iterator[str]:
 
 
 def _spread(declared: Any, key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """A value by dotted key: what is a section is given key by key, so that the rest of it stays as it is."""
+    """A value by dotted key. A section is split into its keys, so that its other keys keep their values."""
     section = None if declared is None else section_of(declared)
     if attrs.has(type(value)) and not isinstance(value, type):
         value = to_plain(value, declared)
@@ -112,19 +112,19 @@ def _spread(declared: Any, key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _fields_for(section: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The types of what a mapping for a section holds; of a kind that is not said, nothing is known."""
+    """The types of the fields of a mapping for a section; empty if its kind is not given."""
     role = role_of(section)
     if role is None:
         return field_types(section)
     kind = values.get("kind", role.default)
     if isinstance(kind, str):
         return field_types(role.find(kind))
-    # By modality: one form for each.
+    # By modality: one mapping for each.
     return {name: section for name, one in values.items() if isinstance(one, Mapping) or attrs.has(type(one))}
 
 
 def needed_by(section: Any) -> str | None:
-    """What the contract of a section has as its one property, and a text in its place means: the path of data."""
+    """The one property in the contract of a section, which a plain text sets: the path of data."""
     names = [name for name, value in vars(section).items() if isinstance(value, property)]
     return names[0] if role_of(section) is not None and len(names) == 1 else None
 
@@ -134,5 +134,5 @@ def _text(value: Any) -> Any:
 
 
 def _same_place(key: str, other: str) -> bool:
-    """Whether two keys are one, or one lies in a section that the other gives as a whole."""
+    """Whether two keys are the same, or one is in a section that the other sets as a whole."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")

@@ -1,4 +1,4 @@
-"""Every key that a command takes, for hints and completion, whatever the data and the model will be."""
+"""All keys of a command, for hints and completion, for any data and model."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,11 +13,11 @@ from d2v.core.registry import PluginError, UnknownNameError
 
 
 def known_keys(settings: type, recipe: str | None = None) -> list[Key]:
-    """The keys of a command, sections left out.
+    """The keys of a command, without sections.
 
     Args:
-        settings: class of its settings, used where there is no recipe.
-        recipe: name of a recipe or path of a file; one that cannot be read counts as none.
+        settings: class of its settings, used if there is no recipe.
+        recipe: name of a recipe or path of a file; an unreadable one is ignored.
 
     >>> from d2v.core.recipes import PretrainRecipe
     >>> [key.name for key in known_keys(PretrainRecipe, "vision/small")][:3]
@@ -38,7 +38,7 @@ def _forms(settings: type, recipe: str | None) -> Iterator[tuple[type, Mapping[s
             return
         except (ConfigError, PluginError, UnknownNameError):
             pass
-    # Without a recipe the kind of a section is the model's: all that are installed.
+    # Without a recipe, the kind of a section depends on the model: include all installed kinds.
     yield settings, {}
     for one in attrs.fields(attrs.resolve_types(settings)):
         role = role_of(section_of(one.type))

@@ -1,7 +1,7 @@
-"""A recipe for a longer or shorter run: its durations in updates follow `train.max_steps`.
+"""Scale a recipe to a longer or shorter run: durations in updates follow `train.max_steps`.
 
-Published recipes give warm-up and annealing in updates, for runs of hundreds of thousands. Whoever asks for another
-length wants the same shape, so these numbers are multiplied along, unless they are given as well.
+Published recipes give warm-up and annealing in updates, for runs of hundreds of thousands. A run of another length
+needs schedules of the same shape, so these durations are scaled too unless they are set explicitly.
 """
 
 import logging
@@ -18,20 +18,20 @@ _LENGTH = "train.max_steps"
 def follow_length(
     config: type, recipe: Mapping[str, Any], resolved: dict[str, Any], overrides: Mapping[str, Any]
 ) -> None:
-    """Multiply durations in updates where an override asks for another length, and log each change.
+    """Scale durations in updates if an override sets another length, and log each change.
 
-    Fractions of the run follow by themselves, and what an override gives stays. So do all numbers of a file that says
-    its own length.
+    Fractions of the run need no scaling, and durations set by an override are kept. If a recipe file sets the length
+    itself, its durations are kept too.
 
     Args:
-        config: class that the values are for.
+        config: class of the values.
         recipe: plain values before the overrides.
-        resolved: plain values with them, which are changed.
+        resolved: plain values with overrides, changed in place.
         overrides: by dotted key.
     """
     before, after = _at(recipe, _LENGTH), _at(resolved, _LENGTH)
     if not (_is_count(before) and _is_count(after)) or before == after:
-        return  # what is of a wrong type is reported when the classes are filled
+        return  # wrong types are reported when the classes are filled
     changed: dict[str, int] = {}
     for key in keys(config, resolved):
         if key.type == Duration and _is_count(key.value) and not _given(key.name, overrides):
@@ -55,5 +55,5 @@ def _is_count(value: Any) -> bool:
 
 
 def _given(name: str, overrides: Mapping[str, Any]) -> bool:
-    """Whether the key, or a section around it, is given."""
+    """Whether the key, or a section that contains it, is set."""
     return any(name == key or name.startswith(f"{key}.") for key in overrides)

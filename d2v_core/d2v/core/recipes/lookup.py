@@ -1,4 +1,4 @@
-"""Where recipes are found: YAML files inside the portions, and files of the user's own."""
+"""Where recipes are found: YAML files in the packages, and the user's own files."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ from d2v.core.suggestions import nearest
 _logger = logging.getLogger(__name__)
 _Run = TypeVar("_Run", bound=Run)
 _ENDING = ".yaml"
-_TO_BE_GIVEN = "???"
+_PLACEHOLDER = "???"
 
 
 def recipe_names() -> list[str]:
@@ -31,14 +31,14 @@ def recipe_names() -> list[str]:
     >>> "vision/base" in recipe_names()
     True
     """
-    return sorted(f"{modality}/{name}" for modality in modalities.names() for name in _shelf(modality))
+    return sorted(f"{modality}/{name}" for modality in modalities.names() for name in _installed(modality))
 
 
 def recipe_text(name: str) -> str:
     """The YAML of a recipe, by its name or the path of a file that ends in .yaml.
 
     Raises:
-        UnknownNameError: if there is none; with the nearest.
+        UnknownNameError: if there is none; with the nearest name.
         PluginError: if its modality cannot be loaded.
         ConfigError: if the file cannot be read.
     """
@@ -49,22 +49,22 @@ def recipe_text(name: str) -> str:
             raise ConfigError(f"recipe {name} cannot be read: {error}") from error
     modality, _, own = name.partition("/")
     modalities.refuse_broken(modality)
-    shelf = _shelf(modality) if modality in modalities.names() else {}
-    if own not in shelf:
+    installed = _installed(modality) if modality in modalities.names() else {}
+    if own not in installed:
         known = recipe_names()
         raise UnknownNameError(f"unknown recipe {name!r} (known: {', '.join(known)}){nearest(name, known)}")
-    return shelf[own]
+    return installed[own]
 
 
 def recipe_values(
     name: str, overrides: Mapping[str, Any] | None = None, kind: type[Run] | None = None
 ) -> tuple[type[Run], dict[str, Any]]:
-    """The class of a recipe, and its plain values with overrides put in; what has to be given may still be missing.
+    """The class of a recipe, and its plain values with overrides applied; required values may still be missing.
 
     Args:
         name: of the recipe, or path of a YAML file.
         overrides: by dotted key.
-        kind: class that it must be of; None = any.
+        kind: required class of the recipe; None = any.
 
     Raises:
         UnknownNameError: if there is no such recipe.
@@ -77,11 +77,11 @@ def recipe_values(
 def checked_values(
     name: str, overrides: Mapping[str, Any] | None = None
 ) -> tuple[type[Run], dict[str, Any], Run | None]:
-    """As `recipe_values`, with everything checked that does not need what is still missing.
+    """Like `recipe_values`, with all checks that are possible before the missing values are set.
 
     Returns:
-        The class, the plain values, and the recipe that they make with a text in place of each path that is missing;
-        None if other things are missing as well.
+        The class, the plain values, and the recipe built from them with a placeholder for each missing path; None if
+        other values are missing too.
 
     Raises:
         UnknownNameError: if there is no such recipe.
@@ -89,7 +89,7 @@ def checked_values(
     """
     kind, values = recipe_values(name, overrides)
     missing = [key for key in keys(kind, values) if key.value is REQUIRED and not key.section]
-    whole = merged(kind, values, {key.name: _TO_BE_GIVEN for key in missing if is_path(key.type)})
+    whole = merged(kind, values, {key.name: _PLACEHOLDER for key in missing if is_path(key.type)})
     if wrong := mistakes(whole, kind):
         raise ConfigError("; ".join(wrong))
     return kind, values, from_plain(whole, kind) if all(is_path(key.type) for key in missing) else None
@@ -102,13 +102,13 @@ def read_recipe(
     *,
     complete: Callable[[dict[str, Any]], None] = lambda values: None,
 ) -> _Run:
-    """A recipe with overrides.
+    """A recipe with overrides applied.
 
     Args:
         name: of the recipe, or path of a YAML file.
         overrides: by dotted key.
-        kind: class that it must be of.
-        complete: puts into the plain values what they do not say and something else knows.
+        kind: required class of the recipe.
+        complete: adds values to the plain values in place.
 
     Raises:
         UnknownNameError: if there is no such recipe.
@@ -121,7 +121,7 @@ def read_recipe(
 
 
 def resolve(kind: type, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values of a configuration class with overrides put in; a `+` before a key is accepted with a hint."""
+    """Plain values of a configuration class with overrides applied; a `+` before a key is accepted with a hint."""
     plain, hints = plain_keys(overrides)
     for hint in hints:
         _logger.warning("%s", hint)
@@ -129,10 +129,9 @@ def resolve(kind: type, values: Mapping[str, Any], overrides: Mapping[str, Any])
 
 
 def resolved_text(config: Any) -> str:
-    """A configuration as the text of `config.yaml`, which is a recipe again.
+    """A configuration as the text of `config.yaml`, which is itself a recipe.
 
-    What belongs to one start of the command is left out: where the run lies, on which device
-    and threads, and that it is resumed.
+    Settings of a single start of the command are left out: run folder, device, threads and resume.
     """
     unrecorded = {key.name for key in keys(type(config), {}) if key.change == "unrecorded"}
     values = {key: value for key, value in to_plain(config).items() if key not in unrecorded}
@@ -140,8 +139,8 @@ def resolved_text(config: Any) -> str:
     return "".join(line for line in lines if line.split(":")[0] not in unrecorded)
 
 
-def _shelf(modality: str) -> dict[str, str]:
-    """Texts of a modality's recipes by name; none if its record cannot be loaded."""
+def _installed(modality: str) -> dict[str, str]:
+    """Texts of a modality's recipes by name; empty if its record cannot be loaded."""
     if modality in modalities.broken():
         return {}
     package = modalities.load(modality).recipes
@@ -157,7 +156,7 @@ def _shelf(modality: str) -> dict[str, str]:
 def _opened(name: str, kind: type[Run] | None) -> tuple[type[Run], dict[str, Any]]:
     values = read_yaml(recipe_text(name), name=name)
     if not isinstance(values, dict):
-        raise ConfigError(f"{name} is not a recipe: it is no mapping of keys")
+        raise ConfigError(f"{name} is not a recipe: it is not a mapping of keys")
     found = FinetuneRecipe if "task" in values else PretrainRecipe
     if kind is not None and found is not kind:
         raise ConfigError(f"{name} is a recipe for `d2v {found.command}`, not for `d2v {kind.command}`")

@@ -1,4 +1,4 @@
-"""`key=value` on top of a recipe."""
+"""Apply `key=value` overrides to a recipe."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -13,31 +13,32 @@ from d2v.core.recipes.typed import Typed, is_name, read_typed
 
 
 def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
-    """Arguments of the form `key=value` as a mapping; what a value means depends on its key, see `read_typed`.
+    """Parse arguments of the form `key=value` to a mapping; `read_typed` parses the values by the type of the key.
 
     Raises:
-        ConfigError: if one has another form, or a key is given twice.
+        ConfigError: if an argument has another form, or a key is given twice.
 
     >>> parse_overrides(["optim.lr=1e-3", "out=run"])
     {'optim.lr': '1e-3', 'out': 'run'}
     """
     given = list(arguments)
     found: dict[str, Any] = {}
-    for place, argument in enumerate(given):
+    for position, argument in enumerate(given):
         key, equals, text = argument.partition("=")
         if not equals or not key.strip("+ ") or key != key.strip():
-            raise ConfigError(_form(given, place))
+            raise ConfigError(_form(given, position))
         if key in found:
             raise ConfigError(f"{key} is given twice: {key}={found[key]} and {argument}")
         found[key] = Typed(text)
     return found
 
 
-def _form(given: list[str], place: int) -> str:
-    """What is said of an argument that is no `key=value`."""
-    argument = given[place]
+def _form(given: list[str], position: int) -> str:
+    """The message for an argument that is not of the form `key=value`."""
+    argument = given[position]
     key, equals, text = argument.partition("=")
-    before, after = ([*given[max(place - 1, 0) : place]] or [""])[0], [*given[place + 1 : place + 3], "", ""]
+    before = ([*given[max(position - 1, 0) : position]] or [""])[0]
+    after = [*given[position + 1 : position + 3], "", ""]
     whole = ""
     if equals and key.strip():  # 'lr = 3' in quotes
         whole = f"{key.strip()}={text.strip()}"
@@ -46,36 +47,36 @@ def _form(given: list[str], place: int) -> str:
     elif not equals and before.endswith("="):  # lr= 3
         whole = f"{before}{argument}"
     if whole:
-        return f"{argument!r} is not of the form key=value; write {whole}, without blanks around ="
+        return f"{argument!r} is not of the form key=value; write {whole}, without spaces around ="
     name = argument.lstrip("-")
     return f"{argument!r} is not of the form key=value" + (f"; write {name}=VALUE" if name and not equals else "")
 
 
 def plain_keys(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Overrides without the `+` that the original wants before new keys, and hints about it.
+    """Overrides without the `+` that the original toolkit needs before new keys, and hints about it.
 
     >>> plain_keys({"+optim.lr": 0.1})
-    ({'optim.lr': 0.1}, ['+optim.lr: no + is needed here, optim.lr=... does'])
+    ({'optim.lr': 0.1}, ['+optim.lr: no + is needed, write optim.lr=...'])
     """
-    hints = [f"{key}: no + is needed here, {key.lstrip('+')}=... does" for key in overrides if key.startswith("+")]
+    hints = [f"{key}: no + is needed, write {key.lstrip('+')}=..." for key in overrides if key.startswith("+")]
     return {key.lstrip("+"): value for key, value in overrides.items()}, hints
 
 
 def merged(config: Any, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values with overrides put in.
+    """Plain values with overrides applied.
 
-    A new `kind` starts its section afresh: what the former kind had means nothing to it.
+    A new `kind` clears its section, since the keys of the former kind do not apply to it.
 
     Args:
-        config: class that the values are for.
-        values: plain; left alone.
+        config: class of the values.
+        values: plain values; not changed.
         overrides: by dotted key.
 
     Raises:
-        ConfigError: naming each key that does not exist, with the nearest one that does.
+        ConfigError: naming each key that does not exist, with the nearest one that exists.
     """
     result = copy.deepcopy(dict(values))
-    # A section as a whole before the keys in it, and its kind first of these: it says which keys there are.
+    # Set a section before the keys in it, and its kind first, since the kind determines the keys.
     ordered = sorted(overrides.items(), key=lambda item: (item[0].count("."), not item[0].endswith(".kind")))
     for given, value in ordered:
         key, declared = given, type_of(config, result, given)
@@ -94,21 +95,21 @@ def merged(config: Any, values: Mapping[str, Any], overrides: Mapping[str, Any])
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
-    place = values
+    level = values
     for depth, section in enumerate(sections):
-        inner = place.get(section)
+        inner = level.get(section)
         if inner is None:
-            inner = place[section] = {}
+            inner = level[section] = {}
         if not isinstance(inner, dict):
             raise ConfigError(f"unknown key {key!r}: {'.'.join(sections[: depth + 1])} is one value, not a section")
-        place = inner
-    if last == "kind" and place.get("kind") != value:
-        place.clear()
-    place[last] = value
+        level = inner
+    if last == "kind" and level.get("kind") != value:
+        level.clear()
+    level[last] = value
 
 
 def _path_key(values: Mapping[str, Any], section: str, declared: Any, value: object) -> str:
-    """The key that the name of a section means: where its data are."""
+    """The key that a path given for a section sets: the path of its data."""
     within: Any = values
     for name in section.split("."):
         within = within.get(name) if isinstance(within, Mapping) else None

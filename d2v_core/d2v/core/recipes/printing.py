@@ -1,4 +1,4 @@
-"""A configuration as YAML that a person reads, one line of comment a field."""
+"""Print a configuration as readable YAML, with one comment for each field."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +10,12 @@ _COLUMN = 44
 
 
 def as_yaml(config: Any, values: Mapping[str, Any], *, comments: bool) -> str:
-    """The text; what is still to be given stands as `???`.
+    """The YAML text; values that must be set are shown as `???`.
 
     Args:
         config: class of the configuration.
-        values: plain, possibly incomplete: defaults are filled in.
-        comments: whether each line says what it means.
+        values: plain values, possibly incomplete: defaults are filled in.
+        comments: whether to describe each key in a comment.
 
     >>> from d2v.core import EMASchedule
     >>> print(as_yaml(EMASchedule, {"start": 0.97, "anneal": 0.7}, comments=False), end="")
@@ -28,10 +28,10 @@ def as_yaml(config: Any, values: Mapping[str, Any], *, comments: bool) -> str:
     lines = []
     for key in keys(config, values):
         depth, last = key.name.count("."), key.name.rpartition(".")[2]
-        shown = "" if key.section else " ???" if key.value is REQUIRED else f" {yaml_scalar(key.value)}"
-        line = f"{'  ' * depth}{last}:{shown}"
+        text = "" if key.section else " ???" if key.value is REQUIRED else f" {yaml_scalar(key.value)}"
+        line = f"{'  ' * depth}{last}:{text}"
         comment = key.comment
         if key.value is REQUIRED:
-            comment = f"to be given: {comment}" if comment else "to be given"
+            comment = f"required: {comment}" if comment else "required"
         lines.append(f"{line:<{_COLUMN}} # {comment}" if comments and comment else line)
     return "".join(f"{line}\n" for line in lines)

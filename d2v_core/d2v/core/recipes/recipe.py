@@ -1,4 +1,4 @@
-"""What a recipe holds: everything that a run depends on, as frozen values."""
+"""The contents of a recipe: all settings of a run, as frozen values."""
 
 import math
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from d2v.core.validators import one_of
 
 Weights = Literal["student", "teacher", "untrained"]
 Consent = Literal["data", "schedule"]
-"""Changes that a run is resumed with only where that is asked for."""
+"""Changes that a run accepts on resume only if the user asks for them."""
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
@@ -36,16 +36,16 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 
 @frozen(kw_only=True)
 class Run:
-    """What every run has.
+    """Settings of every run.
 
     Args:
-        out: run folder, to be made.
+        out: run folder, created by the run.
         seed: of weights, order, masks, augmentation and dropout.
-        resume: true = go on in `out`, if a run was begun there.
-        accept: changes to resume with all the same: data = the samples are others than at the checkpoint, schedule =
-            rates are others than before, since they depend on `train.max_steps`.
-        device: auto = cuda, mps or cpu, the first that there is.
-        threads: threads of the CPU to compute on; None = as many as PyTorch takes by itself.
+        resume: true = continue the run in `out`, if there is one.
+        accept: changes to accept on resume: data = other samples than at the checkpoint, schedule = other values of
+            schedules, which depend on `train.max_steps`.
+        device: auto = cuda, mps or cpu, the first that is available.
+        threads: CPU threads for computation; None = PyTorch's default.
     """
 
     out: PathText = field(validator=validators.min_len(1), metadata=may_change("unrecorded"))
@@ -66,19 +66,19 @@ class Run:
 
     @classmethod
     def complete(cls, values: dict[str, Any]) -> None:
-        """Put into plain values what follows from others of them."""
+        """Derive values from other values, in place."""
 
 
 @frozen(kw_only=True)
 class PretrainRecipe(Run):
-    """Pretraining of one modality, or of several that share an encoder.
+    """Pretraining of one modality, or of several with a shared encoder.
 
     Args:
-        init: a run, a model folder or a published checkpoint file whose weights the run begins with; null = untrained.
+        init: a run, a model folder or a published checkpoint file whose weights the run starts from; null = untrained.
         model: student, predictors, targets and teacher.
-        mask: which positions are hidden; by modality where there are several.
-        data: unlabelled samples, likewise.
-        sampling: by modality, how often batches of it are drawn, relative to the others; not given = equally often.
+        mask: which positions are hidden; with several modalities, by modality.
+        data: unlabelled samples; with several modalities, by modality.
+        sampling: relative frequency of batches by modality; {} = equal.
         optim: optimiser and learning rate.
         train: length of the run.
         monitor: when to stop a run that learns nothing.
@@ -103,24 +103,24 @@ class PretrainRecipe(Run):
                 raise ValueError(f"{key} is for {', '.join(parts)}, but model.student takes {taken}")
         for name, weight in self.sampling.items():
             if name not in self.modalities or not 0 < weight < math.inf:
-                raise ValueError(f"sampling.{name}={weight} must be a number above 0, of {taken}")
+                raise ValueError(f"sampling.{name}={weight} must be a number above 0, for one of {taken}")
         self.optim.build_schedule(self.train.max_steps)
         self.optim.build_weight_decay(self.train.max_steps)
 
     @classmethod
     def complete(cls, values: dict[str, Any]) -> None:
-        """The teacher's schedule, where it is a fraction of the run, gets the run's length."""
-        place: Any = values
+        """Give the teacher's schedule the run's length if its annealing is a fraction of the run."""
+        schedule: Any = values
         for section in ("model", "teacher", "schedule"):
-            place = place.get(section) if isinstance(place, dict) else None
+            schedule = schedule.get(section) if isinstance(schedule, dict) else None
         train = values.get("train")
-        # What is of a wrong type is told when the classes are filled.
-        if isinstance(place, dict) and isinstance(place.get("anneal"), float) and isinstance(train, dict):
-            place["total"] = train.get("max_steps")
+        # Wrong types are reported when the classes are filled.
+        if isinstance(schedule, dict) and isinstance(schedule.get("anneal"), float) and isinstance(train, dict):
+            schedule["total"] = train.get("max_steps")
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """What the student takes."""
+        """Modalities of the student."""
         return self.model.student.modalities
 
     @property
@@ -134,18 +134,18 @@ class PretrainRecipe(Run):
         return self.data if isinstance(self.data, Mapping) else dict.fromkeys(self.modalities[:1], self.data)
 
     def model_config(self) -> Data2VecConfig:
-        """The whole model, with its masks and seed."""
+        """The configuration of the whole model, with its masks and seed."""
         values = {one.name: getattr(self.model, one.name) for one in attrs.fields(ModelConfig)}
         return Data2VecConfig(**values, maskers=self.masks, seed=self.seed)
 
     def description(self) -> Description:
-        """What its model folder tells."""
+        """The description for the model folder."""
         data = {name: without_path(one) for name, one in self.sources.items()}
         files: dict[str, bytes] = {}
         for modality, one in self.sources.items():
             for name, content in one.files().items():
                 if files.setdefault(name, content) != content:
-                    raise ValueError(f"data.{modality}: its file {name} is another than that of another modality")
+                    raise ValueError(f"data.{modality}: its file {name} differs from that of another modality")
         return Description(model=self.model_config(), data=data, files=files)
 
 
@@ -155,15 +155,16 @@ class FinetuneRecipe(Run):
 
     Args:
         model: a run, a model folder or a published checkpoint file.
-        weights: which of its weights to start from: student, teacher, or untrained = from scratch.
-        task: what to learn.
-        data: labelled samples; what is not given of their preparation is as the model was pretrained.
-        preparation: model = a contradiction to the model's preparation is refused; data = the input is prepared as
-            `data` says all the same, as some published runs did.
+        weights: student, teacher, or untrained = the same network with initial weights. The student is the default, as
+            in published fine-tuning; the teacher computes the targets of pretraining.
+        task: the task to learn.
+        data: labelled samples; their preparation defaults to that of the model's pretraining.
+        preparation: model = refuse `data` settings that contradict the model's preparation; data = prepare the input
+            as `data` says, as some published runs did.
         optim: optimiser and learning rate.
         train: length of the run.
-        validation: looking at held-out data.
-        freeze: parts that do not train at first.
+        validation: evaluation on held-out data during training.
+        freeze: parts that are not trained at first.
     """
 
     command: ClassVar[str] = "finetune"
@@ -184,7 +185,7 @@ class FinetuneRecipe(Run):
 
 
 def without_path(data: DataConfig) -> dict[str, Any]:
-    """How input is prepared, as plain values: what of a data configuration travels with a model."""
+    """The preparation of input as plain values: the part of a data configuration that is stored with a model."""
     values: dict[str, Any] = to_plain(data)
     del values["path"]
     return values

@@ -1,7 +1,7 @@
-"""The keys of a configuration class: dotted names, values and what they mean.
+"""The keys of a configuration class: dotted names, values and descriptions.
 
-What a key means stands in the docstrings of the classes, once; this reads them for printed recipes and for the check
-of overrides.
+Each key is described once, in the docstring of its class. This module reads the docstrings for printed recipes, help
+texts and the check of overrides.
 """
 
 import inspect
@@ -19,7 +19,7 @@ from d2v.core.files.kinds import role_of
 from d2v.core.files.structure import is_by_modality
 
 REQUIRED = object()
-"""In place of a value that a user has to give."""
+"""Placeholder for a value that the user must set."""
 
 
 @frozen
@@ -27,12 +27,12 @@ class Key:
     """One line of a configuration.
 
     Args:
-        name: dotted.
-        value: plain; `REQUIRED` = not given yet.
-        comment: what it means, one sentence.
-        section: whether keys lie below it; it has no value of its own then.
+        name: dotted name.
+        value: plain value; `REQUIRED` = not set yet.
+        comment: description, one sentence.
+        section: whether it is a section, which has keys but no value.
         change: how it may change when a run is resumed; None = not at all.
-        type: of the field.
+        type: type of the field.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Key:
 
 
 def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator[Key]:
-    """All keys of a configuration class, in order, with given values or defaults.
+    """All keys of a configuration class, in order, with the given values or defaults.
 
     Args:
         config: a class with fields, or a type with several kinds.
-        values: plain, possibly incomplete.
-        below: dotted name of the section that this is.
+        values: plain values, possibly incomplete.
+        below: dotted name of the section that contains the keys.
 
     >>> from d2v.core import EMASchedule
     >>> for key in keys(EMASchedule, {"anneal": 100}): print(key.name, key.value is REQUIRED or key.value)
@@ -67,7 +67,7 @@ def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator
         yield Key(f"{dot}kind", kind, "one of " + ", ".join(names), type=Literal[tuple(names)] if names else str)
         try:
             config = role.find(None if kind is REQUIRED else kind)
-        except ConfigError:  # told when the classes are filled
+        except ConfigError:  # reported when the classes are filled
             return
     comments = descriptions(config)
     for one in attrs.fields(attrs.resolve_types(config)):
@@ -78,10 +78,9 @@ def keys(config: Any, values: Mapping[str, Any], *, below: str = "") -> Iterator
 
 
 def outline(config: type) -> Iterator[Key]:
-    """The topmost keys of a configuration class with their defaults, for help texts; a section is one key, `data.*`.
+    """Top-level keys of a configuration class with their defaults, for help texts; a section is one key, `data.*`.
 
-    What the contract of a section has as a property (the `path` of data) has to be given, whatever fills the section.
-
+    The property in the contract of a section (the `path` of data) is a required key of every kind of that section.
     >>> from d2v.core.jobs.extraction import ExtractSettings
     >>> [key.name for key in outline(ExtractSettings)][:4]
     ['model', 'weights', 'data.path', 'data.*']
@@ -101,12 +100,12 @@ def outline(config: type) -> Iterator[Key]:
 
 
 def type_of(config: Any, values: Mapping[str, Any], name: str) -> Any:
-    """The type of the field that a dotted key means; None if there is no such key.
+    """The type of the field of a dotted key; None if the key does not exist.
 
     Args:
         config: as for `keys`.
-        values: plain; they say which kind a section is of.
-        name: dotted.
+        values: plain values; they determine the kind of each section.
+        name: dotted key.
 
     >>> from d2v.core import EMASchedule
     >>> type_of(EMASchedule, {}, "start"), type_of(EMASchedule, {}, "begin")
@@ -139,7 +138,7 @@ def _key(kind: Any, name: str, value: Any, comment: str, change: Change | None) 
     nested, by_name = section_of(kind), _by_name(kind) or is_by_modality(kind, value)
     if nested is None or not isinstance(value, Mapping):
         if value is REQUIRED and nested is not None and not by_name:
-            value = {}  # a section that is not there yet still shows what it needs
+            value = {}  # a section that is not set yet still shows its required keys
         else:
             yield Key(name, value, comment, change=change, type=kind)
             return
@@ -153,7 +152,7 @@ def _key(kind: Any, name: str, value: Any, comment: str, change: Change | None) 
 
 
 def section_of(kind: Any) -> Any:
-    """The class whose fields lie below a field of this type, if there is one."""
+    """The class whose fields are the keys of a field with this type, if there is one."""
     if get_origin(kind) in (Union, types.UnionType):
         return next((found for part in get_args(kind) if (found := section_of(part)) is not None), None)
     if _by_name(kind):
@@ -174,9 +173,9 @@ def _default(field: "attrs.Attribute[Any]") -> Any:
 
 @cache
 def descriptions(config: type) -> Mapping[str, str]:
-    """The first sentence about each field.
+    """The first sentence of each field's description.
 
-    It is read from the docstrings of the class, of those that it extends, and of what it makes (`described_by`).
+    It is taken from the docstrings of the class, its base classes, and the classes that it builds (`described_by`).
 
     >>> from d2v.core.model import BlockConfig
     >>> descriptions(BlockConfig)["num_heads"]
@@ -190,7 +189,7 @@ def descriptions(config: type) -> Mapping[str, str]:
 
 
 def parameters(docstring: str | None) -> dict[str, str]:
-    """What a docstring says of each parameter, by name.
+    """Descriptions of the parameters in a docstring, by name.
 
     >>> parameters("Draw.\\n\\nArgs:\\n    runs: folders of runs,\\n        of any recipes.")
     {'runs': 'folders of runs, of any recipes.'}

@@ -1,6 +1,6 @@
 """Sections that recipes share: optimiser, schedule, length of the run, validation.
 
-They hold plain values and turn them into the pieces of `d2v.core.train`; neither side knows the other's files.
+They contain plain values and build the classes of `d2v.core.train` from them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ from d2v.core.validators import factor
 
 
 class ScheduleConfig(Protocol):
-    """How a rate or a weight decay changes, but for its peak and the length of the run, which stand elsewhere."""
+    """How a rate or a weight decay changes; its peak and the length of the run are set by other keys."""
 
     def build(self, peak: float, total: int) -> Schedule:
         """The schedule for a peak and a number of updates."""
@@ -143,18 +143,18 @@ add_role(
 
 @frozen(kw_only=True)
 class OptimConfig:
-    """The published Adam and its rates; see `PublishedAdamW` and `parameter_groups`.
+    """The published Adam and its schedules; see `PublishedAdamW` and `parameter_groups`.
 
     Args:
-        lr: peak rate.
-        schedule: of the rate.
-        betas: decay of both averages.
-        eps: on the uncorrected root, as published.
-        weight_decay: of the parameters that decay; with a schedule, its peak (beit-cosine: its first value).
+        lr: peak learning rate.
+        schedule: of the learning rate.
+        betas: decay of the two averages.
+        eps: added to the uncorrected root, as published.
+        weight_decay: of the decayed parameters; with a schedule, its peak (beit-cosine: its first value).
         weight_decay_schedule: of the weight decay; None = constant.
-        decay: which do: "matrices", or "all" as in the published runs.
-        no_decay: patterns of more parameters that do not.
-        clip: largest norm of all gradients together; 0 = any.
+        decay: which parameters decay: "matrices", or "all" as in the published runs.
+        no_decay: patterns of further parameters without decay.
+        clip: maximum norm of all gradients together; 0 = no clipping.
     """
 
     described_by: ClassVar[tuple[object, ...]] = (PublishedAdamW, parameter_groups)
@@ -174,7 +174,7 @@ class OptimConfig:
         return self._adam(model, None)
 
     def build_schedule(self, total: int) -> Schedule:
-        """The schedule of the rate for a number of updates.
+        """The learning rate schedule for a number of updates.
 
         Raises:
             ValueError: if it does not fit them.
@@ -207,10 +207,10 @@ def _built(config: ScheduleConfig, peak: float, total: int, key: str) -> Schedul
 
 @frozen(kw_only=True)
 class FinetuneOptimConfig(OptimConfig):
-    """The same with rates that fall towards the input.
+    """`OptimConfig` with learning rates that decrease towards the input.
 
     Args:
-        layer_decay: factor on the rate from block to block; 1 = the same for all. See `LayerDecay`.
+        layer_decay: factor on the learning rate from block to block; 1 = the same for all. See `LayerDecay`.
     """
 
     layer_decay: float = field(default=1.0, validator=factor)
@@ -222,19 +222,20 @@ class FinetuneOptimConfig(OptimConfig):
 
 @frozen(kw_only=True)
 class TrainConfig:
-    """How long, in what portions, and what is kept.
+    """Length of the run, batch size, checkpoints and logging.
 
     Args:
         max_steps: updates of the run.
         batch_size: samples in a batch of one process.
         accumulate: batches in an update of one process.
         precision: of the forward pass: fp32, bf16, fp16 (with the published loss scaling), or auto = bf16 where the
-            device computes in it by itself, else fp32.
+            device computes in it natively, else fp32.
         checkpoint_every: updates between checkpoints.
-        keep: newest checkpoints that are kept.
+        keep: number of newest checkpoints to keep.
         log_every: updates between lines of metrics.
-        sinks: where metrics go beside metrics.jsonl: tensorboard, wandb, mlflow; None = tensorboard if it is installed.
-        kernels: by operation, the form that was chosen for the machine on which the run began; {} = the plain ones.
+        sinks: further outputs of metrics besides metrics.jsonl: tensorboard, wandb, mlflow; None = tensorboard if it is
+            installed.
+        kernels: implementation by operation, chosen for the machine that started the run; {} = the plain ones.
     """
 
     described_by: ClassVar[tuple[object, ...]] = (fit, RunFolder)
@@ -252,15 +253,15 @@ class TrainConfig:
 
 @frozen(kw_only=True)
 class ValidationConfig:
-    """Looking at held-out data while training.
+    """Evaluation on held-out data during training.
 
     Args:
-        every: updates between two looks; 0 = never.
-        start: finished updates before the first look.
-        split: part of the data; None = the validation split. Without one the test split is watched, but chooses
-            nothing: the last checkpoint becomes the run's model.
-        best: metric whose best checkpoint becomes the run's model; None = the task's own.
-        patience: looks without a better one after which the run ends; None = it goes on.
+        every: updates between two evaluations; 0 = never.
+        start: finished updates before the first evaluation.
+        split: split to evaluate on; None = the validation split. Without one, the test split is evaluated but not
+            used to choose a checkpoint: the last checkpoint becomes the run's model.
+        best: metric whose best checkpoint becomes the run's model; None = the task's default.
+        patience: evaluations without improvement after which the run ends; None = no early stopping.
     """
 
     described_by: ClassVar[tuple[object, ...]] = (Validation,)
@@ -274,10 +275,10 @@ class ValidationConfig:
 
 @frozen(kw_only=True)
 class FreezeConfig:
-    """Parts that do not train at first; see `Freeze`.
+    """Parts that are not trained at first; see `Freeze`.
 
     Args:
-        updates: for so many updates; 0 = nothing is frozen.
+        updates: number of updates without training these parts; 0 = nothing is frozen.
         patterns: of parameters or modules; the encoder is `encoder`.
     """
 
@@ -289,13 +290,13 @@ class FreezeConfig:
 
 @frozen(kw_only=True)
 class MonitorConfig:
-    """When a run stops because nothing is learned any more; see `CollapseMonitor`.
+    """When to stop a run that no longer learns anything; see `CollapseMonitor`.
 
     Args:
-        min_target_var: stop after 5,000 updates if the targets' standard deviation is below; 0 = off.
+        min_target_var: stop after 5,000 updates if the targets' standard deviation is lower; 0 = off.
         min_pred_var: the same for the predictions.
-        warmup: updates before the library's own rules hold.
-        stop: whether those rules stop the run; false = they warn.
+        warmup: updates before the library's own rules apply.
+        stop: whether these rules stop the run; false = they only warn.
     """
 
     described_by: ClassVar[tuple[object, ...]] = (CollapseMonitor,)

@@ -1,4 +1,4 @@
-"""What is typed on a command line, read by the type of the field that it is for: a text is taken as typed."""
+"""Read values typed on the command line by the type of their field: text is taken as typed."""
 
 import os
 from collections.abc import Iterator
@@ -13,24 +13,24 @@ _QUOTES = ("''", '""', "``", "“”", "„“", "\u2018\u2019", "«»")
 
 
 class Typed(str):
-    """A value as it was typed, not read yet."""
+    """A value as typed, not parsed yet."""
 
     __slots__ = ()
 
 
 def read_typed(text: str, declared: Any, *, key: str) -> Any:
-    """The plain value of what was typed.
+    """The plain value of typed text.
 
-    A text, or one of several words, is taken as it is; nothing or `null` is None where a field need not have one. A
-    list of texts is written `[a, b]`, and one text is a list of one. All else is YAML.
+    Text, or one of several words, is taken as it is; an empty value or `null` is None if the field is optional. A list
+    of texts is written `[a, b]`, and a single text is a list of one. Everything else is YAML.
 
     Args:
-        text: behind `key=`.
+        text: the part after `key=`.
         declared: type of the field.
         key: for messages.
 
     Raises:
-        ConfigError: if it is no YAML where that is read, or a text is in quotes that the shell did not take away.
+        ConfigError: if the value is not YAML where YAML is expected, or text has quotes that the shell did not remove.
 
     >>> read_typed("2023", str, key="data.path"), read_typed("2023", int, key="seed")
     ('2023', 2023)
@@ -52,7 +52,7 @@ def read_typed(text: str, declared: Any, *, key: str) -> Any:
 
 
 def is_name(value: object) -> bool:
-    """Whether a value given for a section can only be the path that the section is read from.
+    """Whether a value given for a section can only be the path of that section.
 
     >>> is_name(Typed("photos")), is_name(Typed("{size: 32}")), is_name({"size": 32})
     (True, False, False)
@@ -75,6 +75,6 @@ def _parts(declared: Any) -> Iterator[Any]:
 def _refuse_quotes(text: str, key: str) -> None:
     if len(text) > 1 and f"{text[0]}{text[-1]}" in _QUOTES:
         raise ConfigError(
-            f"{key}={text}: the quotes would be part of the text; write {key}={text[1:-1]}, or where there "
-            f"are blanks '{key}={text[1:-1]}'"
+            f"{key}={text}: the quotes would be part of the text; write {key}={text[1:-1]}, or with "
+            f"spaces '{key}={text[1:-1]}'"
         )

@@ -1,4 +1,4 @@
-"""YAML as people mean it: 1e-3 is a number, and yes, no, on, off and 12:30 are texts (YAML 1.2, not 1.1)."""
+"""YAML 1.2 values in place of PyYAML's 1.1: 1e-3 is a number, and yes, no, on, off and 12:30 are text."""
 
 import re
 from typing import Any
@@ -24,15 +24,15 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str, *, name: str, texts: bool = False) -> Any:
-    """Plain values of a text; nothing in it can make an object.
+    """Parse a text to plain values; no tag in it can create an object.
 
     Args:
         text: YAML.
-        name: whose text it is.
-        texts: whether each value in it is a text, whatever it looks like.
+        name: name of the text, for messages.
+        texts: whether to keep every value as text.
 
     Raises:
-        ConfigError: if it is no YAML.
+        ConfigError: if it is not YAML.
 
     >>> read_yaml("{lr: 1e-3, decay: off, warmup: 0.1, betas: [.9, 0.95]}", name="it")
     {'lr': 0.001, 'decay': 'off', 'warmup': 0.1, 'betas': [0.9, 0.95]}
@@ -44,7 +44,7 @@ def read_yaml(text: str, *, name: str, texts: bool = False) -> Any:
 
 
 def yaml_scalar(value: Any) -> str:
-    """One value in one line, which `read_yaml` reads back.
+    """One value on one line, which `read_yaml` reads back.
 
     >>> yaml_scalar(1e-8), yaml_scalar(None), yaml_scalar([0.9, 0.95]), yaml_scalar("true"), yaml_scalar("1e-3")
     ('1e-08', 'null', '[0.9, 0.95]', "'true'", '"1e-3"')
@@ -54,7 +54,7 @@ def yaml_scalar(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(yaml_scalar, value))}]"
     text = _dumped(value, default_flow_style=True, allow_unicode=True)
-    # PyYAML quotes what YAML 1.1 would misread; the texts that only 1.2 reads as numbers are left.
+    # PyYAML quotes text that YAML 1.1 would misread. Quote text that only YAML 1.2 reads as a number here.
     return text if read_yaml(text, name=text) == value else _dumped(value, default_style='"')
 
 

@@ -1,7 +1,7 @@
-"""Scorers: how well a task's outputs agree with its labels, added up batch by batch, a file for each kind of labels.
+"""Scorers: metrics of a task's outputs against its labels, accumulated batch by batch, one module for each label type.
 
-They have the form of torchmetrics (`update`, `merge_state`, `compute`) and use its metrics, which are imported when one
-is computed. Nothing here knows a task or a modality.
+They follow the interface of torchmetrics (`update`, `merge_state`, `compute`) and use its metrics, which are imported
+when one is computed. They are independent of tasks and modalities.
 """
 
 from d2v.core.scores.classes import ClassRow, ClassScorer, ClassScores

@@ -1,4 +1,4 @@
-"""How well classes were told apart: accuracies, loss, confusions, and a table of the classes."""
+"""Scores of classification: accuracies, loss, confusion matrix, and a table of the classes."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from d2v.core.scores.scores import aligned, check_outputs, nothing_scored
 
 ClassMetric = Literal["mcc", "f1", "calibration_error"]
 _TOP = 5
-_WHOLE = 20  # a wider confusion matrix does not fit a screen
+_WHOLE = 20  # a larger confusion matrix does not fit a screen
 _CONFUSIONS = 10
 _BINS = 15
 
@@ -26,10 +26,10 @@ class ClassRow:
 
     Args:
         name: of the class.
-        count: samples that are of it.
-        recall: fraction of these that were told to be of it.
-        precision: fraction of those told to be of it that are.
-        f1: harmonic mean of both, 2 hits / (count + told).
+        count: number of samples of the class.
+        recall: fraction of the class's samples that are predicted as it.
+        precision: fraction of the samples predicted as the class that belong to it.
+        f1: harmonic mean of both, 2 hits / (count + predicted).
     """
 
     name: str
@@ -45,12 +45,12 @@ class ClassScores:
 
     Args:
         classes: names in the order of their numbers.
-        confusion: Long `c c`, samples by their class (row) and the class they were told to be of (column).
+        confusion: Long `c c`, number of samples by true class (row) and predicted class (column).
         top: k, at most 5 and the number of classes.
-        hits_top: samples whose class is among the k highest scores.
+        hits_top: number of samples whose class is among the k highest scores.
         loss_sum: cross-entropy, summed over the samples.
         more: further metrics, in percent.
-        reasons: why one of these has no value.
+        reasons: why a further metric has no value.
     """
 
     classes: tuple[str, ...]
@@ -63,11 +63,11 @@ class ClassScores:
 
     @property
     def count(self) -> int:
-        """Samples."""
+        """Number of samples."""
         return int(self.confusion.sum())
 
     def metrics(self) -> dict[str, float]:
-        """Mean `loss`; in percent `accuracy`, `top5_accuracy` (named for k where there are fewer classes) and more."""
+        """Mean `loss`; in percent `accuracy`, `top5_accuracy` (k in the name if there are fewer classes) and more."""
         n = self.count
         return {
             "loss": self.loss_sum / n,
@@ -82,29 +82,31 @@ class ClassScores:
 
     def rows(self) -> list[ClassRow]:
         """The table of the classes."""
-        hits, counts, told = self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)
+        hits, counts, predicted = self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)
         return [
             ClassRow(
                 name=name,
                 count=count,
                 recall=_fraction(hit, count),
-                precision=_fraction(hit, said),
-                f1=_fraction(2 * hit, count + said),
+                precision=_fraction(hit, guesses),
+                f1=_fraction(2 * hit, count + guesses),
             )
-            for name, hit, count, said in zip(self.classes, hits.tolist(), counts.tolist(), told.tolist(), strict=True)
+            for name, hit, count, guesses in zip(
+                self.classes, hits.tolist(), counts.tolist(), predicted.tolist(), strict=True
+            )
         ]
 
     def confusions(self, count: int = _CONFUSIONS) -> list[tuple[str, str, int]]:
-        """The most frequent mistakes: class, what it was told to be, and how often; most frequent first."""
+        """The most frequent mistakes: true class, predicted class and count; most frequent first."""
         wrong = self.confusion.clone().fill_diagonal_(0)
         order = wrong.flatten().argsort(descending=True, stable=True)[:count].tolist()
-        found = [(*divmod(place, len(self.classes)), int(wrong.flatten()[place])) for place in order]
-        return [(self.classes[truth], self.classes[told], often) for truth, told, often in found if often]
+        found = [(*divmod(index, len(self.classes)), int(wrong.flatten()[index])) for index in order]
+        return [(self.classes[truth], self.classes[predicted], times) for truth, predicted, times in found if times]
 
     def tables(self) -> str:
         """The table of the classes and the confusion matrix as plain text.
 
-        Of more than 20 classes the most frequent confusions stand in place of the matrix.
+        With more than 20 classes, the most frequent confusions replace the matrix.
         """
         table = [["class", "count", "recall", "precision", "F1"]]
         for row in self.rows():
@@ -113,8 +115,8 @@ class ClassScores:
             ]
             table.append([row.name, str(row.count), *fractions])
         if len(self.classes) > _WHOLE:
-            confused = [[truth, told, str(often)] for truth, told, often in self.confusions()]
-            lines = ["most frequent confusions", *aligned([["class", "told to be", "times"], *confused], left=2)]
+            confused = [[truth, predicted, str(times)] for truth, predicted, times in self.confusions()]
+            lines = ["most frequent confusions", *aligned([["class", "predicted", "times"], *confused], left=2)]
         else:
             numbers = [str(number) for number in range(len(self.classes))]
             matrix = [["", "class", *numbers]]
@@ -122,22 +124,22 @@ class ClassScores:
                 [number, name, *map(str, row)]
                 for number, name, row in zip(numbers, self.classes, self.confusion.tolist(), strict=True)
             ]
-            lines = ["confusion matrix (row: class, column: told to be)", *aligned(matrix, left=2)]
+            lines = ["confusion matrix (row: true class, column: predicted)", *aligned(matrix, left=2)]
         return "\n".join([*aligned(table, left=1), "", *lines])
 
 
 class ClassScorer:
-    """Adds up the scores of a split, batch by batch, in the memory of the CPU.
+    """Accumulate the scores of a split, batch by batch, on the CPU.
 
     Args:
-        labels: what the classes are.
-        metrics: beside loss and accuracies, in percent: mcc = Matthews' correlation coefficient; f1 = of the class
-            `positive`, else mean over the classes that occur; calibration_error = expected, of the highest probability,
+        labels: the classes.
+        metrics: further metrics, in percent: mcc = Matthews' correlation coefficient; f1 = of the class `positive`, or
+            without it the mean over the classes that occur; calibration_error = expected, of the highest probability,
             in 15 bins of equal width.
-        positive: name of the class that f1 is of.
+        positive: name of the class for f1; None = mean over the classes.
 
     Raises:
-        ValueError: if `positive` is no class.
+        ValueError: if `positive` is not a class.
 
     >>> scorer = ClassScorer(Classes(("cat", "dog")))
     >>> logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
@@ -150,7 +152,7 @@ class ClassScorer:
     cat        1   1.000      0.500  0.667
     dog        2   0.500      1.000  0.667
     <BLANKLINE>
-    confusion matrix (row: class, column: told to be)
+    confusion matrix (row: true class, column: predicted)
        class  0  1
     0  cat    1  0
     1  dog    1  1
@@ -164,18 +166,18 @@ class ClassScorer:
         self.labels, self.metrics, self.positive = labels, tuple(metrics), positive
         self.top = min(_TOP, labels.num_outputs)
         self.confusion = torch.zeros(labels.num_outputs, labels.num_outputs, dtype=torch.long)
-        """Long `c c`: samples by class (row) and the class they were told to be of (column)."""
+        """Long `c c`: number of samples by true class (row) and predicted class (column)."""
         self.sums = torch.zeros(2, dtype=torch.float64)
-        """Samples whose class is among the `top` highest scores, and summed cross-entropy."""
+        """Number of samples whose class is among the `top` highest scores, and summed cross-entropy."""
         self.sure: list[Tensor] = []
         """For `calibration_error`: the highest probability `b` of each batch."""
         self.hits: list[Tensor] = []
-        """For `calibration_error`: Bool `b` of each batch, whether the class with it is right."""
+        """For `calibration_error`: Bool `b` of each batch, whether that class is correct."""
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
-        """Count a batch.
+        """Add a batch.
 
-        Of equal scores the class that comes first counts as the higher one.
+        Of equal scores, the class with the lower index counts as higher.
 
         Args:
             outputs: logits `b c`.
@@ -186,21 +188,21 @@ class ClassScorer:
         """
         self.labels.check(batch)
         check_outputs(outputs, (batch.size, self.labels.num_outputs), "a score for each class", ids=batch.ids)
-        assert batch.labels is not None  # asked above
+        assert batch.labels is not None  # checked above
         logits, labels = outputs.detach().float(), batch.labels
-        # Not topk: its order of equal scores is arbitrary, and a collapsed model must not look better than chance.
+        # Not topk: it orders equal scores arbitrarily, and a collapsed model must not score better than chance.
         ranked = logits.argsort(dim=1, descending=True, stable=True)
         hits = (ranked[:, : self.top] == labels[:, None]).sum()
         loss = F.cross_entropy(logits, labels, reduction="none").cpu().double().sum()
-        truth, told = labels.cpu(), ranked[:, 0].cpu()
-        self.confusion.index_put_((truth, told), torch.ones_like(truth), accumulate=True)
+        truth, predicted = labels.cpu(), ranked[:, 0].cpu()
+        self.confusion.index_put_((truth, predicted), torch.ones_like(truth), accumulate=True)
         self.sums += torch.stack([hits.cpu().double(), loss])
         if "calibration_error" in self.metrics:
             self.sure.append(logits.softmax(1).amax(1).cpu())
-            self.hits.append(truth == told)
+            self.hits.append(truth == predicted)
 
     def merge_state(self, others: Iterable["ClassScorer"]) -> None:
-        """Count what others have counted too."""
+        """Add the counts of other scorers."""
         for other in others:
             self.confusion += other.confusion
             self.sums += other.sums
@@ -208,15 +210,15 @@ class ClassScorer:
             self.hits += other.hits
 
     def compute(self) -> ClassScores:
-        """The scores of all that was counted.
+        """The scores of all batches.
 
         Raises:
-            ValueError: if nothing was.
+            ValueError: if there were none.
         """
         if not self.confusion.any():
             raise nothing_scored()
-        asked = {"mcc": self._mcc, "f1": self._f1, "calibration_error": self._calibration_error}
-        found = {name: asked[name]() for name in self.metrics}
+        functions = {"mcc": self._mcc, "f1": self._f1, "calibration_error": self._calibration_error}
+        found = {name: functions[name]() for name in self.metrics}
         hits, loss = self.sums.tolist()
         return ClassScores(
             classes=self.labels.names,
@@ -229,38 +231,38 @@ class ClassScorer:
         )
 
     def _pairs(self) -> tuple[Tensor, Tensor]:
-        """Class and the class it was told to be, Long `n` each, in the order of the confusion matrix."""
-        places = self.confusion.nonzero()
-        truth, told = places.repeat_interleave(self.confusion[places.unbind(1)], dim=0).unbind(1)
-        return truth, told
+        """True and predicted class, Long `n` each, in the order of the confusion matrix."""
+        cells = self.confusion.nonzero()
+        truth, predicted = cells.repeat_interleave(self.confusion[cells.unbind(1)], dim=0).unbind(1)
+        return truth, predicted
 
     def _mcc(self) -> float | str:
         from torchmetrics.functional.classification import multiclass_matthews_corrcoef
 
-        truth, told = self._pairs()
+        truth, predicted = self._pairs()
         if bool((truth == truth[0]).all()):
             return "all samples are of one class"
-        if bool((told == told[0]).all()):
-            return 0.0  # 0 / 0, which everybody takes for 0; torchmetrics takes a limit that depends on the counts
-        return float(multiclass_matthews_corrcoef(told, truth, self.labels.num_outputs))
+        if bool((predicted == predicted[0]).all()):
+            return 0.0  # 0 / 0, by convention 0; torchmetrics uses a limit that depends on the counts
+        return float(multiclass_matthews_corrcoef(predicted, truth, self.labels.num_outputs))
 
     def _f1(self) -> float | str:
         from torchmetrics.functional.classification import multiclass_f1_score
 
-        truth, told = self._pairs()
+        truth, predicted = self._pairs()
         if self.labels.num_outputs < 2:
-            return "there is one class only"
+            return "there is only one class"
         if self.positive is None:
-            return float(multiclass_f1_score(told, truth, self.labels.num_outputs, average="macro"))
+            return float(multiclass_f1_score(predicted, truth, self.labels.num_outputs, average="macro"))
         number = self.labels.names.index(self.positive)
-        if not bool(((truth == number) | (told == number)).any()):
-            return f"no sample is of {self.positive!r} or told to be"
-        return float(multiclass_f1_score(told, truth, self.labels.num_outputs, average=None)[number])
+        if not bool(((truth == number) | (predicted == number)).any()):
+            return f"{self.positive!r} is neither the true nor the predicted class of any sample"
+        return float(multiclass_f1_score(predicted, truth, self.labels.num_outputs, average=None)[number])
 
     def _calibration_error(self) -> float:
         from torchmetrics.functional.classification import binary_calibration_error
 
-        # Of the highest probability the error is that of one event: that it is right.
+        # For the highest probability, the error is binary: whether that class is correct.
         return float(binary_calibration_error(torch.cat(self.sure), torch.cat(self.hits).long(), n_bins=_BINS))
 
 

@@ -1,4 +1,4 @@
-"""How well samples with any number of classes were told: mean average precision and a table of the classes."""
+"""Scores of multi-label classification: mean average precision and a table of the classes."""
 
 from typing import ClassVar
 
@@ -15,13 +15,13 @@ _LOWEST = 10
 
 
 class MultiLabelScorer(Kept):
-    """Keeps outputs and labels of a split in the memory of the CPU.
+    """Keep outputs and labels of a split on the CPU.
 
-    `map` is the mean over the classes of the average precision, in percent; classes that no sample is of are left out.
+    `map` is the mean over the classes of the average precision, in percent; classes without samples are left out.
     `loss` is the binary cross-entropy, summed over the classes, mean over the samples.
 
     Args:
-        labels: what the classes are.
+        labels: the classes.
 
     >>> scorer = MultiLabelScorer(MultiLabel(("speech", "music")))
     >>> labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -38,18 +38,18 @@ class MultiLabelScorer(Kept):
         self.labels = labels
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
-        """Count a batch.
+        """Add a batch.
 
         Args:
             outputs: logits `b c`.
             batch: with labels `b c`, each 0 or 1.
 
         Raises:
-            ValueError: if shapes do not fit, a label lies between 0 and 1, or outputs are not finite.
+            ValueError: if shapes do not fit, a label is between 0 and 1, or outputs are not finite.
         """
         self.labels.check(batch)
         check_outputs(outputs, (batch.size, self.labels.num_outputs), "a logit for each class", ids=batch.ids)
-        assert batch.labels is not None  # asked above
+        assert batch.labels is not None  # checked above
         truth = batch.labels.bool()
         if not torch.equal(truth.to(batch.labels.dtype), batch.labels):
             raise ValueError("labels between 0 and 1 cannot be scored; give 0 or 1 for each class")
@@ -57,10 +57,10 @@ class MultiLabelScorer(Kept):
         self.truths.append(truth.cpu())
 
     def compute(self) -> Scores:
-        """The scores of all that was counted.
+        """The scores of all batches.
 
         Raises:
-            ValueError: if nothing was.
+            ValueError: if there were none.
         """
         outputs, truth = self.whole()
         values = {
@@ -70,28 +70,28 @@ class MultiLabelScorer(Kept):
         if precisions:
             values["map"] = 100 * sum(precisions.values()) / len(precisions)
         else:
-            reasons["map"] = "no sample is of any class"
+            reasons["map"] = "no class has a sample"
         return Scores(values=values, reasons=reasons, text=self._table(truth.sum(0).tolist(), precisions))
 
     def _precisions(self, outputs: Tensor, truth: Tensor) -> dict[int, float]:
-        """Average precision by the number of the class."""
+        """Average precision by class index."""
         from torchmetrics.functional.classification import binary_average_precision
 
         found = {}
         for number in truth.any(0).nonzero()[:, 0].tolist():
-            # Ranks in place of logits: outside of 0 to 1 torchmetrics takes a sigmoid, in which large ones are equal.
+            # Ranks instead of logits: torchmetrics applies a sigmoid outside of 0 to 1, which makes large ones equal.
             values, ranks = torch.unique(outputs[:, number], return_inverse=True)
             found[number] = binary_average_precision(ranks.double() / len(values), truth[:, number].long()).item()
         return found
 
     def _table(self, counts: list[int], precisions: dict[int, float]) -> str:
-        shown = list(range(len(counts)))
+        listed = list(range(len(counts)))
         title = []
         if len(counts) > _WHOLE:
-            shown = sorted(precisions, key=lambda number: precisions[number])[:_LOWEST]
+            listed = sorted(precisions, key=lambda number: precisions[number])[:_LOWEST]
             title = ["classes with the lowest average precision"]
         rows = [["class", "count", "average precision"]]
-        for number in shown:
+        for number in listed:
             precision = f"{precisions[number]:.3f}" if number in precisions else "-"
             rows.append([self.labels.names[number], str(counts[number]), precision])
         left_out = len(counts) - len(precisions)

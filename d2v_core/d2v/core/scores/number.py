@@ -1,4 +1,4 @@
-"""How well numbers were predicted: squared error and correlations."""
+"""Scores of regression: squared error and correlations."""
 
 from typing import ClassVar
 
@@ -8,16 +8,16 @@ from d2v.core.labels import Number
 from d2v.core.model import Batch
 from d2v.core.scores.scores import Kept, Scores, check_outputs
 
-_MOST_RANKED = 65_535  # sums of more ranks overflow in torchmetrics, which has them in 32 bits
+_MOST_RANKED = 65_535  # torchmetrics sums ranks in 32 bits, which overflow with more samples
 
 
 class NumberScorer(Kept):
-    """Keeps outputs and labels of a split in the memory of the CPU.
+    """Keep outputs and labels of a split on the CPU.
 
     `mse` is the mean squared error; `pearson`, `spearman` and their mean `pearson_and_spearman` are in percent.
 
     Args:
-        labels: what the numbers are.
+        labels: the label type.
 
     >>> import torch
     >>> scorer = NumberScorer(Number())
@@ -34,7 +34,7 @@ class NumberScorer(Kept):
         self.labels = labels
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
-        """Count a batch.
+        """Add a batch.
 
         Args:
             outputs: `b`, on the scale of the labels.
@@ -45,15 +45,15 @@ class NumberScorer(Kept):
         """
         self.labels.check(batch)
         check_outputs(outputs, (batch.size,), "a number for each sample", ids=batch.ids)
-        assert batch.labels is not None  # asked above
+        assert batch.labels is not None  # checked above
         self.outputs.append(outputs.detach().cpu().double())
         self.truths.append(batch.labels.cpu().double())
 
     def compute(self) -> Scores:
-        """The scores of all that was counted.
+        """The scores of all batches.
 
         Raises:
-            ValueError: if nothing was.
+            ValueError: if there were none.
         """
         outputs, truth = self.whole()
         values, reasons = {"mse": (outputs - truth).square().mean().item()}, {}
@@ -71,24 +71,24 @@ class NumberScorer(Kept):
 
 
 def _pearson(outputs: Tensor, truth: Tensor) -> float | str:
-    """The correlation, or why there is none."""
+    """The correlation, or why it is undefined."""
     from torchmetrics.functional.regression import pearson_corrcoef
 
     return _constant(outputs, truth) or float(pearson_corrcoef(outputs, truth))
 
 
 def _spearman(outputs: Tensor, truth: Tensor) -> float | str:
-    """The correlation of the ranks, or why there is none."""
+    """The correlation of the ranks, or why it is undefined."""
     from torchmetrics.functional.regression import spearman_corrcoef
 
     if len(truth) > _MOST_RANKED:
-        return f"ranks of at most {_MOST_RANKED:,} samples are correlated, not of {len(truth):,}"
+        return f"rank correlation supports at most {_MOST_RANKED:,} samples, not {len(truth):,}"
     return _constant(outputs, truth) or float(spearman_corrcoef(outputs, truth))
 
 
 def _constant(outputs: Tensor, truth: Tensor) -> str | None:
     if len(truth) < 2:
-        return "there is one sample only"
+        return "there is only one sample"
     for name, numbers in (("labels", truth), ("predictions", outputs)):
         if bool((numbers == numbers[0]).all()):
             return f"all {name} are equal"

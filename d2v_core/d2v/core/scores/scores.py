@@ -1,4 +1,4 @@
-"""What a scorer found out, and what all scorers ask of outputs."""
+"""The result of a scorer, and checks that all scorers share."""
 
 from collections.abc import Iterable, Mapping
 from typing import Self
@@ -15,9 +15,9 @@ class Scores:
     """Metrics of a split.
 
     Args:
-        values: by name.
+        values: metrics by name.
         reasons: why a metric has no value, by the name of the metric.
-        text: for a person to read beside the values.
+        text: readable text that complements the values.
 
     >>> Scores(values={"mse": 0.5}, reasons={"pearson": "all labels are equal"}).undefined()
     {'pearson': 'all labels are equal'}
@@ -36,19 +36,19 @@ class Scores:
         return self.reasons
 
     def tables(self) -> str:
-        """Text beside the values."""
+        """Text that complements the values."""
         return self.text
 
 
 class Kept:
-    """Outputs and labels of a split in the memory of the CPU, for metrics that need all of them at once."""
+    """Outputs and labels of a split on the CPU, for metrics that need all of them together."""
 
     def __init__(self) -> None:
         self.outputs: list[Tensor] = []
         self.truths: list[Tensor] = []
 
     def merge_state(self, others: Iterable[Self]) -> None:
-        """Count what others have counted too."""
+        """Add the batches of other scorers."""
         for other in others:
             self.outputs += other.outputs
             self.truths += other.truths
@@ -57,7 +57,7 @@ class Kept:
         """Outputs and labels of all batches.
 
         Raises:
-            ValueError: if nothing was counted.
+            ValueError: if there were none.
         """
         if not sum(map(len, self.truths)):
             raise nothing_scored()
@@ -65,21 +65,21 @@ class Kept:
 
 
 def nothing_scored() -> ValueError:
-    """What `compute` raises where nothing was counted."""
+    """The error that `compute` raises if there were no batches."""
     return ValueError("nothing was scored: there were no labelled samples")
 
 
 def check_outputs(outputs: Tensor, shape: tuple[int, ...], what: str, *, ids: Tensor | None = None) -> None:
-    """Do nothing if outputs have this shape and are finite.
+    """Raise if outputs do not have this shape or are not finite.
 
     Args:
         outputs: of a batch.
-        shape: wanted.
-        what: that they are.
-        ids: of the samples, for the message; None = places in the batch.
+        shape: expected shape.
+        what: description of the expected outputs.
+        ids: of the samples, for the message; None = positions in the batch.
 
     Raises:
-        ValueError: that says what was expected.
+        ValueError: naming the expected shape, or the samples whose outputs are not finite.
     """
     if outputs.shape != shape:
         raise ValueError(f"outputs {tuple(outputs.shape)} must be {shape}: {what}")
@@ -89,7 +89,7 @@ def check_outputs(outputs: Tensor, shape: tuple[int, ...], what: str, *, ids: Te
 
 
 def aligned(rows: list[list[str]], *, left: int) -> list[str]:
-    """Lines of a table: so many columns flush left, the others flush right.
+    """Lines of a table: the first `left` columns are aligned left, the others right.
 
     >>> aligned([["class", "count"], ["cat", "1"]], left=1)
     ['class  count', 'cat        1']
@@ -98,8 +98,8 @@ def aligned(rows: list[list[str]], *, left: int) -> list[str]:
     lines = []
     for row in rows:
         cells = [
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
     return lines

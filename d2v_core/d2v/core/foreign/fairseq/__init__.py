@@ -1,4 +1,4 @@
-"""Readers of the original toolkit: its checkpoints, and what its models have in common."""
+"""Readers of the original toolkit's checkpoints, and the common parts of its models."""
 
 from d2v.core.foreign.fairseq.checkpoint import model_section, symbols_of, unpack
 from d2v.core.foreign.fairseq.former import read_activation, read_schedule, read_target_norms, separate_block_rules

@@ -1,4 +1,4 @@
-"""Checkpoints of the original toolkit: where the run's configuration, the tensors and the dictionaries lie."""
+"""Checkpoints of the original toolkit: configuration of the run, tensors and dictionaries."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,17 +11,17 @@ _DICTIONARY = "Dictionary"
 
 
 def unpack(contents: Mapping[str, Any]) -> Unpacked | None:
-    """The model of a checkpoint; None if a file is none of the toolkit's.
+    """The model of a checkpoint; None if the file is not a checkpoint of the toolkit.
 
-    What it tells is the configuration of the run: `model`, `task` and further sections, and besides `dictionaries`, the
-    symbols of each dictionary in the file by the name it has there. Files that are older than sections have one
-    namespace, which stands for all of them.
+    Its description is the configuration of the run: `model`, `task` and further sections, and in addition
+    `dictionaries`, the symbols of each dictionary in the file by its name. Files from before sections existed have one
+    namespace, which is used for all sections.
 
     Args:
-        contents: as `read_file` gives them.
+        contents: as from `read_file`.
 
     Raises:
-        ValueError: if something among the tensors is none.
+        ValueError: if one of the tensors is another object.
     """
     run, tensors = contents.get("cfg"), contents.get("model")
     if run is None and isinstance(contents.get("args"), Mapping):
@@ -35,16 +35,16 @@ def unpack(contents: Mapping[str, Any]) -> Unpacked | None:
 
 
 def model_section(foreign: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The model's part of a run's configuration, empty if there is none."""
+    """The model's section of a run's configuration; empty if there is none."""
     section = foreign.get("model")
     return section if isinstance(section, Mapping) else {}
 
 
 def symbols_of(dictionary: StandIn) -> tuple[str, ...]:
-    """The symbols of a dictionary of the toolkit, by their numbers.
+    """The symbols of a dictionary of the toolkit, in the order of their numbers.
 
     Raises:
-        ValueError: if it has none.
+        ValueError: if it has no list of symbols.
 
     >>> symbols_of(StandIn("fairseq.data.dictionary.Dictionary", state={"symbols": ["<s>", "<pad>"], "nspecial": 2}))
     ('<s>', '<pad>')

@@ -1,4 +1,4 @@
-"""Fields of the original toolkit's models that mean the same in both generations; blocks of its 1.0 models."""
+"""Fields with the same meaning in both generations of the original toolkit's models, and blocks of its 1.0 models."""
 
 from d2v.core.foreign.config import ForeignConfig
 from d2v.core.foreign.rules import Join, Rule, both
@@ -9,7 +9,7 @@ from d2v.core.teacher.targets import TargetNorm
 _ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "relu": "relu",
-    "gelu_accurate": "gelu_new",  # it is the approximation, whatever it is called
+    "gelu_accurate": "gelu_new",  # despite its name, it is the approximation
     "gelu_fast": "gelu_new",
 }
 
@@ -36,8 +36,8 @@ def read_target_norms(
     """Norms of each layer result and of their mean.
 
     Args:
-        model: the foreign configuration.
-        layer: the norms of a layer that the model knows, in their order.
+        model: the third-party configuration.
+        layer: norms of a layer that the model supports, in their order.
     """
     after: tuple[TargetNorm, ...] = ("layer", "instance")
     return (

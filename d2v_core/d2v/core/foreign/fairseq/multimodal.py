@@ -1,7 +1,7 @@
-"""What the three modalities of the original 2.0 model class share: fields, block names, teacher names.
+"""Common parts of the three modalities of the original 2.0 model class: fields, block names, teacher names.
 
-That class held all modalities in one (`modality_encoders.IMAGE` ...), so most of its configuration and its key table
-is common.
+That class contains all modalities (`modality_encoders.IMAGE` ...), so most of its configuration and its key table are
+common.
 """
 
 from collections.abc import Mapping
@@ -40,9 +40,9 @@ class MultimodalFormat:
 
     Args:
         name: for messages.
-        modality: our name of it.
-        kind: the original's name of it, "IMAGE".
-        reader: the modality's own part.
+        modality: name of the modality in this package.
+        kind: name of the modality in the original toolkit, such as "IMAGE".
+        reader: reads the modality's specific part.
     """
 
     name: str
@@ -51,19 +51,19 @@ class MultimodalFormat:
     reader: "ModalityReader"
 
     def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
-        """The model of a checkpoint of the toolkit."""
+        """The model in a checkpoint of the toolkit."""
         return unpack(contents)
 
     def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Whether the model is of that class and this modality."""
+        """Whether the model is of that class and of this modality."""
         model = model_section(foreign)
         return "modalities" in model and model.get("supported_modality") == self.kind
 
     def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
-        """Our configuration.
+        """The model's configuration in this package.
 
         Raises:
-            ValueError: if a field is missing, or changes the computation in a way that we lack.
+            ValueError: if a field is missing, or changes the computation in an unsupported way.
         """
         model = ForeignConfig(model_section(foreign), "model")
         own = model.section("modalities").section(self.kind.lower())
@@ -92,7 +92,7 @@ class MultimodalFormat:
         return Description(model=config, data={self.modality: data} if data else {})
 
     def layout(self, description: Description, shapes: Shapes) -> Layout:
-        """Where a file of this model keeps its tensors."""
+        """Where a file of this model stores its tensors."""
         config = whole_model(description)
         theirs = f"modality_encoders.{self.kind}"
         ours = f"student.adapters.{self.modality}"
@@ -134,19 +134,19 @@ class MultimodalFormat:
         for i in range(decoder.num_layers):
             rules += both(f"{theirs}.decoder.blocks.{i}.0", f"{predictor}.convs.{i}")
         for i in range(decoder.projection_layers):
-            place = f".{2 * i}" if decoder.projection_layers > 1 else ""
-            rules += both(f"{theirs}.decoder.proj{place}", f"{predictor}.proj.{2 * i}")
+            suffix = f".{2 * i}" if decoder.projection_layers > 1 else ""
+            rules += both(f"{theirs}.decoder.proj{suffix}", f"{predictor}.proj.{2 * i}")
         if config.pixel_weight:
             rules += both("recon_proj", f"pixel_heads.{self.modality}")
         return rules
 
 
 class ModalityReader(Protocol):
-    """What a modality adds to the common part."""
+    """Reads the parts of the configuration that are specific to a modality."""
 
     @property
     def decoder_init(self) -> Scheme | None:
-        """How the decoder's projection starts."""
+        """Initialisation of the decoder's projection."""
         ...
 
     def adapter(self, own: ForeignConfig, encoder: TransformerConfig, shapes: Shapes, prefix: str) -> AdapterConfig:
@@ -154,11 +154,11 @@ class ModalityReader(Protocol):
         ...
 
     def masker(self, own: ForeignConfig) -> Masker:
-        """The masker that published pretraining used."""
+        """The masker of published pretraining."""
         ...
 
     def data(self, adapter: AdapterConfig, foreign: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """How the input was prepared, as plain values of a data configuration; None = it cannot be told."""
+        """Preparation of the input, as plain values of a data configuration; None = unknown."""
         ...
 
     def rules(self, adapter: AdapterConfig, theirs: str, ours: str) -> list[Rule]:
@@ -197,7 +197,7 @@ def _encoder(model: ForeignConfig, shapes: Shapes) -> TransformerConfig:
 def _decoder(decoder: ForeignConfig, dims: int, noise_std: float, init: Scheme | None) -> ConvDecoderConfig:
     for field in ("add_positions_masked", "add_positions_all"):
         decoder.refuse_unless(field, False)
-    decoder.ignore("final_layer_norm")  # in one published file, but not a field of the code that read it
+    decoder.ignore("final_layer_norm")  # in one published file, but not a field of the toolkit's code
     projections = decoder.count("projection_layers")
     config = ConvDecoderConfig(
         decoder_dim=decoder.get("decoder_dim"),
@@ -205,7 +205,7 @@ def _decoder(decoder: ForeignConfig, dims: int, noise_std: float, init: Scheme |
         kernel_size=decoder.get("decoder_kernel"),
         groups=decoder.get("decoder_groups"),
         residual=decoder.get("decoder_residual"),
-        projection_layers=1 if dims == 2 else projections,  # on a grid there is one, whatever the field says
+        projection_layers=1 if dims == 2 else projections,  # 2-d decoders ignore the field and have one
         projection_ratio=decoder.get("projection_ratio"),
         noise_std=noise_std,
         dropout=decoder.get("input_dropout"),
@@ -226,7 +226,7 @@ def _with_channels(masker: Masker, own: ForeignConfig, embed_dim: int) -> Masker
 def _targets(model: ForeignConfig) -> TargetsConfig:
     each, after = read_target_norms(model, layer=("batch", "instance", "layer"))
     return TargetsConfig(
-        layers=min(model.get("average_top_k_layers"), model.get("depth")),  # the original takes what there is
+        layers=min(model.get("average_top_k_layers"), model.get("depth")),  # the original averages at most all layers
         kind="block" if model.get("end_of_block_targets") else "ffn",
         each=each,
         after=after,
@@ -248,5 +248,5 @@ def _refuse(model: ForeignConfig, own: ForeignConfig) -> None:
     model.refuse_unless("shared_decoder", None)
     model.refuse_unless("skip_ema", False, why="without a teacher there is nothing to pretrain")
     own.ignore("type", "remove_masks", "mask_prob_min")
-    own.refuse_unless("mask_prob_min", None, why="a mask ratio drawn for each batch is not built")
-    own.refuse_unless("keep_masked_pct", 0, 0.0, why="hidden positions that stay visible are not built")
+    own.refuse_unless("mask_prob_min", None, why="a mask ratio drawn for each batch is not supported")
+    own.refuse_unless("keep_masked_pct", 0, 0.0, why="hidden positions that stay visible are not supported")

@@ -1,4 +1,4 @@
-"""Sections of a 2.0 modality's configuration that several modalities have, and the names of the blocks."""
+"""Sections of a 2.0 modality's configuration that several modalities have, and names of block tensors."""
 
 from d2v.core.foreign.config import ForeignConfig
 from d2v.core.foreign.converter import Shapes
@@ -18,12 +18,12 @@ def block_rules(theirs: str, ours: str, block: BlockConfig) -> list[Rule]:
 def read_context(
     own: ForeignConfig, encoder: TransformerConfig, shapes: Shapes, prefix: str, *, always: bool
 ) -> ContextConfig | None:
-    """Prenet blocks and the norm in front of them.
+    """Prenet blocks and the norm before them.
 
     Args:
         own: the modality's section.
         encoder: the shared blocks.
-        shapes: of the file's tensors, which tell whether the norm has weights.
+        shapes: of the file's tensors, which show whether the norm has weights.
         prefix: of the modality's tensors.
         always: whether the norm exists without prenet blocks (images and speech).
     """
@@ -41,7 +41,7 @@ def read_context(
 
 
 def read_alibi(own: ForeignConfig, *, axes: int) -> AlibiConfig | None:
-    """The distance bias, if it is on."""
+    """The distance bias, if it is enabled."""
     own.ignore("alibi_max_pos", "num_alibi_heads", "model_depth")
     own.refuse_unless("learned_alibi", False, why="a learned bias table never worked in the original")
     if own.get("use_alibi_encoder"):
@@ -58,8 +58,8 @@ def read_alibi(own: ForeignConfig, *, axes: int) -> AlibiConfig | None:
 
 
 def read_block_masks(own: ForeignConfig) -> Masker:
-    """The block masks that the published data sets of images and speech drew."""
-    own.ignore("add_masks")  # of the span generator inside the model class, which published pretraining did not use
+    """The block masks of the published data sets of images and speech."""
+    own.ignore("add_masks")  # of the span generator in the model class, which published pretraining did not use
     prob, length = own.get("mask_prob"), own.get("mask_length")
     adjust, inverse, dropout = (own.get(field) for field in ("mask_prob_adjust", "inverse_mask", "mask_dropout"))
     if length == 1:
@@ -70,6 +70,6 @@ def read_block_masks(own: ForeignConfig) -> Masker:
 
 
 def read_noise(own: ForeignConfig) -> float:
-    """The noise at hidden positions that are kept."""
+    """The noise at the hidden positions of the decoder's input."""
     noise = float(own.get("mask_noise_std"))
     return 0.0 if own.get("encoder_zero_mask") else noise

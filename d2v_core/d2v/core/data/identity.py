@@ -106,8 +106,8 @@ class Identity:
     def _differs_in_size(self, other: "Identity") -> bool:
         if self.sizes is None or other.sizes is None:
             return False
-        ours, theirs = self._size_by_key(), other._size_by_key()
-        same = [ours[key] == theirs[key] for key in ours if key in theirs]
+        own, others = self._size_by_key(), other._size_by_key()
+        same = [own[key] == others[key] for key in own if key in others]
         return 2 * sum(same) < len(same)
 
     def _size_by_key(self) -> dict[int, int]:

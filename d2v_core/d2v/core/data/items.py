@@ -33,13 +33,13 @@ def item_list(items: Iterable[Any]) -> list[Any]:
     return found
 
 
-def item_error(place: int, item: Any, reason: str) -> DataError:
+def item_error(index: int, item: Any, reason: str) -> DataError:
     """Return the error for an item that cannot be prepared; it names the item.
 
     >>> item_error(3, "cats/1.jpg", "not an image")
     DataError("item 3, 'cats/1.jpg': not an image")
     """
-    return DataError(f"item {place}, {_shown(item)}: {reason}")
+    return DataError(f"item {index}, {_shown(item)}: {reason}")
 
 
 def _shown(item: Any) -> str:

@@ -64,9 +64,13 @@ def valid_positions(b: int, grid: tuple[int, ...], num_masks: int, lengths: Tens
     if lengths is None:
         return torch.full((b * num_masks,), t)
     if not isinstance(lengths, Tensor):
-        raise ValueError(f"lengths must be a tensor of {b} whole numbers, one a sample, not a {type(lengths).__name__}")
+        raise ValueError(
+            f"lengths must be a tensor of {b} whole numbers, one per sample, not a {type(lengths).__name__}"
+        )
     if lengths.shape != (b,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
-        raise ValueError(f"lengths must be {b} whole numbers, one a sample, not {lengths.dtype} {tuple(lengths.shape)}")
+        raise ValueError(
+            f"lengths must be {b} whole numbers, one per sample, not {lengths.dtype} {tuple(lengths.shape)}"
+        )
     lengths = lengths.cpu().long()
     bad = ((lengths < 1) | (lengths > t)).nonzero()
     if len(bad):

@@ -16,8 +16,8 @@ from d2v.core.validators import check, positive
 class Mixture:
     """Endless `Batches` whose n-th batch comes from a source drawn from (seed, n), the same on all ranks.
 
-    A batch has samples of one source, and its `modality` is the source's name. Ids are unique over the sources: own id
-    * number of sources + index of the source in the order of the names.
+    A batch has samples of one source, and its `modality` is the source's name. Ids are made unique over the sources:
+    own id * number of sources + index of the source in the order of the names.
 
     `state_dict()` is `{"batch": n, "sources": state by name}`.
 

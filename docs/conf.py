@@ -38,7 +38,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 toc_object_entries_show_parents = "hide"
 
-# What is copied is what is typed: no prompts, and no output.
+# Copy only what the user types: no prompts, no output.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 copybutton_exclude = ".linenos, .gp, .go"

@@ -1,4 +1,4 @@
-"""One page for each room of the library, with all its public names; docstrings are read by autodoc."""
+"""One page for each public package, with all its public names; autodoc reads the docstrings."""
 
 import importlib
 import inspect
@@ -8,18 +8,18 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-PORTIONS = ("d2v.core", "d2v.vision", "d2v.audio", "d2v.text")
+PACKAGES = ("d2v.core", "d2v.vision", "d2v.audio", "d2v.text")
 
 
 @cache
-def rooms() -> dict[str, ModuleType]:
-    """Modules that say what is public, by name: the portions and what lies directly below them."""
+def public_packages() -> dict[str, ModuleType]:
+    """Packages and modules with public names (`__all__`), by name: the top packages and those directly below them."""
     found = {}
-    for portion in PORTIONS:
-        package = importlib.import_module(portion)
-        names = [portion, *(f"{portion}.{one.name}" for one in pkgutil.iter_modules(package.__path__))]
+    for top in PACKAGES:
+        package = importlib.import_module(top)
+        names = [top, *(f"{top}.{one.name}" for one in pkgutil.iter_modules(package.__path__))]
         for name in names:
-            # `__main__` would run; a file of helpers has no list of names.
+            # Importing `__main__` would run it; private modules have no `__all__`.
             if not name.endswith("__") and hasattr(module := importlib.import_module(name), "__all__"):
                 found[name] = module
     return found
@@ -27,17 +27,17 @@ def rooms() -> dict[str, ModuleType]:
 
 @cache
 def homes() -> dict[str, str]:
-    """Where each public object is described, by every dotted name that it goes by.
+    """Where each public object is documented, by each of its dotted names.
 
-    A portion repeats names of its rooms; the room is their home.
+    A top package repeats names of the packages below it; objects are documented in the lower one.
     """
     found: dict[str, str] = {}
     by_object: dict[int, str] = {}
-    for room in sorted(rooms(), key=lambda name: -name.count(".")):
-        for name in rooms()[room].__all__:
-            value = getattr(rooms()[room], name)
-            home = by_object.setdefault(id(value), f"{room}.{name}")
-            found[f"{room}.{name}"] = home
+    for package in sorted(public_packages(), key=lambda name: -name.count(".")):
+        for name in public_packages()[package].__all__:
+            value = getattr(public_packages()[package], name)
+            home = by_object.setdefault(id(value), f"{package}.{name}")
+            found[f"{package}.{name}"] = home
             if hasattr(value, "__qualname__"):
                 found[f"{value.__module__}.{value.__qualname__}"] = home
     return found
@@ -45,7 +45,7 @@ def homes() -> dict[str, str]:
 
 @cache
 def short_names() -> dict[str, str]:
-    """The home of each public name that is the name of one thing only."""
+    """The home of each public name that is unique."""
     found: dict[str, set[str]] = {}
     for name, home in homes().items():
         found.setdefault(name.rpartition(".")[2], set()).add(home)
@@ -53,31 +53,42 @@ def short_names() -> dict[str, str]:
 
 
 def api_pages() -> Iterator[tuple[str, str]]:
-    """Paths below `_generated`, and texts."""
-    for room, module in rooms().items():
-        parts = [f"# {room}\n", f"{inspect.getdoc(module) or ''}\n"]
-        here = [name for name in module.__all__ if homes()[f"{room}.{name}"] == f"{room}.{name}"]
+    """Paths below `_generated`, with the text of each page."""
+    for package, module in public_packages().items():
+        parts = [f"# {package}\n", f"{inspect.getdoc(module) or ''}\n"]
+        here = [name for name in module.__all__ if homes()[f"{package}.{name}"] == f"{package}.{name}"]
         rows = [
-            f"| {{py:obj}}`{name} <{homes()[f'{room}.{name}']}>` | {_first_line(getattr(module, name))} |"
+            f"| {{py:obj}}`{name} <{homes()[f'{package}.{name}']}>` | {_first_line(getattr(module, name))} |"
             for name in sorted(module.__all__)
         ]
-        parts.append("| name | what it is |\n|---|---|\n" + "\n".join(rows) + "\n")
-        parts += [f"```{{eval-rst}}\n{_directive(room, name, getattr(module, name))}```\n" for name in here]
-        yield f"api/{room}.md", "\n".join(parts)
+        parts.append("| name | description |\n|---|---|\n" + "\n".join(rows) + "\n")
+        parts += [f"```{{eval-rst}}\n{_directive(package, name, getattr(module, name))}```\n" for name in here]
+        yield f"api/{package}.md", "\n".join(parts)
+
+
+def packages_text() -> str:
+    """Table of the packages with the first line of their docstrings, for `docs/api/index.md`."""
+    rows = [
+        f"| [`{name}`](../_generated/api/{name}.md) | {_first_line(one)} |" for name, one in public_packages().items()
+    ]
+    return "\n".join(["| package | content |", "|---|---|", *rows]) + "\n"
 
 
 def _first_line(value: Any) -> str:
-    """What a name is: the first line of its docstring; a constant has none of its own, and shows its type."""
-    if not (inspect.isclass(value) or inspect.isroutine(value)) and type(value).__module__ == "builtins":
+    """First line of the docstring of a name; for a constant, which has no docstring, its type."""
+    if (
+        not (inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value))
+        and type(value).__module__ == "builtins"
+    ):
         return f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else repr(value)
     return next(iter((inspect.getdoc(value) or "").splitlines()), "").replace("|", "\\|")
 
 
-def _directive(room: str, name: str, value: Any) -> str:
-    full = f"{room}.{name}"
+def _directive(package: str, name: str, value: Any) -> str:
+    full = f"{package}.{name}"
     if inspect.isclass(value):
         kind = "exception" if issubclass(value, BaseException) else "class"
-        # The constructor of a protocol says nothing.
+        # The constructor of a protocol is not informative.
         signature = "()" if getattr(value, "_is_protocol", False) or kind == "exception" else ""
         return f".. auto{kind}:: {full}{signature}\n   :members:\n   :special-members: __call__\n"
     if inspect.isroutine(value):

@@ -1,4 +1,4 @@
-"""What the figures of the site share: their width, grids of pictures, and the pictures themselves."""
+"""Shared by the figures of the site: their width, image grids, and the sample images."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -13,27 +13,27 @@ from d2v.vision.builtin import FASHION_MNIST_CLASSES, fashion_mnist
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 4.6  # inches; at the width of a phone the letters are still 8 points
-CLASSES = ("T-shirt/top", "Dress", "Coat", "Sandal", "Bag", "Ankle boot")  # easy to tell apart
+WIDTH = 4.6  # inches; text is still readable (8 points) at the width of a phone
+CLASSES = ("T-shirt/top", "Dress", "Coat", "Sandal", "Bag", "Ankle boot")  # easy to distinguish
 
-Drawn = tuple["Figure", str]  # and what it shows, for those who cannot see it
+Drawn = tuple["Figure", str]  # with its alt text
 
 
 @cache
 def chosen() -> list[int]:
-    """Where in the part `test` the first pictures of these classes are."""
+    """Positions of the first images of these classes in the split `test`."""
     labels = fashion_mnist("test")[1]
     return [int((labels == FASHION_MNIST_CLASSES.index(name)).nonzero()[0]) for name in CLASSES]
 
 
 @cache
 def sample_images() -> Tensor:
-    """Pictures `b 1 28 28`, 0 to 1."""
+    """Images `b 1 28 28`, 0 to 1."""
     return fashion_mnist("test")[0][chosen()] / 255
 
 
-def gallery(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str] = ()) -> "Figure":
-    """Rows of pictures `c h w`, their names on the left; what is not a number stays empty."""
+def image_grid(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str] = ()) -> "Figure":
+    """Rows of images `c h w`, with their names on the left; NaN pixels are transparent."""
     with drawing():
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -53,7 +53,7 @@ def gallery(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str] = ()) -
 
 
 def show(axes: Any, image: Tensor) -> None:
-    """A picture `c h w` in its place, without axes."""
+    """Draw an image `c h w` without axes."""
     colour = image.expand(3, -1, -1).movedim(0, 2)
     there = ~colour.isnan().any(-1, keepdim=True)
     axes.imshow(torch.cat([colour.nan_to_num(), there.float()], -1).numpy(), interpolation="none")

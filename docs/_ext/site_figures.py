@@ -1,4 +1,4 @@
-"""The figures of the site, drawn by the pieces that they explain, over pictures that ship with `d2v.vision`."""
+"""The figures of the site, drawn by the pieces that they explain, on images included in `d2v.vision`."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -25,7 +25,7 @@ FIGURES: Mapping[str, Callable[[], Drawn]] = {
 
 
 def figures() -> Iterator[tuple[str, str]]:
-    """Paths below `_generated`, and HTML."""
+    """Paths below `_generated`, with the HTML of each figure."""
     for name, draw in FIGURES.items():
         figure, label = draw()
         yield f"{name}.svg", f'<figure class="drawn">\n{svg(figure, label=label)}</figure>\n'

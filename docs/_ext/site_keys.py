@@ -1,6 +1,6 @@
-"""The reference of keys: each with its type, default and meaning, and the recipes that set it to something else.
+"""The key reference: type, default and description of each key, and the recipes that set another value.
 
-It is read from the configuration classes and from the recipes.
+Generated from the configuration classes and the recipes.
 """
 
 import types
@@ -31,7 +31,7 @@ _SIMPLE = {int: "whole number", float: "number", bool: "true or false", str: "te
 
 
 def keys_text() -> str:
-    """The body of the page, MyST: for each command its own keys, then the sections, by the first place of each."""
+    """Body of the page, MyST: the keys of each command, then the sections, each under the first key that has it."""
     places: dict[Any, list[str]] = {}
     commands: dict[Any, list[str]] = {}
     for title, config in ROOTS.items():
@@ -41,8 +41,8 @@ def keys_text() -> str:
                     found.append(item)
     parts = [f"## {title}\n\n{_table(config, '', [title])}" for title, config in ROOTS.items()]
     for kind, (place, *others) in places.items():
-        also = f" The same keys at {', '.join(f'`{other}`' for other in others)}." if others else ""
-        intro = f"Of {', '.join(commands[kind])}: {kind.__name__}.{also}"
+        also = f" The same keys exist under {', '.join(f'`{other}`' for other in others)}." if others else ""
+        intro = f"{kind.__name__}, used by {', '.join(commands[kind])}.{also}"
         parts.append(f"({_anchor(kind)})=\n\n## `{place}`\n\n{intro}\n\n{_body(kind, place, commands[kind])}")
     return "\n".join(parts)
 
@@ -52,7 +52,7 @@ def _body(config: Any, place: str, commands: Sequence[str]) -> str:
     if role is None:
         return _table(config, place, commands)
     forms = {name: role.find(name) for name in role.names()}
-    intro = f"One of several forms; `{place}.kind` says which: {', '.join(f'`{name}`' for name in forms)}.\n"
+    intro = f"Set `{place}.kind` to one of {', '.join(f'`{name}`' for name in forms)}.\n"
     texts = [
         f"### `{place}.kind={name}`\n\n{_summary(form)}\n\n{_table(form, place, commands, name)}"
         for name, form in forms.items()
@@ -65,9 +65,9 @@ def _summary(config: type) -> str:
 
 
 def _table(config: type, place: str, commands: Sequence[str], kind: str | None = None) -> str:
-    """The fields of a class; keys are written out with the place that the class has in a recipe."""
+    """The fields of a class, as full dotted keys of a recipe."""
     comments = descriptions(config)
-    rows = [["key", "meaning", "type", "default", "in recipes"], ["---"] * 5]
+    rows = [["key", "description", "type", "default", "in recipes"], ["---"] * 5]
     for one in _fields(config):
         key = f"{place}.{one.name}" if place else one.name
         default = _default(one)
@@ -80,7 +80,7 @@ def _table(config: type, place: str, commands: Sequence[str], kind: str | None =
 
 
 def _in_recipes(key: str, default: str, kind: str | None, commands: Sequence[str]) -> str:
-    """Values of a key in the commands' recipes that set it to another than its default, with the recipes' names."""
+    """Values of a key that differ from its default in recipes of the commands, with the names of the recipes."""
     found: dict[str, list[str]] = {}
     for name, (recipe, values) in _recipes().items():
         if not any(ROOTS[command] is recipe for command in commands):
@@ -112,7 +112,7 @@ def _fields(config: type) -> "tuple[attrs.Attribute[Any], ...]":
 
 
 def _below(config: type, place: str, above: tuple[Any, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Classes that the keys of a class may hold, and at which dotted key; what holds its own kind is not followed."""
+    """Nested configuration classes of a class with their dotted keys; recursive classes are followed once."""
     for one in _fields(config):
         kind, name = _nested(one.type), f"{place}{one.name}"
         if kind is None:
@@ -126,7 +126,7 @@ def _below(config: type, place: str, above: tuple[Any, ...] = ()) -> Iterator[tu
 
 
 def _nested(kind: Any) -> Any:
-    """The configuration class, or the role with several kinds, in a type."""
+    """The configuration class, or the role with several kinds, inside a type."""
     if role_of(kind) is not None or (isinstance(kind, type) and attrs.has(kind)):
         return kind
     return next((found for part in get_args(kind) if (found := _nested(part)) is not None), None)

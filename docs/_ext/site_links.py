@@ -1,11 +1,12 @@
-"""How docstrings become pages: our plain style as reStructuredText, and names of public pieces as links."""
+"""Convert the docstrings of this library to reStructuredText, and link the names of public pieces."""
 
 import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from docutils import nodes  # type: ignore[import-untyped]  # docutils has stubs in a package of its own only
+from docutils import nodes  # type: ignore[import-untyped]  # docutils has stubs only in a separate package
+from pygments.lexers.shell import BashSessionLexer  # type: ignore[import-untyped]  # no types-Pygments, as for docutils
 from site_api import homes, short_names
 from site_project import PYPROJECT, file_link
 from sphinx import addnodes
@@ -16,9 +17,9 @@ _NAME = re.compile(r"([\w.]+)(?:\(\))?")
 
 
 def as_rst(lines: list[str]) -> list[str]:
-    """A docstring in our style as reStructuredText in Google style.
+    """Convert a docstring to reStructuredText in Google style.
 
-    Backticks hold code, as in Markdown; all other characters mean themselves. Examples stay as they are.
+    Backticks enclose code, as in Markdown; all other characters are literal. Examples are not changed.
     """
     out: list[str] = []
     example = False
@@ -31,7 +32,7 @@ def as_rst(lines: list[str]) -> list[str]:
             continue
         indent = len(line) - len(line.lstrip())
         if bare == "Returns:":
-            # Napoleon would take the words before a colon for a type.
+            # Napoleon would parse the words before a colon as a type.
             returns = indent
             out.append(f"{' ' * indent}:returns:")
             continue
@@ -49,15 +50,15 @@ def _plain(part: str) -> str:
 
 
 def docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Handler of autodoc's event, before Napoleon's."""
+    """Convert docstrings; a handler of autodoc's event that runs before Napoleon's."""
     lines[:] = as_rst(lines)
 
 
 def link_names(app: Any, doctree: nodes.document) -> None:
-    """Code in running text that is the name of a public piece leads to its page."""
+    """Link code in running text that is the name of a public piece to its page."""
     for literal in list(doctree.findall(nodes.literal)):
         match = _NAME.fullmatch(literal.astext())
-        # Plain words in small letters are commands and values as often as functions.
+        # Lower-case words without dots are often commands or values, not functions.
         plain = match and match[1].islower() and "." not in match[1]
         home = match and not plain and (short_names().get(match[1]) or homes().get(match[1]))
         if not home or _inside(literal, nodes.reference, nodes.title, addnodes.pending_xref, addnodes.desc_signature):
@@ -79,7 +80,7 @@ def _inside(node: nodes.Node, *kinds: type) -> bool:
 
 
 def resolve(app: Any, env: Any, node: Any, content: nodes.Node) -> nodes.Node | None:
-    """A name by which a public piece goes elsewhere than on its page; types that have no page stay plain text."""
+    """Resolve other names of a public piece to its page; types without a page stay plain text."""
     if node.get("refdomain") != "py":
         return None
     target = node["reftarget"]
@@ -93,7 +94,7 @@ def resolve(app: Any, env: Any, node: Any, content: nodes.Node) -> nodes.Node | 
 
 
 def _is_a_mistake(target: str) -> bool:
-    """Whether a dotted name of ours names nothing; what is there and not public has no page, and needs none."""
+    """Whether a dotted name in `d2v` does not exist; names that exist but are not public need no page."""
     module, _, name = target.rpartition(".")
     if not module.startswith("d2v."):
         return False
@@ -106,15 +107,22 @@ def _is_a_mistake(target: str) -> bool:
 def repo_file(
     role: str, rawtext: str, text: str, lineno: int, inliner: Any, options: Any = None, content: Any = ()
 ) -> tuple[list[nodes.Node], list[nodes.Node]]:
-    """The role `repo`: a path in the repository, as a link where pyproject.toml names its address."""
+    """The role `repo`: a path in the repository, as a link if pyproject.toml has the repository's URL."""
     code = nodes.literal(text, text)
     url = file_link(PYPROJECT.read_text(), text)
     return [nodes.reference("", "", code, refuri=url) if url else code], []
 
 
+class Console(BashSessionLexer):  # type: ignore[misc]  # an untyped base
+    """Commands with their output; only `$ ` is a prompt, since `#` starts a progress line."""
+
+    _ps1rgx = re.compile(r"^(\$ )(.*\n?)")
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Connect the handlers."""
     app.add_role("repo", repo_file)
+    app.add_lexer("console", Console)
     connect: Callable[..., int] = app.connect
     connect("autodoc-process-docstring", docstring, priority=400)
     connect("doctree-read", link_names)

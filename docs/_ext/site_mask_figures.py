@@ -1,7 +1,7 @@
-"""Figures of masks and of many masks at once, by the maskers and the batcher."""
+"""Figures of masks and of several masks per sample, drawn by the maskers and the batcher."""
 
 import torch
-from site_drawing import WIDTH, Drawn, gallery, sample_images, show
+from site_drawing import WIDTH, Drawn, image_grid, sample_images, show
 
 from d2v.core import BlockMasker, Draw, InverseBlockMasker, MultimaskBatcher, RandomMasker, SpanMasker
 from d2v.core.masks import Masker
@@ -17,7 +17,7 @@ def masks() -> Drawn:
         "inverse\nblocks": InverseBlockMasker(mask_prob=0.75, mask_length=3, mask_prob_adjust=0.1),
         "blocks": InverseBlockMasker(mask_prob=0.75, mask_length=3, mask_prob_adjust=0.1, inverse=False),
         "rectangles\n(1.0)": BlockMasker(num_masked=147, min_per_block=16),
-        "one by one": RandomMasker(mask_prob=0.75),
+        "single\npatches": RandomMasker(mask_prob=0.75),
     }
     images = sample_images()[:5]
     draw = Draw(seed=3, update=0, ids=torch.arange(len(images)))
@@ -28,14 +28,14 @@ def masks() -> Drawn:
         for name, masker in maskers.items()
     }
     return (
-        gallery({"image": list(images)} | rows),
+        image_grid({"image": list(images)} | rows),
         "Five images under four maskers that hide three quarters of the patches: inverse blocks leave connected "
-        "parts visible, blocks and rectangles leave what lies between them, single patches leave a sprinkling.",
+        "regions visible, blocks and rectangles the patches between them, single patches scattered patches.",
     )
 
 
 def fraction_and_length() -> Drawn:
-    """How the fraction and the length of inverse blocks act."""
+    """Effect of the fraction and the length of inverse blocks."""
     image = sample_images()[0]
     lengths = (1, 2, 3, 5, 7)
     rows = {}
@@ -47,9 +47,9 @@ def fraction_and_length() -> Drawn:
             cells.append(hide(image, mask.hidden[0].view(GRID)))
         rows[f"mask_prob\n{fraction}"] = cells
     return (
-        gallery(rows, columns=[f"mask_length {lengths[0]}", *map(str, lengths[1:])]),
-        "One image under inverse block masks: from top to bottom more is hidden, from left to right the visible "
-        "blocks are larger and fewer.",
+        image_grid(rows, columns=[f"mask_length {lengths[0]}", *map(str, lengths[1:])]),
+        "One image under inverse block masks: from top to bottom more patches are hidden, from left to right the "
+        "visible blocks are larger and fewer.",
     )
 
 
@@ -60,7 +60,7 @@ def spans() -> Drawn:
         "blocks of 5 (2.0 speech)": InverseBlockMasker(
             mask_prob=0.5, mask_length=5, mask_prob_adjust=0.05, inverse=False
         ),
-        "one by one (2.0 text)": RandomMasker(mask_prob=0.48),
+        "single positions (2.0 text)": RandomMasker(mask_prob=0.48),
     }
     with drawing():
         from matplotlib.figure import Figure
@@ -78,8 +78,8 @@ def spans() -> Drawn:
 
 
 def multimask() -> Drawn:
-    """One picture, its views, and what the student computes on."""
-    images = 0.15 + 0.85 * sample_images()[1:2]  # black patches must be seen on a dark page
+    """An image, its views, and the input of the student."""
+    images = 0.15 + 0.85 * sample_images()[1:2]  # keeps black patches visible on a dark page
     side, views = 7, 4
     masker = InverseBlockMasker(mask_prob=0.6, mask_length=2, mask_prob_adjust=0.07)
     mask = masker(1, (4, 4), num_masks=views, draw=Draw(seed=2, update=0, ids=torch.arange(1)))
@@ -100,12 +100,12 @@ def multimask() -> Drawn:
             show(row[0], hide(images[0], hidden.view(4, 4)))
             show(row[1], strip)
         cells[0, 0].set_title("its views", fontsize=8)
-        cells[0, 1].set_title("what the student computes on", fontsize=8)
-    return figure, "An image, four masked views of it, and beside each view its six visible patches in a row."
+        cells[0, 1].set_title("input of the student", fontsize=8)
+    return figure, "An image, four masked views of it, and next to each view its six visible patches in a row."
 
 
 def tokens() -> Drawn:
-    """Tokens for each view by the number of masks."""
+    """Tokens per view by the number of masks."""
     counts = [1, 2, 4, 8, 12, 16]
     t, v = 196, 39
     with drawing():
@@ -117,10 +117,10 @@ def tokens() -> Drawn:
         axes.bar(places, [v] * len(counts), color=COLOURS[0], width=0.6, label="student")
         axes.bar(places, [t / m for m in counts], bottom=v, color=COLOURS[1], width=0.6, label="teacher")
         axes.set_xticks(list(places), [str(m) for m in counts])
-        axes.set(xlabel="M, masks for each sample", ylabel="tokens for each view")
+        axes.set(xlabel="M, masks per sample", ylabel="tokens per view")
         axes.grid(visible=False, axis="x")
         axes.legend(loc="upper right")
     return (
         figure,
-        "Bars of encoded tokens for each view: the student's 39 stay, the teacher's 196 fall to 12 at M = 16.",
+        "Bars of encoded tokens per view: the student's stay at 39, the teacher's fall from 196 to 12 at M = 16.",
     )

@@ -1,4 +1,4 @@
-"""A small model, trained for the figures that show features: `vision/small` for a few hundred updates."""
+"""A small model for the figures of features: `vision/small`, trained for a few hundred updates."""
 
 from functools import cache
 
@@ -18,14 +18,14 @@ STEPS = 300
 
 @frozen(kw_only=True, eq=False)
 class Look:
-    """What a trained model makes of a few pictures.
+    """Outputs of a trained model for a few images.
 
     Args:
         images: `b c h w`, 0 to 1.
         mask: one view of each, `b t`.
         layers: the teacher's layer results, `b t d` each.
         targets: `b t d`.
-        predictions: `b t d`, of the student from its view; zero where it sees.
+        predictions: `b t d`, of the student from its view; zero at visible positions.
     """
 
     images: Tensor
@@ -35,11 +35,11 @@ class Look:
     predictions: Tensor
 
     def views(self) -> list[Tensor]:
-        """What the student sees, `c h w` each."""
+        """The input of the student, `c h w` each."""
         return [hide(image, row.view(4, 4)) for image, row in zip(self.images, self.mask.hidden, strict=True)]
 
     def colours(self, features: Tensor) -> list[Tensor]:
-        """Features `b t d` as pictures `3 h w`; colours mean the same for targets and predictions."""
+        """Features `b t d` as images `3 h w`; targets and predictions share the colours."""
         hidden = self.mask.hidden.flatten()
         known = self.targets.flatten(0, 1)
         given = features.flatten(0, 1).where(hidden[:, None] | (features is self.targets), known)
@@ -49,9 +49,9 @@ class Look:
 
 @cache
 def trained() -> Look:
-    """Train, and look at pictures that were not trained on."""
+    """Train, and compute outputs for images that were not trained on."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on a busy machine, threads that wait for each other cost a multiple
+    torch.set_num_threads(1)  # on a busy machine, threads wait for each other and are much slower
     try:
         return _train_and_look()
     finally:

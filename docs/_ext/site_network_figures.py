@@ -1,9 +1,9 @@
-"""Figures of the training step, the teacher, its targets and the decoder, by these pieces."""
+"""Figures of the training step, the teacher, its targets and the decoder, drawn by these pieces."""
 
 from typing import Any
 
 import torch
-from site_drawing import WIDTH, Drawn, gallery
+from site_drawing import WIDTH, Drawn, image_grid
 from site_model import trained
 from torch import Tensor, nn
 
@@ -23,18 +23,18 @@ def step() -> Drawn:
     rows = {
         "image": list(look.images),
         "teacher's\ntargets": look.colours(look.targets),
-        "what the\nstudent sees": look.views(),
+        "student's\ninput": look.views(),
         "student's\npredictions": list(shown),
     }
     return (
-        gallery(rows),
+        image_grid(rows),
         "Six images of clothes; the teacher's features of all their patches as colours; the images with most "
         "patches hidden; and the student's predictions at the hidden positions, in the same colours.",
     )
 
 
 def teacher() -> Drawn:
-    """A weight of the student, and teachers of it."""
+    """A weight of the student, and the same weight in teachers with different decays."""
     steps, generator = 400, torch.Generator().manual_seed(5)
     student = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(student.weight)
@@ -60,11 +60,11 @@ def teacher() -> Drawn:
             axes.plot(curve, color=colour, linestyle=dash, label=f"decay {decay}")
         axes.set(xlabel="updates", ylabel="a weight", xlim=(0, steps))
         figure.legend(loc="outside upper left", ncols=4, columnspacing=1.2, handlelength=1.6)
-    return figure, "A noisy weight that rises; the higher the decay, the smoother and the later the teacher follows."
+    return figure, "A noisy weight that rises; the higher the decay, the smoother and the later the teacher's curve."
 
 
 def schedules() -> Drawn:
-    """The published decays."""
+    """Schedules of the published decays."""
     with drawing():
         from matplotlib.figure import Figure
 
@@ -96,7 +96,7 @@ def targets() -> Drawn:
             for one, values in zip(axes, (result, normed), strict=True):
                 std = values.std(1, correction=0).mean(0).sort(descending=True).values
                 one.plot(std.numpy(), color=COLOURS[layer], linestyle=DASHES[layer], label=f"layer {layer}")
-        axes[0].set(title="no norm", xlabel="channels, sorted", ylabel="deviation", ylim=(0, None))
+        axes[0].set(title="no norm", xlabel="channels, sorted", ylabel="standard deviation", ylim=(0, None))
         axes[1].set(title='"instance"', xlabel="channels, sorted")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, columnspacing=1.2)
     return (
@@ -110,11 +110,13 @@ def target_colours() -> Drawn:
     """Targets as colours."""
     look = trained()
     rows = {"image": list(look.images), "targets": look.colours(look.targets)}
-    return gallery(rows), "Six images of clothes and the targets of their patches as colours: like parts, like colours."
+    return image_grid(
+        rows
+    ), "Six images of clothes and the targets of their patches as colours; similar parts have similar colours."
 
 
 def reach() -> Drawn:
-    """How far a decoder carries one position."""
+    """Receptive field of a decoder, by its number of layers."""
     layers = (1, 2, 4, 6, 13)
     cells = []
     for count in layers:
@@ -122,10 +124,10 @@ def reach() -> Drawn:
         decoder = ConvDecoder(32, decoder_dim=32, num_layers=count, kernel_size=3, groups=1, dims=2).double()
         x = torch.randn(1, 196, 32, dtype=torch.float64)
         moved = x.clone()
-        moved[0, 14 * 2 + 2] += 1  # not at the very border, so that the reach shows on both sides
+        moved[0, 14 * 2 + 2] += 1  # away from the border, to show the reach on both sides
         with torch.no_grad():
             change = (decoder(moved, GRID) - decoder(x, GRID))[0].norm(dim=-1).view(GRID)
-        strength = (change / change.max()) ** 0.25  # a root: the tail counts as well
+        strength = (change / change.max()) ** 0.25  # a root makes small changes visible
         cells.append((0.15 + 0.85 * strength).where(change > 0, 0))
     with drawing():
         from matplotlib.colors import to_rgb
@@ -148,7 +150,7 @@ def reach() -> Drawn:
 
 
 def reaches() -> Drawn:
-    """Reach and need of the decoders in the recipes."""
+    """Reach of the decoders in the recipes, and the reach that spans their grid."""
     names = (*PUBLISHED, "vision/small")
     with drawing():
         from matplotlib.figure import Figure
@@ -169,5 +171,5 @@ def reaches() -> Drawn:
         figure.legend(loc="outside upper left", ncols=2, columnspacing=1.2)
     return (
         figure,
-        "The decoders of the published image recipes reach 6 positions of 13 or 15; that of vision/small all 3.",
+        "The decoders of the published image recipes reach 6 of 13 or 15 positions, that of vision/small all 3.",
     )

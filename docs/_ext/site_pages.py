@@ -1,6 +1,6 @@
-"""What the site shows of the code, written by the code: help texts, recipes, keys, API pages and figures.
+"""Generate parts of the site from the code: help texts, recipes, keys, API pages and figures.
 
-All of it goes to `docs/_generated`, which git ignores; pages that are written by hand include it. Only `setup` needs
+They are written to `docs/_generated`, which git ignores, and included in the hand-written pages. Only `setup` needs
 Sphinx.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from site_api import api_pages, homes, rooms
+from site_api import api_pages, homes, packages_text, public_packages
 from site_keys import keys_text
 from site_project import PYPROJECT, clone_text
 
@@ -22,13 +22,13 @@ from d2v.core.files.atomic import write_text
 from d2v.core.modality import modalities
 from d2v.core.recipes import recipe_names, recipe_text
 
-__all__ = ["help_section", "homes", "pages", "printed", "rooms", "setup", "write"]
+__all__ = ["help_section", "homes", "pages", "printed", "public_packages", "setup", "write"]
 
 _HELP_OF = {"commands/" + command.name: command.name for command in COMMANDS}
 
 
 def printed(*words: str) -> str:
-    """What `d2v WORDS` prints, at a width that a page holds."""
+    """Output of `d2v WORDS`, at a width that fits a page."""
     text = io.StringIO()
     before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR")}
     os.environ |= {"COLUMNS": "88", "NO_COLOR": "1"}
@@ -45,16 +45,16 @@ def printed(*words: str) -> str:
 
 
 def help_section(command: str) -> str:
-    """The end of a command's page: its `--help`, and that of its verbs."""
+    """Last section of a command's page: its `--help`, and that of its subcommands."""
     calls: list[tuple[str, ...]] = [(command,)]
     if command == "data":
         calls += [("data", verb) for name in modalities.names() for verb in modalities.load(name).data_commands]
     texts = [f"```text\n$ d2v {' '.join(call)} --help\n{printed(*call, '--help')}```\n" for call in calls]
-    return "\n\n## What `--help` says\n\n" + "\n".join(texts)
+    return "\n\n## Output of `--help`\n\n" + "\n".join(texts)
 
 
 def recipes_text() -> str:
-    """Every recipe: what it is, and all its keys."""
+    """Every recipe: its summary, and all its keys."""
     parts = []
     for name in recipe_names():
         summary = recipe_text(name).splitlines()[0].removeprefix("#").strip()
@@ -67,16 +67,17 @@ def recipes_text() -> str:
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """Paths below `_generated`, and texts."""
+    """Paths below `_generated`, with the text of each file."""
     yield "recipes.txt", recipes_text()
     yield "keys.txt", keys_text()
     yield "list.txt", printed("list")
+    yield "packages.txt", packages_text()
     yield "clone.txt", clone_text(PYPROJECT.read_text())
     yield from api_pages()
 
 
 def write(folder: Path, items: Iterator[tuple[str, str]]) -> None:
-    """Write the files that changed, so that Sphinx reads only these anew, and remove those that are no longer made."""
+    """Write only files that changed, so that Sphinx reads only these again, and remove files that are obsolete."""
     kept = set()
     for path, text in items:
         target = folder / path
@@ -88,7 +89,7 @@ def write(folder: Path, items: Iterator[tuple[str, str]]) -> None:
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Write the pages before Sphinx looks for sources, and complete the commands' pages as they are read."""
+    """Write the pages before Sphinx looks for sources, and append `--help` to the commands' pages."""
     from site_figures import figures
 
     def before(app: Any) -> None:
@@ -100,7 +101,7 @@ def setup(app: Any) -> dict[str, Any]:
             source[0] = source[0].rstrip() + help_section(_HELP_OF[docname])
 
     def outdated(app: Any, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-        # What `--help` says changes with the code, and Sphinx looks at the dates of pages only.
+        # The output of `--help` changes with the code; Sphinx checks only the dates of pages.
         return [page for page in _HELP_OF if page in env.found_docs]
 
     app.connect("builder-inited", before)

@@ -1,4 +1,4 @@
-"""What the frame of the site says of the project: its version, and its repository where pyproject.toml names one."""
+"""Project data in the frame of the site: version, and repository if pyproject.toml has one."""
 
 import tomllib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def repository(pyproject: str) -> str | None:
-    """The address under `[project.urls]`, `Repository`; None where there is none.
+    """The URL under `[project.urls]`, `Repository`; None if there is none.
 
     Args:
         pyproject: the text of pyproject.toml.
@@ -21,25 +21,25 @@ def repository(pyproject: str) -> str | None:
 
 
 def clone_line(pyproject: str) -> str | None:
-    """The command that fetches the repository and enters it; None where pyproject.toml names no address."""
+    """The command that clones the repository and enters it; None if pyproject.toml has no URL."""
     url = repository(pyproject)
     return url and f"git clone {url} d2v && cd d2v"
 
 
 def clone_text(pyproject: str) -> str:
-    """How the page on installing begins, MyST."""
+    """First lines of the page on installing, MyST."""
     line = clone_line(pyproject)
-    return f"```console\n$ {line}\n```\n" if line else "Get a copy of the repository and enter its folder.\n"
+    return f"```console\n$ {line}\n```\n" if line else "Get a copy of the repository and change to its folder.\n"
 
 
 def file_link(pyproject: str, path: str) -> str | None:
-    """The address of a file of the repository; None where pyproject.toml names no repository."""
+    """URL of a file of the repository; None if pyproject.toml has no repository."""
     url = repository(pyproject)
     return url and f"{url}/blob/main/{path}"
 
 
 def theme_options(pyproject: str, version: str) -> dict[str, Any]:
-    """Options of the theme: with a repository, each page has a link to its source and the footer one to the whole."""
+    """Options of the theme: with a repository, each page links to its source and the footer to the repository."""
     options: dict[str, Any] = {"navigation_with_keys": True}
     if url := repository(pyproject):
         options |= {"source_repository": f"{url}/", "source_branch": "main", "source_directory": "docs/"}

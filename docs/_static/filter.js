@@ -1,4 +1,4 @@
-// The filter of the key page: shows the rows of its tables that hold every word typed. Without scripts all rows show.
+// Filter of the key page: show the table rows that contain every typed word. Without scripts, all rows are shown.
 "use strict";
 document.addEventListener("DOMContentLoaded", () => {
   const box = document.querySelector(".filter");

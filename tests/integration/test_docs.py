@@ -133,9 +133,9 @@ def test_generated_pages_hold_every_recipe_key_and_name(site: ModuleType) -> Non
         kind, values = recipe_values(name)
         given = {key.name.rpartition(".")[2] for key in keys(kind, values)} - set(modalities.names()) - {"kind"}
         assert given <= rows
-    for room in site.rooms():
-        for name in importlib.import_module(room).__all__:
-            home = site.homes()[f"{room}.{name}"]
+    for package in site.public_packages():
+        for name in importlib.import_module(package).__all__:
+            home = site.homes()[f"{package}.{name}"]
             assert f":: {home}" in pages[f"api/{home.rpartition('.')[0]}.md"]
 
 

@@ -75,7 +75,7 @@ def test_the_key_page_shows_what_recipes_set(site: ModuleType) -> None:
         re.findall(r"^\| `(mask\.mask_prob)` \|.*\| (.*) \|$", keys.partition("inverse-blocks`\n")[2], re.M)[:1]
     )
     assert "`0.6` vision/small" in rows["mask.mask_prob"]
-    finetune = keys.partition("Of `d2v finetune`: FinetuneOptimConfig")[2].partition("\n## ")[0]
+    finetune = keys.partition("FinetuneOptimConfig, used by `d2v finetune`")[2].partition("\n## ")[0]
     assert "vision/small-finetune" in finetune
     assert "vision/base" not in finetune
 

@@ -1,11 +1,11 @@
-"""The command `d2v`, also as `python -m d2v`; completion in a shell is answered before PyTorch would be imported."""
+"""The command `d2v`, also as `python -m d2v`. Shell completion is answered without importing PyTorch."""
 
 import os
 import sys
 
 
 def main() -> int:
-    """Run `d2v` with the arguments of the process; gives the exit code."""
+    """Run `d2v` with the arguments of the process; return the exit code."""
     try:
         if "_ARGCOMPLETE" in os.environ:
             from d2v._completion import complete
@@ -17,9 +17,9 @@ def main() -> int:
         if code == 0 and sys.argv[1:2] == ["completion"]:
             from d2v._completion import table
 
-            table()  # so that the first TAB is as fast as all others
+            table()  # create the table now, so that the first TAB is fast
         return code
-    except KeyboardInterrupt:  # while the packages are imported, which takes seconds
+    except KeyboardInterrupt:  # during the import of the packages, which takes seconds
         print("d2v: interrupted", file=sys.stderr)
         return 130
 

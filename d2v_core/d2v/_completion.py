@@ -1,6 +1,6 @@
-"""Completion in a shell, by argcomplete, from a table of commands and keys that is kept in the user's cache folder.
+"""Shell completion by argcomplete, from a table of commands and keys in the user's cache folder.
 
-Nothing here imports `d2v.core`, and so PyTorch, unless the table is missing or older than what is installed.
+This module imports `d2v.core`, and with it PyTorch, only if the table is missing or older than the installed packages.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ import d2v
 
 
 def complete() -> None:
-    """Answer the shell that asks, and end the process."""
+    """Answer the shell's request, and end the process."""
     import argcomplete
 
     argcomplete.autocomplete(_parser(table()), always_complete_options=False)
 
 
 def table() -> dict[str, Any]:
-    """Commands, recipes and keys; made anew where packages or our own files have changed."""
+    """Return commands, recipes and keys; the table is rebuilt if packages or files of d2v have changed."""
     path, stamp = table_file(), installed()
     try:
         found: dict[str, Any] = json.loads(path.read_text())
@@ -37,19 +37,19 @@ def table() -> dict[str, Any]:
 
 
 def table_file() -> Path:
-    """Where the table is kept."""
+    """Return the path of the table."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "d2v" / "completion.json"
 
 
 def installed() -> str:
-    """A text that changes with the packages that are installed and with the files of d2v."""
+    """Return a hash that changes with the installed packages and with the files of d2v."""
     marks: list[object] = [sys.version, sys.prefix]
-    here = os.path.realpath(".")  # where somebody works changes all the time
-    for place in sorted({os.path.realpath(one or ".") for one in sys.path} - {here}):
+    here = os.path.realpath(".")  # the working directory changes all the time
+    for folder in sorted({os.path.realpath(one or ".") for one in sys.path} - {here}):
         try:
-            if any(name.endswith((".dist-info", ".egg-info")) for name in os.listdir(place)):  # noqa: PTH208
-                marks += [place, os.stat(place).st_mtime_ns]  # noqa: PTH116 - speed counts here
-        except OSError:  # a zip archive, or not there
+            if any(name.endswith((".dist-info", ".egg-info")) for name in os.listdir(folder)):  # noqa: PTH208
+                marks += [folder, os.stat(folder).st_mtime_ns]  # noqa: PTH116 - for speed
+        except OSError:  # a zip archive, or missing
             continue
     newest = [0, 0]
     for root in d2v.__path__:
@@ -61,7 +61,7 @@ def installed() -> str:
 
 
 def _parser(known: dict[str, Any]) -> ArgumentParser:
-    """The parser of `d2v` as far as completion needs it."""
+    """Return the parts of the parser of `d2v` that completion needs."""
     parser = ArgumentParser(prog="d2v")
     parser.add_argument("-V", "--version", action="store_true")
     commands = parser.add_subparsers()
@@ -99,11 +99,11 @@ def _completed(action: Any, completer: Callable[..., list[str]]) -> None:
 
 
 def arguments(prefix: str, keys: dict[str, Any]) -> Iterator[str]:
-    """What `KEY=VALUE` may become: one section of keys after the other, then the values of the key.
+    """Complete `KEY=VALUE`: keys section by section, then the values of the key.
 
     Args:
-        prefix: what is typed.
-        keys: by name, their words, "path", or None for other values.
+        prefix: text typed so far.
+        keys: key to its allowed words, "path", or None = any other value.
 
     >>> keys = {"out": "path", "optim.lr": None, "optim.eps": None, "weights": ["student", "teacher"]}
     >>> list(arguments("", keys)), list(arguments("op", keys)), list(arguments("weights=t", keys))
@@ -131,11 +131,11 @@ def arguments(prefix: str, keys: dict[str, Any]) -> Iterator[str]:
 
 
 def files(prefix: str, *endings: str) -> Iterable[str]:
-    """Files and folders that a path may become; folders end in a slash.
+    """Complete a path with files and folders; folders end in a slash.
 
     Args:
-        prefix: what is typed.
-        endings: of the files; none = any.
+        prefix: text typed so far.
+        endings: allowed endings of files; none = any.
     """
     folder, _, name = prefix.rpartition("/")
     folder += "/" if "/" in prefix else ""

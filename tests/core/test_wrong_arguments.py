@@ -48,7 +48,7 @@ def test_an_averager_is_used_again_and_says_what_it_lacks():
     with pytest.raises(RuntimeError, match=r"layers \[0\]"):
         averager.finish()
     averager(0, y, 0)
-    with pytest.raises(RuntimeError, match="layer 0 came twice"):
+    with pytest.raises(RuntimeError, match="layer 0 was added twice"):
         averager(0, y, 0)
 
 

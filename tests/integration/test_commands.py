@@ -340,7 +340,7 @@ def test_a_stopped_run_is_saved(tmp_path: Path) -> None:
         child.send_signal(signal.SIGTERM)
         _, errors = child.communicate(timeout=60)
     assert child.returncode == 143
-    assert "resume=true goes on from there" in errors
+    assert "continue with resume=true" in errors
     assert "Traceback" not in errors
     steps = [line["step"] for line in lines(tmp_path / "cut/metrics.jsonl")]
     assert steps == sorted(set(steps))
@@ -354,7 +354,7 @@ def test_resume_wants_the_same_recipe(made: Path, tmp_path: Path, d2v: Run) -> N
     given = ["pretrain", "vision/small", f"data.path={made / 'photos'}", f"out={run}", *SHORT]
     code, _, errors = d2v(*given)
     assert code == 1
-    assert "holds a run already; resume=true goes on with it" in errors
+    assert "holds a run already; resume it with resume=true" in errors
     code, shown, errors = d2v(*given, "resume=true")
     assert (code, shown) == (0, "4 updates\n"), errors
     code, _, errors = d2v(*given, "resume=true", "optim.lr=0.5")

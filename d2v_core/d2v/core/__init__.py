@@ -1,6 +1,7 @@
-"""The algorithm of data2vec 2.0 and 1.0 as small pieces: masks, blocks, teacher, composition, training and files.
+"""Building blocks of data2vec 2.0 and 1.0: masks, transformer blocks, teacher, model, training and files.
 
-Nothing here knows a modality: those are portions of the same namespace and register themselves (`d2v.core.registry`).
+This package does not depend on any modality. Modalities are separate packages of the same namespace and register
+themselves (`d2v.core.registry`).
 """
 
 from d2v.core.files import save

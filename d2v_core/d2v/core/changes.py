@@ -1,6 +1,6 @@
-"""What of a configuration may change when a run is resumed, said at each field; everything else may not.
+"""Metadata of configuration fields that may change when a run is resumed; all other fields may not change.
 
-Whoever compares two configurations reads it from the fields (`recipes.changes`): there is no list of names anywhere.
+Code that compares two configurations reads it from the fields (`recipes.changes`): there is no separate list of names.
 """
 
 from typing import Literal, get_args
@@ -9,17 +9,17 @@ from attrs import Attribute
 
 Change = Literal["free", "machine", "length", "data", "unrecorded"]
 """
-free: it cannot change the result.
+free: the field cannot change the result.
 machine: the result is the same up to rounding.
-length: schedules may depend on it; it may change where they do not change up to the present update.
-data: it may change where it leads to the same samples.
-unrecorded: it belongs to one start of the command, not to the run, and is not written down.
+length: schedules may depend on it; it may change if the schedules do not change up to the current update.
+data: it may change if the samples stay the same.
+unrecorded: it belongs to one start of the command, not to the run, and is not recorded.
 """
 _KEY = "d2v.change"
 
 
 def may_change(how: Change) -> dict[str, Change]:
-    """Metadata of a field, for `attrs.field`.
+    """Return the metadata of a field, for `attrs.field`.
 
     >>> from attrs import field, fields, frozen
     >>> @frozen
@@ -33,6 +33,6 @@ def may_change(how: Change) -> dict[str, Change]:
 
 
 def change_of(field: "Attribute[object]") -> Change | None:
-    """How the value of a field may change; None = not at all."""
+    """Return how the value of a field may change; None = not at all."""
     found: Change | None = field.metadata.get(_KEY)
     return found if found in get_args(Change) else None

@@ -1,4 +1,4 @@
-"""What is known of a model: enough to build it, to feed it, and to read its answers."""
+"""Description of a model: everything needed to build it, to prepare its input and to interpret its output."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,24 +17,24 @@ __all__ = ["Description"]
 
 @frozen(kw_only=True)
 class Description:
-    """A model in words.
+    """Description of a model that is saved with its weights.
 
     Args:
-        model: a whole model (`Data2VecConfig`), or the encoder that a task was trained on.
-        data: by modality, how its input was prepared: plain values of a data configuration, without the path.
-        task: what it was fine-tuned for; None = it is pretrained.
-        labels: what those of the task are.
+        model: complete model (`Data2VecConfig`), or the encoder that a task was trained on.
+        data: preprocessing of the input by modality: plain values of a data configuration, without the path.
+        task: task of a fine-tuned model; None = pretrained model.
+        labels: labels of the task.
         files: further files that belong to the model, such as a dictionary: content by name.
-        seen: which samples it has met, and how, the oldest first.
+        seen: samples that the model was trained on or that were held out, oldest first.
 
     Raises:
-        ValueError: if there is neither a whole model nor a task, or a task without labels.
+        ValueError: if there is neither a complete model nor a task, or a task without labels.
 
     >>> from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
     >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1)
     >>> Description(model=BackboneConfig(encoder=encoder, adapters={}))
     Traceback (most recent call last):
-    ValueError: an encoder alone is no model that can be used: give the task that it was trained for
+    ValueError: an encoder alone is not a complete model: give the task that it was trained for
     """
 
     model: Data2VecConfig | StudentConfig
@@ -46,28 +46,28 @@ class Description:
 
     def __attrs_post_init__(self) -> None:
         if self.task is None and not isinstance(self.model, Data2VecConfig):
-            raise ValueError("an encoder alone is no model that can be used: give the task that it was trained for")
+            raise ValueError("an encoder alone is not a complete model: give the task that it was trained for")
         if self.task is not None and self.labels is None:
-            raise ValueError("a task without labels gives answers that nobody can read: give its labels")
+            raise ValueError("the predictions of a task cannot be interpreted without labels: give its labels")
 
     def all_files(self) -> dict[str, bytes]:
-        """All that lies beside the weights, by name: `files`, and which samples the model has seen."""
+        """Return all files saved with the weights, by name: `files`, and the keys of the samples in `seen`."""
         return {**self.files, **seen_files(self.seen)}
 
     @property
     def modality(self) -> str:
-        """Name of the adapter that its data goes through."""
+        """Name of the adapter of the model's input."""
         return self.task.modality if self.task is not None else self.student.modalities[0]
 
     @property
     def student(self) -> StudentConfig:
-        """The encoder and what belongs to it, without teacher and predictors."""
+        """Configuration of the encoder with its adapters, without teacher and predictors."""
         return self.model.student if isinstance(self.model, Data2VecConfig) else self.model
 
     def build(self) -> nn.Module:
-        """The module with initial weights."""
+        """Build the module with initial weights."""
         if self.task is not None:
-            assert self.labels is not None  # asked when it was made
+            assert self.labels is not None  # checked in __attrs_post_init__
             return self.task.build(self.student.build(), embed_dim=self.student.embed_dim, labels=self.labels)
         assert isinstance(self.model, Data2VecConfig)
         return self.model.build()

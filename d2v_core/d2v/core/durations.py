@@ -1,7 +1,7 @@
 """Durations: a number of updates, or a fraction of the run.
 
-Learning-rate and EMA schedules are written once and then run for a hundred steps or for a million. A whole number is
-therefore a count, a float is a fraction of the run, and this is the one place that tells them apart.
+The same learning-rate and EMA schedules are used for runs of a hundred or a million updates. An int is therefore a
+number of updates and a float is a fraction of the run; this module converts both to updates.
 """
 
 from typing import TypeAlias
@@ -11,18 +11,18 @@ Duration: TypeAlias = int | float
 
 
 def updates(duration: Duration, total: int | None = None, *, name: str = "duration") -> int:
-    """Number of updates that a duration stands for.
+    """Convert a duration to a number of updates.
 
-    A fraction is rounded down, int(total * fraction), as the published tri-stage schedule does it.
+    A fraction is rounded down, int(total * fraction), as in the published tri-stage schedule.
 
     Args:
         duration: updates (an int, at least 0) or a fraction of the run (a float in [0, 1]).
-        total: updates of the run; only fractions need it.
-        name: what the caller calls the duration, for messages.
+        total: number of updates of the run; only needed for fractions.
+        name: name of the duration, for error messages.
 
     Raises:
         ValueError: if the duration is negative, a fraction above 1, or a fraction without `total`.
-        TypeError: if the duration is no number.
+        TypeError: if the duration is not a number.
 
     >>> updates(500), updates(0.25, 1000)
     (500, 250)
@@ -35,21 +35,21 @@ def updates(duration: Duration, total: int | None = None, *, name: str = "durati
         return duration
     if not 0 <= duration <= 1:
         hint = f"; write {int(duration)} for updates" if duration.is_integer() and duration > 1 else ""
-        raise ValueError(f"{name}={duration} is not a fraction of the run: a float must lie in [0, 1]{hint}")
+        raise ValueError(f"{name}={duration} is not a fraction of the run: a float must be in [0, 1]{hint}")
     if total is None:
-        raise ValueError(f"{name}={duration} is a fraction of the run, so total (the updates of the run) is needed")
+        raise ValueError(f"{name}={duration} is a fraction of the run and needs total, the number of updates")
     return int(total * duration)
 
 
 def check_update(n: int, *, first: int = 0) -> None:
-    """Refuse a number that counts no update.
+    """Refuse an invalid number of updates.
 
     Args:
-        n: what a schedule is asked for.
-        first: smallest n that there is.
+        n: argument of a schedule.
+        first: smallest valid n.
 
     Raises:
-        ValueError: if n is below it.
+        ValueError: if n is below `first`.
 
     >>> check_update(-1)
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""NaN and infinity are refused where they would be passed on: in weights, in features and in predictions."""
+"""Checks for NaN and infinity in weights, features and predictions."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,16 +8,16 @@ from typing import Any
 from torch import Tensor
 
 _SHOWN = 5
-_TRY = "try precision=fp32, and look at the input for values that are not finite"
+_TRY = "try precision=fp32, and check the input for values that are not finite"
 
 
 class NotFiniteError(ValueError):
     """Results of samples are not finite.
 
     Args:
-        what: of the samples.
-        names: of the samples that are concerned.
-        where: behind it in the message, such as the layer.
+        what: type of the results, such as "features".
+        names: names of the affected samples.
+        where: addition to the message, such as the layer.
     """
 
     def __init__(self, what: str, names: Iterable[Any], *, where: str = "") -> None:
@@ -31,8 +31,8 @@ class NotFiniteError(ValueError):
 def is_finite(tensor: Tensor) -> bool:
     """Whether all numbers of a tensor are finite.
 
-    A sum is several times cheaper than asking each number, and not finite where one of them is not; it may be too large
-    itself, so only then each is asked.
+    The sum is several times cheaper than a check of each number, and is not finite if one of them is not. The sum of
+    finite numbers may overflow, so each number is checked if the sum is not finite.
 
     >>> import torch
     >>> is_finite(torch.tensor([1e38, 3e38])), is_finite(torch.tensor([0.0, math.nan]))
@@ -47,24 +47,24 @@ def check_weights(tensors: Mapping[str, Tensor], source: object) -> None:
     """Refuse weights that are not finite.
 
     Args:
-        tensors: by name.
-        source: that they are of, for the message.
+        tensors: tensors by name.
+        source: source of the weights, for the message.
 
     Raises:
-        ValueError: naming the first of them, how many they are and what to look at.
+        ValueError: naming the first of them, their number and what to check.
 
     >>> import torch
     >>> check_weights({"bias": torch.tensor([math.inf])}, "run")
     Traceback (most recent call last):
     ValueError: run: 1 of 1 tensors are not finite (NaN or infinity): bias; the training diverged or the file is \
-damaged: take an earlier checkpoint (RUN/checkpoints/step-N), and look at the run's metrics.jsonl
+damaged: use an earlier checkpoint (RUN/checkpoints/step-N), and check the run's metrics.jsonl
     """
     bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if bad:
         raise ValueError(
             f"{source}: {len(bad)} of {len(tensors)} tensors are not finite (NaN or infinity): {some_of(bad)}; the "
-            "training diverged or the file is damaged: take an earlier checkpoint (RUN/checkpoints/step-N), and look "
-            "at the run's metrics.jsonl"
+            "training diverged or the file is damaged: use an earlier checkpoint (RUN/checkpoints/step-N), and check "
+            "the run's metrics.jsonl"
         )
 
 
@@ -72,8 +72,8 @@ def check_answers(answers: Iterable[Mapping[str, Any]], names: Iterable[Any]) ->
     """Refuse predictions with a number that is not finite.
 
     Args:
-        answers: of the samples, as a task gives them.
-        names: of the samples.
+        answers: predictions of a task, one mapping per sample.
+        names: names of the samples.
 
     Raises:
         NotFiniteError: naming the samples.
@@ -81,7 +81,7 @@ def check_answers(answers: Iterable[Mapping[str, Any]], names: Iterable[Any]) ->
     >>> check_answers([{"class": "cat", "probability": math.nan}], ["a.png"])
     Traceback (most recent call last):
     d2v.core.finite.NotFiniteError: predictions of 1 samples are not finite (NaN or infinity): a.png; try \
-precision=fp32, and look at the input for values that are not finite
+precision=fp32, and check the input for values that are not finite
     """
     bad = [
         name
@@ -93,7 +93,7 @@ precision=fp32, and look at the input for values that are not finite
 
 
 def some_of(names: Iterable[Any]) -> str:
-    """The first names, and how many more there are.
+    """Return the first names, and the number of further ones.
 
     >>> some_of(range(7))
     '0, 1, 2, 3, 4 and 2 more'

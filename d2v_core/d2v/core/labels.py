@@ -1,7 +1,7 @@
-"""What the labels of a task are: small values that a task asks for by their class, and that the data gives.
+"""Label types: small values that a task requests by their class, and that the data provides.
 
-A value of `Labels` travels with the weights, so that a model's answers can be read and other data can be numbered as
-the model numbers them. Nothing here knows a task, a modality or where labels come from.
+`Labels` are saved with the weights, to interpret a model's predictions and to number the labels of other data in the
+same way. This module does not depend on tasks, modalities or the source of labels.
 """
 
 import math
@@ -21,24 +21,24 @@ __all__ = ["LABELS", "Classes", "Labels", "MultiLabel", "Number", "Symbols"]
 
 
 class Labels(Protocol):
-    """What labels are, as a value that can be written down.
+    """Type of labels with its classes, symbols or range.
 
     Attributes:
-        what: in words, for messages: "a class for each sample".
+        what: description for messages: "a class for each sample".
     """
 
     what: ClassVar[str]
 
     @property
     def num_outputs(self) -> int:
-        """Numbers that a model gives for a sample, or for each position of one."""
+        """Number of outputs of a model for a sample, or for each position of it."""
         ...
 
     def check(self, batch: Batch) -> None:
-        """Do nothing if the batch carries such labels.
+        """Check that the batch has labels of this type.
 
         Raises:
-            ValueError: if it has none, or others; says what was expected.
+            ValueError: if the batch has no labels, or other ones; says what was expected.
         """
         ...
 
@@ -48,10 +48,10 @@ class Classes:
     """One class for each sample; `Batch.labels` is Long `b`, the number of the class.
 
     Args:
-        names: of the classes, in the order of their numbers.
+        names: names of the classes, in the order of their numbers.
 
     Raises:
-        ValueError: if there are none, or a name is given twice.
+        ValueError: if there are no names, or a name is given twice.
 
     >>> Classes(("cat", "dog")).num_outputs
     2
@@ -76,15 +76,15 @@ class Classes:
 
 @frozen
 class MultiLabel:
-    """Any number of classes for each sample; `Batch.labels` is Bool or float `b c`, 1 where the sample is of the class.
+    """Any number of classes for each sample; `Batch.labels` is Bool or float `b c`, 1 = the sample has the class.
 
-    Float labels may lie between 0 and 1, as those of mixed samples do.
+    Float labels may be between 0 and 1, as for mixed samples.
 
     Args:
-        names: of the classes, in the order of their numbers.
+        names: names of the classes, in the order of their numbers.
 
     Raises:
-        ValueError: if there are none, or a name is given twice.
+        ValueError: if there are no names, or a name is given twice.
 
     >>> labels = MultiLabel(("speech", "music"))
     >>> labels.check(Batch(source=torch.zeros(1, 8), labels=torch.tensor([[True, True]])))
@@ -110,17 +110,17 @@ class MultiLabel:
 
 @frozen
 class Symbols:
-    """A sequence of symbols for each sample; `Batch.labels` is Long `b s`, of which the first `label_lengths` count.
+    """A sequence of symbols for each sample; `Batch.labels` is Long `b s`, of which the first `label_lengths` are used.
 
     Args:
-        symbols: the dictionary, in the order of the numbers; blank, specials and unknown are part of it.
-        blank: the symbol that CTC puts between others; None = the task needs none.
-        specials: symbols that stand in no text (padding, end of sentence).
-        unknown: stands for what is not in the dictionary; None = that is an error.
-        boundary: the symbol between words; None = each symbol is a word.
+        symbols: dictionary, in the order of the numbers, including blank, specials and unknown.
+        blank: blank symbol of CTC; None = the task needs no blank.
+        specials: symbols that do not appear in text (padding, end of sentence).
+        unknown: symbol that replaces symbols outside of the dictionary; None = these are an error.
+        boundary: symbol between words; None = each symbol is a word.
 
     Raises:
-        ValueError: if the dictionary is empty, holds a symbol twice, or lacks one of the others.
+        ValueError: if the dictionary is empty, contains a symbol twice, or lacks one of the special symbols.
 
     >>> letters = Symbols(("<s>", "|", "A", "B"), blank="<s>", boundary="|")
     >>> letters.collapse(torch.tensor([0, 2, 2, 0, 2, 1, 3]))
@@ -140,14 +140,14 @@ class Symbols:
     def __attrs_post_init__(self) -> None:
         for name, symbol in (("blank", self.blank), ("unknown", self.unknown), ("boundary", self.boundary)):
             if symbol is not None and symbol not in self.symbols:
-                raise ValueError(f"{name}={symbol!r} is none of the {len(self.symbols)} symbols")
+                raise ValueError(f"{name}={symbol!r} is not one of the {len(self.symbols)} symbols")
         for symbol in self.specials:
             if symbol not in self.symbols:
-                raise ValueError(f"specials: {symbol!r} is none of the {len(self.symbols)} symbols")
+                raise ValueError(f"specials: {symbol!r} is not one of the {len(self.symbols)} symbols")
 
     @property
     def num_outputs(self) -> int:
-        """The size of the dictionary."""
+        """Size of the dictionary."""
         return len(self.symbols)
 
     @property
@@ -155,31 +155,31 @@ class Symbols:
         """Number of the blank.
 
         Raises:
-            ValueError: if there is none.
+            ValueError: if there is no blank.
         """
         if self.blank is None:
-            raise ValueError("these symbols have no blank, and CTC needs one; name it in blank")
+            raise ValueError("these symbols have no blank, which CTC needs; set blank")
         return self.symbols.index(self.blank)
 
     def check(self, batch: Batch) -> None:
-        """Raise `ValueError` unless labels are Long `b s` with lengths Long `b`, without blanks where they count."""
+        """Raise `ValueError` unless labels are Long `b s` with lengths Long `b`, without blanks within the lengths."""
         labels, lengths = _labels(batch, self.what), batch.label_lengths
         if labels.dim() != 2 or len(labels) != batch.size or labels.dtype != torch.long:
             raise _other(labels, f"Long ({batch.size}, s)", self.what)
         if lengths is None or lengths.shape != (batch.size,) or lengths.dtype != torch.long:
-            raise ValueError(f"label_lengths must be Long ({batch.size},): how many of the symbols count")
+            raise ValueError(f"label_lengths must be Long ({batch.size},): the number of symbols of each sample")
         if len(lengths) and not 0 <= int(lengths.min()) <= int(lengths.max()) <= labels.shape[1]:
             raise ValueError(f"label_lengths must be from 0 to {labels.shape[1]}, not {lengths.tolist()}")
         counted = labels[torch.arange(labels.shape[1], device=labels.device) < lengths[:, None]]
         _check_range(counted, self.num_outputs, "symbols")
         if self.blank is not None and bool((counted == self.blank_number).any()):
-            raise ValueError(f"labels hold the blank {self.blank!r}, which stands in no sequence")
+            raise ValueError(f"labels contain the blank {self.blank!r}; leave it out of the sequences")
 
     def sequences(self, batch: Batch) -> list[list[int]]:
-        """The numbers of each sample's symbols, without padding and specials.
+        """Return the numbers of each sample's symbols, without padding and specials.
 
         Raises:
-            ValueError: as of `check`.
+            ValueError: as `check`.
         """
         self.check(batch)
         assert batch.labels is not None
@@ -189,10 +189,10 @@ class Symbols:
         return [[number for number in row[:length] if number not in left_out] for row, length in rows]
 
     def numbers(self, units: Iterable[str]) -> list[int]:
-        """The numbers of symbols.
+        """Return the numbers of symbols.
 
         Raises:
-            ValueError: naming a symbol that is not in the dictionary, where nothing stands for those.
+            ValueError: naming a symbol that is not in the dictionary, if there is no `unknown`.
 
         >>> Symbols(("A", "B", "?"), unknown="?").numbers("ABBY")
         [0, 1, 1, 2]
@@ -202,18 +202,18 @@ class Symbols:
         for unit in units:
             if unit not in known and self.unknown is None:
                 raise ValueError(
-                    f"{unit!r} is none of the {len(self.symbols)} symbols, and no symbol is for unknown ones"
+                    f"{unit!r} is not one of the {len(self.symbols)} symbols, and there is no unknown symbol"
                 )
-            found.append(known[unit] if unit in known else known[self.unknown])  # type: ignore[index]  # asked above
+            found.append(known[unit] if unit in known else known[self.unknown])  # type: ignore[index]  # checked above
         return found
 
     def collapse(self, path: Tensor) -> list[int]:
-        """The sequence that an alignment `t` of CTC stands for: repeats merged, then blanks left out."""
+        """Return the sequence of a CTC alignment `t`: repeats are merged, then blanks are removed."""
         blank = self.blank_number
         return [number for number, _ in groupby(path.tolist()) if number != blank]
 
     def text(self, numbers: Iterable[int]) -> str:
-        """The words of a sequence, without blank and specials, with one space between two."""
+        """Return the words of a sequence, without blank and specials, separated by spaces."""
         left_out = {self.blank, *self.specials}
         kept = [symbol for number in numbers if (symbol := self.symbols[number]) not in left_out]
         if self.boundary is None:
@@ -226,11 +226,11 @@ class Number:
     """A number for each sample; `Batch.labels` is float `b`.
 
     Args:
-        low: the smallest that there is; None = any.
-        high: the largest; None = any.
+        low: smallest value; None = no limit.
+        high: largest value; None = no limit.
 
     Raises:
-        ValueError: if no number lies between.
+        ValueError: if `low` is not below `high`.
 
     >>> Number(0.0, 5.0).num_outputs
     1
@@ -255,7 +255,7 @@ class Number:
 
     @property
     def num_outputs(self) -> int:
-        """One."""
+        """1."""
         return 1
 
     def check(self, batch: Batch) -> None:
@@ -265,16 +265,16 @@ class Number:
             raise _other(labels, f"float ({batch.size},)", self.what)
         wrong = labels[~(labels.isfinite() & (labels >= self._low) & (labels <= self._high))]
         if len(wrong):
-            raise ValueError(f"label {wrong[0]:g} is no finite number from {self._low} to {self._high}")
+            raise ValueError(f"label {wrong[0]:g} is not a finite number from {self._low} to {self._high}")
 
 
 LABELS: dict[str, type] = {"classes": Classes, "multi-label": MultiLabel, "symbols": Symbols, "number": Number}
-"""The kinds of labels, by their names in files."""
+"""Label types by their names in files."""
 
 
 def _labels(batch: Batch, what: str) -> Tensor:
     if batch.labels is None:
-        raise ValueError(f"the batch has no labels; {what} is needed")
+        raise ValueError(f"the batch has no labels, but the task needs {what}")
     return batch.labels
 
 

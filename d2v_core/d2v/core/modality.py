@@ -1,6 +1,6 @@
-"""What a modality tells of itself, and the look-up of those that are installed.
+"""Declaration of a modality, and lookup of the installed ones.
 
-Nothing here knows one by name: ours are declared exactly as a stranger's, by an entry point of the group
+No modality is named here: the built-in modalities are declared like third-party ones, by an entry point of the group
 `d2v.modalities`.
 """
 
@@ -24,12 +24,12 @@ __all__ = ["DataCommand", "Modality", "Quickstart", "find_quickstart", "modaliti
 
 @frozen(kw_only=True)
 class DataCommand:
-    """A command of a modality below `d2v data`.
+    """A command of a modality, as a subcommand of `d2v data`.
 
     Args:
         summary: one line for listings.
-        add_arguments: puts its arguments on a parser.
-        run: does it.
+        add_arguments: function that adds its arguments to a parser.
+        run: function that runs the command.
     """
 
     summary: str
@@ -38,7 +38,7 @@ class DataCommand:
 
 
 class Quickstart(Protocol):
-    """What `d2v quickstart` runs. The options of the command and its help are those of the call.
+    """Function that `d2v quickstart` runs. The options and the help of the command are taken from its signature.
 
     >>> find_quickstart("vision")("out", steps=0)
     Traceback (most recent call last):
@@ -55,58 +55,59 @@ class Quickstart(Protocol):
         device: str = "auto",
         progress: bool = True,
     ) -> Mapping[str, Any]:
-        """See in five minutes what data2vec learns.
+        """Show in five minutes what data2vec learns.
 
-        A small model is pretrained on samples that ship with the package, without labels. What it has learned is
-        measured by simple classifiers, beside the raw input and the untrained network, and by fine-tuning on few
-        labels, beside the same network from scratch. A page shows it. No network connection is needed.
+        Pretrains a small model without labels on samples that are part of the package. Its features are compared with
+        the raw input and the untrained network by simple classifiers. Fine-tuning on few labels is compared with the
+        same network trained from scratch. An HTML page shows the results. No network connection is needed.
 
         Args:
-            out: folder to make, with `report.html`, the figures in `report.json`, and the run in `run`.
-            minutes: for everything together, above 0; None = 5, unless `steps` is given.
-            steps: updates of the pretraining in place of `minutes`, at least 1: the same number and seed give the same
-                run again.
-            seed: of all that is random, at least 0.
-            device: auto = cuda, mps or cpu, the first that there is.
-            progress: whether to show how far it is, on standard error.
+            out: folder to create, with `report.html`, the numbers in `report.json`, and the run in `run`.
+            minutes: total time in minutes, above 0; None = 5, unless `steps` is given.
+            steps: number of pretraining updates instead of `minutes`, at least 1; the same number and seed reproduce
+                the run.
+            seed: seed of all random numbers, at least 0.
+            device: auto = the first available of cuda, mps and cpu.
+            progress: whether to show the progress on standard error.
 
         Returns:
-            What `report.json` holds. `verdict` is one sentence with the result, which the command prints.
+            Contents of `report.json`. `verdict` is one sentence with the result, which the command prints.
 
         Raises:
-            FileExistsError: if `out` is there.
-            OSError: if it cannot be made.
-            MissingExtraError: if the packages of an extra are missing.
-            ConfigError: if there is no such device.
-            ValueError: if a number is out of its range, both `minutes` and `steps` are given, or the minutes are too
-                few.
+            FileExistsError: if `out` exists.
+            OSError: if `out` cannot be created.
+            MissingExtraError: if packages of an extra are missing.
+            ConfigError: if the device is not available.
+            ValueError: if a number is out of range, both `minutes` and `steps` are given, or the time is too short.
         """
         ...
 
 
 @frozen(kw_only=True)
 class Modality:
-    """What a portion registers in the entry-point group `d2v.modalities`: a record, importable without its extra.
+    """Record that a package registers in the entry-point group `d2v.modalities`, importable without its extra.
 
     Args:
-        name: the same as its entry point's.
+        name: name of the modality, the same as that of its entry point.
         description: one line for listings.
-        extra: the requirement that brings the packages of `requires`, as pip takes it; needed only with `requires`.
-        requires: import names of the packages that the modality uses beyond those of core.
-        adapters: configuration classes of its adapters by kind, the usual one first; `build(encoder)` makes a
-            `ModalityAdapter`. Files write the kind below the name, `audio/waveform`.
-        data: configuration classes of its data by kind, likewise; `build(split, ...)` makes batches.
-        recipes: package that holds its recipes, `NAME.yaml` each.
-        converters: for other people's checkpoint files.
-        tasks: configuration classes of what can be trained on top of a pretrained model, likewise.
-        data_commands: by name, its commands below `d2v data`.
-        quickstart: what `d2v quickstart` runs; None = there is none.
-        images: from a batch and the data that it is of, what the samples look like, `b c h w` with one or three
-            channels from 0 to 1, for masks and features drawn over them; None = they are no images.
+        extra: pip requirement that installs the packages of `requires`; needed only with `requires`.
+        requires: import names of the packages that the modality needs in addition to those of core.
+        adapters: configuration classes of its adapters by kind, the default first; `build(encoder)` returns a
+            `ModalityAdapter`. Files write the kind after the name, `audio/waveform`.
+        data: configuration classes of its data by kind, the default first; `build(split, ...)` returns batches.
+        recipes: package that contains its recipes, each as `NAME.yaml`.
+        converters: converters for third-party checkpoint files.
+        tasks: configuration classes of its fine-tuning tasks by kind, the default first.
+        data_commands: its subcommands of `d2v data` by name.
+        quickstart: function that `d2v quickstart` runs; None = no quickstart.
+        images: function from a batch and its data configuration to images of the samples, `b c h w` with one or three
+            channels from 0 to 1, to draw masks and features on; None = samples are not images.
         raw_name: title of results on the raw input.
 
     Raises:
-        ValueError: if `requires` names packages and `extra` does not say how to get them.
+        ValueError: if `requires` names packages and `extra` is missing.
+
+    An example modality:
 
     >>> odour = Modality(name="odour", description="smells", extra="d2v-odour[nose]", requires=("nose",))
     >>> odour.require_extra()
@@ -133,10 +134,10 @@ class Modality:
             raise ValueError(f"modality {self.name!r} requires {', '.join(self.requires)} but names no extra for it")
 
     def require_extra(self) -> None:
-        """Do nothing if all that `requires` names can be imported.
+        """Check that all packages of `requires` are installed.
 
         Raises:
-            MissingExtraError: one line with what is missing and the pip command that mends it.
+            MissingExtraError: if packages are missing; one line that names them and the pip command to install them.
         """
         missing = [module for module in self.requires if find_spec(module) is None]
         if missing:
@@ -151,19 +152,19 @@ modalities: Registry[Modality] = Registry("d2v.modalities", kind=Modality, word=
 
 
 def find_quickstart(modality: str | None = None) -> Quickstart:
-    """The quickstart of a modality.
+    """Return the quickstart of a modality.
 
     Args:
-        modality: its name; None = the first one with a quickstart, in the order of their names.
+        modality: name of the modality; None = the first one with a quickstart, in the order of their names.
 
     Raises:
         UnknownNameError: if there is no such modality.
         PluginError: if a modality cannot be imported.
-        ValueError: if it has no quickstart, or none has one.
+        ValueError: if the modality has no quickstart, or no modality has one.
 
     >>> find_quickstart("audio")
     Traceback (most recent call last):
-    ValueError: audio has no quickstart; leave the modality out for the first one that has one
+    ValueError: audio has no quickstart; omit the modality to run the first available quickstart
     """
     broken = modalities.broken() if modality is None else {}
     for one in modalities.names() if modality is None else [modality]:
@@ -174,4 +175,4 @@ def find_quickstart(modality: str | None = None) -> Quickstart:
         for error in broken.values():
             raise error
         raise ValueError("no installed modality has a quickstart")
-    raise ValueError(f"{modality} has no quickstart; leave the modality out for the first one that has one")
+    raise ValueError(f"{modality} has no quickstart; omit the modality to run the first available quickstart")

@@ -1,7 +1,7 @@
-"""Sums over batches and workers from which variances, explained fraction and position fraction follow.
+"""Sums over batches and workers to compute variances, explained fraction and position fraction.
 
-They stay on the device until they are asked for. Batches and workers pool exactly: the result is that of one large
-batch.
+The sums stay on the device until they are reported. Pooling over batches and workers is exact: the result is that of
+one large batch.
 """
 
 import torch
@@ -14,7 +14,7 @@ from d2v.core.masks import Mask
 
 
 class Moments:
-    """Moments of predictions and targets at hidden positions; `CollapseMonitor` says what the numbers mean.
+    """Moments of predictions and targets at hidden positions; see `CollapseMonitor` for the metrics.
 
     >>> mask = Mask(hidden=torch.ones(2, 3, dtype=torch.bool))
     >>> moments = Moments()
@@ -27,12 +27,12 @@ class Moments:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, predictions: Tensor, targets: Tensor, mask: Mask) -> None:
-        """Take a batch.
+        """Add a batch.
 
         Args:
             predictions: float32 `n d`, n >= 1.
-            targets: the same, in the order of `mask.index`.
-            mask: where the rows come from.
+            targets: float32 `n d`, in the order of `mask.index`.
+            mask: mask of the batch.
         """
         dtype = _wide(targets)
         error = (predictions - targets).square().sum(dtype=dtype)
@@ -42,7 +42,7 @@ class Moments:
             self._sums[name] = _add(self._sums[name], value) if name in self._sums else value
 
     def report(self) -> dict[str, float]:
-        """Numbers over all workers, which must all call it; what too few rows leave undefined is missing."""
+        """Return metrics over all workers, which must all call it; metrics undefined with too few rows are missing."""
         sums = _over_workers(self._sums)
         n, d = sums["n"], sums["target_sum"].shape[0]
         values = {
@@ -52,7 +52,7 @@ class Moments:
         values["explained"] = 1 - sums["error"] / (n * d) / variance
         values["position_fraction"] = _position_fraction(sums["pairs"], sums["position_sum"], sums["pair_squares"])
         numbers = torch.stack(list(values.values())).tolist()
-        # 0 / 0 and x / 0 mark what is undefined without asking the device a second time.
+        # 0 / 0 and x / 0 mark undefined values without a second synchronisation with the device.
         return {name: number for name, number in zip(values, numbers, strict=True) if abs(number) < float("inf")}
 
 
@@ -61,20 +61,20 @@ def _wide(x: Tensor) -> torch.dtype:
 
 
 def _moments(x: Tensor, name: str) -> dict[str, Tensor]:
-    # From the batch's own mean and variance: sums of squares in float32 lose a variance far smaller than the mean.
+    # From the mean and variance of the batch: float32 sums of squares lose a variance far smaller than the mean.
     variance, mean = torch.var_mean(x, 0, correction=0)
     mean, n = mean.to(_wide(x)), x.shape[0]
     return {f"{name}_sum": n * mean, f"{name}_squares": n * (variance + mean.square())}
 
 
 def _by_position(targets: Tensor, mask: Mask) -> dict[str, Tensor]:
-    """Number of samples and sum of their targets by position, over distinct (sample, position) pairs."""
+    """Return number of samples and sum of targets by position, over distinct (sample, position) pairs."""
     rows, length = mask.hidden.shape
     index = mask.index.to(targets.device)
     sample = index // length // mask.num_masks
     pair = sample * length + index % length
     samples, d = rows // mask.num_masks, targets.shape[1]
-    # Clones of a sample write the same value to the same place: distinct pairs without sorting or waiting.
+    # Clones of a sample write the same value to the same cell: distinct pairs without sorting or synchronisation.
     mean = targets.mean(0)
     table = targets.new_zeros(samples * length, d)
     table[pair] = targets - mean
@@ -93,7 +93,7 @@ def _deviation(total: Tensor, squares: Tensor, n: Tensor) -> Tensor:
 
 
 def _position_fraction(pairs: Tensor, sums: Tensor, squares: Tensor) -> Tensor:
-    """Adjusted R^2 of a one-way analysis of variance with the positions as groups, summed over channels."""
+    """Return the adjusted R^2 of a one-way analysis of variance with positions as groups, summed over channels."""
     n, groups = pairs.sum(), (pairs > 0).sum()
     total = squares - sums.sum(0).square().sum() / n
     within = squares - (sums.square().sum(1) / pairs.clamp(min=1)).sum()
@@ -101,7 +101,7 @@ def _position_fraction(pairs: Tensor, sums: Tensor, squares: Tensor) -> Tensor:
 
 
 def _add(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of two tensors; sums by position may differ in length."""
+    """Add two tensors; sums by position may differ in length."""
     if a.dim() and a.shape[0] != b.shape[0]:
         length = max(a.shape[0], b.shape[0])
         a, b = _lengthened(a, length), _lengthened(b, length)

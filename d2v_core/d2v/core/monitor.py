@@ -1,8 +1,8 @@
-"""Does the run still learn? Std, rank and position fraction of the targets, and the rules that warn and stop.
+"""Collapse monitor: standard deviation, rank and position fraction of the targets, with rules to warn and to stop.
 
-The standard deviation that the published code watches does not see a collapse of normalised targets: they keep
-theirs while they say nothing about the sample. The monitor sees predictions, targets and the mask, neither model nor
-loop.
+The standard deviation that the published code monitors does not detect a collapse of normalised targets: it stays the
+same while the targets no longer depend on the sample. The monitor needs predictions, targets and the mask, and does not
+depend on the model or the loop.
 """
 
 import logging
@@ -19,18 +19,18 @@ from d2v.core.moments import Moments
 from d2v.core.validators import check
 
 _LOGGER = logging.getLogger(__name__)
-_MAX_ROWS = 1024  # enough rows for a rank, and an eigenvalue problem that is over in a fraction of a second
-_PUBLISHED_START = 5000  # updates that the published rule waits
-_MAX_FIRST_FRACTION = 0.75  # a first report above it is no baseline: the run had collapsed by then
+_MAX_ROWS = 1024  # enough rows for a rank, and an eigenvalue problem that takes a fraction of a second
+_PUBLISHED_START = 5000  # number of updates before the published rule applies
+_MAX_FIRST_FRACTION = 0.75  # a first report above it is not a baseline: the run had already collapsed
 _ADVICE = "try a higher EMA decay, a lower learning rate or a longer warm-up"
 
 
 class CollapseError(RuntimeError):
-    """The targets or predictions have collapsed; going on would cost time and teach nothing."""
+    """The targets or predictions have collapsed; the model would learn nothing from further training."""
 
 
 def standard_deviation(x: Tensor) -> Tensor:
-    """Mean over channels of sqrt(unbiased variance over rows + 1e-6): `pred_var` and `target_var`.
+    """Return the mean over channels of sqrt(unbiased variance over rows + 1e-6): `pred_var` and `target_var`.
 
     Args:
         x: `n d`, n >= 2.
@@ -45,7 +45,7 @@ def standard_deviation(x: Tensor) -> Tensor:
 
 
 def effective_rank(x: Tensor) -> float:
-    """Number of directions that the rows spread over: exp of the entropy of the covariance's normalised eigenvalues.
+    """Return the effective rank of the rows: exp of the entropy of the covariance's normalised eigenvalues.
 
     Args:
         x: `n d`; costs min(n, d)^3.
@@ -56,7 +56,7 @@ def effective_rank(x: Tensor) -> float:
     >>> round(effective_rank(torch.tensor([[1.0, 0, 5], [-1, 0, 5], [0, 1, 5], [0, -1, 5]])), 6)
     2.0
     """
-    # Double precision is out of reach of autocast and of TF32, which would bend the small eigenvalues.
+    # Double precision is not affected by autocast and TF32, which would distort the small eigenvalues.
     x = x.detach().to("cpu" if x.device.type == "mps" else x.device, torch.float64)
     if not x.isfinite().all():
         return math.nan
@@ -68,29 +68,31 @@ def effective_rank(x: Tensor) -> float:
 
 
 class CollapseMonitor:
-    """Watches predictions and targets at hidden positions, at logging intervals.
+    """Monitors predictions and targets at hidden positions, at logging intervals.
 
-    `update` takes a batch and waits for nothing; `report` turns what came since the last report into numbers, over all
-    workers; `check` warns and raises. With N distinct (sample, position) pairs (clones share their targets):
+    `update` adds a batch without synchronising with the device. `report` returns metrics of the batches since the last
+    report, over all workers. `check` warns or raises. With N distinct (sample, position) pairs (clones share their
+    targets):
 
     - target_var, pred_var: `standard_deviation`.
     - explained: 1 - mean squared error / variance of the targets.
     - position_fraction: 1 - (W / (N - G)) / (T / (N - 1)), the fraction of the targets' variance that the position
       alone explains, corrected for chance. T = squared distance of the targets from their mean, W = from the mean of
-      their position, G = number of positions. About 0 for targets that differ by sample, 1 if they are the same in all.
+      their position, G = number of positions. About 0 for targets that differ by sample, 1 if all samples have the same
+      targets.
     - target_rank, prediction_rank: `effective_rank` of at most 1,024 rows of the last batch, averaged over workers.
 
-    A warning is given once, until its cause is over: if the target rank falls below half of that of the first report,
-    the position fraction rises by a fifth of the way from its first value f to 1, or the explained fraction passes .98.
-    Speech starts at f = .05; Fashion-MNIST, whose objects are centred, at .39. f counts as .75 at most.
+    A warning is given once until its cause ends: if the target rank falls below half of that of the first report, the
+    position fraction rises by 20 % of the way from its first value f to 1, or the explained fraction exceeds 0.98.
+    Speech starts at f = 0.05, Fashion-MNIST, whose objects are centred, at 0.39. f counts as at most 0.75.
 
     Args:
-        min_target_var: stop after 5,000 updates if target_var is below (the published rule); 0 = off.
-        min_pred_var: the same for pred_var.
-        warmup: updates before warnings are given and the next rule holds, usually the learning rate's warm-up: in it
-            the targets of a healthy run may narrow for a while.
+        min_target_var: stop after 5,000 updates if target_var is below this value (the published rule); 0 = off.
+        min_pred_var: stop after 5,000 updates if pred_var is below this value; 0 = off.
+        warmup: number of updates without warnings and without the rule of `stop`, usually the learning rate's warm-up,
+            in which the targets of a healthy run may narrow for a while.
         stop: whether to stop when the target rank falls below a quarter of that of the first report, or the position
-            fraction rises by half of the way from f to 1; False leaves it at warnings.
+            fraction rises by half of the way from f to 1; False = only warn.
 
     Raises:
         ValueError: if a value is negative.
@@ -112,20 +114,20 @@ class CollapseMonitor:
         self.warmup = warmup
         self.stop = stop
         self._moments = Moments()
-        self._rows: tuple[Tensor, Tensor] | None = None  # predictions and targets for the ranks
-        self._first_rows: Tensor | None = None  # of the targets, in the first report
+        self._rows: tuple[Tensor, Tensor] | None = None  # predictions and targets to compute ranks from
+        self._first_rows: Tensor | None = None  # rows of the targets in the first report
         self._first_fraction: float | None = None
         self._seen: dict[str, float] = {}
         self._warned: set[str] = set()
 
     @torch.no_grad()
     def update(self, predictions: Tensor, targets: Tensor, mask: Mask) -> None:
-        """Take a batch; every worker takes at least one between two reports.
+        """Add a batch; every worker must add at least one between two reports.
 
         Args:
             predictions: `n d`.
             targets: `n d`, at the hidden positions in the order of `mask.index`.
-            mask: where the rows come from.
+            mask: mask of the batch.
 
         Raises:
             ValueError: if the shapes differ or do not fit the mask.
@@ -140,7 +142,7 @@ class CollapseMonitor:
 
     @torch.no_grad()
     def report(self) -> dict[str, float]:
-        """The numbers since the last report; what is undefined (too few rows) or not finite is missing."""
+        """Return metrics since the last report, without those that are undefined (too few rows) or not finite."""
         if self._rows is None:
             return {}
         report = self._moments.report()
@@ -157,13 +159,13 @@ class CollapseMonitor:
         return {name: value for name, value in report.items() if math.isfinite(value)}
 
     def check(self, update: int) -> None:
-        """Warn of a run that may be collapsing and stop one that has, judging by the last report.
+        """Warn if the run may be collapsing, and stop it if it has collapsed, based on the last report.
 
         Args:
-            update: finished updates.
+            update: number of finished updates.
 
         Raises:
-            CollapseError: if a rule says so.
+            CollapseError: if a rule to stop applies.
         """
         seen = self._seen
         if not seen:
@@ -179,28 +181,28 @@ class CollapseMonitor:
         self._warn()
         if not self.stop:
             return
-        advice = f"{_ADVICE}, or stop=False to go on all the same"
+        advice = f"{_ADVICE}, or continue with stop=False"
         if seen["rank_kept"] < 0.25:
             raise CollapseError(
                 f"at update {update} the effective rank of the targets is {seen['target_rank']:.3g}, "
-                f"{seen['rank_kept']:.0%} of what it was at first; {advice}"
+                f"{seen['rank_kept']:.0%} of its first value; {advice}"
             )
         if seen["fraction_risen"] > 0.5:
             raise CollapseError(
                 f"at update {update} the position alone explains {seen['position_fraction']:.0%} of the variance of "
-                f"the targets, so they say little about the sample; {advice}"
+                f"the targets, so they hardly depend on the sample; {advice}"
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What has to outlive the process: what the first report saw."""
+        """State to save in a checkpoint: values of the first report."""
         return {"rows": self._first_rows, "position_fraction": self._first_fraction}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the first report of another monitor."""
+        """Restore the state of `state_dict`."""
         self._first_rows, self._first_fraction = state["rows"], state["position_fraction"]
 
     def _rank_kept(self, rows: Tensor, rank: float) -> float:
-        """Target rank over that of the first report, from equally many rows: fewer rows have a lower rank."""
+        """Return the target rank relative to the first report, from equally many rows: fewer rows have a lower rank."""
         if math.isnan(rank):
             return rank
         if self._first_rows is None:
@@ -211,7 +213,7 @@ class CollapseMonitor:
         return now / first if first else 1.0
 
     def _fraction_risen(self, fraction: float | None) -> float:
-        """How far the position fraction has gone from its first value to 1."""
+        """Return the rise of the position fraction, as a fraction of the way from its first value to 1."""
         if fraction is None:
             return 0.0
         if self._first_fraction is None:
@@ -225,8 +227,8 @@ class CollapseMonitor:
         causes = {
             "rank": (
                 kept < 0.5,
-                f"the effective rank of the targets fell to {seen['target_rank']:.3g}, {kept:.0%} of what it was at "
-                f"first: they may be collapsing; {_ADVICE}",
+                f"the effective rank of the targets fell to {seen['target_rank']:.3g}, {kept:.0%} of its first value: "
+                f"they may be collapsing; {_ADVICE}",
             ),
             "position": (
                 seen["fraction_risen"] > 0.2,
@@ -246,7 +248,7 @@ class CollapseMonitor:
 
 
 def _evenly(x: Tensor, n: int) -> Tensor:
-    """At most n rows of x, evenly spread; a copy."""
+    """Return a copy of at most n rows of x, evenly spaced."""
     n = min(n, x.shape[0])
     return x[torch.arange(n, device=x.device) * x.shape[0] // n]
 

@@ -1,4 +1,4 @@
-"""Texts that name a file or a folder: as typed, but for `~`."""
+"""Paths of files and folders as strings: as typed, except that `~` is expanded."""
 
 import os
 from typing import Annotated, Any, get_args, get_origin
@@ -6,11 +6,11 @@ from typing import Annotated, Any, get_args, get_origin
 __all__ = ["PathText", "expanded", "is_path"]
 
 PathText = Annotated[str, "path"]
-"""Type of a field that holds a path or the name of a built-in set; `~` and `~user` are expanded when it is filled."""
+"""Type of a field with a path or the name of a built-in data set; `~` and `~user` are expanded when it is set."""
 
 
 def expanded(value: str | os.PathLike[str]) -> str:
-    """A path as text, with `~` and `~user` expanded.
+    """Return a path as a string, with `~` and `~user` expanded.
 
     >>> from pathlib import Path
     >>> expanded(Path("photos") / "train")
@@ -22,7 +22,7 @@ def expanded(value: str | os.PathLike[str]) -> str:
 
 
 def is_path(declared: Any) -> bool:
-    """Whether a field of this type holds a path.
+    """Whether a field of this type contains a path.
 
     >>> is_path(PathText), is_path(PathText | None), is_path(str)
     (True, True, False)

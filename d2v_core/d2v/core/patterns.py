@@ -1,4 +1,4 @@
-"""Patterns that pick modules or parameters of a model by their dotted names."""
+"""Patterns that select modules or parameters of a model by their dotted names."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -7,14 +7,15 @@ from d2v.core.suggestions import nearest
 
 
 def matching(patterns: Iterable[str], names: Collection[str], *, of: str) -> list[str]:
-    """Names that match any of the patterns, in the order of the patterns.
+    """Return the names that match any of the patterns, in the order of the patterns.
 
-    A pattern is a dotted name; each part may hold wildcards, and "*" stays within its part: "adapters.*.mask_token".
+    A pattern is a dotted name. Each component may contain wildcards; "*" matches within one component:
+    "adapters.*.mask_token".
 
     Args:
-        patterns: what to look for.
-        names: all names that there are.
-        of: what the names belong to, for messages.
+        patterns: patterns to match.
+        names: all names.
+        of: owner of the names, for error messages.
 
     Raises:
         ValueError: if a pattern matches nothing.

@@ -1,4 +1,4 @@
-"""Precision of a forward pass: what may be asked for, what a device does by itself, and the autocast that it means."""
+"""Precision of a forward pass: options, native precision of a device, and autocast."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -10,22 +10,22 @@ from d2v.core.validators import check, one_of
 __all__ = ["AskedPrecision", "FeaturePrecision", "Precision", "autocast", "decided", "native_precision"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
-"""What is computed in."""
+"""Precision of a computation."""
 AskedPrecision = Literal["auto", Precision]
-"""What a user may ask for: a precision, or auto = what the device does by itself."""
+"""Precision as a user setting; auto = native precision of the device."""
 
 FeaturePrecision = Literal["auto", "fp32", "bf16"]
-"""What a user may ask for where features are read: in fp16 a large one would become infinite, untold."""
+"""Precision of features as a user setting; no fp16, in which large features silently become infinite."""
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # the last one is ARM's name
 
 
 def native_precision(device: torch.device) -> Literal["fp32", "bf16"]:
-    """bf16 where the device multiplies in it by itself, fp32 where it would be emulated: that is slower than fp32.
+    """Return bf16 if the device supports it natively, otherwise fp32: emulated bf16 is slower than fp32.
 
     Args:
-        device: of the computation. Other kinds than `cuda` and `cpu` compute in fp32.
+        device: device of the computation. Devices other than `cuda` and `cpu` use fp32.
 
     >>> native_precision(torch.device("meta"))
     'fp32'
@@ -33,12 +33,12 @@ def native_precision(device: torch.device) -> Literal["fp32", "bf16"]:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = device.type == "cpu" and _processor_has_bf16()
+        native = device.type == "cpu" and _cpu_has_bf16()
     return "bf16" if native else "fp32"
 
 
 def decided(asked: AskedPrecision, device: torch.device) -> Precision:
-    """What is computed in on a device: what was asked for, with auto decided.
+    """Return the precision to use on a device, with auto resolved.
 
     >>> decided("fp16", torch.device("cpu")), decided("auto", torch.device("meta"))
     ('fp16', 'fp32')
@@ -47,10 +47,10 @@ def decided(asked: AskedPrecision, device: torch.device) -> Precision:
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """The context for a forward pass.
+    """Return the context manager for a forward pass.
 
     Raises:
-        ValueError: if there is no such precision.
+        ValueError: if the precision is unknown.
 
     >>> with autocast("bf16", torch.device("cpu")):
     ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
@@ -60,11 +60,11 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=_DTYPES[precision])
 
 
-def _processor_has_bf16() -> bool:
-    # Without this library, as in torch for Apple's processors, products in bf16 take the slow way whatever there is.
+def _cpu_has_bf16() -> bool:
+    # Without this library, as in torch for Apple CPUs, bf16 products are always slow.
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch does not type it
         return False
-    # Not documented in every release that we support: one that does not tell computes in fp32.
+    # Not available in every supported release of torch: use fp32 if unknown.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    told_otherwise = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
-    return any(capabilities.get(name, False) for name in _BF16_INSTRUCTIONS) or bool(told_otherwise())
+    has_avx512_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
+    return any(capabilities.get(name, False) for name in _BF16_INSTRUCTIONS) or bool(has_avx512_bf16())

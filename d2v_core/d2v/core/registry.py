@@ -1,7 +1,7 @@
-"""What is installed: named plug-ins of other packages.
+"""Registry of installed plug-ins.
 
-Plug-ins are found through entry points. Listing imports nothing, loading imports one plug-in, and a broken one leaves
-the others working. Nothing here knows what a plug-in is: whoever looks one up says so.
+Plug-ins are found through entry points. Listing imports nothing, loading imports one plug-in, and a broken plug-in does
+not affect the others. The caller defines the type of the plug-ins.
 """
 
 from configparser import Error as ConfigParserError
@@ -19,24 +19,24 @@ T = TypeVar("T")
 
 
 class MissingExtraError(ImportError):
-    """A package is missing that an extra brings; the message holds the pip command."""
+    """A package of an extra is missing; the message contains the pip command."""
 
 
 class UnknownNameError(LookupError):
-    """No plug-in of this name is declared; the message lists those that are."""
+    """No plug-in with this name is declared; the message lists the known names."""
 
 
 class PluginError(RuntimeError):
-    """A plug-in cannot be used: its import fails, it is of the wrong kind, or its name is declared twice."""
+    """A plug-in cannot be used: its import fails, it has the wrong type, or its name is declared twice."""
 
 
 class Registry(Generic[T]):
-    """The plug-ins declared in one entry-point group, read once, at first use.
+    """Plug-ins declared in one entry-point group, read once at first use.
 
     Args:
-        group: the entry-point group.
-        kind: the class that every plug-in of the group must be an instance of; `type` = plug-ins are classes.
-        word: what messages call a plug-in, such as "masker".
+        group: entry-point group.
+        kind: class that every plug-in of the group must be an instance of; `type` = plug-ins are classes.
+        word: word for a plug-in in messages, such as "masker".
 
     >>> from d2v.core.modality import modalities
     >>> modalities.names()
@@ -58,7 +58,7 @@ class Registry(Generic[T]):
 
     @cached_property
     def _declared(self) -> dict[str, list[EntryPoint]]:
-        # A distribution that stands on sys.path twice (an editable install and a folder, say) is listed once.
+        # A distribution that is on sys.path twice (for example an editable install and a folder) is listed once.
         try:
             entries = entrypoints.get_group_all(self.group)
         except ConfigParserError as error:
@@ -70,7 +70,7 @@ class Registry(Generic[T]):
         return declared
 
     def names(self) -> list[str]:
-        """All declared names, sorted; imports nothing.
+        """Return all declared names, sorted; imports nothing.
 
         Raises:
             PluginError: if the entry points of a distribution cannot be read.
@@ -78,19 +78,19 @@ class Registry(Generic[T]):
         return sorted(self._declared)
 
     def load(self, name: str) -> T:
-        """The plug-in of this name, imported at first use.
+        """Return the plug-in of this name, imported at first use.
 
         Raises:
-            UnknownNameError: if nobody declares it; lists the known names and the nearest.
-            PluginError: one line naming the distribution, if the plug-in cannot be imported, is not of the group's
-                kind, or two declare this name.
+            UnknownNameError: if the name is not declared; lists the known names and the nearest.
+            PluginError: one line naming the distribution, if the plug-in cannot be imported, has the wrong type, or
+                several distributions declare this name.
         """
         if name not in self._loaded:
             self._loaded[name] = self._import(self._find(name))
         return self._loaded[name]
 
     def refuse_broken(self, name: str) -> None:
-        """Do nothing for a name that nobody declares or that can be loaded.
+        """Raise an error if a declared plug-in cannot be loaded; names that are not declared are ignored.
 
         Raises:
             PluginError: as `load`.
@@ -99,7 +99,7 @@ class Registry(Generic[T]):
             self.load(name)
 
     def broken(self) -> dict[str, PluginError]:
-        """Every plug-in that cannot be loaded, by name, with the error that says why; imports all."""
+        """Return the plug-ins that cannot be loaded, by name, with the error; imports all plug-ins."""
         errors: dict[str, PluginError] = {}
         for name in self.names():
             try:
@@ -122,7 +122,7 @@ class Registry(Generic[T]):
         what = f"{self.word} {entry.name!r} of {_distribution(entry)}"
         try:
             plugin = entry.load()
-        # A stranger's import may raise anything, SystemExit included; none of it may take the others down.
+        # The import of a third-party plug-in may raise anything, SystemExit included; it must not affect the others.
         except (Exception, SystemExit) as error:
             reason = " ".join(str(error).split())
             raise PluginError(f"{what} cannot be imported: {type(error).__name__}: {reason}") from error
@@ -135,7 +135,7 @@ class Registry(Generic[T]):
 def _distribution(entry: EntryPoint) -> str:
     if entry.distro is None:
         return "an unknown distribution"
-    # Read off the folder's name, which has underscores where the distribution's has hyphens.
+    # Taken from the folder's name, which has underscores instead of hyphens.
     return f"{entry.distro.name.replace('_', '-')} {entry.distro.version}"
 
 

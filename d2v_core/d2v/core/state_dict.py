@@ -1,4 +1,4 @@
-"""Setting a module's tensors by name, all of them or not at all."""
+"""Strict loading of a module's tensors by name: either all tensors are set, or none."""
 
 from collections.abc import Collection, Mapping
 from itertools import islice
@@ -9,15 +9,15 @@ _SHOWN = 8
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], below: tuple[str, ...] = ("",)) -> None:
-    """Set a module's tensors, strictly.
+    """Set a module's tensors by name, strictly.
 
     Args:
-        module: to set in place.
-        state: by name.
-        below: prefixes of the names that must be there; others stay as they are.
+        module: module to change in place.
+        state: tensors by name.
+        below: prefixes of the names that are required; other tensors are unchanged.
 
     Raises:
-        ValueError: naming together what is missing, unexpected or of another shape; nothing is set then.
+        ValueError: naming all tensors that are missing, unexpected or of another shape; no tensor is set then.
 
     >>> import torch
     >>> load_strictly(nn.Linear(1, 2), {"weight": torch.zeros(2, 1)})
@@ -32,7 +32,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], below: tuple[s
 
 
 def misfits(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]:
-    """Names of the tensors that are missing, unexpected or of another shape, by these words; of shapes by name."""
+    """Compare shapes by name; return the names that are "missing", "unexpected" and "of another shape"."""
     return {
         "missing": sorted(expected.keys() - given.keys()),
         "unexpected": sorted(given.keys() - expected.keys()),
@@ -45,12 +45,12 @@ def misfits(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[i
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Shapes by name."""
+    """Return shapes by name."""
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def complaint(problems: Mapping[str, Collection[str]]) -> str:
-    """One line about tensors, by what is wrong with them.
+    """Return one line about the output of `misfits`.
 
     >>> complaint({"missing": [str(i) for i in range(10)], "unexpected": []})
     '10 tensors missing: 0, 1, 2, 3, 4, 5, 6, 7 and 2 more'

@@ -1,11 +1,11 @@
-"""What the user may have meant, for error messages."""
+"""Suggestions in error messages: what the user may have meant."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A half-sentence that names what the user may have meant, or nothing.
+    """Return the end of a message with the most similar known name, or an empty string.
 
     >>> nearest("studnet", ["student", "teacher"])
     "; did you mean 'student'?"

@@ -1,8 +1,8 @@
-"""What can be trained on top of a pretrained encoder, as core sees it.
+"""Interface of fine-tuning tasks: what can be trained on top of a pretrained encoder.
 
-`finetune`, `evaluate` and `predict` know a task by this protocol alone. A task is a configuration: a frozen attrs class
-that stands in a recipe under `task` and travels with the weights. What its labels are is a value that it asks the data
-for; how well the module does is a scorer's to say.
+`finetune`, `evaluate` and `predict` depend only on these protocols. A task is a configuration: a frozen attrs class
+that is the section `task` of a recipe and is saved with the weights. The data provides its labels, and a scorer
+computes its metrics.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,38 +17,38 @@ __all__ = ["Evaluation", "Scorer", "Task"]
 
 
 class Evaluation(Protocol):
-    """What a scorer found out."""
+    """Result of a scorer."""
 
     def metrics(self) -> Mapping[str, float]:
-        """Finite numbers by name."""
+        """Return metrics by name, all finite."""
         ...
 
     def undefined(self) -> Mapping[str, str]:
-        """Metrics that have no value here, by name, with the reason: 0 / 0, a correlation with a constant."""
+        """Return the metrics without a value, by name, with the reason: 0 / 0, a correlation with a constant."""
         ...
 
     def tables(self) -> str:
-        """What a person reads beside the metrics: text of several lines, or nothing."""
+        """Return tables to print in addition to the metrics: text of several lines, or an empty string."""
         ...
 
 
 class Scorer(Protocol):
-    """Adds up how well a module does, batch by batch; the form is that of torchmetrics.
+    """Accumulates the metrics of a module batch by batch, with the interface of torchmetrics.
 
-    It can be pickled, so that processes can exchange theirs.
+    Scorers must be picklable, so that processes can exchange them.
 
     Attributes:
-        lower_is_better: names of the metrics of which less is better.
+        lower_is_better: names of the metrics for which lower is better.
     """
 
     lower_is_better: ClassVar[frozenset[str]]
 
     def update(self, outputs: Any, batch: Batch) -> None:
-        """Count a batch.
+        """Add a batch.
 
         Args:
-            outputs: as `Task.outputs` gives them.
-            batch: with labels.
+            outputs: output of `Task.outputs`.
+            batch: batch with labels.
 
         Raises:
             ValueError: if the labels are not those of the scorer, or outputs do not fit them or are not finite.
@@ -56,11 +56,11 @@ class Scorer(Protocol):
         ...
 
     def merge_state(self, others: Iterable[Self]) -> None:
-        """Count what others have counted too."""
+        """Add the batches of other scorers."""
         ...
 
     def compute(self) -> Evaluation:
-        """What was found out.
+        """Return the result.
 
         Raises:
             ValueError: if nothing was scored.
@@ -69,13 +69,13 @@ class Scorer(Protocol):
 
 
 class Task(Protocol):
-    """A task: its module, and how that is measured and used.
+    """A task: its module, scorer and predictions.
 
     Attributes:
-        modality: name of the adapter that it runs through.
-        labels: what it asks the data for.
-        best: metric by which the best checkpoint is told.
-        use_options: fields that may be changed where a trained model is used; what the others say is built in.
+        modality: name of the adapter that it uses.
+        labels: type of labels that the data must provide.
+        best: metric by which the best checkpoint is selected.
+        use_options: fields that may be changed when a trained model is used; the other fields are fixed by training.
     """
 
     modality: ClassVar[str]
@@ -84,30 +84,30 @@ class Task(Protocol):
     use_options: ClassVar[frozenset[str]]
 
     def adapt(self, config: StudentConfig) -> StudentConfig:
-        """The student's configuration with the task's regularisation (drop path, dropout) written over its own."""
+        """Return the student's configuration with the regularisation of the task (drop path, dropout)."""
         ...
 
     def build(self, encoder: Student, *, embed_dim: int, labels: Labels) -> nn.Module:
-        """A module around the encoder whose `forward(batch, update=n)` gives a `StepOutput`.
+        """Build a module around the encoder whose `forward(batch, update=n)` returns a `StepOutput`.
 
         Args:
-            encoder: kept as `module.encoder`.
-            embed_dim: d, its width.
-            labels: of the class that the task asks for.
+            encoder: pretrained encoder, stored as `module.encoder`.
+            embed_dim: d, width of the encoder.
+            labels: labels of the type that the task needs.
 
         Raises:
-            ValueError: if the task needs others than these.
+            ValueError: if the task does not support these labels.
         """
         ...
 
     def outputs(self, module: nn.Module, batch: Batch, *, labels: Labels) -> Any:
-        """What the task's scorer takes: logits, decoded sequences; the module is in eval mode, without gradients."""
+        """Return the input of the scorer: logits, decoded sequences; the module is in eval mode, without gradients."""
         ...
 
     def scorer(self, labels: Labels) -> Scorer:
-        """A new scorer that has counted nothing."""
+        """Return a new scorer."""
         ...
 
     def predict(self, module: nn.Module, batch: Batch, *, labels: Labels) -> list[dict[str, Any]]:
-        """One mapping of plain values a sample; the module is in eval mode, without gradients."""
+        """Return one mapping of plain values per sample; the module is in eval mode, without gradients."""
         ...

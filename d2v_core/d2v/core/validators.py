@@ -1,7 +1,7 @@
-"""What a value may be: validators in the form of attrs, for the fields of classes and for the arguments of pieces.
+"""Validators in the format of attrs, for fields of classes and for arguments of functions.
 
-Bounds and lengths are attrs' own (`attrs.validators`). Here is what attrs lacks: conditions in words, choices that name
-the nearest one, finite numbers. Every message holds the name, the value and what is allowed.
+Bounds and lengths are in `attrs.validators`. This module adds conditions with a description, choices that suggest the
+nearest one, and finite numbers. Every message contains the name, the value and the allowed values.
 """
 
 import math
@@ -17,11 +17,11 @@ Validator = Callable[[Any, "Attribute[Any]", Any], Any]
 
 
 def must(holds: Callable[[Any], bool], what: str) -> Validator:
-    """A validator made of a condition and of words for it.
+    """Return a validator for a condition.
 
     Args:
-        holds: whether a value is allowed.
-        what: what it must be.
+        holds: function that returns whether a value is allowed.
+        what: description of the allowed values.
 
     >>> check(must(lambda length: length % 2, "odd"), kernel=4)
     Traceback (most recent call last):
@@ -36,10 +36,10 @@ def must(holds: Callable[[Any], bool], what: str) -> Validator:
 
 
 def one_of(choices: Any) -> Validator:
-    """A validator of choices; the message names the one that may be meant.
+    """Return a validator for a set of choices; the message suggests the nearest one.
 
     Args:
-        choices: a `Literal`, or all of them.
+        choices: a `Literal`, or a collection of all choices.
 
     >>> from typing import Literal
     >>> check(one_of(Literal["mean", "grid"]), pooling="gird")
@@ -57,14 +57,14 @@ def one_of(choices: Any) -> Validator:
 
 
 def distinct(_: Any, attribute: "Attribute[Any]", values: Sequence[Any]) -> None:
-    """A validator of sequences: nothing stands twice.
+    """Validate that a sequence has no duplicates.
 
     >>> check(distinct, names=("cat", "dog", "cat"))
     Traceback (most recent call last):
     ValueError: names holds 'cat' more than once; all must be different
     """
     if len(set(values)) < len(values):
-        twice = next(value for place, value in enumerate(values) if value in values[:place])
+        twice = next(value for index, value in enumerate(values) if value in values[:index])
         raise ValueError(f"{attribute.name} holds {twice!r} more than once; all must be different")
 
 
@@ -73,15 +73,15 @@ not_negative: Validator = must(lambda number: 0 <= number < math.inf, "a finite 
 positive: Validator = must(lambda number: 0 < number < math.inf, "a finite number above 0")
 """A finite number above 0."""
 probability: Validator = and_(ge(0), lt(1))
-"""In [0, 1), as of dropping something: not all of it."""
+"""In [0, 1), for example a dropout rate."""
 fraction: Validator = and_(ge(0), le(1))
 """In [0, 1]."""
 factor: Validator = and_(gt(0), le(1))
-"""In (0, 1]: it makes something smaller, or leaves it."""
+"""In (0, 1]: a factor that reduces a value or leaves it unchanged."""
 
 
 class _Argument(NamedTuple):
-    """All that a validator reads of an attribute."""
+    """The part of an `Attribute` that validators use."""
 
     name: str
 
@@ -90,7 +90,7 @@ def check(validator: Validator, /, **arguments: Any) -> None:
     """Apply a validator to arguments, as attrs applies it to fields.
 
     Args:
-        validator: ours, or one of `attrs.validators`.
+        validator: a validator of this module or of `attrs.validators`.
         arguments: values by name.
 
     Raises:

@@ -1,3 +1,3 @@
-"""The version of the distribution; the build reads it here."""
+"""Version of the distribution, read by the build."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""Modules inside other modules: torch.compile, DDP, DataParallel and activation checkpoints.
+"""Wrapped modules: torch.compile, DDP, DataParallel and activation checkpointing.
 
-A wrapper hides the methods of the module inside and puts a part of its own in front of every name. Whoever asks a
-module what it can do, or names its tensors, looks inside first.
+A wrapper hides the methods of the module inside and adds a prefix to every name. Code that looks for a method of a
+module, or for names of its tensors, must unwrap it first.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,12 +10,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-# Asked for by name: importing the classes would import the compiler.
+# Detected by name: importing the classes would import the compiler.
 _COMPILED, _CHECKPOINTED = "_orig_mod", "_checkpoint_wrapped_module"
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside all wrappers; the module itself where there is none.
+    """Return the module inside all wrappers; a module without wrappers is returned unchanged.
 
     >>> linear = nn.Linear(2, 2)
     >>> unwrapped(nn.DataParallel(linear)) is unwrapped(linear) is linear
@@ -25,7 +25,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def named_parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """A module and everything below it, with the names that they have without wrappers; shared modules come twice.
+    """Yield a module and its submodules with their names without wrappers; shared modules are yielded repeatedly.
 
     >>> [name for name, _ in named_parts(nn.Sequential(nn.DataParallel(nn.Linear(2, 2))))]
     ['', '0']
@@ -38,11 +38,11 @@ def named_parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.M
 
 
 def plain_name(module: nn.Module, name: str) -> str:
-    """The name that a parameter or buffer has without wrappers.
+    """Return the name of a parameter or buffer without wrappers.
 
     Args:
-        module: that the name starts at.
-        name: dotted, as `state_dict` gives it.
+        module: module that the name is relative to.
+        name: dotted name, as in `state_dict`.
 
     >>> plain_name(nn.DataParallel(nn.Sequential(nn.Linear(2, 2))), "module.0.weight")
     '0.weight'
@@ -54,14 +54,14 @@ def plain_name(module: nn.Module, name: str) -> str:
             here = here._modules[own]
             if part == own:
                 break
-        else:  # some wrappers leave themselves out of the names
+        else:  # some wrappers do not add a prefix
             found.append(part)
             here = None if here is None else here._modules.get(part)
     return ".".join(found)
 
 
 def load_plain_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """`load_state_dict` of tensors that have their plain names, whatever the module is wrapped in."""
+    """Load tensors by their names without wrappers into a module that may be wrapped."""
     names = {plain_name(module, name): name for name in module.state_dict()}
     module.load_state_dict({names.get(name, name): tensor for name, tensor in state.items()})
 
@@ -69,14 +69,14 @@ def load_plain_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 def call_inside(module: nn.Module, method: str, *args: Any, **kwargs: Any) -> Any:
     """Call a method of the module inside the wrappers.
 
-    DDP adds up gradients only after its own `forward`, so the call goes through that. Other wrappers are passed by:
-    torch.compile compiles `forward` alone, and DataParallel cannot divide what is not a tensor.
+    DDP reduces gradients only after its own `forward`, so the call goes through that. Other wrappers are bypassed:
+    torch.compile compiles only `forward`, and DataParallel can only split tensors.
 
     Args:
-        module: wrapped or not.
-        method: its name.
-        args: of the method.
-        kwargs: of the method.
+        module: module, wrapped or not.
+        method: name of the method.
+        args: positional arguments of the method.
+        kwargs: keyword arguments of the method.
 
     >>> call_inside(nn.DataParallel(nn.Linear(2, 3)), "extra_repr")
     'in_features=2, out_features=3, bias=True'
@@ -89,23 +89,23 @@ def call_inside(module: nn.Module, method: str, *args: Any, **kwargs: Any) -> An
     inside = vars(parallel.module)
     own = {"forward": inside["forward"]} if "forward" in inside else {}
 
-    def put_back() -> None:
+    def restore() -> None:
         inside.pop("forward", None)
         inside.update(own)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        put_back()  # the method may call `forward` itself
+        restore()  # the method may call `forward` itself
         return bound(*args, **kwargs)
 
     inside["forward"] = forward
     try:
         return parallel(*args, **kwargs)
     finally:
-        put_back()
+        restore()
 
 
 def _layers(module: nn.Module) -> list[nn.Module]:
-    """The module, and what is inside it, from the outermost to the innermost."""
+    """Return the module and the modules inside its wrappers, from the outermost to the innermost."""
     layers = [module]
     while (own := _attribute(layers[-1])) is not None:
         inside = layers[-1]._modules[own]
@@ -115,7 +115,7 @@ def _layers(module: nn.Module) -> list[nn.Module]:
 
 
 def _attribute(module: nn.Module) -> str | None:
-    """What a wrapper calls the module inside; None = no wrapper."""
+    """Return the name of a wrapper's attribute for the module inside; None = not a wrapper."""
     if isinstance(module, DataParallel | DistributedDataParallel):
         return "module"
     return next((name for name in (_COMPILED, _CHECKPOINTED) if name in module._modules), None)

@@ -94,8 +94,8 @@ def test_the_exit_codes_are_those_of_the_docs() -> None:
         (FileNotFoundError("nowhere"), 1, "nowhere"),
         (MemoryError(), 1, "MemoryError"),
         (ZeroDivisionError("a bug"), 1, "ZeroDivisionError: a bug (D2V_DEBUG=1 shows where)"),
-        (Interrupted(signal.SIGTERM, 7), 143, "stopped after 7 updates; resume=true goes on from there"),
-        (Interrupted(signal.SIGINT, 7), 130, "stopped after 7 updates; resume=true goes on from there"),
+        (Interrupted(signal.SIGTERM, 7), 143, "stopped after 7 updates; continue with resume=true"),
+        (Interrupted(signal.SIGINT, 7), 130, "stopped after 7 updates; continue with resume=true"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

@@ -105,7 +105,7 @@ def test_wrong_sources_and_weights() -> None:
         Mixture({}, {})
     with pytest.raises(ValueError, match=r"weights.text=0"):
         Mixture(sources(), {**WEIGHTS, "text": 0})
-    with pytest.raises(ValueError, match=r"place .*'text'"):
+    with pytest.raises(ValueError, match=r"sources .*'text'"):
         mixed().load_state_dict({"batch": 0, "sources": {"text": {}}})
     once = Loader(Noisy(4), collate, FixedPlan(n=4, batch_size=2), endless=False)
     with pytest.raises(ValueError, match=r"'text' .*ended"):

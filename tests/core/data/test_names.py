@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2v.core.data import BrokenSampleError, Contents, escaped, unescaped
-from d2v.core.data.broken import told
+from d2v.core.data.broken import error_reason
 
 BYTES = st.binary().map(lambda name: name.decode("utf-8", "surrogateescape"))
 
@@ -23,8 +23,8 @@ def test_names_without_oddities_are_left_alone() -> None:
 
 
 def test_messages_of_broken_samples_are_one_line_each() -> None:
-    assert told(BrokenSampleError("a\nb\udce9.png", "bad\nfile"), 0) == ("a\\nb\\xe9.png", "bad file")
-    assert told(FileNotFoundError(2, "No such file", "a\nb"), 0) == ("a\\nb", "No such file")
+    assert error_reason(BrokenSampleError("a\nb\udce9.png", "bad\nfile"), 0) == ("a\\nb\\xe9.png", "bad file")
+    assert error_reason(FileNotFoundError(2, "No such file", "a\nb"), 0) == ("a\\nb", "No such file")
 
 
 def test_contents_are_one_line_with_the_first_names() -> None:

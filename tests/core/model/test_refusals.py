@@ -25,7 +25,7 @@ STEPS = {
     "unequal counts": (NEW, {"mask": UNEQUAL}, "4 to 7"),
     "mask of other samples": (NEW, {"mask": random_mask(3, 1, T, 2)}, "3 rows"),
     "mask of other positions": (NEW, {"mask": random_mask(4, 1, 7, 2)}, "7 positions"),
-    "decoder of kept positions": (with_student(NEW, visible_only=False), {}, r"\(8, 8\).*\(8, 4\).*decoder"),
+    "decoder of kept positions": (with_student(NEW, visible_only=False), {}, r"\(8, 8\).*\(8, 4\).*VisibleDecoder"),
     "head of dropped positions": (with_student(FORMER, visible_only=True), {}, r"\(4, 4\).*\(4, 8\)"),
     "ids of other samples": (NEW, {"ids": torch.arange(3)}, "3 ids"),
     "view of other positions": (NEW, {"view": torch.randn(B, 7, WIDTH)}, r"\(4, 7\)"),

@@ -30,7 +30,7 @@ class Machine:
 def test_a_machine_that_is_busy_at_the_start() -> None:
     machine = Machine(5.1)
     machine.run(machine.hint(2), seconds=60, rate=2)
-    assert machine.told == ["the machine is busy (load 5.1 on 2 processors): threads=1 may be much faster"]
+    assert machine.told == ["the machine is busy (load 5.1 on 2 CPU cores): threads=1 may be much faster"]
 
 
 def test_a_machine_that_becomes_busy() -> None:

@@ -65,7 +65,7 @@ def test_in_a_checkpoint(tmp_path, whole, monkeypatch, file):
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "save", cramped)
-        assert fails(tmp_path, "update 6 .*File too large.*update 3 .*whole") == [3]
+        assert fails(tmp_path, "update 6 .*File too large.*update 3 .*intact") == [3]
     train(tmp_path)
     same(tmp_path, whole)
 
@@ -75,7 +75,7 @@ def test_in_the_first_checkpoint(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(folder_module, "write_files", full)
-    assert fails(tmp_path, "update 3 .*No space left.*first") == []
+    assert fails(tmp_path, "update 3 .*No space left.*no earlier") == []
 
 
 def test_in_the_metrics(tmp_path, whole):
@@ -86,7 +86,7 @@ def test_in_the_metrics(tmp_path, whole):
 
     try:
         assert fails(
-            tmp_path, r"metrics\.jsonl: File too large.*checkpoints are whole", hooks=[At(6, fill)], checkpoint_every=5
+            tmp_path, r"metrics\.jsonl: File too large.*checkpoints are intact", hooks=[At(6, fill)], checkpoint_every=5
         ) == [5]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
@@ -104,7 +104,7 @@ def test_in_the_final_model(tmp_path, whole, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "finish", cramped)
-        assert fails(tmp_path, "model .*File too large.*checkpoints are whole") == [6, 8]
+        assert fails(tmp_path, "model .*File too large.*checkpoints are intact") == [6, 8]
     assert not (tmp_path / "model").exists()
     train(tmp_path)
     same(tmp_path, whole)
@@ -120,7 +120,7 @@ def test_an_old_checkpoint_that_cannot_be_removed(tmp_path, whole, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(folder_module.Path, "rename", held)
-        assert fails(tmp_path, "step-3 .*busy.*newer checkpoints are whole") == [3, 6, 8]
+        assert fails(tmp_path, "step-3 .*busy.*newer checkpoints are intact") == [3, 6, 8]
     train(tmp_path)
     same(tmp_path, whole)
 

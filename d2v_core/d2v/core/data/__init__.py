@@ -1,4 +1,4 @@
-"""Data: which samples make a batch, reading them, broken ones, and sources of batches that keep their place."""
+"""Data: batch plans, loading, broken samples, and sources of batches with a resumable position."""
 
 from d2v.core.data.batches import Batches
 from d2v.core.data.broken import BrokenSampleError, DataError

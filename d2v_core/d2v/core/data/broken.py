@@ -1,7 +1,7 @@
-"""What cannot be read: one sample, or all of a data set.
+"""Errors of unreadable data: one broken sample, or a data set that cannot be used.
 
-A long run must not die of one truncated file, and must not hide it either: broken samples are skipped, counted and
-listed. Nothing here knows what a sample is.
+One truncated file must not end a long run, and must not go unnoticed: broken samples are skipped, counted and listed.
+This module is independent of the type of the samples.
 """
 
 import traceback
@@ -14,15 +14,15 @@ _LISTED = 100
 
 
 class DataError(RuntimeError):
-    """A data set that cannot be used at all; the message names it and the mend."""
+    """The data set cannot be used. The message names it and the fix."""
 
 
 class BrokenSampleError(Exception):
     """One sample that cannot be read.
 
     Args:
-        name: what the user knows it by, say a path.
-        reason: in one line.
+        name: name of the sample as the user knows it, such as a path.
+        reason: why it cannot be read, in one line.
 
     >>> str(BrokenSampleError("cats/1.jpg", "image file is truncated"))
     'cats/1.jpg: image file is truncated'
@@ -37,10 +37,10 @@ class BrokenSampleError(Exception):
         return f"{self.name}: {self.reason}"
 
 
-def told(error: Exception, sample: int) -> tuple[str, str]:
-    """Name and reason of a broken sample, each in one line, from whatever error its reading ended in.
+def error_reason(error: Exception, sample: int) -> tuple[str, str]:
+    """Name and reason of a broken sample, each in one line, from the error that reading it raised.
 
-    >>> told(ValueError("no such chunk"), 7)
+    >>> error_reason(ValueError("no such chunk"), 7)
     ('sample 7', 'ValueError: no such chunk')
     """
     if isinstance(error, BrokenSampleError):
@@ -59,11 +59,11 @@ def _one_line(text: str) -> str:
 
 
 def listing(broken: Mapping[str, str], n: int | None) -> str:
-    """Count and list of what could not be read; empty if all could.
+    """Number and list of the samples that could not be read; empty if there are none.
 
     Args:
         broken: name to reason.
-        n: samples there are; None = that is not known.
+        n: number of samples in the data set; None = unknown.
 
     >>> print(listing({"a.png": "no image"}, 3))
     1 of 3 samples could not be read:
@@ -78,12 +78,12 @@ def listing(broken: Mapping[str, str], n: int | None) -> str:
 
 
 def nothing_readable(broken: Mapping[str, str], n: int | None) -> DataError:
-    """The error of a data set of which no sample can be read; one reason for all is told once.
+    """Error for a data set of which no sample can be read; a reason that all samples share is given once.
 
     >>> str(nothing_readable({"sample 0": "KeyError: 'x'", "sample 7": "KeyError: 'x'"}, 9))
-    "no sample can be read: all 2 that were tried fail alike, with KeyError: 'x'"
+    "no sample can be read: all 2 that were tried fail with KeyError: 'x'"
     """
     if len(broken) > 1 and len(set(broken.values())) == 1:
         reason = next(iter(broken.values()))
-        return DataError(f"no sample can be read: all {len(broken)} that were tried fail alike, with {reason}")
+        return DataError(f"no sample can be read: all {len(broken)} that were tried fail with {reason}")
     return DataError(f"no sample can be read; {listing(broken, n)}")

@@ -1,6 +1,6 @@
-"""What a command asks of a modality's data: batches of a split, the names of the splits, and what the labels are.
+"""Data interface that commands use: batches of a split, names of the splits, and labels.
 
-Commands know this contract and no modality; a modality's configuration keeps it without inheriting anything.
+Commands depend on this protocol and on no modality. A modality's configuration implements it without inheritance.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,15 +16,15 @@ from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 
 @frozen(kw_only=True)
 class Splits:
-    """Which part of a data set is used for what.
+    """Splits of a data set by purpose.
 
     Args:
-        train: what a model is trained on.
-        val: what settings and checkpoints are chosen on, or None. Never the same as `test`.
-        test: what reported figures are measured on, or None.
-        pretrain: what a model is pretrained on, without labels; None = `train`. It is more where a part is held out
-            of a data set that has none, see `HoldOut`.
-        whole: all of such a data set, its held-out part too; None = no part of it is held out by a rule.
+        train: split to train on.
+        val: split to choose settings and checkpoints on, or None. Never the same as `test`.
+        test: split to report results on, or None.
+        pretrain: split to pretrain on, without labels; None = `train`. It is larger than `train` where a test split is
+            held out of a data set that has none, see `HoldOut`.
+        whole: all samples of such a data set, held-out samples included; None = nothing is held out by rule.
 
     Raises:
         ValueError: if two of them are the same.
@@ -42,21 +42,21 @@ class Splits:
     def __attrs_post_init__(self) -> None:
         given = [name for name in (self.train, self.val, self.test) if name is not None]
         if len(set(given)) < len(given):
-            raise ValueError(f"splits {', '.join(given)}: figures would be measured on what was trained or chosen on")
+            raise ValueError(f"splits {', '.join(given)}: results would be measured on samples trained or chosen on")
 
 
 class DataConfig(Protocol):
-    """A data set as a value that can be written down.
+    """Configuration of a data set.
 
     Attributes:
-        inherited: fields whose values a model hands on to whatever is done with it, where nothing else is said.
+        inherited: fields that later commands inherit from the trained model unless they are set.
     """
 
     inherited: ClassVar[tuple[str, ...]]
 
     @property
     def path(self) -> str:
-        """Where the data lie, or the name of a built-in set."""
+        """Path of the data, or the name of a built-in data set."""
         ...
 
     def build(
@@ -70,76 +70,77 @@ class DataConfig(Protocol):
         training: bool = False,
         labels: Labels | None = None,
     ) -> Batches:
-        """The batches of a split.
+        """Return the batches of a split.
 
         Args:
-            split: its name; None = all there is, as for predictions.
-            batch_size: samples in a batch of this rank.
-            seed: of the run.
-            rank: of this process.
-            world_size: processes that share the split.
-            training: without end, shuffled and augmented; else one pass in order, as in evaluation.
-            labels: what samples must be labelled with, numbered as here; None = as the data have them, if at all.
+            split: name of the split; None = all samples, as for predictions.
+            batch_size: samples per batch on this rank.
+            seed: seed of the run.
+            rank: rank of this process.
+            world_size: number of processes that share the split.
+            training: True = endless, shuffled and augmented; False = one pass in order, as in evaluation.
+            labels: labels that samples must have, with their numbering; None = labels as in the data, if it has any.
 
         Raises:
-            DataError: if the data or the split is not there, nothing can be read, or samples have no such labels.
+            DataError: if the data or the split is missing, nothing can be read, or samples lack these labels.
         """
         ...
 
     def prepare(self, items: Iterable[Any]) -> Batch:
-        """Samples that lie in no data set as one batch, prepared as in evaluation; `path` is not looked at.
+        """Prepare samples that are not part of a data set as one batch, as in evaluation. `path` is ignored.
 
-        `item_list` and `item_error` are what a modality needs for it.
+        Implementations use `item_list` and `item_error`.
 
         Args:
-            items: paths of files, or what a modality has in memory: images as pictures, arrays and tensors, recordings
-                as pairs (array, sampling rate), text as strings.
+            items: paths of files, or objects in memory: images as PIL images, arrays or tensors, recordings as pairs
+                (array, sampling rate), text as strings.
 
         Returns:
-            A batch on the CPU in the order of the items, padded where they are of different lengths, without labels.
+            A batch on the CPU in the order of the items, without labels, padded where lengths differ.
 
         Raises:
-            DataError: naming the item, if one is broken or of no kind that the modality takes; if there are none.
+            DataError: naming the item, if one is broken or of a type that the modality does not take; if there are
+                none.
         """
         ...
 
     def preparation(self) -> Mapping[str, Any]:
-        """How raw input becomes what a network sees, as plain values by key: a model is used as it was trained."""
+        """Preprocessing of raw input as plain values by key, saved so that a model is used as it was trained."""
         ...
 
     def files(self) -> Mapping[str, bytes]:
-        """What a model that is trained on this data needs beside its weights (tokenizer, dictionary), by file name."""
+        """Files that a model trained on this data needs in addition to its weights (tokenizer, dictionary), by name."""
         ...
 
     def contents(self) -> Contents:
-        """What the data set holds and what of it is not used, as every command says it before any work.
+        """Contents of the data set and unused files, as every command prints them before any work.
 
         No sample is read.
 
         Raises:
-            DataError: if the data are not there, or cannot be used as they are; says what to change.
+            DataError: if the data is missing or cannot be used as it is; says what to change.
         """
         ...
 
     def splits(self) -> Splits:
-        """The parts of this data set; raises `DataError` if it cannot be read."""
+        """Splits of this data set; raises `DataError` if it cannot be read."""
         ...
 
     def labels(self, wanted: type[Labels]) -> Labels:
-        """What the labels of the training split are.
+        """Labels of the training split.
 
         Args:
-            wanted: the class of the value: `Classes`, `Symbols` ...
+            wanted: type of labels: `Classes`, `Symbols` ...
 
         Raises:
-            DataError: if the data have no such labels; says how they would have.
+            DataError: if the data has no such labels; says how to provide them.
         """
         ...
 
     def match(self, adapter: ModalityAdapter) -> None:
-        """Make an adapter take what this data gives; raises `DataError` naming the field if it cannot."""
+        """Adapt an adapter to this data; raises `DataError` naming the field if that is impossible."""
         ...
 
     def matching(self, adapter: AdapterConfig) -> AdapterConfig:
-        """The configuration of an adapter after `match`; raises `DataError` likewise."""
+        """Return the configuration of the adapter after `match`; raises `DataError` in the same cases."""
         ...

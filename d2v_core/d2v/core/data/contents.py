@@ -1,4 +1,4 @@
-"""What a command has found where `data.path` points, and what of it is not used: counts and names, nothing read yet."""
+"""Summary of the data at `data.path`: counts and names of used and unused files, before any sample is read."""
 
 from collections.abc import Mapping
 
@@ -6,22 +6,22 @@ from attrs import field, frozen
 
 from d2v.core.data.names import escaped
 
-_SHOWN = 3  # names in one line, of each kind
+_SHOWN = 3  # names of each kind in the one-line summary
 
 
 @frozen(kw_only=True)
 class Contents:
-    """What a data set holds, as it is said before any work.
+    """Contents of a data set, as commands print them before any work.
 
     Args:
-        path: what the user gave.
-        splits: samples by the name of the split, in the order train, val, test.
-        classes: names of the classes of the training split, in one line each; () where there are none.
-        unused: what lies there and is not used: names by kind (".txt files", "empty folders").
-        held_out: text after the count of the split `test`, where it is held out by rule; "" = it is the data's own.
-        notes: what else the user should know, in one line each.
-        unit: what a sample is, in the plural.
-        listed_by: the command that prints all unused names, or "".
+        path: path as the user gave it.
+        splits: number of samples by split, in the order train, val, test.
+        classes: names of the classes of the training split, one line each; () = no classes.
+        unused: names of unused files and folders by kind (".txt files", "empty folders").
+        held_out: text after the count of the split `test` if it is held out by rule; "" = the data has a test split.
+        notes: further notes to the user, one line each.
+        unit: word for the samples, in the plural.
+        listed_by: command that prints all unused names, or "".
 
     >>> found = Contents(path="photos", splits={"train": 6, "val": 2}, classes=("cat", "dog"), unit="images",
     ...     unused={".txt files": ("a.txt", "b.txt")}, listed_by="d2v data check-images photos")
@@ -39,7 +39,7 @@ class Contents:
     listed_by: str = ""
 
     def line(self) -> str:
-        """One line: splits, classes and counts; what is not used by kind, with the first names; the notes."""
+        """Summary in one line: splits, classes and counts; unused files by kind, with the first names; notes."""
         total = sum(self.splits.values())
         parts = ", ".join(f"{name} {count}" for name, count in self.splits.items())
         text = f"{escaped(self.path)}: {total} {self.unit if total != 1 else self.unit.removesuffix('s')}"
@@ -58,7 +58,7 @@ class Contents:
         return "; ".join([text, *self.notes])
 
     def listing(self) -> str:
-        """Every name that is not used, below its kind; empty if all is used."""
+        """All unused names, grouped by kind; empty if everything is used."""
         lines = []
         for kind, names in self.unused.items():
             lines += [f"not used, {kind}: {len(names)}", *(f"  {escaped(name)}" for name in names)]

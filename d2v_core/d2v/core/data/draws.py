@@ -1,4 +1,4 @@
-"""Numbers that are drawn for samples, and what for. Each is a hash of (seed, epoch, id): there is no state to save."""
+"""Random numbers for samples. Each is a hash of (seed, epoch, id), so there is no state to save."""
 
 from enum import IntEnum
 
@@ -9,7 +9,7 @@ from d2v.core.masks import Draw
 
 
 class Purpose(IntEnum):
-    """What numbers are drawn for; draws for different purposes are independent. Masks use the small ones."""
+    """Purpose of a random number; draws for different purposes are independent. Masks use the small values."""
 
     ORDER = 100
     SAMPLE = 101
@@ -22,7 +22,7 @@ class Purpose(IntEnum):
 
 
 def sample_seed(*, seed: int, epoch: int, id: int) -> int:
-    """A number below 2^53 that seeds all that is random about one sample in one epoch.
+    """Return a number below 2^53 that seeds all randomness of one sample in one epoch.
 
     >>> sample_seed(seed=0, epoch=1, id=7) == sample_seed(seed=0, epoch=1, id=7)
     True
@@ -31,20 +31,20 @@ def sample_seed(*, seed: int, epoch: int, id: int) -> int:
 
 
 def few_of_each(labels: Tensor, count: int, *, seed: int) -> Tensor:
-    """Ids of so many samples of each class, drawn by seed, for training with few labels.
+    """Draw the ids of `count` samples of each class, for training with few labels.
 
-    With the same seed a larger count adds to a smaller one.
+    With the same seed, a larger count includes the samples of a smaller one.
 
     Args:
-        labels: Long `n`, by id; negative = without a label, never drawn.
-        count: of each class.
-        seed: of the draw.
+        labels: Long `n`, by id; negative = unlabelled, never drawn.
+        count: samples per class.
+        seed: seed of the draw.
 
     Returns:
-        Ids, Long, in rising order.
+        Ids, Long, ascending.
 
     Raises:
-        ValueError: if a class has fewer; names its number.
+        ValueError: if a class has fewer samples; names its number.
 
     >>> few_of_each(torch.tensor([0, 1, 0, 1, 1]), 2, seed=0).shape
     torch.Size([4])
@@ -61,6 +61,6 @@ def few_of_each(labels: Tensor, count: int, *, seed: int) -> Tensor:
 
 
 def drawn(purpose: Purpose, *, seed: int, epoch: int, id: int, attempt: int = 0) -> int:
-    """A number below 2^53."""
+    """Return a random number below 2^53."""
     draw = Draw(seed=seed, update=epoch, ids=torch.tensor([id]), purpose=purpose)
     return int(draw.bits(1, 1, stream=attempt))

@@ -8,38 +8,38 @@ from attrs.validators import ge
 
 from d2v.core.data.draws import Purpose, drawn
 from d2v.core.data.permutation import KeyedPermutation
-from d2v.core.data.plan import Request, check_dealing
+from d2v.core.data.plan import Request, check_sharding
 
-_AT_ONCE = 4096  # ids whose places are computed together
+_CHUNK = 4096  # ids that are computed together
 
 
 @frozen(kw_only=True)
 class FixedPlan:
     """Batches of `batch_size` samples on each rank, in a new order in every epoch.
 
-    The epoch's order is cut into global batches of `batch_size * world_size`; rank r takes every `world_size`-th sample
-    of each, from the r-th on. So the union over the ranks depends on the product alone, and all samples of the whole
-    batches are seen exactly once. The tail, what is left when no whole global batch can be made, is
+    The epoch's order is cut into global batches of `batch_size * world_size`. Rank r takes every `world_size`-th sample
+    of each, starting at the r-th. The union over the ranks therefore depends only on the product, and each sample of
+    the full batches is seen exactly once. The tail, which does not fill a global batch, is
 
-    - dropped with `drop_last` (other samples in every epoch, where the order is shuffled): all ranks have as many
-      batches of one size, as training needs;
-    - dealt out the same way without it, so that all ranks together see each sample exactly once. The last batch is then
-      smaller, and ranks beyond the tail's length have one batch less: sum over ranks after the last, not in between.
+    - dropped with `drop_last` (different samples in every epoch if the order is shuffled): all ranks have the same
+      number of batches of the same size, as training needs;
+    - otherwise distributed in the same way, so that all ranks together see each sample exactly once. The last batch is
+      then smaller, and ranks beyond the tail's length have one batch less: reduce over ranks only after the last batch.
 
-    It takes no memory, whatever the number of samples. For a broken sample any other one stands in.
+    Memory use does not depend on the number of samples. A broken sample is replaced by any other one.
 
     Args:
-        n: samples.
-        batch_size: samples in a batch of one rank.
-        seed: of the run.
+        n: number of samples.
+        batch_size: samples per batch on one rank.
+        seed: seed of the run.
         shuffle: False = in order of the ids.
         drop_last: whether the tail is dropped.
-        rank: of this process.
-        world_size: processes.
+        rank: rank of this process.
+        world_size: number of processes.
 
     Raises:
         DataError: if there are no samples.
-        ValueError: if a number is out of its range, or `drop_last` would drop everything.
+        ValueError: if a number is out of range, or `drop_last` would drop everything.
 
     >>> plan = FixedPlan(n=7, batch_size=2, shuffle=False, drop_last=False, rank=1, world_size=2)
     >>> [request.ids for request in plan.requests(epoch=0)]
@@ -55,7 +55,7 @@ class FixedPlan:
     world_size: int = 1
 
     def __attrs_post_init__(self) -> None:
-        check_dealing(self.n, self.rank, self.world_size)
+        check_sharding(self.n, self.rank, self.world_size)
         if self.drop_last and self.n < self._whole:
             raise ValueError(
                 f"{self.n} samples make no batch of {self.batch_size} on {self.world_size} process(es); "
@@ -72,23 +72,23 @@ class FixedPlan:
         return not self.drop_last and 0 < self.n % self._whole < self.world_size
 
     def num_batches(self, epoch: int) -> int:
-        """Batches of this rank in an epoch, the same in all."""
+        """Number of batches of this rank in an epoch, the same in all epochs."""
         del epoch
         whole, tail = divmod(self.n, self._whole)
         return whole + (not self.drop_last and self.rank < tail)
 
     def requests(self, epoch: int, first: int = 0) -> Iterator[Request]:
-        """The batches of an epoch from index `first` on."""
+        """Yield the batches of an epoch, starting at index `first`."""
         order = KeyedPermutation(self.n, seed=self.seed, epoch=epoch)
-        end, step = self.num_batches(epoch), max(1, _AT_ONCE // self.batch_size)
+        end, step = self.num_batches(epoch), max(1, _CHUNK // self.batch_size)
         for low in range(first, end, step):
             high = min(low + step, end)
-            places = self.rank + self.world_size * torch.arange(low * self.batch_size, high * self.batch_size)
-            places = places[places < self.n]
-            ids = order[places] if self.shuffle else places
+            positions = self.rank + self.world_size * torch.arange(low * self.batch_size, high * self.batch_size)
+            positions = positions[positions < self.n]
+            ids = order[positions] if self.shuffle else positions
             for index, own in enumerate(torch.split(ids, self.batch_size), low):
                 yield Request(epoch=epoch, index=index, ids=tuple(own.tolist()))
 
     def replacement(self, id: int, *, epoch: int, attempt: int) -> int:
-        """Any sample, drawn from (seed, epoch, id)."""
+        """Return any sample, drawn from (seed, epoch, id)."""
         return drawn(Purpose.REPLACEMENT, seed=self.seed, epoch=epoch, id=id, attempt=attempt) % self.n

@@ -1,6 +1,6 @@
-"""What is held out of a data set that has no part to report on: one rule for all commands.
+"""Held-out samples of a data set without a test split: one rule for all commands.
 
-Whether a sample is held out follows from its name and a seed alone, so that files that are added move no others.
+Whether a sample is held out depends only on its name and a seed, so adding files does not move other files.
 """
 
 import torch
@@ -11,26 +11,26 @@ from torch import Tensor
 from d2v.core.data.draws import Purpose
 from d2v.core.masks import Draw
 
-DEFAULT_FRACTION = 0.2  # models are recorded with it: another one would report on what they were trained on
+DEFAULT_FRACTION = 0.2  # do not change: older models would be tested on samples they were trained on
 TRAIN, TEST, ALL = "train", "test", "train+test"
-"""Names of the parts: what is trained on, what is held out, and both."""
+"""Names of the splits: training samples, held-out samples, and both."""
 
 
 @frozen(kw_only=True)
 class HoldOut:
-    """Which samples are kept back to report on.
+    """Rule for the samples that are held out to report results on.
 
-    A sample is held out where a hash of (seed, its key), taken as a number from 0 to 1, is below the fraction. Of a
-    class with two samples or more at least one is held out and at least one is not: where the hash gives none, the
-    sample with the smallest (the largest) number. That one alone may change parts when files are added to its class.
-    The only sample of a class is not held out.
+    A sample is held out if a hash of (seed, its key), taken as a number from 0 to 1, is below the fraction. In a class
+    with two or more samples at least one is held out and at least one is not: if the hash selects none (or all), the
+    sample with the smallest number is held out (the one with the largest is not). Only these two may change splits when
+    files are added to their class. The only sample of a class is not held out.
 
     Args:
-        fraction: of the samples, about; from 0 (nothing is held out) to below 1.
-        seed: others are held out for another one.
+        fraction: approximate fraction of the samples, from 0 (nothing is held out) to below 1.
+        seed: seed of the hash; another seed holds out other samples.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if a number is out of range.
 
     >>> from d2v.core.data import name_keys
     >>> keys = name_keys(f"cat/{i}.png" for i in range(1000))
@@ -43,11 +43,11 @@ class HoldOut:
     seed: int = field(default=0, validator=ge(0))
 
     def of(self, keys: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Bool `n`, True = held out.
+        """Return Bool `n`, True = held out.
 
         Args:
             keys: `name_keys` of the samples, Long `n`.
-            labels: Long `n`, numbers of their classes, negative = without one; None = all are of one class.
+            labels: Long `n`, class numbers, negative = unlabelled; None = all samples are of one class.
         """
         if self.fraction == 0:
             return torch.zeros(len(keys), dtype=torch.bool)
@@ -55,7 +55,7 @@ class HoldOut:
         numbers = draw.bits(1, 1, stream=0)[:, 0].double() * 2.0**-53
         held = numbers < self.fraction
         labels = torch.zeros(len(keys), dtype=torch.long) if labels is None else labels
-        # Sorted by class and number: what has to move lies at the ends of a class.
+        # Sorted by class and number: the samples that may have to move are the first and the last of each class.
         order = numbers.argsort(stable=True)
         order = order[labels[order].argsort(stable=True)]
         _, counts = torch.unique_consecutive(labels[order], return_counts=True)

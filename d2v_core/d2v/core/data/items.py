@@ -1,6 +1,6 @@
-"""Samples that a user hands over one by one, in place of a data set: paths, arrays, strings.
+"""Samples that a user passes in a list instead of a data set: paths, arrays, strings.
 
-What an item may be is a modality's to say (`DataConfig.prepare`); here is what all modalities do with a list of them.
+Each modality decides which types of items it takes (`DataConfig.prepare`). This module holds the code they share.
 """
 
 import os
@@ -9,15 +9,15 @@ from typing import Any
 
 from d2v.core.data.broken import DataError
 
-_SHOWN = 200  # letters of a text that an error repeats
+_SHOWN = 200  # characters of a text that an error message repeats
 
 
 def item_list(items: Iterable[Any]) -> list[Any]:
-    """The items as a list.
+    """Return the items as a list.
 
     Raises:
-        DataError: if there are none, or it is one item, which would be taken apart: a string into letters, an array
-            into rows.
+        DataError: if there are no items, or if a single item was passed, which would be split: a string into letters,
+            an array into rows.
 
     >>> item_list(path for path in ("a.png", "b.png"))
     ['a.png', 'b.png']
@@ -33,13 +33,13 @@ def item_list(items: Iterable[Any]) -> list[Any]:
     return found
 
 
-def item_error(place: int, item: Any, reason: str) -> DataError:
-    """The error of an item that cannot be prepared, which names it.
+def item_error(index: int, item: Any, reason: str) -> DataError:
+    """Return the error for an item that cannot be prepared; it names the item.
 
     >>> item_error(3, "cats/1.jpg", "not an image")
     DataError("item 3, 'cats/1.jpg': not an image")
     """
-    return DataError(f"item {place}, {_shown(item)}: {reason}")
+    return DataError(f"item {index}, {_shown(item)}: {reason}")
 
 
 def _shown(item: Any) -> str:

@@ -1,7 +1,7 @@
-"""Batches of one split, with an exact place and a list of what was broken.
+"""Batches of one split, with an exact position and a list of broken samples.
 
-All that is random about a sample is a function of (seed, epoch, id), so the number of workers changes nothing but the
-speed. The loader knows neither what a sample is, nor how a plan comes to its batches, nor what becomes of them.
+All randomness of a sample is a function of (seed, epoch, id), so the number of workers affects only the speed. The
+loader is independent of the type of the samples, of the rule of the plan and of the use of the batches.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,42 +26,43 @@ S_co = TypeVar("S_co", covariant=True)
 
 
 class Samples(Protocol[S_co]):
-    """A data set: samples by their ids 0 to n-1, which must not change between runs; workers get a copy of it.
+    """A data set: samples by id, 0 to n-1. Ids must not change between runs. Each worker gets a copy.
 
-    It may also have a method `name(id)`, what the user knows a sample by, with the id that stands in `Batch.ids`, and
-    `identity()`, which samples these are, as an `Identity`; without one their number is all that is known.
+    Optional methods: `name(id)`, the user's name of a sample, for an id from `Batch.ids`, and `identity()`, the
+    `Identity` of the samples; without it only their number is known.
     """
 
     def __len__(self) -> int:
-        """N."""
+        """Number of samples."""
 
     def get(self, id: int, *, seed: int, epoch: int) -> S_co:
-        """One sample, the same for the same arguments.
+        """Return one sample, the same for the same arguments.
 
-        Any exception counts the sample as broken; a `BrokenSampleError` or an OSError says its name.
+        Any exception marks the sample as broken; a `BrokenSampleError` or an OSError gives its name.
         """
 
 
 class Loader(Prefetcher[Request], Generic[S]):
-    """Yields the batches that a plan makes of a data set: `Batches`.
+    """Loader of the batches that a plan makes of a data set; implements `Batches`.
 
-    For training (`endless`) epoch follows epoch without end. A broken sample is replaced by one that the plan names, so
-    batches keep their size on all ranks and never leave the plan's limits; where the plan names none, its place stays
-    empty. Otherwise one pass is made and broken samples are left out, so that no sample counts twice; a batch without
-    any is left out too. All this depends on the files alone, not on workers or on where a run was interrupted.
+    With `endless`, for training, epochs follow each other without end. A broken sample is replaced by the one that the
+    plan gives, so batches keep their size on all ranks and stay within the plan's limits; if the plan gives none, the
+    batch is one sample smaller. Without `endless`, the loader makes one pass and leaves out broken samples, so that no
+    sample counts twice, and batches without any sample. The batches depend only on the files, not on the workers or on
+    where a run was interrupted.
 
     `state_dict()` is `{"epoch": e, "batch": i}`.
 
     Args:
         samples: the data set.
-        collate: samples and their ids, Long `b`, to a `Batch`; a function that can be pickled, as it runs in workers.
-        plan: which samples make which batch; it shuffles and drops what is left over, for training, or does not.
-        endless: for training, see above.
-        num_workers: reading processes beside this one; 0 = read here.
+        collate: function from samples and their ids, Long `b`, to a `Batch`; must be picklable, as it runs in workers.
+        plan: plan of the batches; for training it shuffles and drops the tail.
+        endless: whether epochs follow each other without end, see above.
+        num_workers: number of worker processes; 0 = read in this process.
 
     Raises:
-        DataError: while iterating, if none can be read.
-        ValueError: if the plan is for another number of samples, or for training gives some ranks more batches.
+        DataError: while iterating, if no sample can be read.
+        ValueError: if the plan is for another number of samples, or is `uneven` with `endless`.
 
     >>> class Numbers:
     ...     def __len__(self):
@@ -90,55 +91,55 @@ class Loader(Prefetcher[Request], Generic[S]):
         if endless and plan.uneven:
             raise ValueError(
                 f"the plan gives some processes a batch of the {plan.n} samples more than others, "
-                "and training would wait for ever; use drop_last=True"
+                "so training would hang; use drop_last=True"
             )
         self.samples = samples
         self.plan = plan
         self._identity: Identity | None = None
         super().__init__(
             _Fetch(samples, collate, plan, replace=endless),
-            partial(_dealt, plan, endless),
+            partial(_entries, plan, endless),
             beginning={"epoch": 0, "batch": 0},
             endless=endless,
             num_workers=num_workers,
         )
 
     def __len__(self) -> int:
-        """Batches in the present epoch."""
-        return self.plan.num_batches(self._place["epoch"])
+        """Number of batches in the current epoch."""
+        return self.plan.num_batches(self._position["epoch"])
 
     def name(self, id: int) -> str:
-        """What the user knows a sample by, for its id in `Batch.ids`; in one line (`escaped`)."""
+        """User's name of a sample, for its id in `Batch.ids`; in one line (`escaped`)."""
         named: Callable[[int], str] | None = getattr(self.samples, "name", None)
         return f"sample {id}" if named is None else escaped(named(id))
 
     def identity(self) -> Identity:
-        """Which samples these are, as the data set says it; computed once."""
+        """Identity of the samples, as given by the data set; computed once."""
         if self._identity is None:
-            told: Callable[[], Identity] | None = getattr(self.samples, "identity", None)
-            self._identity = Identity(samples=self.plan.n) if told is None else told()
+            identity: Callable[[], Identity] | None = getattr(self.samples, "identity", None)
+            self._identity = Identity(samples=self.plan.n) if identity is None else identity()
         return self._identity
 
     def restart(self, state: Mapping[str, Any]) -> None:
-        """Set the place where the epoch after that of a place begins."""
+        """Move to the beginning of the epoch after that of `state`."""
         self.load_state_dict({"epoch": state["epoch"] + 1, "batch": 0})
 
     def _beginning(self) -> State:
-        return {"epoch": self._place["epoch"], "batch": 0}
+        return {"epoch": self._position["epoch"], "batch": 0}
 
     def _checked(self, state: Mapping[str, Any]) -> State:
         epoch, batch = state["epoch"], state["batch"]
         if epoch < 0 or not 0 <= batch <= self.plan.num_batches(epoch):
             allowed = f"epoch 0 or above, batch 0 to {self.plan.num_batches(max(epoch, 0))}"
-            raise ValueError(f"no such place: epoch {epoch}, batch {batch}; there are {allowed}")
+            raise ValueError(f"no such position: epoch {epoch}, batch {batch}; expected {allowed}")
         return {"epoch": epoch, "batch": batch}
 
     def _num_samples(self) -> int:
         return self.plan.n
 
 
-def _dealt(plan: Plan, endless: bool, place: State) -> Iterator[Entry[Request]]:
-    epoch, first = place["epoch"], place["batch"]
+def _entries(plan: Plan, endless: bool, position: State) -> Iterator[Entry[Request]]:
+    epoch, first = position["epoch"], position["batch"]
     while True:
         num_batches = plan.num_batches(epoch)
         if endless and num_batches == 0:
@@ -153,7 +154,7 @@ def _dealt(plan: Plan, endless: bool, place: State) -> Iterator[Entry[Request]]:
 
 
 class _Fetch(Dataset[Fetched], Generic[S]):
-    """Reads what a request asks for."""
+    """Reads the samples of a request."""
 
     def __init__(
         self, samples: Samples[S], collate: Callable[[list[S], Tensor], Batch], plan: Plan, *, replace: bool
@@ -169,7 +170,7 @@ class _Fetch(Dataset[Fetched], Generic[S]):
         ids: list[int] = []
         failed = 0  # in a row
 
-        def tried(id: int) -> bool:
+        def add(id: int) -> bool:
             nonlocal failed
             found = read_one(id, broken, self.samples.get, id, seed=self.plan.seed, epoch=request.epoch)
             failed = 0 if found else failed + 1
@@ -180,17 +181,17 @@ class _Fetch(Dataset[Fetched], Generic[S]):
         for wanted in request.ids:
             id: int | None = wanted
             attempts = count()
-            while id is not None and not tried(id) and self.replace and failed < TRIES:
+            while id is not None and not add(id) and self.replace and failed < TRIES:
                 id = self.plan.replacement(wanted, epoch=request.epoch, attempt=next(attempts))
         if self.replace:
-            # Alone, any sample is within any limits; and without a batch the other ranks would wait for this one.
+            # A single sample is within any limits, and without a batch the other ranks would wait for this one.
             for attempt in range(TRIES, 2 * TRIES):
-                if samples or tried(self._anywhere(request, attempt)):
+                if samples or add(self._any_id(request, attempt)):
                     break
         batch = self.collate(samples, torch.tensor(ids)) if samples else None
         return Fetched(batch=batch, broken=broken, failed=failed)
 
-    def _anywhere(self, request: Request, attempt: int) -> int:
+    def _any_id(self, request: Request, attempt: int) -> int:
         number = drawn(
             Purpose.REPLACEMENT, seed=self.plan.seed, epoch=request.epoch, id=request.ids[0], attempt=attempt
         )

@@ -1,4 +1,4 @@
-"""Batches of several sources in turn, as a recipe with several modalities trains on."""
+"""Random mixture of the batches of several sources, for recipes with several modalities."""
 
 import dataclasses
 from bisect import bisect_right
@@ -14,20 +14,21 @@ from d2v.core.validators import check, positive
 
 
 class Mixture:
-    """Draws the source of the n-th batch from (seed, n), the same on all ranks: endless `Batches`.
+    """Endless `Batches` whose n-th batch comes from a source drawn from (seed, n), the same on all ranks.
 
-    A batch has samples of one source; its `modality` is the source's name. Its ids are made different from those of
-    other sources: own id * number of sources + the source's place in the order of the names.
+    A batch has samples of one source, and its `modality` is the source's name. Ids are made unique over the sources:
+    own id * number of sources + index of the source in the order of the names.
 
     `state_dict()` is `{"batch": n, "sources": state by name}`.
 
     Args:
-        sources: endless batches by name; with their names as modalities.
-        weights: relative frequencies of the sources' batches, by the same names.
-        seed: of the run.
+        sources: endless batches by modality.
+        weights: relative frequency of each source's batches, by the same names.
+        seed: seed of the run.
 
     Raises:
-        ValueError: if there is no source, names differ, or a weight is not above 0; while iterating, if a source ends.
+        ValueError: if there is no source, the names differ, or a weight is not above 0; while iterating, if a source
+            ends.
 
     >>> from d2v.core.train import MemorySource
     >>> import torch
@@ -53,58 +54,60 @@ class Mixture:
         self._is_set = False
         number, begun = self._batch, dict[str, Iterator[Batch]]()
         while True:
-            place = self._drawn(number)
-            name = self.names[place]
+            index = self._drawn(number)
+            name = self.names[index]
             if name not in begun:
                 begun[name] = iter(self.sources[name])
             batch = next(begun[name], None)
             if batch is None:
-                raise ValueError(f"source {name!r} of the mixture has ended; build it for training, without end")
+                raise ValueError(f"source {name!r} of the mixture has ended; build it for training, as endless batches")
             number += 1
             if not self._is_set:
                 self._batch = number
-            ids = None if batch.ids is None else batch.ids * len(self.names) + place
+            ids = None if batch.ids is None else batch.ids * len(self.names) + index
             yield dataclasses.replace(batch, modality=name, ids=ids)
 
     def state_dict(self) -> dict[str, Any]:
-        """Batches so far, and the place of each source."""
+        """Number of batches so far, and the position of each source."""
         return {"batch": self._batch, "sources": {name: self.sources[name].state_dict() for name in self.names}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set the place; raises `ValueError` if it is one of other sources."""
+        """Set the position; raises `ValueError` if it is one of other sources."""
         if sorted(state["sources"]) != list(self.names):
-            raise ValueError(f"the place is one of {sorted(state['sources'])}, but the sources are {list(self.names)}")
+            raise ValueError(
+                f"the state is of sources {sorted(state['sources'])}, but the mixture has {list(self.names)}"
+            )
         for name in self.names:
             self.sources[name].load_state_dict(state["sources"][name])
         self._batch, self._is_set = state["batch"], True
 
     def restart(self, state: Mapping[str, Any]) -> None:
-        """Set the place where all sources begin the epoch after that of a place."""
+        """Move all sources to the beginning of the epoch after that of `state`."""
         for name in self.names:
             if name in state["sources"]:
                 self.sources[name].restart(state["sources"][name])
         self._batch, self._is_set = state["batch"], True
 
     def identity(self) -> Identity | None:
-        """Which samples these are, of all sources; None if one cannot say it."""
+        """Identity of the samples of all sources; None if that of a source is unknown."""
         found = {name: identity_of(source) for name, source in self.sources.items()}
         known = {name: one for name, one in found.items() if one is not None}
         return Identity.joined(known) if len(known) == len(found) else None
 
     @property
     def broken(self) -> dict[str, str]:
-        """What could not be read of all sources, source before name."""
+        """Samples of all sources that could not be read: "source: name" to reason."""
         return {
             f"{source}: {name}": reason for source in self.names for name, reason in self.sources[source].broken.items()
         }
 
     def name(self, id: int) -> str:
-        """What the user knows a sample by, for its id in `Batch.ids`."""
-        own, place = divmod(id, len(self.names))
-        return self.sources[self.names[place]].name(own)
+        """User's name of a sample, for its id in `Batch.ids`."""
+        own, index = divmod(id, len(self.names))
+        return self.sources[self.names[index]].name(own)
 
     def report(self) -> str:
-        """Counts and lists of the samples that could not be read, of each source; empty if all could."""
+        """Numbers and lists of the samples that could not be read, by source; empty if there are none."""
         reports = {name: self.sources[name].report() for name in self.names}
         return "\n".join(f"{name}: {report}" for name, report in reports.items() if report)
 

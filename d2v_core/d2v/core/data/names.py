@@ -1,7 +1,7 @@
-r"""Names of samples as text: one line, valid UTF-8, and back.
+r"""Conversion of sample names to one line of valid UTF-8, and back.
 
-A file name on Linux is any bytes but / and NUL. Names are shown and written escaped, so that a list of names has one
-line for each, whatever they hold.
+A file name on Linux is any bytes except / and NUL. Names are shown and written escaped, so that a list of names has
+exactly one line per name.
 """
 
 import re
@@ -12,10 +12,10 @@ _ESCAPE = re.compile(r"\\(?:\\|n|r|t|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 
 
 def escaped(name: str) -> str:
-    r"""A name in one line of valid UTF-8; `unescaped` gives it back.
+    r"""Return a name in one line of valid UTF-8; `unescaped` is the inverse.
 
-    A backslash becomes `\\`, a line break `\n`, other control characters `\x1b` or `\u2028`, a byte that is no UTF-8
-    `\xe9`. All else stays as it is.
+    A backslash becomes `\\`, a line break `\n`, other control characters `\x1b` or `\u2028`, a byte that is not valid
+    UTF-8 `\xe9`. Everything else is unchanged.
 
     >>> escaped("a\nb.png"), escaped("caf\udce9.png"), escaped("café.png")
     ('a\\nb.png', 'caf\\xe9.png', 'café.png')
@@ -26,7 +26,7 @@ def escaped(name: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    r"""The name that `escaped` has made a text of; a path for `open`, on the system that it comes from.
+    r"""Return the name that `escaped` converted: a path for `open`, on the system that it comes from.
 
     >>> unescaped("a\\nb.png") == "a\nb.png", unescaped("caf\\xe9.png") == "caf\udce9.png"
     (True, True)
@@ -42,7 +42,7 @@ def _escaped(letter: str) -> str:
     code = ord(letter)
     if code < 0x80:
         return f"\\x{code:02x}"
-    # How Python holds a byte that is no UTF-8 (PEP 383).
+    # Python's representation of a byte that is not valid UTF-8 (PEP 383).
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 

@@ -1,7 +1,7 @@
-"""What a loader asks of a plan: which ids make which batch, and who stands in for a broken sample.
+"""Plan interface: the ids of each batch, and replacements for broken samples.
 
-A plan is a pure function of (seed, epoch, batch, rank). There is no generator whose state would have to be saved:
-resuming is setting two integers. Plans read no samples.
+A plan is a pure function of (seed, epoch, batch, rank). There is no generator state to save: resuming means setting two
+integers. Plans read no samples.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from d2v.core.validators import check, must
 
 @frozen(kw_only=True)
 class Request:
-    """One batch of one rank: the ids to read, in order."""
+    """Ids to read for one batch of one rank, in order."""
 
     epoch: int
     index: int
@@ -23,53 +23,53 @@ class Request:
 
 
 class Plan(Protocol):
-    """How each epoch is dealt out to batches, for one rank. Loaders copy it to their workers."""
+    """Batches of each epoch, for one rank. Loaders copy the plan to their workers."""
 
     @property
     def n(self) -> int:
-        """Samples, with the ids 0 to n-1."""
+        """Number of samples; their ids are 0 to n-1."""
         ...
 
     @property
     def seed(self) -> int:
-        """Of the run; samples are drawn by it too."""
+        """Seed of the run, also used for the randomness of the samples."""
         ...
 
     @property
     def uneven(self) -> bool:
-        """Whether some ranks may have a batch more than others, so that training would wait for ever."""
+        """Whether some ranks may have one batch more than others, which would make training hang."""
         ...
 
     def num_batches(self, epoch: int) -> int:
-        """Batches of this rank in an epoch; it may differ from epoch to epoch."""
+        """Number of batches of this rank in an epoch; may differ between epochs."""
         ...
 
     def requests(self, epoch: int, first: int = 0) -> Iterator[Request]:
-        """The batches of an epoch from index `first` on."""
+        """Yield the batches of an epoch, starting at index `first`."""
         ...
 
     def replacement(self, id: int, *, epoch: int, attempt: int) -> int | None:
-        """Which sample stands in for a broken one in training, in the same batch.
+        """Return the replacement for a broken sample in training, in the same batch.
 
         Args:
-            id: of the broken one.
-            epoch: of the batch.
-            attempt: from 0; the stand-in of the attempt before was broken too.
+            id: id of the broken sample.
+            epoch: epoch of the batch.
+            attempt: from 0; the replacement of the previous attempt was broken too.
 
         Returns:
-            An id with which the batch keeps within what is allowed, a function of the arguments and the seed; None =
-            leave the place empty.
+            An id that keeps the batch within its limits, a function of the arguments and the seed; None = leave the
+            sample out.
         """
         ...
 
 
-def check_dealing(n: int, rank: int, world_size: int) -> None:
-    """Raise an error unless there are samples and the rank is one of `world_size`."""
+def check_sharding(n: int, rank: int, world_size: int) -> None:
+    """Raise an error unless there are samples and the rank is below `world_size`."""
     if n < 1:
         raise DataError("the data set is empty: it has no samples")
     check_rank(rank, world_size)
 
 
 def check_rank(rank: int, world_size: int) -> None:
-    """Raise an error unless the rank is one of `world_size`."""
+    """Raise an error unless the rank is from 0 to `world_size` - 1."""
     check(must(lambda rank: 0 <= rank < world_size, f"from 0 to {world_size - 1}, the last of {world_size}"), rank=rank)

@@ -1,7 +1,7 @@
-"""Passes over requests that are read ahead, in whatever process, and a place that counts only what was handed out.
+"""Common base of the loaders: reads batches ahead, and tracks the position of the batches that were yielded.
 
-What loaders of ids and of streams have in common. Workers hold no state: each request says all that its batch needs,
-and its place travels beside it, not through the workers. What cannot be read comes back as a value.
+Workers hold no state: a request contains everything that its batch needs. Its position stays in this process and does
+not pass through the workers. Read errors are returned as values.
 """
 
 import copy
@@ -15,11 +15,11 @@ import torch
 from attrs import evolve, frozen
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from d2v.core.data.broken import listing, nothing_readable, told
+from d2v.core.data.broken import error_reason, listing, nothing_readable
 from d2v.core.model import Batch
 
 _logger = logging.getLogger(__name__)
-TRIES = 100  # if half of the files are broken, that many in a row are one in 10^30
+TRIES = 100  # with half of the files broken, the chance of this many in a row is 1 in 10^30
 S = TypeVar("S")
 R = TypeVar("R")
 State = dict[str, Any]
@@ -27,20 +27,20 @@ State = dict[str, Any]
 
 @frozen(kw_only=True)
 class Fetched:
-    """What became of a request; without a batch, `failed` tells how many samples in a row are broken."""
+    """Result of a request; without a batch, `failed` is the number of broken samples in a row."""
 
     batch: Batch | None
     broken: dict[str, str]
     failed: int = 0
 
     def pin_memory(self) -> "Fetched":
-        """The same with its batch in pinned memory; `DataLoader` calls it."""
+        """Return the result with its batch in pinned memory; called by `DataLoader`."""
         return self if self.batch is None else evolve(self, batch=self.batch.pin_memory())
 
 
 @frozen(kw_only=True)
 class Entry(Generic[R]):
-    """A request, the place behind its batch, and what to read instead where the whole batch is broken."""
+    """A request, the position after its batch, and what to read instead if the whole batch is broken."""
 
     request: R
     after: State
@@ -48,21 +48,21 @@ class Entry(Generic[R]):
 
 
 class Prefetcher(ABC, Generic[R]):
-    """Batches of the requests that are dealt out; see `Batches` for what is promised of a place.
+    """Batches of a sequence of requests; see `Batches` for the guarantees about positions.
 
     Args:
         fetch: reads a request; copied to the workers.
-        deal: what to read from a place on. It must not hold the loader: a loader in a cycle of references is not given
-            back at once, and its workers are then waited for.
-        beginning: the place where a pass begins.
+        entries: function from a position to the requests that follow it. It must not reference the loader: a loader in
+            a reference cycle is not freed immediately, and the process then waits for its workers.
+        beginning: position at which a pass begins.
         endless: whether requests never end.
-        num_workers: reading processes beside this one; 0 = read here.
+        num_workers: number of worker processes; 0 = read in this process.
     """
 
     def __init__(
         self,
         fetch: "Dataset[Fetched]",
-        deal: Callable[[State], Iterator[Entry[R]]],
+        entries: Callable[[State], Iterator[Entry[R]]],
         *,
         beginning: State,
         endless: bool,
@@ -70,11 +70,11 @@ class Prefetcher(ABC, Generic[R]):
     ) -> None:
         self.endless = endless
         self.broken: dict[str, str] = {}
-        """What this process could not read so far: name to reason."""
-        self._place = beginning
+        """Samples that this process could not read so far: name to reason."""
+        self._position = beginning
         self._is_set = False
-        self._deal = deal
-        self._pass = object()  # the present one
+        self._entries = entries
+        self._pass = object()  # identifies the current pass
         self._requests: _Requests[R] = _Requests()
         self._loader: DataLoader[Fetched] = DataLoader(
             fetch,
@@ -83,29 +83,29 @@ class Prefetcher(ABC, Generic[R]):
             num_workers=num_workers,
             collate_fn=_unchanged,
             persistent_workers=num_workers > 0,
-            # Without one of its own, every iteration would take a number from PyTorch's generator, and a resumed run
-            # would differ from one that went through.
+            # Without a separate generator, every iteration would draw a number from PyTorch's default generator, and a
+            # resumed run would differ from an uninterrupted one.
             generator=torch.Generator(),
         )
 
     def state_dict(self) -> State:
-        """The place of the batch that comes next, as plain values."""
-        return copy.deepcopy(self._place)
+        """Position of the next batch, as plain values."""
+        return copy.deepcopy(self._position)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set the place; raises `ValueError` where there is none such."""
-        self._place = self._checked(state)
+        """Set the position; raises `ValueError` if there is no such position."""
+        self._position = self._checked(state)
         self._is_set = True
 
     def __iter__(self) -> Iterator[Batch]:
         if not (self.endless or self._is_set):
-            self._place = self._beginning()
-        present = self._pass = object()
+            self._position = self._beginning()
+        current = self._pass = object()
         is_whole, self._is_set = not self._is_set, False
         sent: deque[Entry[R]] = deque()
-        self._requests.entries, self._requests.sent = self._deal(self._place), sent
+        self._requests.entries, self._requests.sent = self._entries(self._position), sent
         known, num_good, failed = len(self.broken), 0, 0
-        # Only where this process uses a GPU already: asking for pinned memory would make it begin to.
+        # Only if this process already uses a GPU: requesting pinned memory would initialise CUDA.
         self._loader.pin_memory = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch does not type it
         try:
             for fetched in self._loader:
@@ -119,47 +119,47 @@ class Prefetcher(ABC, Generic[R]):
                 if fetched.batch is not None:
                     num_good, failed = num_good + 1, 0
                     if not self._is_set:
-                        self._place = entry.after
+                        self._position = entry.after
                     yield fetched.batch
-                    if self._pass is not present:
+                    if self._pass is not current:
                         raise RuntimeError("another pass over these batches has begun; use one at a time")
                 elif self.endless and failed >= TRIES:
                     raise nothing_readable(self.broken, self._num_samples())
-            if is_whole and failed and not num_good:  # of a pass that is gone on with the good ones may lie behind
+            if is_whole and failed and not num_good:  # in a resumed pass, the good samples may come before the position
                 raise nothing_readable(self.broken, self._num_samples())
             if not self._is_set:
-                self._place = self._beginning()
+                self._position = self._beginning()
         finally:
             if len(self.broken) > known:
                 _logger.warning("%s", self.report())
 
     def report(self) -> str:
-        """Count and list of the samples that could not be read; empty if all could."""
+        """Number and list of the samples that could not be read; empty if there are none."""
         return listing(self.broken, self._num_samples())
 
     @abstractmethod
     def _beginning(self) -> State:
-        """Where a pass begins that is not told where."""
+        """Position at which a pass begins if none was set."""
 
     @abstractmethod
     def _checked(self, state: Mapping[str, Any]) -> State:
-        """A place in the form in which it is kept."""
+        """Check a position and return it in the form in which it is stored."""
 
     @abstractmethod
     def _num_samples(self) -> int | None:
-        """Samples of the split, if that is known."""
+        """Number of samples of the split, if known."""
 
 
 def read_one(id: int, broken: dict[str, str], read: Callable[..., S], *args: Any, **options: Any) -> list[S]:
-    """The sample that a call gives, or none, with its reason among the broken ones.
+    """Return the sample that a call returns in a list, or an empty list and add the reason to `broken`.
 
-    Whatever goes wrong in reading one sample is that sample's: a long run must not end by it.
+    An error of any kind while reading one sample must not end a long run.
     """
     try:
         return [read(*args, **options)]
-    except Exception as error:  # of memory as well: one file that fills it is that file's fault
-        # The error itself is let go: its traceback holds the frames, and with them the loader.
-        name, reason = told(error, id)
+    except Exception as error:  # includes MemoryError, which a single file can cause
+        # Do not keep the error itself: its traceback references the frames, and through them the loader.
+        name, reason = error_reason(error, id)
         broken[name] = reason
         return []
 

@@ -1,4 +1,4 @@
-"""Which samples a model has met, and how: kept with it, so that no result is reported on them without saying so."""
+"""Record of the samples a model was trained on, saved with it, so that results on them are reported as such."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
@@ -10,22 +10,22 @@ from d2v.core.validators import one_of
 
 How = Literal["pretrain", "finetune", "choose", "report"]
 """
-pretrain: it was pretrained on them, without labels.
-finetune: it was trained on them, with labels.
-choose: its checkpoint was chosen by them.
-report: they were held out, to report on.
+pretrain: the model was pretrained on the samples, without labels.
+finetune: the model was trained on them, with labels.
+choose: its checkpoint was selected on them.
+report: they were held out, to report results on.
 """
 
 
 @frozen(kw_only=True)
 class Seen:
-    """Samples of a data set that a model has met.
+    """Samples of a data set that a model has seen, and how.
 
     Args:
         how: see `How`.
-        modality: of the samples.
-        split: what their part was called.
-        identity: which they are.
+        modality: modality of the samples.
+        split: name of their split.
+        identity: identity of the samples.
     """
 
     how: How = field(validator=one_of(How))
@@ -35,25 +35,25 @@ class Seen:
 
 
 def seen_to_plain(seen: Iterable[Seen]) -> list[dict[str, Any]]:
-    """Plain values, for JSON; keys lie in files beside it, see `seen_files`."""
+    """Return plain values for JSON. The keys are in separate files next to it, see `seen_files`."""
     return [
         {"how": one.how, "modality": one.modality, "split": one.split, **one.identity.to_plain()}
-        | ({} if one.identity.keys is None else {"keys": _file(place)})
-        for place, one in enumerate(seen)
+        | ({} if one.identity.keys is None else {"keys": _file(index)})
+        for index, one in enumerate(seen)
     ]
 
 
 def seen_files(seen: Iterable[Seen]) -> dict[str, bytes]:
-    """Contents of the files beside it, by name: the keys of the samples."""
-    return {_file(place): one.identity.key_bytes() for place, one in enumerate(seen) if one.identity.keys is not None}
+    """Return the contents of the separate files by name: the keys of the samples."""
+    return {_file(index): one.identity.key_bytes() for index, one in enumerate(seen) if one.identity.keys is not None}
 
 
 def seen_from_plain(values: Iterable[Mapping[str, Any]], files: Mapping[str, bytes]) -> tuple[Seen, ...]:
-    """The same from plain values and the contents of the files.
+    """Restore from the plain values and the contents of the files.
 
     Raises:
-        ValueError: if a value is nothing of that kind.
-        KeyError: if one is missing.
+        ValueError: if a value is invalid.
+        KeyError: if a value is missing.
 
     >>> one = Seen(how="pretrain", modality="vision", split="train", identity=Identity(samples=3))
     >>> seen_from_plain(seen_to_plain([one]), {}) == (one,)
@@ -71,12 +71,12 @@ def seen_from_plain(values: Iterable[Mapping[str, Any]], files: Mapping[str, byt
 
 
 def said_of_seen(identity: Identity, split: str, seen: Iterable[Seen]) -> list[str]:
-    """What has to be said where a result is of these samples: one line for each way in which the model has met them.
+    """Notes to print with a result on these samples: one line for each way in which the model has seen them.
 
     Args:
-        identity: of the samples.
-        split: what they are called.
-        seen: what the model has met.
+        identity: identity of the samples.
+        split: name of their split.
+        seen: samples that the model has seen.
 
     >>> some = Identity(samples=3, digest="x")
     >>> said_of_seen(some, "train", [Seen(how="finetune", modality="vision", split="train", identity=some)])
@@ -104,5 +104,5 @@ _WORDS = {
 }
 
 
-def _file(place: int) -> str:
-    return f"seen-{place}.keys"
+def _file(index: int) -> str:
+    return f"seen-{index}.keys"

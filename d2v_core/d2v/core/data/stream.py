@@ -1,7 +1,7 @@
-"""A stream of samples as batches, for data that cannot be entered by number: shards, archives, generators.
+"""Batches of a stream of samples, for data without random access: shards, archives, generators.
 
-The stream keeps its place itself, in torchdata's words. It is read in this process, in order; what is costly about a
-sample (decoding, augmentation) is a function that runs in workers.
+The stream saves and restores its own position (`state_dict`, `load_state_dict`, as in torchdata). It is read in this
+process, in order. Costly steps (decoding, augmentation) are a function that runs in workers.
 """
 
 import copy
@@ -30,72 +30,72 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Stream(Protocol[T_co]):
-    """Records in an order that follows from its state alone, the same on all ranks.
+    """Records in an order that depends only on the stream's state, the same on all ranks.
 
-    It may also have a method `identity()`, which records these are, as an `Identity`; without one a run cannot notice
-    that it is resumed on others.
+    Optional method: `identity()`, the `Identity` of the records; without it a run cannot notice that it is resumed on
+    other records.
     """
 
     def __iter__(self) -> Iterator[T_co]:
-        """One pass, from the place that was loaded last, else from where the last pass ended: at the beginning.
+        """Make one pass from the position that was loaded last, otherwise from the beginning.
 
-        An error in here ends the run: what may fail for one sample belongs into the loader's `read`.
+        An error in here ends the run: code that may fail for one sample belongs in the loader's `read`.
         """
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """The place behind the record that was given last, as plain values.
+        """Position after the last record that was yielded, as plain values.
 
-        At the end of a pass it leads to the beginning of the next one, which may be in another order: the stream counts
-        its passes.
+        At the end of a pass it is the beginning of the next pass. Passes may differ in order: the stream counts them.
         """
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set the place from which the next iteration starts."""
+        """Set the position from which the next iteration starts."""
         ...
 
 
 class StreamLoader(Prefetcher["_Records"], Generic[T]):
-    """Yields the batches of a stream: `Batches` without a `len`, as their number is not known.
+    """Loader of the batches of a stream; implements `Batches` without `len`, as the number of batches is unknown.
 
-    All ranks read the whole stream; rank r takes every `world_size`-th record, from the r-th on, so the place is the
-    same on all. The id of a sample is its number in the pass, counted over all ranks. Broken samples are left out. For
-    training (`endless`) pass follows pass and what makes no whole batch on all ranks at the end of one is dropped;
-    where all of a rank's batch is broken, one sample of another rank's stands in, so that no rank waits for it.
+    All ranks read the whole stream and rank r takes every `world_size`-th record, starting at the r-th, so all ranks
+    have the same position. The id of a sample is its number in the pass, counted over all ranks. Broken samples are
+    left out. With `endless`, for training, passes follow each other, and records at the end of a pass that do not fill
+    a batch on all ranks are dropped. If all samples of a rank's batch are broken, it uses one sample of another rank
+    instead, so that no rank has to wait.
 
-    With `shuffle` whole windows of about so many records are read and permuted by (seed, epoch, window). A window is
-    read again when a run goes on inside it: no record is ever saved. `state_dict()` is the number of the pass, of the
-    window and of the batch in it, and the stream's state where the window begins.
+    With `shuffle`, windows of about that many records are read and permuted by (seed, epoch, window). A run that
+    resumes inside a window reads it again; no record is saved. `state_dict()` holds the number of the pass, of the
+    window and of the batch in it, and the stream's state at the beginning of the window.
 
     Args:
-        stream: of records, anything that can be pickled.
-        collate: samples and their ids, Long `b`, to a `Batch`; runs in workers.
-        batch_size: samples in a batch of this rank.
-        read: makes a sample of a record: `read(record, id, seed=seed, epoch=epoch)`; runs in workers, any exception
-            counts the sample as broken. None = records are samples.
-        seed: of the run.
-        endless: for training, see above; else one pass.
-        shuffle: records of all ranks in a window; 0 = in order.
-        num_workers: processes that make samples of records, beside this one; 0 = this one.
-        rank: of this process.
-        world_size: processes that share the stream.
+        stream: stream of picklable records.
+        collate: function from samples and their ids, Long `b`, to a `Batch`; runs in workers.
+        batch_size: samples per batch on this rank.
+        read: function from a record to a sample, `read(record, id, seed=seed, epoch=epoch)`; runs in workers, and any
+            exception marks the sample as broken. None = records are samples.
+        seed: seed of the run.
+        endless: True = passes follow each other without end, for training; False = one pass.
+        shuffle: size of a window in records of all ranks; 0 = in order.
+        num_workers: number of worker processes; 0 = make samples in this process.
+        rank: rank of this process.
+        world_size: number of processes that share the stream.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if a number is out of range.
         DataError: while iterating, if the stream holds less than a batch for each rank, or nothing can be read.
 
     >>> class Countdown:
-    ...     place = 0
+    ...     done = 0
     ...     def __iter__(self):
-    ...         while self.place < 5:
-    ...             self.place += 1
-    ...             yield torch.tensor([5.0 - self.place])
-    ...         self.place = 0
+    ...         while self.done < 5:
+    ...             self.done += 1
+    ...             yield torch.tensor([5.0 - self.done])
+    ...         self.done = 0
     ...     def state_dict(self):
-    ...         return {"place": self.place}
+    ...         return {"done": self.done}
     ...     def load_state_dict(self, state):
-    ...         self.place = state["place"]
+    ...         self.done = state["done"]
     >>> def collate(samples, ids):
     ...     return Batch(source=torch.stack(samples), ids=ids)
     >>> loader = StreamLoader(Countdown(), collate, batch_size=2, endless=False)
@@ -123,19 +123,19 @@ class StreamLoader(Prefetcher["_Records"], Generic[T]):
         self.stream = stream
         self._start: State = {"epoch": 0, "window": 0, "batch": 0, "stream": copy.deepcopy(stream.state_dict())}
         fetch = _Fetch(read, collate, seed)
-        dealer = _Dealer(stream, fetch, seed, endless, shuffle, rank, world_size, batch_size * world_size)
-        super().__init__(fetch, dealer.entries, beginning=self._start, endless=endless, num_workers=num_workers)
+        cutter = _Cutter(stream, fetch, seed, endless, shuffle, rank, world_size, batch_size * world_size)
+        super().__init__(fetch, cutter.entries, beginning=self._start, endless=endless, num_workers=num_workers)
 
     def identity(self) -> Identity | None:
-        """Which records these are, as the stream says it."""
+        """Identity of the records, as given by the stream."""
         return identity_of(self.stream)
 
     def restart(self, state: Mapping[str, Any]) -> None:
-        """Set the stream to its beginning, in the pass after that of a place."""
+        """Move to the beginning of the stream, in the pass after that of `state`."""
         self.load_state_dict({**self._start, "epoch": state["epoch"] + 1})
 
     def name(self, id: int) -> str:
-        """The sample's number in its pass."""
+        """Name of a sample: its number in the pass."""
         return f"sample {id}"
 
     def _beginning(self) -> State:
@@ -143,7 +143,7 @@ class StreamLoader(Prefetcher["_Records"], Generic[T]):
 
     def _checked(self, state: Mapping[str, Any]) -> State:
         if state.keys() != self._start.keys():
-            raise ValueError(f"the state of a stream has {sorted(self._start)}, not {sorted(state)}")
+            raise ValueError(f"the state of a stream must have the keys {sorted(self._start)}, not {sorted(state)}")
         return copy.deepcopy(dict(state))
 
     def _num_samples(self) -> None:
@@ -157,7 +157,7 @@ class _Records:
 
 
 class _Fetch(Dataset[Fetched]):
-    """Makes a batch of records."""
+    """Makes a batch from records."""
 
     def __init__(
         self, read: Callable[..., Any] | None, collate: Callable[[list[Any], Tensor], Batch], seed: int
@@ -181,7 +181,7 @@ class _Fetch(Dataset[Fetched]):
         return Fetched(batch=batch, broken=broken, failed=0 if samples else len(request.pairs))
 
     def first_of(self, request: _Records | None) -> Callable[[], Fetched] | None:
-        """What reads the first sample of a request that is not broken."""
+        """Function that reads the first sample of a request that is not broken."""
         return None if request is None else partial(self._first, 1, request)
 
     def _sample(self, record: Any, id: int, epoch: int) -> Any:
@@ -189,8 +189,8 @@ class _Fetch(Dataset[Fetched]):
 
 
 @frozen(eq=False)
-class _Dealer(Generic[T]):
-    """Deals out the stream; `whole` is the size of a batch of all ranks together."""
+class _Cutter(Generic[T]):
+    """Cuts the stream into batches; `whole` is the size of a global batch."""
 
     stream: Stream[T]
     fetch: _Fetch
@@ -205,28 +205,30 @@ class _Dealer(Generic[T]):
     def window(self) -> int:
         return max(1, round(self.shuffle / self.whole)) * self.whole
 
-    def entries(self, place: State) -> Iterator[Entry[_Records]]:
-        self.stream.load_state_dict(copy.deepcopy(place["stream"]))
+    def entries(self, position: State) -> Iterator[Entry[_Records]]:
+        self.stream.load_state_dict(copy.deepcopy(position["stream"]))
         while True:
-            yield from self._one_pass(place)
+            yield from self._one_pass(position)
             if not self.endless:
                 return
-            place = self._at(place["epoch"] + 1, 0, 0)
+            position = self._at(position["epoch"] + 1, 0, 0)
 
-    def _one_pass(self, place: State) -> Iterator[Entry[_Records]]:
-        epoch, is_whole, num_batches = place["epoch"], place["window"] == place["batch"] == 0, 0
+    def _one_pass(self, position: State) -> Iterator[Entry[_Records]]:
+        epoch, is_whole, num_batches = position["epoch"], position["window"] == position["batch"] == 0, 0
         records = iter(self.stream)
         while held := list(islice(records, self.window)):
-            after = self._at(epoch, place["window"] + 1, 0)
-            for request, others, following in self._batches(held, place, after):
+            after = self._at(epoch, position["window"] + 1, 0)
+            for request, others, following in self._batches(held, position, after):
                 num_batches += 1
                 yield Entry(request=request, after=following, instead=self.fetch.first_of(others))
-            place = after
+            position = after
         if self.endless and is_whole and not num_batches:
             raise DataError(f"the stream holds less than a batch for each rank ({self.whole} samples together)")
 
-    def _batches(self, held: list[T], place: State, after: State) -> Iterator[tuple[_Records, _Records | None, State]]:
-        epoch, window = place["epoch"], place["window"]
+    def _batches(
+        self, held: list[T], position: State, after: State
+    ) -> Iterator[tuple[_Records, _Records | None, State]]:
+        epoch, window = position["epoch"], position["window"]
         order: Any = range(len(held))
         if self.shuffle:
             order = KeyedPermutation(len(held), seed=self.seed, epoch=epoch, purpose=Purpose.WINDOW, stream=window)
@@ -236,11 +238,11 @@ class _Dealer(Generic[T]):
         for batch, low in enumerate(cuts):
             of_all = numbered[low : low + self.whole]
             own = of_all[self.rank :: self.world_size]
-            if batch < place["batch"] or not own:
+            if batch < position["batch"] or not own:
                 continue
-            # Behind a window that the stream's end has cut short, the stream's state is already that of the next pass.
-            is_left = low + self.whole == self.window == len(held)
-            following = after if is_left else {**place, "batch": batch + 1}
+            # After a window that the end of the stream cut short, the stream's state is already that of the next pass.
+            is_end = low + self.whole == self.window == len(held)
+            following = after if is_end else {**position, "batch": batch + 1}
             others = [pair for i, pair in enumerate(of_all) if i % self.world_size != self.rank]
             yield _Records(epoch, own), _Records(epoch, others) if self.endless and others else None, following
 

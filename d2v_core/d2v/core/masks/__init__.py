@@ -1,4 +1,4 @@
-"""Masks: the value, the seeded draws, and one masker a file."""
+"""Masks, seeded random draws, and one masker per module."""
 
 from d2v.core.masks.blocks import InverseBlockMasker
 from d2v.core.masks.channels import ChannelMasker

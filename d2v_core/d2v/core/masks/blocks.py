@@ -1,4 +1,4 @@
-"""Blocks around random centres, hidden or left visible: images and speech in data2vec 2.0."""
+"""Masks of blocks around random centres, hidden or kept visible: images and speech in data2vec 2.0."""
 
 import math
 
@@ -17,23 +17,22 @@ _CENTRES, _ADJUST, _TRIM = range(3)  # streams
 
 @frozen(kw_only=True)
 class InverseBlockMasker:
-    """Leaves blocks of positions visible, or hides them (data2vec 2.0, section 3).
+    """Keeps blocks of positions visible, or hides them (data2vec 2.0, section 3).
 
-    With v valid positions and q = 1 - mask_prob (`inverse`) or mask_prob (else), floor(v (q + mask_prob_adjust) /
-    l^axes (1 + mask_dropout)) centres are drawn with repetition, squares or segments of l = `mask_length` around them
-    are chosen and cut at the border, and random single positions are added or dropped until exactly floor(v q) are
-    chosen.
+    With v valid positions and q = 1 - mask_prob (`inverse`) or mask_prob (otherwise), floor(v (q + mask_prob_adjust) /
+    l^axes (1 + mask_dropout)) centres are drawn with repetition. Squares or segments of l = `mask_length` around them
+    are chosen and cut at the border. Random single positions are added or dropped until exactly floor(v q) are chosen.
 
     Args:
-        mask_prob: fraction of the positions that are hidden, in [0, 1).
-        mask_length: side of a block, at least 1 and no longer than the longer side of a plane.
-        mask_prob_adjust: r, makes up for overlaps by more centres; negative values give fewer.
-        inverse: True: the chosen positions stay visible, all others are hidden (images). False: they are hidden (the
-            speech masks that the published data set made).
-        mask_dropout: more centres by this fraction; the final count stays.
+        mask_prob: fraction of positions to hide, in [0, 1).
+        mask_length: side of a block, at least 1 and not above the longer side of a two-dimensional grid.
+        mask_prob_adjust: r, adds centres to compensate for overlaps; negative values remove centres.
+        inverse: True = chosen positions stay visible, all others are hidden (images). False = chosen positions are
+            hidden (the speech masks of the published data set).
+        mask_dropout: fraction of additional centres; the final count does not change.
 
     Raises:
-        ValueError: on a value out of range; in the call, where a row would keep no visible position.
+        ValueError: on a value out of range; in the call, if a row would keep no visible position.
 
     >>> from d2v.core.masks import Draw
     >>> masker = InverseBlockMasker(mask_prob=0.8, mask_length=3, mask_prob_adjust=0.07)
@@ -53,7 +52,7 @@ class InverseBlockMasker:
     ) -> Mask:
         """Draw a mask, `hidden` Bool `(b m) t`; see `Masker`."""
         valid = valid_positions(b, grid, num_masks, lengths)
-        if len(grid) == 2 and self.mask_length > max(grid):  # on a line the sizes follow the data, and blocks are cut
+        if len(grid) == 2 and self.mask_length > max(grid):  # a sequence may be shorter than a block, which is then cut
             raise ValueError(f"mask_length={self.mask_length} is longer than both sides of the grid {tuple(grid)}")
         t, device = math.prod(grid), device_of(draw)
         target = (valid.double() * self._fraction).floor().long()
@@ -74,10 +73,10 @@ class InverseBlockMasker:
         return 1 - self.mask_prob if self.inverse else self.mask_prob
 
     def _blocks(self, b: int, grid: tuple[int, ...], num_masks: int, draw: Source, valid: Tensor) -> Tensor:
-        """Chosen positions before the count is adjusted, Bool `(b m) t`."""
+        """Return the chosen positions before the count is adjusted, Bool `(b m) t`."""
         t, device = math.prod(grid), device_of(draw)
         height, width = grid if len(grid) == 2 else (1, t)
-        # Operation by operation as the reference has it, so that floor meets the same floating-point number.
+        # The same operations as in the reference, so that floor is applied to the same floating-point number.
         wanted = valid.double() * (self._fraction + self.mask_prob_adjust) / self.mask_length ** len(grid)
         count = (wanted * (1 + self.mask_dropout)).floor().long().clamp(min=0)
         most = int(count.max())
@@ -88,6 +87,6 @@ class InverseBlockMasker:
         column = (centre % width)[..., None] + offset
         cells = row.clamp(0, height - 1)[..., :, None] * width + column.clamp(0, width - 1)[..., None, :]  # r c l l
         drawn = torch.arange(most, device=device) < count.to(device)[:, None]
-        cells = cells.where(drawn[..., None, None], t)  # spare centres set a column of their own, which is cut off
+        cells = cells.where(drawn[..., None, None], t)  # surplus centres set an extra column, which is cut off
         chosen = torch.zeros(b * num_masks, t + 1, dtype=torch.bool, device=device)
         return chosen.scatter_(1, cells.flatten(1), True)[:, :t] & inside(valid, t, device)

@@ -1,4 +1,4 @@
-"""Positions and channels hidden together: fine-tuning of speech."""
+"""Joint masking of positions and channels: fine-tuning of speech."""
 
 from attrs import evolve, field, frozen
 from attrs.validators import ge
@@ -8,20 +8,20 @@ from d2v.core.masks.draw import Draw, Source
 from d2v.core.masks.mask import Mask
 from d2v.core.masks.masker import Masker
 
-_CHANNELS = 1  # purpose of the second draw, so that one kind of masker draws two independent masks
+_CHANNELS = 1  # purpose of the second draw, so that two maskers of one class draw independent masks
 
 
 @frozen(kw_only=True)
 class ChannelMasker:
-    """Hides positions by one masker and channels, over all positions of a row, by another.
+    """Hides positions with one masker, and channels with another; a channel is hidden at all positions of a row.
 
     Args:
         positions: masker for the positions.
-        channels: masker over a grid `(embed_dim,)`; the published one is spans with `min_masks` 0, and has no padding.
-        embed_dim: channels of the local features, at least 1.
+        channels: masker over a grid `(embed_dim,)`; published: spans with `min_masks` 0, without padding.
+        embed_dim: number of channels of the local features, at least 1.
 
     Raises:
-        ValueError: if `embed_dim` is below 1, and what the two maskers raise.
+        ValueError: if `embed_dim` is below 1; in the call, as the two maskers.
 
     >>> import torch
     >>> from d2v.core.masks import SpanMasker

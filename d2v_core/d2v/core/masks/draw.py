@@ -1,7 +1,7 @@
-"""Where the random numbers of a mask come from.
+"""Sources of random numbers for masks.
 
-A mask must depend on (seed, update, sample id, clone) alone, whatever the batch, the worker or the device. `Draw`
-therefore hashes counters instead of keeping a state; a `torch.Generator` is the other source that every masker accepts.
+A mask must depend only on (seed, update, sample id, clone), not on the batch, the worker or the device. `Draw`
+therefore hashes counters instead of keeping a state. Maskers also accept a `torch.Generator`.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from d2v.core.validators import must
 
-_BITS = 53  # what every source yields: more than enough to rank positions without ties
+_BITS = 53  # of every source: enough to rank positions practically without ties
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio as a signed integer: the increment of SplitMix64
 _MIX = ((30, -4658895280553007687), (27, -7723592293110705685), (31, None))  # the finaliser of SplitMix64
 _in_64_bits = must(lambda number: -(1 << 63) <= number < 1 << 63, "a whole number that fits into 64 bits with sign")
@@ -23,10 +23,10 @@ class Draw:
     The hash is SplitMix64's finaliser, in wrapping 64-bit integer arithmetic, so every device gives the same numbers.
 
     Args:
-        seed: of the run.
-        update: number of finished updates, or an epoch where masks are drawn by the data set.
-        ids: Long `b`, the samples' own numbers.
-        purpose: keeps draws for different ends apart, say 0 for hidden positions and 1 for hidden channels, below 2^31.
+        seed: seed of the run.
+        update: number of finished updates, or the epoch if the data set draws the masks.
+        ids: Long `b`, ids of the samples.
+        purpose: makes draws for different purposes independent, below 2^31; 0 = hidden positions, 1 = hidden channels.
 
     Raises:
         ValueError: if `ids` is not a one-dimensional integer tensor, or a number does not fit into 64 bits.
@@ -53,9 +53,9 @@ class Draw:
             raise ValueError(f"ids must be whole numbers of shape b, not {ids.dtype} {tuple(ids.shape)}")
 
     def bits(self, num_masks: int, n: int, *, stream: int) -> Tensor:
-        """Random integers below 2^53, Long `(b m) n`; a stream is one use within one mask, numbered from 0.
+        """Return random integers below 2^53, Long `(b m) n`; each use within a mask has its own stream, from 0.
 
-        The first numbers of a row do not depend on `n`, so a row draws the same whatever its batch is padded to.
+        The first numbers of a row do not depend on `n`, so padding the batch does not change what a row draws.
         """
         key = torch.zeros_like(self.ids, dtype=torch.long)
         for part in (self.seed, self.update, self.ids, (self.purpose << 32) + stream):
@@ -66,11 +66,11 @@ class Draw:
         return _shift(splitmix64(rows[:, None] + counter), 64 - _BITS)
 
 
-Source = Draw | torch.Generator  # what every masker accepts
+Source = Draw | torch.Generator  # accepted by every masker
 
 
 def bits(source: Source, b: int, num_masks: int, n: int, *, stream: int) -> Tensor:
-    """Random integers below 2^53, Long `(b m) n`, from either source."""
+    """Return random integers below 2^53, Long `(b m) n`, from either source."""
     if isinstance(source, torch.Generator):
         return torch.randint(1 << _BITS, (b * num_masks, n), generator=source, device=source.device)
     if source.ids.shape[0] != b:
@@ -79,19 +79,19 @@ def bits(source: Source, b: int, num_masks: int, n: int, *, stream: int) -> Tens
 
 
 def device_of(source: Source) -> torch.device:
-    """The device on which the source makes its numbers."""
+    """Device on which the source generates its numbers."""
     if not isinstance(source, Draw | torch.Generator):
         raise ValueError(f"draw={source!r} must be a Draw or a torch.Generator")
     return source.device if isinstance(source, torch.Generator) else source.ids.device
 
 
 def uniform(bits: Tensor) -> Tensor:
-    """Random integers to float32 uniforms in [0, 1), same shape."""
+    """Convert random integers to float32 uniforms in [0, 1), same shape."""
     return (bits >> (_BITS - 24)).to(torch.float32) * 2.0**-24
 
 
 def below(bits: Tensor, high: Tensor | int) -> Tensor:
-    """Random integers to whole numbers in [0, high), same shape; `high` < 2^31, broadcast."""
+    """Convert random integers to whole numbers in [0, high), same shape; `high` < 2^31, broadcast."""
     return ((bits >> (_BITS - 31)) * high) >> 31
 
 
@@ -106,4 +106,4 @@ def splitmix64(x: Tensor) -> Tensor:
 
 
 def _shift(x: Tensor, by: int) -> Tensor:
-    return (x >> by) & ((1 << (64 - by)) - 1)  # logical, where >> keeps the sign
+    return (x >> by) & ((1 << (64 - by)) - 1)  # a logical shift: >> keeps the sign

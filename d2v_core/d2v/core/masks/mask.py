@@ -1,7 +1,7 @@
-"""Where the hidden positions lie, for M views of each sample.
+"""Hidden positions of M views of each sample.
 
-A `Mask` is made by a masker and read by the batcher, the predictor and the loss. It knows nothing of pixels, frames or
-tokens.
+A `Mask` is made by a masker and used by the batcher, the predictor and the loss. It does not depend on whether
+positions are pixels, frames or tokens.
 """
 
 from functools import cached_property
@@ -16,9 +16,9 @@ class Mask:
     """Hidden positions of `num_masks` views of each sample; rows are ordered (b m), sample first.
 
     Args:
-        hidden: Bool `(b m) t`, True where the student does not see the position.
-        num_masks: m, the views of each sample (M in the data2vec 2.0 paper, section 3).
-        channels: Bool `(b m) d`, True where a channel of the local features is set to zero over all positions, or None.
+        hidden: Bool `(b m) t`, True = the student does not see the position.
+        num_masks: m, number of views of each sample (M in the data2vec 2.0 paper, section 3).
+        channels: Bool `(b m) d`, True = the channel of the local features is set to zero at all positions; or None.
 
     Raises:
         ValueError: if `hidden` is not a two-dimensional Bool tensor, its rows are not a multiple of `num_masks`, or
@@ -51,7 +51,7 @@ class Mask:
             )
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Mask":
-        """The same mask on another device."""
+        """Return the mask on another device."""
         channels = None if self.channels is None else self.channels.to(device, non_blocking=non_blocking)
         hidden = self.hidden.to(device, non_blocking=non_blocking)
         return Mask(hidden=hidden, num_masks=self.num_masks, channels=channels)
@@ -67,11 +67,11 @@ class Mask:
         counts = length - self.hidden.sum(1)
         low, high = (int(count) for count in torch.aminmax(counts))
         if low == 0:
-            raise ValueError(f"every position of row {int(counts.argmin())} is hidden; leave at least one visible")
+            raise ValueError(f"every position of row {int(counts.argmin())} is hidden; keep at least one visible")
         if low != high:
             raise ValueError(
-                f"rows leave {low} to {high} positions visible; where hidden positions are dropped the counts must be "
-                "equal (use a masker with equal counts, or visible_only=False)"
+                f"rows have {low} to {high} visible positions, but equal counts are needed to drop hidden positions; "
+                "use a masker with equal counts, or visible_only=False"
             )
         return (~self.hidden).nonzero()[:, 1].view(rows, low)
 

@@ -1,4 +1,4 @@
-"""Hidden positions drawn one by one, without neighbourhood: text in data2vec 2.0."""
+"""Masks of independently drawn positions: text in data2vec 2.0."""
 
 import math
 
@@ -16,15 +16,15 @@ _ORDER = 0  # stream
 
 @frozen(kw_only=True)
 class RandomMasker:
-    """Hides single positions: of v valid ones, floor(v (1 - mask_prob)) stay visible (published as `mask_length` 1).
+    """Hides single positions: floor(v (1 - mask_prob)) of v valid positions stay visible (published: `mask_length` 1).
 
     Args:
-        mask_prob: fraction of the positions that are hidden, in [0, 1); 0.48 for the published base text model.
-        pad_aware: whether `lengths` count. False is what the published text runs did: padded positions may be hidden,
-            and predicted, and padded ones may be among the visible.
+        mask_prob: fraction of positions to hide, in [0, 1); 0.48 for the published base text model.
+        pad_aware: whether `lengths` are used. False = as in the published text runs: padded positions may be hidden and
+            predicted, or stay visible.
 
     Raises:
-        ValueError: on a value out of range; in the call, where a row would keep no visible position.
+        ValueError: on a value out of range; in the call, if a row would keep no visible position.
 
     >>> masker = RandomMasker(mask_prob=0.48)
     >>> mask = masker(2, (512,), num_masks=3, draw=torch.Generator().manual_seed(0))
@@ -46,6 +46,6 @@ class RandomMasker:
         count = valid - (valid.double() * (1 - self.mask_prob)).floor().long()  # the reference's floating point
         check_visible(count, valid, num_masks, "leave out samples that short, or lower mask_prob")
         keys = among(bits(draw, b, num_masks, t, stream=_ORDER), inside(valid, t, device))
-        # The first positions of a random order: trimming to the smallest count takes a part of what the row would hide.
+        # The first positions of a random order: trimming to the smallest count hides a subset of the row's positions.
         hidden = lowest(keys, count.min().expand_as(count).to(device))
         return Mask(hidden=hidden, num_masks=num_masks)

@@ -1,4 +1,4 @@
-"""Rectangles of random size and shape: images in data2vec 1.0 (BEiT's block masks)."""
+"""Masks of rectangles of random size and shape: images in data2vec 1.0 (BEiT's block masks)."""
 
 import math
 
@@ -12,27 +12,27 @@ from d2v.core.masks.mask import Mask
 from d2v.core.masks.masker import check_visible, inside, valid_positions
 from d2v.core.validators import factor
 
-_ATTEMPTS = 10  # in a row that fail end a mask
+_ATTEMPTS = 10  # failed attempts in a row that end a mask
 
 
 @frozen(kw_only=True)
 class BlockMasker:
     """Hides rectangles until `num_masked` positions are hidden, or ten attempts in a row fail.
 
-    An attempt draws area ~ U(min_per_block, cap) with cap = min(positions still wanted, max_per_block), aspect =
+    An attempt draws area ~ U(min_per_block, cap) with cap = min(positions still to hide, max_per_block), aspect =
     exp(U(ln min_aspect, -ln min_aspect)), height = round(sqrt(area aspect)), width = round(sqrt(area / aspect)) and a
-    place. It counts if both sides are smaller than the grid's and it hides between 1 and cap positions more. So a row
-    hides at most `num_masked`, and rows may differ: the counts are not made equal.
+    location. It is accepted if both sides are smaller than the grid's and it hides 1 to cap further positions. A row
+    therefore hides at most `num_masked` positions, and counts may differ between rows.
 
     Args:
-        num_masked: most hidden positions a row, at least 1; 120 of 14 x 14 for the published models.
-        min_per_block: smallest area that is drawn, at least 1.
-        max_per_block: largest area and most new positions an attempt; None is `num_masked`.
-        min_aspect: flattest aspect, in (0, 1].
+        num_masked: maximum number of hidden positions per row, at least 1; 120 of 14 x 14 for the published models.
+        min_per_block: smallest area to draw, at least 1.
+        max_per_block: largest area and largest number of new positions per attempt; None = `num_masked`.
+        min_aspect: smallest aspect ratio, in (0, 1].
 
     Raises:
         ValueError: on a value out of range; in the call, if `num_masked` leaves a row no visible position, or the grid
-            is not a plane of at least 2 x 2.
+            does not have two axes of at least 2.
 
     >>> from d2v.core.masks import Draw
     >>> masker = BlockMasker(num_masked=120, min_per_block=16)
@@ -53,7 +53,7 @@ class BlockMasker:
     def __call__(
         self, b: int, grid: tuple[int, ...], *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None
     ) -> Mask:
-        """Draw a mask, `hidden` Bool `(b m) t`, on a grid `(h, w)`; see `Masker`."""
+        """Draw a mask, `hidden` Bool `(b m) t`, over a grid `(h, w)`; see `Masker`."""
         valid = valid_positions(b, grid, num_masks, lengths, axes=2)
         height, width = grid
         t, device = height * width, device_of(draw)
@@ -67,7 +67,7 @@ class BlockMasker:
         hidden = torch.zeros_like(allowed)
         failed = torch.zeros(len(hidden), dtype=torch.long, device=device)
         rows, attempt = torch.arange(len(hidden), device=device), 0
-        while len(rows):  # every row that is not done makes one attempt
+        while len(rows):  # one attempt for every unfinished row
             numbers = uniform(bits(draw, b, num_masks, 4, stream=attempt)[rows])
             wanted = self.num_masked - hidden[rows].sum(1)
             cap = wanted.clamp(max=self.max_per_block or self.num_masked)
@@ -79,30 +79,30 @@ class BlockMasker:
         return Mask(hidden=hidden, num_masks=num_masks)
 
     def _propose(self, numbers: Tensor, cap: Tensor, height: int, width: int) -> Tensor:
-        """Top, left, height and width of one rectangle a row, Long `r 4`; 0 x 0 where the shape does not fit."""
+        """Return top, left, height and width of one rectangle per row, Long `r 4`; 0 x 0 if the shape does not fit."""
         area = self.min_per_block + (cap - self.min_per_block) * numbers[:, 0]
         slope = math.log(self.min_aspect)
         root = ((1 - 2 * numbers[:, 1]) * (slope / 2)).exp()  # of the aspect
         down, across = (area.sqrt() * root).round().long(), (area.sqrt() / root).round().long()  # half to even
         size = torch.stack([down, across], 1) * ((down < height) & (across < width))[:, None]
-        room = torch.tensor([height + 1, width + 1], device=size.device) - size
-        return torch.cat([(numbers[:, 2:] * room).long(), size], 1)
+        free = torch.tensor([height + 1, width + 1], device=size.device) - size
+        return torch.cat([(numbers[:, 2:] * free).long(), size], 1)
 
 
 def place_rectangles(
     hidden: Tensor, allowed: Tensor, rectangle: Tensor, cap: Tensor, width: int
 ) -> tuple[Tensor, Tensor]:
-    """One attempt a row: hide the rectangle if that hides between 1 and `cap` positions more.
+    """Make one attempt per row: hide the rectangle if that hides 1 to `cap` further positions.
 
     Args:
         hidden: Bool `r t`, hidden so far.
         allowed: Bool `r t`, positions that may be hidden.
         rectangle: Long `r 4`: top, left, height, width.
-        cap: Long `r`.
-        width: of the grid.
+        cap: Long `r`, maximum number of new positions.
+        width: width of the grid.
 
     Returns:
-        hidden afterwards, Bool `r t`, and whether the attempt counted, Bool `r`.
+        (hidden, accepted): hidden positions afterwards, Bool `r t`, and whether the attempt was accepted, Bool `r`.
     """
     position = torch.arange(hidden.shape[1], device=hidden.device)
     top, left, down, across = rectangle[:, :, None].unbind(1)

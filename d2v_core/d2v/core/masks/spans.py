@@ -1,4 +1,4 @@
-"""Spans of hidden positions on a line: speech in data2vec 2.0 and 1.0, text in 1.0, channels in fine-tuning."""
+"""Span masks over sequences: speech in data2vec 2.0 and 1.0, text in 1.0, channels in fine-tuning."""
 
 import math
 from typing import Literal
@@ -19,32 +19,32 @@ Selection = Literal["static", "normal", "poisson", "uniform"]
 
 @frozen(kw_only=True)
 class SpanMasker:
-    """Hides the union of n random spans a row (speech; text 1.0 with `reach_end`).
+    """Hides the union of n random spans per row (speech; text 1.0 with `reach_end`).
 
     With v valid positions: n = max(min_masks, floor(mask_prob v / mask_length + u)), u uniform in [0, 1). The n starts
-    are distinct, from {0, ..., v - s - 1} where s is the row's shortest span, or from {0, ..., n} if v - s <= n; so
-    spans of one length never cover the last valid position, as in the reference. Spans may overlap and are cut at v. As
-    they overlap, fewer than mask_prob v positions are hidden.
+    are distinct, from {0, ..., v - s - 1} where s is the row's shortest span, or from {0, ..., n} if v - s <= n. Spans
+    of one length therefore never cover the last valid position, as in the reference. Spans may overlap and are cut at
+    v. Because of overlaps, fewer than mask_prob v positions are hidden.
 
     Args:
-        mask_prob: fraction of starts times length, in [0, 1].
-        mask_length: positions a span, at least 1; the mean where lengths vary.
-        min_masks: fewest spans a row. 0 for channels and for 1.0 text: a row that draws none is simply not masked.
-        equal_counts: whether every row is brought to the smallest count of the call by releasing random single
-            positions. Rows that drew no span stay as they are and do not count.
-        add_masks: bring rows to the largest count instead, by hiding more single valid positions.
-        mask_dropout: this fraction of a row's hidden positions (rounded) is released at the end, in [0, 1].
-        selection: of lengths: "static"; "normal" with deviation `mask_other`, rounded, at least 1; "poisson"; "uniform"
-            over the whole numbers from `mask_other` to 2 mask_length.
-        mask_other: see `selection`.
-        no_overlap: every arrangement of the spans without overlap is equally likely; spans that find no room are left
-            out, and none is longer than v - 1. It goes with neither the range of starts above nor `reach_end`.
-        min_space: visible positions between two spans, at least, with `no_overlap`.
-        reach_end: 1.0 text: starts are anywhere in {0, ..., v - 1}, and a short row may be hidden as a whole.
+        mask_prob: number of spans times their length, as a fraction of the valid positions, in [0, 1].
+        mask_length: length of a span in positions, at least 1; the mean if lengths vary.
+        min_masks: minimum number of spans per row. 0 for channels and for 1.0 text: a row without spans is not masked.
+        equal_counts: whether random positions of every row are unmasked until all rows have the smallest count of the
+            call. Rows without spans stay unchanged and do not count.
+        add_masks: bring rows to the largest count instead, by hiding further single valid positions.
+        mask_dropout: fraction of a row's hidden positions (rounded) to unmask at the end, in [0, 1].
+        selection: distribution of the lengths: "static"; "normal" with standard deviation `mask_other`, rounded, at
+            least 1; "poisson"; "uniform" over the whole numbers from `mask_other` to 2 mask_length.
+        mask_other: parameter of `selection`.
+        no_overlap: draw spans without overlap, every arrangement equally likely. Spans that do not fit are left out,
+            and none is longer than v - 1. The range of starts above does not apply; excludes `reach_end`.
+        min_space: minimum number of visible positions between two spans, with `no_overlap`.
+        reach_end: 1.0 text: starts are anywhere in {0, ..., v - 1}, and a short row may be hidden completely.
 
     Raises:
-        ValueError: on a value or combination out of range; in the call, where a row would keep no visible position, or
-            is too short for the largest count (`add_masks`).
+        ValueError: on a value or combination out of range; in the call, if a row would keep no visible position, or is
+            too short for the largest count (`add_masks`).
 
     >>> masker = SpanMasker(mask_prob=0.65, mask_length=10)
     >>> mask = masker(2, (100,), draw=torch.Generator().manual_seed(0), lengths=torch.tensor([100, 70]))
@@ -68,14 +68,14 @@ class SpanMasker:
         if self.add_masks and not self.equal_counts:
             raise ValueError("add_masks brings rows to equal counts: leave equal_counts at True, or add_masks at False")
         if self.no_overlap and self.reach_end:
-            raise ValueError("no_overlap and reach_end place the starts in two ways: choose one")
+            raise ValueError("no_overlap and reach_end exclude each other: choose one")
         if self.selection == "uniform" and self.mask_other > 2 * self.mask_length:
             raise ValueError(f"mask_other={self.mask_other} must not exceed 2 mask_length={2 * self.mask_length}")
 
     def __call__(
         self, b: int, grid: tuple[int, ...] | int, *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None
     ) -> Mask:
-        """Draw a mask, `hidden` Bool `(b m) t`, on a grid `(t,)` or t; see `Masker`."""
+        """Draw a mask, `hidden` Bool `(b m) t`, over a grid `(t,)` or t; see `Masker`."""
         grid = (grid,) if isinstance(grid, int) else grid
         valid = valid_positions(b, grid, num_masks, lengths, axes=1)
         (t,) = grid
@@ -83,15 +83,15 @@ class SpanMasker:
         hidden = self._spans(b, t, num_masks, draw, valid) & allowed
         count = hidden.sum(1)
         if not self.reach_end:
-            mend = "leave out samples that short, or lower mask_prob or mask_length"
-            check_visible(count, valid, num_masks, mend)
+            fix = "leave out samples that short, or lower mask_prob or mask_length"
+            check_visible(count, valid, num_masks, fix)
 
         if self.equal_counts:
             drawn = count[count > 0]
             if len(drawn):
                 target = (drawn.max() if self.add_masks else drawn.min()) * (count > 0)
-                mend = "add_masks wants as many hidden positions as in the longest sample: leave out samples that short"
-                check_visible(target, valid, num_masks, mend)
+                fix = "add_masks hides as many positions as in the longest sample: leave out samples that short"
+                check_visible(target, valid, num_masks, fix)
                 hidden = adjusted(hidden, allowed, bits(draw, b, num_masks, t, stream=_EQUAL), target)
         if self.mask_dropout:
             count = hidden.sum(1)
@@ -118,8 +118,8 @@ class SpanMasker:
         if self.reach_end:
             high = valid
         else:
-            room = valid - lengths.where(used, t).amin(1, keepdim=True)
-            high = room.where(room > count, count + 1)
+            fitting = valid - lengths.where(used, t).amin(1, keepdim=True)
+            high = fitting.where(fitting > count, count + 1)
         keys = bits(draw, b, num_masks, max(t, most + 1), stream=_STARTS)
         keys = among(keys, torch.arange(keys.shape[1], device=device) < high)
         starts = keys.topk(most, dim=1, largest=False).indices  # distinct, in random order
@@ -143,18 +143,17 @@ class SpanMasker:
 
 
 def cover_spans(starts: Tensor, lengths: Tensor, positions: int) -> Tensor:
-    """Union of spans, Bool `r positions`.
+    """Return the union of spans, Bool `r positions`.
 
     Args:
-        starts: Long `r s`; a start beyond the positions covers nothing.
-        lengths: Long `r s`; 0 covers nothing, so rows may hold different numbers of spans. What reaches beyond the end
-            is cut.
+        starts: Long `r s`; a start beyond the last position covers nothing.
+        lengths: Long `r s`; 0 covers nothing, so rows may have different numbers of spans. Spans are cut at the end.
         positions: t.
 
     >>> cover_spans(torch.tensor([[1, 4]]), torch.tensor([[2, 3]]), 6).int()
     tensor([[0, 1, 1, 0, 1, 1]], dtype=torch.int32)
     """
-    # One step up where a span begins and one down behind its end; inside of some span the running sum is above zero.
+    # +1 at the start of a span and -1 after its end: the running sum is above zero inside of spans.
     step = torch.zeros(starts.shape[0], positions + 1, dtype=torch.int32, device=starts.device)
     one = torch.ones_like(starts, dtype=torch.int32)
     step.scatter_add_(1, starts.clamp(max=positions), one)
@@ -163,19 +162,19 @@ def cover_spans(starts: Tensor, lengths: Tensor, positions: int) -> Tensor:
 
 
 def _arrange(lengths: Tensor, used: Tensor, valid: Tensor, space: int, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Starts and lengths of spans without overlap, `r s` each, every arrangement equally likely (stars and bars).
+    """Return starts and lengths of spans without overlap, `r s` each; arrangements are equally likely (stars and bars).
 
-    n spans and the f positions that neither they nor the spaces between them need are n + f things in a row; which n of
-    them are the spans says all.
+    The n spans and the f positions that are in neither spans nor the spaces between them form a row of n + f items. An
+    arrangement is a choice of the n items that are spans.
     """
     ends = (lengths + space).cumsum(1) - space
-    fits = used & (ends <= valid)  # a first part of the row, since ends never fall
+    fits = used & (ends <= valid)  # a prefix of the row, since ends never decrease
     count = fits.sum(1, keepdim=True)
-    things = valid - ends.where(fits, 0).amax(1, keepdim=True) + count
-    keys = among(keys, torch.arange(keys.shape[1], device=keys.device) < things)
-    places = keys.topk(lengths.shape[1], dim=1, largest=False).indices
-    places = places.where(fits, keys.shape[1]).sort(1).values  # the unused ones last
+    items = valid - ends.where(fits, 0).amax(1, keepdim=True) + count
+    keys = among(keys, torch.arange(keys.shape[1], device=keys.device) < items)
+    chosen = keys.topk(lengths.shape[1], dim=1, largest=False).indices
+    chosen = chosen.where(fits, keys.shape[1]).sort(1).values  # the unused ones last
     order = torch.arange(lengths.shape[1], device=keys.device)
     lengths = lengths.where(fits, 0)
     before = (lengths + space).cumsum(1) - (lengths + space)
-    return places - order + before, lengths
+    return chosen - order + before, lengths

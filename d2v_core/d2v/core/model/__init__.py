@@ -1,4 +1,4 @@
-"""The composition: batches, adapters, backbone, predictors and the training step."""
+"""Model: batches, adapters, backbone, predictors and the training step."""
 
 from d2v.core.model.adapter import ExtraTokens, MaskToken, ModalityAdapter
 from d2v.core.model.backbone import Backbone, Encodes, Student

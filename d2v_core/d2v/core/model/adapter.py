@@ -1,6 +1,7 @@
-"""What is particular to a modality, as parts that a teacher rule can name.
+"""Modality-specific modules, with names that the teacher's patterns can select.
 
-A modality is mostly its front end; positions, bias, extra tokens, mask token and context are standard parts or absent.
+A modality mainly defines its front end. Positions, bias, extra tokens, mask token and context are standard modules and
+optional.
 """
 
 from collections.abc import Callable
@@ -18,14 +19,14 @@ from d2v.core.validators import check
 
 
 class ExtraTokens(nn.Module):
-    """Learned tokens in front of the sequence, such as a class token.
+    """Learned tokens before the sequence, such as a class token.
 
     Args:
-        num: e, how many, at least 1.
-        embed_dim: d.
+        num: e, number of tokens, at least 1.
+        embed_dim: d, the width.
         std: standard deviation of the initial values.
         first_zero: whether the first token starts at zero.
-        positions: whether the tokens have learned positions of their own.
+        positions: whether the tokens have learned positions.
 
     Raises:
         ValueError: if `num` is below 1.
@@ -46,7 +47,7 @@ class ExtraTokens(nn.Module):
 
     @classmethod
     def of(cls, num: int, embed_dim: int, **options: Any) -> "ExtraTokens | None":
-        """So many tokens with these options; None where there are none.
+        """Return `num` tokens with these options; None for 0 tokens.
 
         >>> ExtraTokens.of(0, 8) is None
         True
@@ -54,15 +55,15 @@ class ExtraTokens(nn.Module):
         return cls(num, embed_dim, **options) if num else None
 
     def forward(self) -> Tensor:
-        """Tokens `1 e d`."""
+        """Return the tokens `1 e d`."""
         return self.tokens if self.positions is None else self.tokens + self.positions
 
 
 class MaskToken(nn.Module):
-    """The learned vector that stands at hidden positions where the sequence is kept (data2vec 1.0).
+    """Learned vector that replaces hidden positions if the sequence is kept (data2vec 1.0).
 
     Args:
-        embed_dim: d.
+        embed_dim: d, the width.
 
     >>> MaskToken(8)().shape
     torch.Size([1, 1, 8])
@@ -73,26 +74,28 @@ class MaskToken(nn.Module):
         self.token = nn.Parameter(torch.rand(1, 1, embed_dim))
 
     def forward(self) -> Tensor:
-        """Token `1 1 d`."""
+        """Return the token `1 1 d`."""
         return self.token
 
 
 class ModalityAdapter(nn.Module):
-    """From a batch to tokens; every child is a module or None.
+    """Modules of a modality that turn a batch into tokens; every child is a module or None.
 
-    `modality` is the name under which a `Backbone` of this adapter alone has it; each modality's own class sets it.
+    `modality` is the default name of the adapter in a `Backbone`; each modality's class sets it.
 
     Args:
-        front: batch to `Local`, raw input to features.
-        positions: (x `r t d`, mask or None) to what is added to x, `1 t d`, `b t d` or `(b m) t d`. With a mask the
-            hidden positions are dropped afterwards, and positions that look at x must not see them.
-        bias: tokens to (layer to attention bias).
-        extra_tokens: () to `1 e d`.
-        mask_token: () to `1 1 d`, put at hidden positions where the sequence is kept.
-        context: norm in front, dropout and prenet blocks, before the shared encoder.
-        dropout: on the local features of training, before masking (the teacher never sees it).
-        noise_std: without a mask token, the noise put at hidden positions where the sequence is kept; 0 = zeros.
-        channels_first: whether hidden channels are zeroed before the mask token is put in, which then stays whole.
+        front: front end, from a batch to `Local`: raw input to features.
+        positions: from (x `r t d`, mask or None) to the offset added to x, `1 t d`, `b t d` or `(b m) t d`. With a
+            mask, hidden positions are dropped afterwards, and the offset must not depend on x at hidden positions.
+        bias: from tokens to a function from a layer to its attention bias.
+        extra_tokens: from () to `1 e d`.
+        mask_token: from () to `1 1 d`, replaces hidden positions if the sequence is kept.
+        context: input norm, dropout and context blocks, before the shared encoder.
+        dropout: dropout rate of the local features in training, before masking (not applied to the teacher's input).
+        noise_std: standard deviation of the noise that replaces hidden positions if the sequence is kept and there is
+            no mask token; 0 = zeros.
+        channels_first: whether hidden channels are zeroed before the mask token is inserted, so that the token is not
+            masked.
         zero_padding: whether padded positions are set to zero before positions are added (1.0 speech and text).
 
     >>> from d2v.core.model import Local
@@ -140,11 +143,11 @@ class ModalityAdapter(nn.Module):
         self.zero_padding = zero_padding
 
     def corrupt(self, batch: Batch, local: Local, mask: Mask) -> Tensor:
-        """Mask and keep the sequence.
+        """Mask the features without dropping positions.
 
         Args:
-            batch: for adapters that mask the raw input.
-            local: features of the batch.
+            batch: used by adapters that mask the raw input.
+            local: local features of the batch.
             mask: `(b m) t`.
 
         Returns:
@@ -167,10 +170,10 @@ class ModalityAdapter(nn.Module):
         return x
 
     def pixels(self, batch: Batch) -> Tensor:
-        """Normalised raw content of each position, `b t p`, for the reconstruction loss.
+        """Return the normalised raw content of each position, `b t p`, for the reconstruction loss.
 
         Raises:
-            NotImplementedError: if the modality has none.
+            NotImplementedError: if the modality has no raw content to reconstruct.
         """
         raise NotImplementedError(f"{type(self).__name__} has no raw content to reconstruct; set pixel_weight=0")
 
@@ -179,7 +182,7 @@ Context = TransformerEncoder | Literal["norm"] | None
 
 
 def as_context(context: Context, embed_dim: int) -> TransformerEncoder | None:
-    """What runs before the shared encoder: "norm" = a layer norm alone, the form of most 2.0 models.
+    """Return a context encoder; "norm" = only a layer norm, as in most 2.0 models.
 
     >>> as_context("norm", 8).norm_in.normalized_shape
     (8,)
@@ -188,7 +191,7 @@ def as_context(context: Context, embed_dim: int) -> TransformerEncoder | None:
 
 
 def repeat_rows(x: Tensor, rows: int) -> Tensor:
-    """Repeat each of b rows for its views: `b ...` to `(b m) ...`.
+    """Repeat each of b rows for its views, from `b ...` to `(b m) ...`.
 
     Raises:
         ValueError: if `rows` is not a multiple of b.

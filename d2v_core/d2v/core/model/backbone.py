@@ -1,7 +1,7 @@
-"""Encoder and adapters: where all compositions meet.
+"""Encoder and adapters.
 
-The same lines serve data2vec 2.0 (hidden positions are dropped) and 1.0 (they are replaced), pretraining, the teacher
-and feature extraction.
+The same code is used for data2vec 2.0 (hidden positions are dropped) and 1.0 (they are replaced), and for pretraining,
+the teacher and feature extraction.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ Start = Literal["raw", "local", "tokens"]
 
 
 class Encodes(Protocol):
-    """An encoder that can be trained with `Data2Vec`: its own, or anybody else's behind this one method.
+    """An encoder that can be trained with `Data2Vec`: a `Backbone`, or a third-party encoder with this one method.
 
-    It may have more of what `Backbone` has: `front` (masks then lie over its local features), `start_of` with `front`
-    and `tokens` (its teacher may lack parts), `pixels` (for a pixel loss), `modalities` (names for a predictor that is
-    given alone), `depth` and `num_prefix_tokens` (what does not fit is refused when the model is made).
+    Optional members, as in `Backbone`: `front` (masks then apply to its local features), `start_of` with `front` and
+    `tokens` (its teacher may lack modules), `pixels` (for a pixel loss), `modalities` (names for a single predictor),
+    `depth` and `num_prefix_tokens` (to check the model when it is created).
     """
 
     def encode(
@@ -39,12 +39,12 @@ class Encodes(Protocol):
         tokens: Tokens | None = None,
         sink: LayerSink | None = None,
     ) -> Encoded:
-        """Encode a batch; mask None = features. `local` and `tokens` are earlier results to start from, if given."""
+        """Encode a batch; mask None = nothing is masked. `local` and `tokens` are earlier results to start from."""
         ...
 
 
 class Student(nn.Module):
-    """A module with the method of `Encodes`, as a type: any module that has it will do, whatever its class."""
+    """Type of a module that implements `Encodes`; inheriting from this class is not required."""
 
     def encode(
         self,
@@ -60,11 +60,11 @@ class Student(nn.Module):
 
 
 class Backbone(Student):
-    """Modality adapters over one shared encoder.
+    """Modality adapters and one shared encoder.
 
     Args:
-        adapters: by modality; of one modality the adapter alone.
-        encoder: the shared blocks, a `TransformerEncoder` or a module that is called as one and has `blocks`.
+        adapters: adapters by modality, or a single adapter.
+        encoder: shared encoder: a `TransformerEncoder`, or a module with `blocks` and the same call signature.
         visible_only: True = hidden positions are dropped (2.0 pretraining); False = they are replaced and kept (1.0,
             and fine-tuning with masks).
 
@@ -95,77 +95,77 @@ class Backbone(Student):
         self.visible_only = visible_only
 
     def adapter(self, modality: str | None) -> ModalityAdapter:
-        """The adapter of a modality; None = the only one."""
+        """Return the adapter of a modality; None = the only one."""
         return pick(self.adapters, modality, "adapter")
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the modalities that it has adapters for."""
+        """Names of the modalities with an adapter."""
         return tuple(self.adapters)
 
     def blocks(self, modality: str | None = None) -> list[nn.Module]:
-        """Context blocks, then encoder blocks: the order of layer decay and freezing."""
+        """Return context blocks, then encoder blocks: the order for layer decay and freezing."""
         context = self.adapter(modality).context
         return [*(context.blocks if context is not None else ()), *self.encoder.blocks]
 
     @property
     def depth(self) -> int:
-        """Blocks of the shared encoder; in a teacher, those before the first that is left out."""
+        """Number of blocks of the shared encoder; in a teacher, of those before the first one that is left out."""
         lacking = self.encoder is None or self.encoder.blocks is None
         blocks: list[nn.Module | None] = [] if lacking else list(self.encoder.blocks)
         return blocks.index(None) if None in blocks else len(blocks)
 
     def num_prefix_tokens(self, modality: str | None = None) -> int:
-        """e, the tokens that a modality's adapter puts in front of the positions."""
+        """Return e, the number of tokens that a modality's adapter puts before the positions."""
         extra_tokens = self.adapter(modality).extra_tokens
         return 0 if extra_tokens is None else extra_tokens().shape[1]
 
     def pixels(self, batch: Batch) -> Tensor:
-        """Normalised raw content of each position, `b t p`; see `ModalityAdapter.pixels`."""
+        """Return the normalised raw content of each position, `b t p`; see `ModalityAdapter.pixels`."""
         return self.adapter(batch.modality).pixels(batch)
 
     def start_of(self, teacher: nn.Module, modality: str | None = None) -> Start:
-        """The first stage from which on a teacher of this student has every part.
+        """Return the first stage from which a teacher of this student has all modules.
 
         Args:
             teacher: the averaged module.
-            modality: None = the only one.
+            modality: name of the modality; None = the only one.
 
         Returns:
-            "raw" = the raw input: the teacher has a front end, or is no copy of this student; "local" = this student's
-            local features: it has none; "tokens" = this student's tokens of the clean input: it lacks positions, bias,
-            extra tokens or context, or the whole adapter.
+            "raw" = the raw input: the teacher has a front end, or is not a copy of this student; "local" = this
+            student's local features: the teacher has no front end; "tokens" = this student's tokens of the clean input:
+            the teacher lacks positions, bias, extra tokens or context, or the whole adapter.
         """
-        ours = self.adapter(modality)
+        own = self.adapter(modality)
         if not hasattr(teacher, "adapters"):
             return "raw"
         adapters: Any = teacher.adapters
-        theirs: ModalityAdapter | None = None if adapters is None else pick(adapters, modality, "adapter")
+        other: ModalityAdapter | None = None if adapters is None else pick(adapters, modality, "adapter")
 
         def lacks(part: str) -> bool:
-            return getattr(theirs, part) is None and getattr(ours, part) is not None
+            return getattr(other, part) is None and getattr(own, part) is not None
 
-        if theirs is None or any(lacks(part) for part in ("positions", "bias", "extra_tokens", "context")):
+        if other is None or any(lacks(part) for part in ("positions", "bias", "extra_tokens", "context")):
             return "tokens"
         return "local" if lacks("front") else "raw"
 
     def front(self, batch: Batch) -> Local:
-        """Local features of a batch, once a sample and with nothing masked."""
+        """Compute the local features of a batch, once per sample and without masking."""
         return self.adapter(batch.modality).front(batch)
 
     def tokens(self, batch: Batch, local: Local | None = None, mask: Mask | None = None) -> Tokens:
-        """Input of the shared encoder: positions, masking, extra tokens, context.
+        """Compute the input of the shared encoder: positions, masking, extra tokens, context.
 
         Args:
             batch: b samples.
-            local: its local features, if they are there already.
+            local: local features of the batch, if already computed.
             mask: `(b m) t`, or None = nothing is masked.
 
         Returns:
             Tokens of b or (b m) rows.
 
         Raises:
-            ValueError: if the mask does not fit, or hides different counts where hidden positions are dropped.
+            ValueError: if the mask does not fit, or counts differ between rows although hidden positions are dropped.
         """
         adapter = self.adapter(batch.modality)
         local = self.front(batch) if local is None else local
@@ -218,9 +218,9 @@ class Backbone(Student):
 
         Args:
             batch: b samples.
-            mask: `(b m) t`; None = features of everything.
+            mask: `(b m) t`; None = nothing is masked.
             local: local features to start from.
-            tokens: tokens to start from; their bias is used unless the adapter has its own.
+            tokens: tokens to start from; their bias is used unless the adapter has a bias.
             sink: receives layer results of the shared encoder.
 
         Returns:
@@ -232,8 +232,8 @@ class Backbone(Student):
         if tokens is None:
             local = self.front(batch) if local is None else local
             tokens = self.tokens(batch, local, mask)
-        elif (own := self._own_bias(batch.modality)) is not None:
-            tokens = dataclasses.replace(tokens, bias=own(tokens))
+        elif (bias_module := self._bias(batch.modality)) is not None:
+            tokens = dataclasses.replace(tokens, bias=bias_module(tokens))
         bias, first = tokens.bias, tokens.num_context
         x: Tensor = self.encoder(
             tokens.x,
@@ -246,8 +246,8 @@ class Backbone(Student):
             x=x, padding=tokens.padding, num_prefix_tokens=tokens.num_prefix_tokens, grid=tokens.grid, local=local
         )
 
-    def _own_bias(self, modality: str | None) -> nn.Module | None:
-        # A teacher may lack the whole adapter, or all of them.
+    def _bias(self, modality: str | None) -> nn.Module | None:
+        # A teacher may lack the adapter, or all adapters.
         adapter = None if self.adapters is None else self.adapter(modality)
         return None if adapter is None else adapter.bias
 

@@ -1,7 +1,7 @@
-"""The values that pass between the parts of a model.
+"""Values passed between the modules of a model.
 
-All tensors are batch first. They say nothing of how they were made. They are standard-library dataclasses, because DDP
-and FSDP2 look for tensors in those and not in attrs classes.
+All tensors are batch first. These are standard-library dataclasses, because DDP and FSDP2 look for tensors in those and
+not in attrs classes.
 """
 
 import dataclasses
@@ -20,17 +20,18 @@ _Part = TypeVar("_Part")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Samples as a data set gives them.
+    """Samples of a data set.
 
     Args:
         source: raw input, `b ...`: images `b c h w`, waveforms `b s`, token ids `b t`.
-        padding: Bool `b raw` over the raw samples or tokens, True = padding; None = no padding (text: told by the ids).
-        ids: Long `b`, the samples' own numbers, from which masks are drawn; None = the place in the batch.
-        mask: given mask; it wins over the model's masker.
-        view: the teacher's input in place of `source`.
-        labels: the task's labels.
-        label_lengths: the task's label lengths, Long `b`.
-        modality: name of the adapter; None where a model has one only.
+        padding: Bool `b raw` over the raw samples or tokens, True = padding; None = no padding (text: given by the
+            ids).
+        ids: Long `b`, ids of the samples, from which masks are drawn; None = the index in the batch.
+        mask: mask to use instead of the model's masker.
+        view: the teacher's input, instead of `source`.
+        labels: labels of the task.
+        label_lengths: lengths of the labels, Long `b`.
+        modality: name of the adapter; None = the only one of the model.
 
     Raises:
         ValueError: if `padding` is not Bool or does not fit `source`.
@@ -57,7 +58,7 @@ class Batch:
         return self.source.shape[0]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
-        """The same batch on another device."""
+        """Return the batch on another device."""
 
         def moved(value: Any) -> Any:
             return value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor | Mask) else value
@@ -65,25 +66,25 @@ class Batch:
         return self._with_each(moved)
 
     def pin_memory(self) -> "Batch":
-        """The same batch in memory that a GPU copies from without being waited for; a mask stays where it is."""
+        """Return the batch in pinned memory, from which copies to a GPU are asynchronous; a mask is not pinned."""
         return self._with_each(lambda value: value.pin_memory() if isinstance(value, Tensor) else value)
 
     def _with_each(self, change: Callable[[Any], Any]) -> "Batch":
         return Batch(**{field.name: change(getattr(self, field.name)) for field in dataclasses.fields(Batch)})
 
     def seen_by_teacher(self) -> "Batch":
-        """The same samples with the teacher's view as their source."""
+        """Return the same samples with the teacher's view as their source."""
         return self if self.view is None else dataclasses.replace(self, source=self.view, view=None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Local:
-    """What a front end makes of a batch, once a sample and with nothing masked.
+    """Local features: the output of a front end, once per sample and without masking.
 
     Args:
         x: `b t d`.
         padding: Bool `b t`, True = padding, or None.
-        grid: (t,) or (h, w), the layout of the positions.
+        grid: (t,) or (h, w), layout of the positions.
 
     Raises:
         ValueError: if `padding` is not Bool or does not fit `x`.
@@ -102,16 +103,16 @@ class Local:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tokens:
-    """What the shared encoder receives; rows are ordered (b m).
+    """Input of the shared encoder; rows are ordered (b m).
 
     Args:
         x: `(b m) (e+k) d`, k = t or the v visible positions.
         padding: Bool `(b m) (e+k)`, True = padding, or None.
-        position: Long `(b m) k`, the position of each token; None = all in order.
-        num_prefix_tokens: e, extra tokens in front.
-        grid: (t,) or (h, w), the layout of all positions.
-        bias: layer to attention bias, or None; layers count context blocks first.
-        num_context: blocks that have already run.
+        position: Long `(b m) k`, position of each token; None = all positions in order.
+        num_prefix_tokens: e, number of extra tokens before the positions.
+        grid: (t,) or (h, w), layout of all positions.
+        bias: function from a layer to its attention bias, or None; layers count context blocks first.
+        num_context: number of blocks that have already run.
     """
 
     x: Tensor
@@ -125,14 +126,14 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Encoded:
-    """What the encoder returns.
+    """Output of the encoder.
 
     Args:
         x: `(b m) (e+k) d`.
         padding: Bool `(b m) (e+k)`, True = padding, or None.
-        num_prefix_tokens: e, extra tokens in front.
-        grid: (t,) or (h, w), the layout of all positions.
-        local: the local features that the tokens were made of, or None where the encoder has none to show.
+        num_prefix_tokens: e, number of extra tokens before the positions.
+        grid: (t,) or (h, w), layout of all positions.
+        local: local features from which the tokens were computed, or None if the encoder has none.
     """
 
     x: Tensor
@@ -143,13 +144,13 @@ class Encoded:
 
     @property
     def class_token(self) -> Tensor:
-        """The class token `(b m) d`: the last token in front of the positions, which the class-token loss trains.
+        """Class token `(b m) d`: the last token before the positions, which the class-token loss trains.
 
         Raises:
-            ValueError: if there are no tokens in front.
+            ValueError: if there are no extra tokens.
         """
         if self.num_prefix_tokens == 0:
-            raise ValueError("the encoder has no class token: it puts no tokens in front of the positions")
+            raise ValueError("the encoder has no class token: it puts no extra tokens before the positions")
         return self.x[:, self.num_prefix_tokens - 1]
 
 
@@ -164,10 +165,10 @@ def _check_padding(padding: Tensor | None, shape: torch.Size, like: str) -> None
 def by_modality(
     parts: "_Part | Mapping[str, _Part] | nn.ModuleDict", modalities: Sequence[str], what: str
 ) -> dict[str, _Part]:
-    """Parts by the names of their modalities; a part that is given alone is that of the only modality.
+    """Return parts by modality; a single part belongs to the only modality.
 
     Raises:
-        ValueError: if a part is given alone to several modalities.
+        ValueError: if a single part is given for several modalities.
 
     >>> by_modality(0.5, ["vision"], "masker")
     {'vision': 0.5}
@@ -180,10 +181,10 @@ def by_modality(
 
 
 def pick(parts: Mapping[str, _Part] | nn.ModuleDict, modality: str | None, what: str) -> _Part:
-    """The part of one modality; without a name, the only one.
+    """Return the part of one modality; without a name, the only one.
 
     Raises:
-        ValueError: if there is no such part, or several and no name.
+        ValueError: if there is no such part, or several without a name given.
     """
     if modality is None:
         if len(parts) != 1:

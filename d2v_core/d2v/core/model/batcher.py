@@ -1,4 +1,4 @@
-"""M masked views of each sample, without copying a sample M times (multimask training, data2vec 2.0, section 3)."""
+"""Multi-mask training: M masked views of each sample without copying it M times (data2vec 2.0, section 3)."""
 
 import torch
 from einops import rearrange
@@ -8,9 +8,9 @@ from d2v.core.masks import Mask
 
 
 class MultimaskBatcher:
-    """Gathers what each view sees or hides, and puts it back.
+    """Gathers the visible or hidden positions of each view, and scatters visible tokens back.
 
-    Sources may have 1, b or (b m) rows: a row serves as many views as it has to, and is never expanded first.
+    Sources may have 1, b or (b m) rows. A row is used for all its views without being expanded first.
 
     Args:
         mask: hidden positions `(b m) t`.
@@ -30,13 +30,13 @@ class MultimaskBatcher:
         self.mask = mask
 
     def visible(self, x: Tensor) -> Tensor:
-        """Visible positions of each view.
+        """Gather the visible positions of each view.
 
         Args:
             x: `r t ...` with r = 1, b or (b m) rows.
 
         Returns:
-            `(b m) v ...`, ascending positions.
+            `(b m) v ...`, in ascending order of position.
 
         Raises:
             ValueError: if the rows hide different numbers of positions, or x does not fit the mask.
@@ -46,27 +46,27 @@ class MultimaskBatcher:
         return self._take(x, rows, visible)
 
     def hidden(self, x: Tensor) -> Tensor:
-        """Hidden positions of all views, `n ...`, from `r t ...` with r = 1, b or (b m) rows."""
+        """Gather the hidden positions of all views, `n ...`, from `r t ...` with r = 1, b or (b m) rows."""
         length = self.mask.hidden.shape[1]
         return self._take(x, self.mask.index // length, self.mask.index % length)
 
     def scatter(self, visible: Tensor, *, noise_std: float = 0.0) -> Tensor:
-        """Put visible tokens back in place.
+        """Scatter visible tokens back to their positions.
 
         Args:
             visible: `(b m) v d`.
-            noise_std: standard deviation of the Gaussian noise at hidden places; 0 = zeros.
+            noise_std: standard deviation of the Gaussian noise at hidden positions; 0 = zeros.
 
         Returns:
             `(b m) t d`.
 
         Raises:
-            ValueError: if there are not as many tokens as visible positions.
+            ValueError: if the number of tokens is not that of the visible positions.
         """
         if visible.shape[:2] != self.mask.visible.shape:
             raise ValueError(
-                f"{tuple(visible.shape[:2])} rows and tokens are not the {tuple(self.mask.visible.shape)} visible "
-                "ones; a decoder of visible tokens goes with visible_only=True, a MaskedHead with False"
+                f"{tuple(visible.shape[:2])} rows and tokens do not fit the {tuple(self.mask.visible.shape)} visible "
+                "positions; use a VisibleDecoder with visible_only=True and a MaskedHead with visible_only=False"
             )
         rows, length = self.mask.hidden.shape
         shape = (rows * length, visible.shape[2])

@@ -1,7 +1,7 @@
-"""One training step of data2vec, 2.0 or 1.0, over any encoder.
+"""Training step of data2vec 2.0 and 1.0, for any encoder.
 
-The student predicts, at the positions it does not see, what the teacher makes of the whole input. Neither a version
-nor a modality's name is branched on: the parts that are put together decide.
+The student predicts, at the positions it does not see, the features that the teacher computes from the whole input. The
+code does not branch on version or modality: these are determined by the modules.
 """
 
 from collections.abc import Mapping
@@ -21,21 +21,21 @@ from d2v.core.nn import LayerSink
 from d2v.core.teacher import EMATeacher, TargetAverager
 from d2v.core.wrappers import call_inside, unwrapped
 
-# What a student may have beside `encode`; see `Encodes`.
+# Optional members of a student in addition to `encode`; see `Encodes`.
 _ABILITIES = ("front", "tokens", "start_of", "pixels", "num_prefix_tokens")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepOutput:
-    """What a training step gives to its loop.
+    """Output of a training step.
 
     Args:
-        loss_sum: the loss as a sum, a float32 scalar; minimise sum(loss_sum) / sum(sample_size).
-        sample_size: its count.
+        loss_sum: loss as a sum, a float32 scalar; minimise sum(loss_sum) / sum(sample_size).
+        sample_size: count of the loss.
         metrics: name to (sum, count).
         predictions: `n d` at the hidden positions.
         targets: `n d` at the hidden positions.
-        mask: the mask of the step.
+        mask: mask of the step.
     """
 
     loss_sum: Tensor
@@ -49,36 +49,36 @@ class StepOutput:
 class Data2Vec(nn.Module):
     """Student, teacher, predictors and losses (data2vec 2.0, section 3; data2vec 1.0, section 3).
 
-    loss_sum = regression_weight R + cls_weight n C + pixel_weight Q with n = hidden positions of all rows, R = loss
-    over hidden positions, C = loss between the last extra token and the mean of the targets, summed over rows (so it
-    grows with the rows of a worker: the published definition), Q = loss between `pixel_heads(predictions)` and the raw
+    loss_sum = regression_weight R + cls_weight n C + pixel_weight Q with n = number of hidden positions of all rows,
+    R = loss over hidden positions, C = loss between the last extra token and the mean of the targets, summed over rows
+    (it grows with the number of rows per worker, as published), Q = loss between `pixel_heads(predictions)` and the raw
     content.
 
     Args:
-        student: a `Backbone`, or any other encoder with its `encode` method (see `Encodes`). It may be wrapped in
-            torch.compile or DDP; only `encode` is called, so compile its blocks rather than the whole.
-        teacher: average of the student.
-        predictors: by modality; of one modality the predictor alone.
-        maskers: likewise; None where batches bring their masks.
-        targets: reads the teacher's layers; None = the mean of all of them, each instance-normalised.
-        loss: of predictions and targets; by itself L2 / sqrt(d), that of the 2.0 image and speech models.
-        num_masks: m, masked views of each sample.
-        regression_weight: of R.
-        cls_weight: of C; needs extra tokens.
-        pixel_weight: of Q; needs pixel heads, and a student with `pixels`.
-        pixel_heads: by modality or the only one, `n d` to `n p`.
-        seed: of the masks.
+        student: a `Backbone`, or any other encoder with the `encode` method (see `Encodes`). It may be wrapped in
+            torch.compile or DDP. Only `encode` is called, so compile its blocks rather than the whole module.
+        teacher: moving average of the student.
+        predictors: predictors by modality, or a single predictor.
+        maskers: maskers by modality, or a single masker; None = batches contain their masks.
+        targets: computes the targets from the teacher's layers; None = mean of all layers, each instance-normalised.
+        loss: loss between predictions and targets; default: L2 / sqrt(d), as in the 2.0 image and speech models.
+        num_masks: m, number of masked views of each sample.
+        regression_weight: weight of R.
+        cls_weight: weight of C; needs extra tokens.
+        pixel_weight: weight of Q; needs pixel heads, and a student with `pixels`.
+        pixel_heads: heads by modality, or a single head, from `n d` to `n p`.
+        seed: seed of the masks.
 
-    The teacher starts at the first stage from which on it has every part, as the student's `start_of` says: the raw
-    input, the student's local features, or the student's own tokens of the clean input. So `EMATeacher(leave_out=...)`
-    alone decides. Without `start_of` it starts at the raw input.
+    The teacher starts at the first stage from which it has all modules, given by the student's `start_of`: the raw
+    input, the student's local features, or the student's tokens of the clean input. This is determined by
+    `EMATeacher(leave_out=...)`. Without `start_of`, the teacher starts at the raw input.
 
     Raises:
-        ValueError: if a class-token loss has no extra token, a pixel loss no head, the teacher lacks a block that the
-            targets need, the number of blocks is not known and there are no targets, or a part is given alone to a
-            student of several modalities.
+        ValueError: if a class-token loss has no extra token, a pixel loss has no head, the teacher lacks a block that
+            the targets need, there are no targets and the number of blocks is unknown, or a single predictor, masker or
+            head is given for a student of several modalities.
 
-    A toy over vectors that are features already (`examples/pretrain_images.py` composes the real thing):
+    A minimal example on vectors instead of raw input (see `examples/pretrain_images.py` for a complete model):
 
     >>> from d2v.core import MaskedHead, ModalityAdapter, RandomMasker, TransformerEncoder
     >>> class Front(nn.Module):
@@ -130,7 +130,7 @@ class Data2Vec(nn.Module):
     def _all_layers(self) -> TargetAverager:
         depth = getattr(self._inside, "depth", None)
         if not isinstance(depth, int):
-            raise ValueError(f"how many layers a {type(self._inside).__name__} has is not known; give targets")
+            raise ValueError(f"the number of layers of a {type(self._inside).__name__} is unknown; give targets")
         return TargetAverager(range(depth))
 
     def _check_weights(self) -> None:
@@ -138,12 +138,12 @@ class Data2Vec(nn.Module):
             for name in self.predictors:
                 if self._inside.num_prefix_tokens(name) == 0:
                     raise ValueError(
-                        f"cls_weight={self.cls_weight}, but the {name!r} adapter has no extra token to learn from; "
+                        f"cls_weight={self.cls_weight} needs an extra token, but the {name!r} adapter has none; "
                         "set cls_weight=0 or add a class token"
                     )
         if self.pixel_weight and not self.pixel_heads:
             raise ValueError(
-                f"pixel_weight={self.pixel_weight} needs pixel_heads; set it to 0 where no adapter has raw content"
+                f"pixel_weight={self.pixel_weight} needs pixel_heads; set it to 0 if no adapter has raw content"
             )
         if self.pixel_weight and "pixels" not in self._student_has:
             raise ValueError(
@@ -155,16 +155,16 @@ class Data2Vec(nn.Module):
         depth, last = getattr(unwrapped(self.teacher.module), "depth", None), max(self.targets.wants)
         if isinstance(depth, int) and depth <= last:
             raise ValueError(
-                f"the teacher needs its encoder up to block {last} for the targets; do not leave that out, or choose "
-                f"layers below {depth}"
+                f"the targets need the teacher's block {last}, but the teacher has {depth} blocks; do not leave the "
+                f"block out, or choose layers below {depth}"
             )
 
     def forward(self, batch: Batch, *, update: int) -> StepOutput:
-        """One step.
+        """Run one training step.
 
         Args:
             batch: b samples.
-            update: finished updates; with the seed and the ids it decides the masks.
+            update: number of finished updates; determines the masks together with the seed and the ids.
 
         Returns:
             The loss as sum and count; call `update_teacher` after the optimiser step.
@@ -176,11 +176,11 @@ class Data2Vec(nn.Module):
         mask = self.mask(batch, local, update=update)
         n = mask.index.shape[0]
         if n == 0:
-            raise ValueError("the mask hides no position, so there is nothing to predict; raise the mask ratio")
+            raise ValueError("the mask hides no position, so there is nothing to predict; increase the mask ratio")
         encoded: Encoded = call_inside(self.student, "encode", batch, mask, local=local)
         predictor: Predictor = pick(self.predictors, batch.modality, "predictor")
         predictions = predictor(encoded, mask)
-        self.targets.clear()  # of a step that was broken off
+        self.targets.clear()  # an aborted step may have left layer results
         self.encode_teacher(batch, local, sink=self.targets)
         full_targets = self.targets.finish()
         targets = MultimaskBatcher(mask).hidden(full_targets)
@@ -200,17 +200,17 @@ class Data2Vec(nn.Module):
         )
 
     def front(self, batch: Batch) -> Local | None:
-        """The student's local features of a batch; None if it has no front end of its own."""
+        """Compute the student's local features of a batch; None if it has no separate front end."""
         local: Local | None = self._inside.front(batch) if "front" in self._student_has else None
         return local
 
     def mask(self, batch: Batch, local: Local | None = None, *, update: int) -> Mask:
-        """The given mask, or one drawn from (seed, update, ids).
+        """Return the batch's mask, or one drawn from (seed, update, ids).
 
         Args:
             batch: b samples.
-            local: its local features; without them the batch's own axes and padding are those of the positions.
-            update: finished updates.
+            local: local features of the batch; None = the axes and padding of the batch are those of the positions.
+            update: number of finished updates.
         """
         if batch.mask is not None:
             return batch.mask
@@ -225,11 +225,11 @@ class Data2Vec(nn.Module):
 
     @torch.no_grad()
     def encode_teacher(self, batch: Batch, local: Local | None = None, *, sink: LayerSink) -> Encoded:
-        """Run the teacher on the clean input, or on the batch's view for it.
+        """Run the teacher on the clean input, or on the batch's teacher view.
 
         Args:
             batch: b samples.
-            local: the student's local features of the batch, which a teacher without front end starts from.
+            local: the student's local features of the batch, the input of a teacher without front end.
             sink: receives the teacher's layer results.
         """
         seen = batch.seen_by_teacher()
@@ -243,18 +243,18 @@ class Data2Vec(nn.Module):
         return encoded
 
     def teacher_start(self, modality: str | None = None) -> Start:
-        """Where the teacher starts: at the raw input, the student's local features, or the student's tokens."""
+        """Return the teacher's first stage: the raw input, the student's local features, or the student's tokens."""
         if "start_of" not in self._student_has:
             return "raw"
         return self._inside.start_of(unwrapped(self.teacher.module), modality)
 
     @property
     def _inside(self) -> Backbone:
-        """The student without wrappers; any other encoder may have less than a `Backbone`."""
+        """The student without wrappers; a third-party encoder may have fewer members than a `Backbone`."""
         return unwrapped(self.student)  # type: ignore[return-value]
 
     def update_teacher(self, n: int) -> None:
-        """Let the teacher follow, right after the n-th optimiser step (n >= 1)."""
+        """Update the teacher, right after the n-th optimiser step (n >= 1)."""
         self.teacher.update(self.student, n)
 
     def _class_token_loss(self, encoded: Encoded, full_targets: Tensor) -> Tensor:

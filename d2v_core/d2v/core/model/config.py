@@ -1,4 +1,4 @@
-"""What a whole model is made of, as a value that can be written down."""
+"""Configurations of complete models."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
@@ -21,10 +21,10 @@ from d2v.core.teacher.targets import TargetNorm
 
 
 class PredictorConfig(Protocol):
-    """What a predictor is made of."""
+    """Configuration of a predictor."""
 
     def build(self, *, embed_dim: int, dims: int) -> nn.Module:
-        """The predictor for a width and a number of grid axes."""
+        """Build the predictor for a width and a number of grid axes."""
         ...
 
 
@@ -33,7 +33,8 @@ class ConvDecoderConfig:
     """`VisibleDecoder` with a `ConvDecoder`; see there.
 
     Args:
-        init: of the projection: None = PyTorch's own (published image and speech models), else see `initialise`.
+        init: initialisation of the projection, see `initialise`; None = PyTorch's default (published image and speech
+            models).
     """
 
     described_by: ClassVar[tuple[type, ...]] = (VisibleDecoder, ConvDecoder)
@@ -50,7 +51,7 @@ class ConvDecoderConfig:
     init: Scheme | None = None
 
     def build(self, *, embed_dim: int, dims: int) -> VisibleDecoder:
-        """The predictor with initial weights."""
+        """Build the predictor with initial weights."""
         values = attrs.asdict(self)
         outer = {"noise_std": values.pop("noise_std"), "dropout": values.pop("dropout")}
         scheme = values.pop("init")
@@ -65,7 +66,7 @@ class MaskedHeadConfig:
     """`MaskedHead`; see there.
 
     Args:
-        init: None = PyTorch's own, else see `initialise`.
+        init: see `initialise`; None = PyTorch's default.
     """
 
     described_by: ClassVar[tuple[type, ...]] = (MaskedHead,)
@@ -74,7 +75,7 @@ class MaskedHeadConfig:
     init: Scheme | None = None
 
     def build(self, *, embed_dim: int, dims: int) -> MaskedHead:
-        """The predictor with initial weights."""
+        """Build the predictor with initial weights."""
         del dims
         head = MaskedHead(embed_dim, num_layers=self.num_layers)
         if self.init is not None:
@@ -87,7 +88,7 @@ class TargetsConfig:
     """`TargetAverager`; see there.
 
     Args:
-        layers: layers (from 0) to average, or their number K = the last K (`average_top_k_layers`).
+        layers: layers (from 0) to average, or a number K = the last K layers (`average_top_k_layers`).
     """
 
     described_by: ClassVar[tuple[type, ...]] = (TargetAverager,)
@@ -98,7 +99,7 @@ class TargetsConfig:
     after: tuple[TargetNorm, ...] = ()
 
     def build(self, *, depth: int) -> TargetAverager:
-        """The averager for an encoder of so many blocks."""
+        """Build the averager for an encoder with `depth` blocks."""
         layers = range(depth - self.layers, depth) if isinstance(self.layers, int) else self.layers
         if not layers or min(layers) < 0 or max(layers) >= depth:
             raise ValueError(f"targets.layers={self.layers} does not fit an encoder of {depth} blocks")
@@ -110,7 +111,7 @@ class TeacherConfig:
     """`EMATeacher`; see there.
 
     Args:
-        schedule: of the decay.
+        schedule: schedule of the decay.
     """
 
     described_by: ClassVar[tuple[type, ...]] = (EMATeacher,)
@@ -120,52 +121,52 @@ class TeacherConfig:
     copy: tuple[str, ...] = ()
 
     def build(self, student: nn.Module) -> EMATeacher:
-        """A teacher that starts as a copy of the student."""
+        """Build a teacher that starts as a copy of the student."""
         return EMATeacher(student, self.schedule, leave_out=self.leave_out, copy=self.copy)
 
 
 class StudentConfig(Protocol):
-    """What a student is made of: `BackboneConfig`, or somebody else's (`d2v.students`)."""
+    """Configuration of a student: `BackboneConfig`, or a third-party one (`d2v.students`)."""
 
     @property
     def embed_dim(self) -> int:
-        """Width d of what it encodes to."""
+        """Width d of the output."""
         ...
 
     @property
     def depth(self) -> int:
-        """Layers that it hands to a sink."""
+        """Number of layers that it passes to a sink."""
         ...
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """What it takes, by the names of the modalities."""
+        """Names of the modalities that it takes."""
         ...
 
     def grid_axes(self, modality: str) -> int:
-        """Axes of the grid of positions, 1 or 2."""
+        """Return the number of axes of the grid of positions, 1 or 2."""
         ...
 
     def pixel_dim(self, modality: str) -> int:
-        """Numbers of raw content at a position, for the reconstruction loss; 0 = none."""
+        """Return the size of the raw content of a position, for the reconstruction loss; 0 = none."""
         ...
 
     def unmasked(self) -> "StudentConfig":
-        """The same student as features and fine-tuning use it: every position is kept."""
+        """Return the configuration for features and fine-tuning: every position is kept."""
         ...
 
     def build(self) -> Student:
-        """The student with initial weights, a module with the method of `Encodes`."""
+        """Build the student with initial weights, a module that implements `Encodes`."""
         ...
 
 
 @frozen(kw_only=True)
 class BackboneConfig:
-    """An encoder with its adapters; see `Backbone`.
+    """Configuration of an encoder with its adapters; see `Backbone`.
 
     Args:
-        encoder: shared by all modalities.
-        adapters: by modality.
+        encoder: encoder shared by all modalities.
+        adapters: adapters by modality.
         visible_only: whether hidden positions are dropped.
     """
 
@@ -182,46 +183,46 @@ class BackboneConfig:
 
     @property
     def depth(self) -> int:
-        """Layers of the shared encoder."""
+        """Number of layers of the shared encoder."""
         return self.encoder.depth
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of its adapters."""
+        """Names of the modalities with an adapter."""
         return tuple(self.adapters)
 
     def grid_axes(self, modality: str) -> int:
-        """Axes of the grid of positions, 1 or 2."""
+        """Return the number of axes of the grid of positions, 1 or 2."""
         return self.adapters[modality].dims
 
     def pixel_dim(self, modality: str) -> int:
-        """Numbers of raw content at a position; 0 = none."""
+        """Return the size of the raw content of a position; 0 = none."""
         return self.adapters[modality].pixel_dim
 
     def unmasked(self) -> "BackboneConfig":
-        """The same with every position kept."""
+        """Return the configuration with every position kept."""
         return attrs.evolve(self, visible_only=False)
 
     def build(self) -> Backbone:
-        """The encoder and its adapters with initial weights."""
+        """Build the encoder and its adapters with initial weights."""
         adapters = {name: adapter.build(self.encoder) for name, adapter in self.adapters.items()}
         return Backbone(adapters, self.encoder.build(), visible_only=self.visible_only)
 
 
 @frozen(kw_only=True)
 class ModelConfig:
-    """All of a model but its masks and its seed, which a recipe has elsewhere; see `Data2Vec`.
+    """Configuration of a model without masks and seed, which are separate in a recipe; see `Data2Vec`.
 
     Args:
-        student: the network that is trained and kept.
-        predictors: by modality.
-        targets: from the teacher's layers.
-        teacher: the student's moving average.
-        loss: of predictions and targets.
-        num_masks: m, masked views of each sample (`clone_batch`).
-        regression_weight: of the loss of predictions and targets.
-        cls_weight: of the class token's loss.
-        pixel_weight: of the reconstruction loss.
+        student: network to train.
+        predictors: predictors by modality.
+        targets: targets computed from the teacher's layers.
+        teacher: moving average of the student.
+        loss: loss between predictions and targets.
+        num_masks: m, number of masked views of each sample (`clone_batch`).
+        regression_weight: weight of the loss between predictions and targets.
+        cls_weight: weight of the class token's loss.
+        pixel_weight: weight of the reconstruction loss.
     """
 
     described_by: ClassVar[tuple[type, ...]] = (Data2Vec,)
@@ -239,18 +240,18 @@ class ModelConfig:
 
 @frozen(kw_only=True)
 class Data2VecConfig(ModelConfig):
-    """A whole model; see `Data2Vec`.
+    """Configuration of a complete model; see `Data2Vec`.
 
     Args:
-        maskers: by modality.
-        seed: of the masks.
+        maskers: maskers by modality.
+        seed: seed of the masks.
     """
 
     maskers: Mapping[str, Masker]
     seed: int = 0
 
     def build(self) -> Data2Vec:
-        """The model with initial weights."""
+        """Build the model with initial weights."""
         student, config = self.student.build(), self.student
         return Data2Vec(
             student,

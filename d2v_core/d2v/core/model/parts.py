@@ -1,6 +1,6 @@
-"""What encoders and adapters are made of, as values that can be written down.
+"""Configurations of encoders and adapters.
 
-Pieces never see a configuration: `build()` turns one into pieces and hands them plain values.
+Modules never receive a configuration: `build()` constructs them from plain values.
 """
 
 from typing import Any, ClassVar, Protocol
@@ -41,7 +41,7 @@ class BlockConfig:
 
 
 class EncoderConfig(Protocol):
-    """What the shared encoder of a `Backbone` is made of: `TransformerConfig`, or somebody else's (`d2v.encoders`)."""
+    """Configuration of a `Backbone`'s shared encoder: `TransformerConfig`, or a third-party one (`d2v.encoders`)."""
 
     @property
     def embed_dim(self) -> int:
@@ -50,20 +50,20 @@ class EncoderConfig(Protocol):
 
     @property
     def depth(self) -> int:
-        """Layers that can be read, by targets and probes."""
+        """Number of layers that targets and probes can use."""
         ...
 
     @property
     def num_heads(self) -> int:
-        """Heads that an attention bias is for."""
+        """Number of heads that an attention bias must have."""
         ...
 
     def build(self) -> TransformerEncoder:
-        """The encoder with initial weights: a `TransformerEncoder`, or a module called as one that has `blocks`."""
+        """Build the encoder: a `TransformerEncoder`, or a module with `blocks` and the same call signature."""
         ...
 
     def build_context(self, context: "ContextConfig") -> TransformerEncoder:
-        """What runs in an adapter before the shared encoder, likewise."""
+        """Build the context encoder of an adapter, which runs before the shared encoder."""
         ...
 
 
@@ -72,13 +72,13 @@ class TransformerConfig:
     """A stack of equal blocks; see `TransformerEncoder`.
 
     Args:
-        block: every block.
+        block: configuration of every block.
         depth: number of blocks.
         drop_path_rate: rates of the first and the last block, linear between.
-        norm_in: whether a norm stands in front.
-        norm_out: whether a norm stands behind.
+        norm_in: whether there is a norm before the first block.
+        norm_out: whether there is a norm after the last block.
         norm_affine: whether these two norms have weights.
-        dropout: after the norm in front.
+        dropout: dropout rate after the input norm.
         layer_drop: probability that a block is skipped in training.
         init: see `initialise`.
     """
@@ -102,11 +102,11 @@ class TransformerConfig:
 
     @property
     def num_heads(self) -> int:
-        """Heads of each block."""
+        """Number of heads of each block."""
         return self.block.num_heads
 
     def build_context(self, context: "ContextConfig") -> TransformerEncoder:
-        """Context blocks that are like those of the encoder."""
+        """Build context blocks with the settings of the encoder's blocks."""
         return TransformerConfig(
             block=self.block,
             depth=context.depth,
@@ -119,7 +119,7 @@ class TransformerConfig:
         ).build()
 
     def build(self) -> TransformerEncoder:
-        """The encoder with initial weights."""
+        """Build the encoder with initial weights."""
         return TransformerEncoder.stack(
             depth=self.depth,
             drop_path_rate=self.drop_path_rate,
@@ -137,13 +137,13 @@ class TransformerConfig:
 
 @frozen(kw_only=True)
 class ContextConfig:
-    """What runs in an adapter before the shared encoder: norm, dropout and prenet blocks like those of the encoder.
+    """Context encoder of an adapter, before the shared encoder: norm, dropout and blocks with the encoder's settings.
 
     Args:
         depth: number of blocks.
-        norm: whether a norm stands in front.
+        norm: whether there is a norm before the first block.
         norm_affine: whether that norm has weights.
-        dropout: after that norm.
+        dropout: dropout rate after that norm.
         layer_drop: probability that a block is skipped in training.
         drop_path_rate: rates of the first and the last block, linear between.
     """
@@ -161,7 +161,7 @@ class AlibiConfig:
     """Distance bias; see `Alibi`.
 
     Args:
-        per_layer: whether each layer, context blocks included, has a scale of its own.
+        per_layer: whether each layer, context blocks included, has a separate scale.
     """
 
     described_by: ClassVar[tuple[type, ...]] = (Alibi,)
@@ -173,23 +173,23 @@ class AlibiConfig:
     distance: Distance = "manhattan"
 
     def build(self, *, num_heads: int, num_layers: int) -> Alibi:
-        """The bias for a model of so many heads and layers."""
+        """Build the bias for a model with this number of heads and layers."""
         values = attrs.asdict(self)
         return Alibi(num_heads, num_layers=num_layers if values.pop("per_layer") else 1, **values)
 
 
 @frozen(kw_only=True)
 class AdapterParts:
-    """What an adapter of any modality may have; a modality's configuration adds its front end and changes defaults.
+    """Settings that adapters of all modalities share; a modality's configuration adds its front end and its defaults.
 
     Args:
-        extra_tokens: e; the last one is the class token.
+        extra_tokens: e, number of extra tokens; the last one is the class token.
         extra_tokens_std: standard deviation of their initial values.
         first_token_zero: whether the first extra token starts at zero.
         alibi: distance bias, or None.
-        context: what runs before the shared encoder, or None.
-        noise_std: noise put at hidden positions that are kept, where there is no mask token.
-        gradient_scale: factor of the gradient that reaches the front end's first stage.
+        context: context encoder before the shared encoder, or None.
+        noise_std: standard deviation of the noise at hidden positions that are kept, without a mask token.
+        gradient_scale: factor on the gradient that reaches the first stage of the front end.
     """
 
     extra_tokens: int = 0
@@ -201,7 +201,7 @@ class AdapterParts:
     gradient_scale: float = 1.0
 
     def arguments(self, encoder: EncoderConfig) -> dict[str, Any]:
-        """What the modality's adapter takes: the width, every field, and bias and context made for the encoder."""
+        """Return the arguments of the adapter: the width, all fields, and bias and context built for the encoder."""
         values = {one.name: getattr(self, one.name) for one in attrs.fields(type(self))}
         alibi, context = values.pop("alibi"), values.pop("context")
         heads, layers = encoder.num_heads, self.num_layers(encoder)
@@ -210,23 +210,23 @@ class AdapterParts:
         return {"embed_dim": encoder.embed_dim, **values}
 
     def num_layers(self, encoder: EncoderConfig) -> int:
-        """Blocks of context and shared encoder together."""
+        """Total number of blocks of context and shared encoder."""
         return encoder.depth + (0 if self.context is None else self.context.depth)
 
 
 class AdapterConfig(Protocol):
-    """What a modality's adapter is made of."""
+    """Configuration of a modality's adapter."""
 
     def build(self, encoder: EncoderConfig) -> ModalityAdapter:
-        """The adapter for a shared encoder."""
+        """Build the adapter for a shared encoder."""
         ...
 
     @property
     def dims(self) -> int:
-        """Axes of the grid of positions, 1 or 2."""
+        """Number of axes of the grid of positions, 1 or 2."""
         ...
 
     @property
     def pixel_dim(self) -> int:
-        """Numbers of raw content at a position, for the reconstruction loss; 0 = none."""
+        """Size of the raw content of a position, for the reconstruction loss; 0 = none."""
         ...

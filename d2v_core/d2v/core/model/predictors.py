@@ -1,6 +1,6 @@
-"""From the student's output to predictions at hidden positions.
+"""Predictors: predictions at hidden positions from the student's output.
 
-data2vec 2.0 and 1.0 differ in this object and in `Backbone.visible_only`, in nothing else.
+data2vec 2.0 and 1.0 differ only in the predictor and in `Backbone.visible_only`.
 """
 
 from itertools import pairwise
@@ -26,17 +26,17 @@ class Predictor(Protocol):
     """Predicts the targets at the hidden positions."""
 
     def __call__(self, encoded: Encoded, mask: Mask) -> Tensor:
-        """Predictions `n d`, in the order of `mask.index`."""
+        """Return predictions `n d`, in the order of `mask.index`."""
         ...
 
 
 class VisibleDecoder(nn.Module):
-    """Predictor of 2.0: visible outputs back in place, noise elsewhere, then a decoder (data2vec 2.0, section 3).
+    """Predictor of 2.0: a decoder over visible outputs at their positions and noise elsewhere (2.0, section 3).
 
     Args:
-        decoder: such as `ConvDecoder`.
-        noise_std: standard deviation of the noise at hidden places; 0 = zeros.
-        dropout: on the visible outputs.
+        decoder: decoder over the grid, such as `ConvDecoder`.
+        noise_std: standard deviation of the noise at hidden positions; 0 = zeros.
+        dropout: dropout rate of the visible outputs.
 
     >>> import torch
     >>> from d2v.core.nn import ConvDecoder
@@ -54,7 +54,7 @@ class VisibleDecoder(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, encoded: Encoded, mask: Mask) -> Tensor:
-        """Predictions `n d`."""
+        """Compute predictions `n d`."""
         x = self.dropout(encoded.x[:, encoded.num_prefix_tokens :])
         x = MultimaskBatcher(mask).scatter(x, noise_std=self.noise_std)
         predictions: Tensor = self.decoder(x, encoded.grid, mask.index)
@@ -62,10 +62,10 @@ class VisibleDecoder(nn.Module):
 
 
 class MaskedHead(nn.Module):
-    """Predictor of 1.0: the outputs at hidden positions through a few linear layers, GELU between them.
+    """Predictor of 1.0: a few linear layers with GELU between them, on the outputs at hidden positions.
 
     Args:
-        embed_dim: d.
+        embed_dim: d, the width.
         num_layers: 0 = the outputs themselves, 1 = one linear layer, more = hidden layers of width `ratio` d.
         ratio: hidden width as a multiple of d.
 
@@ -86,10 +86,10 @@ class MaskedHead(nn.Module):
         self.layers = nn.Sequential(*parts)
 
     def forward(self, encoded: Encoded, mask: Mask) -> Tensor:
-        """Predictions `n d`.
+        """Compute predictions `n d`.
 
         Raises:
-            ValueError: if the encoder's width is another.
+            ValueError: if the encoder has another width.
         """
         if encoded.x.shape[-1] != self.embed_dim:
             raise ValueError(f"the encoder's output {tuple(encoded.x.shape)} must have embed_dim={self.embed_dim}")

@@ -1,4 +1,4 @@
-"""Blocks, encoder, decoder and the position pieces that several modalities share."""
+"""Transformer blocks, encoder, decoder and position modules that several modalities share."""
 
 from d2v.core.nn.alibi import Alibi
 from d2v.core.nn.attention import Attention

@@ -1,6 +1,6 @@
-"""Attention with linear biases: scores fall with the distance between positions (Press et al. 2022).
+"""Attention with linear biases: scores decrease with the distance between positions (Press et al. 2022).
 
-Distances are between original positions, so a row that keeps only its visible tokens needs no full table.
+Distances are between original positions, so rows of visible tokens do not need the full table.
 """
 
 import math
@@ -17,12 +17,12 @@ Distance = Literal["manhattan", "euclidean"]
 
 
 class Placed(Protocol):
-    """Tokens that know where they lie.
+    """Tokens with positions.
 
     Attributes:
-        position: Long `r k`, the position of each token; None = all in order.
-        grid: (t,) or (h, w), the layout of the positions.
-        num_prefix_tokens: e, tokens in front that have no position.
+        position: Long `r k`, position of each token; None = all positions in order.
+        grid: (t,) or (h, w), layout of the positions.
+        num_prefix_tokens: e, number of leading tokens without position.
     """
 
     @property
@@ -40,11 +40,11 @@ class Alibi(nn.Module):
 
     Args:
         num_heads: h; slopes m_h are 2^(-8 (h+1) / H) for a power of two, interpolated otherwise.
-        num_layers: layers (context blocks first) with a scale of their own; 1 = all share one.
-        per_head: whether each head has a scale of its own.
+        num_layers: number of layers (context blocks first) with separate scales; 1 = all share one.
+        per_head: whether each head has a separate scale.
         scale: initial value of s.
         learned: whether s is trained.
-        distance: between cells of a grid with two axes.
+        distance: distance between cells of a grid with two axes.
 
     Raises:
         ValueError: if `distance` is unknown.
@@ -83,17 +83,17 @@ class Alibi(nn.Module):
             tokens: `r (e+k) d` with their positions; rows and columns of the extra tokens are zero.
 
         Returns:
-            Layer to its bias `r h (e+k) (e+k)`, r = 1 if all positions are in order.
+            Function from a layer to its bias `r h (e+k) (e+k)`, r = 1 if all positions are in order.
         """
         distance = F.pad(self._distances(tokens.position, tokens.grid), (tokens.num_prefix_tokens, 0) * 2)
-        made: dict[int, Tensor] = {}
+        computed: dict[int, Tensor] = {}
 
         def bias(layer: int) -> Tensor:
             row = layer if self.scale.shape[0] > 1 else 0
-            if row not in made:
+            if row not in computed:
                 slopes = self.slopes * self.scale[row].clamp(min=0)
-                made[row] = distance[:, None] * -slopes[:, None, None]
-            return made[row]
+                computed[row] = distance[:, None] * -slopes[:, None, None]
+            return computed[row]
 
         return bias
 

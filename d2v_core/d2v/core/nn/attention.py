@@ -1,6 +1,6 @@
 """Self-attention with an additive bias and key padding.
 
-It knows nothing of positions: whatever depends on them arrives as a bias. The fastest form is chosen in `kernels`.
+Positions enter only through the bias. `kernels` chooses the fastest implementation.
 """
 
 from typing import Literal
@@ -18,14 +18,14 @@ QKVBias = Literal["all", "qv", "none"]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, queries scaled by the inverse square root of the head width.
+    """Multi-head self-attention with queries scaled by the inverse square root of the head width.
 
     Args:
         embed_dim: d, the width.
         num_heads: h, divides d.
-        qkv_bias: "all", "qv" (none on the keys, the form of the 1.0 image models) or "none".
-        dropout: on the attention weights.
-        projection_dropout: on the output.
+        qkv_bias: "all", "qv" (no bias on the keys, as in the 1.0 image models) or "none".
+        dropout: dropout rate of the attention weights.
+        projection_dropout: dropout rate of the output.
 
     Raises:
         ValueError: if `num_heads` does not divide `embed_dim`, `qkv_bias` is unknown, or a probability is out of range.
@@ -61,7 +61,7 @@ class Attention(nn.Module):
 
         Args:
             x: `r k d`.
-            mask: what `attention_mask` returns: Bool (True = attend) or an additive bias, broadcast to `r h k k`.
+            mask: output of `attention_mask`: Bool (True = attend) or an additive bias, broadcast to `r h k k`.
 
         Returns:
             `r k d`.
@@ -71,7 +71,7 @@ class Attention(nn.Module):
         """
         if mask is not None and mask.shape[1] not in (1, self.num_heads):
             raise ValueError(
-                f"an attention bias for {mask.shape[1]} heads does not fit the {self.num_heads} heads here"
+                f"an attention bias for {mask.shape[1]} heads does not fit an attention with {self.num_heads} heads"
             )
         qkv = F.linear(x, self.qkv.weight, self._bias())
         qkv = rearrange(qkv, "r k (three h w) -> three r h k w", three=3, h=self.num_heads)
@@ -87,11 +87,11 @@ class Attention(nn.Module):
 
 
 def attention_mask(x: Tensor, bias: Tensor | None, padding: Tensor | None) -> Tensor | None:
-    """One mask for the attention kernel out of an additive bias and key padding.
+    """Combine an additive bias and key padding into one mask for the attention kernel.
 
     Args:
-        x: `r k d`, the tokens (for the check of shapes).
-        bias: `r h k k`, all but the last may be 1, or None.
+        x: `r k d`, the tokens (to check shapes).
+        bias: `r h k k`, all axes except the last may be 1, or None.
         padding: Bool `r k`, True = padding, or None.
 
     Returns:

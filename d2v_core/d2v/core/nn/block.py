@@ -1,6 +1,6 @@
-"""The transformer block in the three norm forms that data2vec models come in.
+"""Transformer block in the three norm variants of data2vec models.
 
-A block returns its feed-forward branch beside its output, because the teacher's targets are taken from that branch.
+A block returns its feed-forward branch in addition to its output, because the teacher's targets use that branch.
 """
 
 from collections.abc import Callable
@@ -31,26 +31,26 @@ class TransformerBlock(nn.Module):
 
     - "post": a = LN1(x + dp(g1 attn(x))); f = g2 FFN(a); out = LN2(a + dp(do(f)))
     - "pre": a = x + dp(g1 attn(LN1(x))); f = g2 FFN(LN2(a)); out = a + dp(do(f))
-    - "pre_lossy": as "pre", but out = f + dp(do(f)): what the original data2vec 2.0 code makes of pre-norm models. The
-      stream before the second residual is lost; the form is there to load such checkpoints.
+    - "pre_lossy": as "pre", but out = f + dp(do(f)), as the original data2vec 2.0 code computes pre-norm models. The
+      stream before the second residual is lost; this variant exists to load such checkpoints.
 
     Args:
         embed_dim: d, the width.
         num_heads: h, divides d.
         mlp_ratio: width of the feed-forward network as a multiple of d, rounded down.
-        activation: of the feed-forward network: "gelu" (all published models), "relu", or "gelu_new", the approximation
-            of GELU by tanh, as Hugging Face names it.
+        activation: activation of the feed-forward network: "gelu" (all published models), "relu", or "gelu_new", the
+            tanh approximation of GELU (Hugging Face's name).
         norm: "post" (2.0, and 1.0 speech and text), "pre" (1.0 images) or "pre_lossy".
-        norm_eps: of both norms.
+        norm_eps: epsilon of both norms.
         norm_affine: whether the norms have weights.
         qkv_bias: see `Attention`.
-        layer_scale: initial value of a learned factor for each channel of both branches; None = no such factor.
-        attention_dropout: on the attention weights.
-        projection_dropout: on the attention output.
-        activation_dropout: after the activation.
-        branch_dropout: after the second linear of the feed-forward network, inside the branch.
-        dropout: on the feed-forward branch before its residual.
-        drop_path_rate: probability that a branch is left out, for each row.
+        layer_scale: initial value of a learned factor for each channel of both branches; None = no layer scale.
+        attention_dropout: dropout rate of the attention weights.
+        projection_dropout: dropout rate of the attention output.
+        activation_dropout: dropout rate after the activation.
+        branch_dropout: dropout rate after the second linear layer of the feed-forward network, inside the branch.
+        dropout: dropout rate of the feed-forward branch before its residual.
+        drop_path_rate: probability that a branch is dropped, per row.
 
     Raises:
         ValueError: if `norm` or `activation` is unknown, a probability is outside [0, 1) or `num_heads` does not divide
@@ -94,7 +94,7 @@ class TransformerBlock(nn.Module):
             projection_dropout=projection_dropout,
         )
         self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps, elementwise_affine=norm_affine)
-        # A ratio that was computed from a width gives that width back, whatever its last bit.
+        # A ratio that was computed from a width must give exactly that width, despite rounding.
         hidden_dim = int(embed_dim * mlp_ratio + 1e-6)
         last = nn.Linear(hidden_dim, embed_dim)
         self.mlp = nn.Sequential(
@@ -116,7 +116,7 @@ class TransformerBlock(nn.Module):
 
         Args:
             x: `r k d`.
-            bias: additive attention bias `r h k k`, r and h may be 1, or None (or what `attention_mask` made of it).
+            bias: additive attention bias `r h k k`, r and h may be 1, or None (or the output of `attention_mask`).
             padding: Bool `r k`, True = padding, or None.
 
         Returns:

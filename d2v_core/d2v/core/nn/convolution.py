@@ -1,6 +1,6 @@
-"""The light decoder of data2vec 2.0: a few grouped convolutions over the whole grid.
+"""Lightweight decoder of data2vec 2.0: a few grouped convolutions over the whole grid.
 
-It sees the visible outputs at their places and noise elsewhere, and is thrown away after pretraining.
+Its input has the visible outputs at their positions and noise elsewhere. It is discarded after pretraining.
 """
 
 import math
@@ -19,17 +19,17 @@ class ConvDecoder(nn.Module):
     """Grouped convolutions with norm, GELU and residuals, then a projection (data2vec 2.0, section 3).
 
     Layer: conv (kernel k, padding k // 2; an even kernel drops the last position), layer norm over channels without
-    weights, GELU; plus the layer's input where the number of channels is the same and `residual` is set.
+    weights, GELU; plus the layer's input if the number of channels is the same and `residual` is set.
 
     Args:
         embed_dim: d, width of the input and of the prediction.
-        decoder_dim: channels of every convolution.
+        decoder_dim: number of channels of every convolution.
         num_layers: number of convolutions.
         kernel_size: k, along each axis of the grid.
-        groups: of each convolution, divides `embed_dim` and `decoder_dim`.
+        groups: number of groups of each convolution, divides `embed_dim` and `decoder_dim`.
         dims: 1 for sequences, 2 for images and spectrograms.
         residual: whether layers of equal width are residual.
-        projection_layers: linear layers of the projection, GELU between them.
+        projection_layers: number of linear layers of the projection, with GELU between them.
         projection_ratio: hidden width of the projection as a multiple of `decoder_dim`.
 
     Raises:
@@ -82,12 +82,12 @@ class ConvDecoder(nn.Module):
         self.proj = nn.Sequential(*hidden, nn.Linear(widths[-1], embed_dim))
 
     def forward(self, x: Tensor, grid: tuple[int, ...], index: Tensor | None = None) -> Tensor:
-        """Predict.
+        """Predict the targets.
 
         Args:
             x: `(b m) t d`, a vector at every position.
             grid: (t,) or (h, w) with h w = t.
-            index: Long `n`, flat positions over `(b m) t` to project; None projects all.
+            index: Long `n`, flat positions over `(b m) t` to project; None = all positions.
 
         Returns:
             `n d`, or `(b m) t d` without an index.
@@ -98,7 +98,7 @@ class ConvDecoder(nn.Module):
         if x.shape[-1] != self.embed_dim:
             raise ValueError(f"x {tuple(x.shape)} must be (b m) t d with the decoder's embed_dim={self.embed_dim}")
         if len(grid) != self.dims or math.prod(grid) != x.shape[1]:
-            raise ValueError(f"grid {grid} does not lay out {x.shape[1]} positions along {self.dims} axes")
+            raise ValueError(f"grid {grid} does not fit {x.shape[1]} positions and the decoder's {self.dims} axes")
         rows = x.shape[0]
         x = rearrange(x, "r (h w) d -> r h w d", h=grid[0]) if self.dims == 2 else x
         for conv in self.convs:

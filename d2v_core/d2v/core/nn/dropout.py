@@ -7,10 +7,10 @@ from d2v.core.validators import check, probability
 
 
 class Dropout(nn.Module):
-    """Zeroes elements at random in training, and scales the others so that the mean stays; see `drop`.
+    """Zeroes elements at random in training, and scales the others to preserve the mean; see `drop`.
 
     Args:
-        p: probability of an element to be dropped.
+        p: probability that an element is dropped.
 
     Raises:
         ValueError: if p is not in [0, 1).

@@ -1,6 +1,6 @@
-"""A stack of transformer blocks that computes only what somebody wants.
+"""A stack of transformer blocks that computes only the layers that are needed.
 
-The same class is the shared encoder and a modality's context encoder (norm in front, dropout, prenet blocks).
+The same class is used for the shared encoder and for a modality's context encoder (norm, dropout, prenet blocks).
 """
 
 from collections.abc import Callable, Iterable
@@ -21,13 +21,13 @@ LayerBias = Callable[[int], Tensor | None]
 
 
 class TransformerEncoder(nn.Module):
-    """Norm in front, dropout, blocks, norm behind; each part may be absent. `stack` makes one of equal blocks.
+    """Input norm, dropout, blocks and output norm, each optional. `stack` makes an encoder of equal blocks.
 
     Args:
-        blocks: the transformer blocks, possibly none.
+        blocks: transformer blocks, possibly none.
         norm_in: norm before the first block, or None.
         norm_out: norm after the last block, or None.
-        dropout: after the norm in front.
+        dropout: dropout rate after the input norm.
         layer_drop: probability in training that a block is skipped, for the whole batch.
 
     >>> encoder = TransformerEncoder([TransformerBlock(8, num_heads=2) for _ in range(2)])
@@ -67,19 +67,19 @@ class TransformerEncoder(nn.Module):
         init: Scheme = "normal",
         **block: Any,
     ) -> "TransformerEncoder":
-        """Equal blocks with the weights that published models start from.
+        """Make an encoder of equal blocks, initialised as the published models.
 
         Args:
             embed_dim: d, the width.
             depth: number of blocks.
             num_heads: h, divides d.
-            drop_path_rate: of the last block, linear from 0 at the first; or the rates of the first and the last.
+            drop_path_rate: rate of the last block, linear from 0 at the first; or the rates of the first and the last.
             norm_in: norm before the first block, or None.
             norm_out: norm after the last block, or None.
-            input_dropout: after the norm in front.
+            input_dropout: dropout rate after the input norm.
             layer_drop: probability in training that a block is skipped, for the whole batch.
-            init: see `initialise`; "scaled" divides the branches by depth as well (`scale_branches`).
-            block: other arguments of every `TransformerBlock`, such as `mlp_ratio` or `norm`.
+            init: see `initialise`; "scaled" also scales the branches by depth (`scale_branches`).
+            block: further arguments of every `TransformerBlock`, such as `mlp_ratio` or `norm`.
 
         Raises:
             ValueError: if `depth` is negative, or as `TransformerBlock`.
@@ -113,12 +113,12 @@ class TransformerEncoder(nn.Module):
         Args:
             x: `r (e+k) d`.
             padding: Bool `r (e+k)`, True = padding, or None.
-            bias: layer (from 0) to its attention bias `r h (e+k) (e+k)`, or None.
-            num_prefix_tokens: e, told to the sink.
-            sink: receives layer results; None = only the output is wanted.
+            bias: function from a layer (from 0) to its attention bias `r h (e+k) (e+k)`, or None.
+            num_prefix_tokens: e, passed to the sink.
+            sink: receives layer results; None = only the output is needed.
 
         Returns:
-            The output `r (e+k) d`; if the sink does not want it, the state after its last wanted layer.
+            The output `r (e+k) d`; if the sink does not want it, the state after the last layer that it wants.
 
         Raises:
             ValueError: if the sink wants a layer that the encoder does not have, or a shape does not fit.
@@ -132,7 +132,7 @@ class TransformerEncoder(nn.Module):
             if self.training and self.layer_drop > 0 and torch.rand(()).item() < self.layer_drop:
                 continue
             layer_bias = bias(layer) if bias is not None else None
-            if not merged or merged[0] is not layer_bias:  # most models give one bias to all layers
+            if not merged or merged[0] is not layer_bias:  # most models share one bias over all layers
                 merged, mask = [layer_bias], attention_mask(x, layer_bias, padding)
             x, branch = self.blocks[layer](x, mask)
             if sink is not None and layer in sink.wants:
@@ -146,5 +146,5 @@ class TransformerEncoder(nn.Module):
             return len(self.blocks)
         missing = sorted(layer for layer in sink.wants if not 0 <= layer < len(self.blocks))
         if missing:
-            raise ValueError(f"layer {missing[0]} is wanted of an encoder with {len(self.blocks)} blocks (from 0)")
+            raise ValueError(f"layer {missing[0]} is wanted, but the encoder has {len(self.blocks)} blocks (from 0)")
         return len(self.blocks) if sink.output else max(sink.wants, default=-1) + 1

@@ -1,4 +1,4 @@
-"""Scaling what flows back, without touching what flows forward."""
+"""Gradient scaling that leaves the forward pass unchanged."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class _Scale(torch.autograd.Function):
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """X itself, with its gradient multiplied by `factor`; 1 and 0 cost nothing.
+    """Return x unchanged, with its gradient multiplied by `factor`; 1 and 0 cost nothing.
 
     >>> x = torch.ones(2, requires_grad=True)
     >>> scale_gradient(x, 0.5).sum().backward()

@@ -1,4 +1,4 @@
-"""How the weights of transformer parts start (measured on the published code)."""
+"""Initialisation of transformer weights (verified against the published code)."""
 
 import math
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ Scheme = Literal["normal", "xavier", "scaled"]
 
 
 def initialise(module: nn.Module, scheme: Scheme) -> None:
-    """Set the weights of every linear layer and embedding below `module`; biases become 0, norms and convolutions stay.
+    """Initialise every linear layer and embedding of a module; biases become 0, norms and convolutions are unchanged.
 
     Args:
-        module: whose children are set in place.
-        scheme: "normal" = N(0, 0.02), the published form; "xavier" = Xavier-uniform, which learns faster at small
-            widths; "scaled" = N(0, 0.02) truncated at one standard deviation, the form of the 1.0 image models (see
-            also `scale_branches`).
+        module: module to initialise in place.
+        scheme: "normal" = N(0, 0.02), as published; "xavier" = Xavier-uniform, which learns faster at small widths;
+            "scaled" = N(0, 0.02) truncated at one standard deviation, as in the 1.0 image models (see also
+            `scale_branches`).
 
     Raises:
         ValueError: if the scheme is unknown.
@@ -46,10 +46,10 @@ def initialise(module: nn.Module, scheme: Scheme) -> None:
 
 
 def scale_branches(last_linears: Iterable[Iterable[nn.Linear]]) -> None:
-    """Divide the last linear of each branch of block i (from 0) by sqrt(2 (i + 1)), as the 1.0 image models do.
+    """Divide the last linear layer of each branch of block i (from 0) by sqrt(2 (i + 1)), as the 1.0 image models do.
 
     Args:
-        last_linears: of the branches of each block.
+        last_linears: last linear layers of the branches, for each block.
     """
     for i, linears in enumerate(last_linears):
         for linear in linears:

@@ -1,9 +1,9 @@
-"""Which form a computation takes on which device, and the forms that the library has of its own.
+"""Choice of kernels by device, and the library's own implementations.
 
-All forms of a computation give the same, but for rounding and for what is drawn at random, and modules ask for the
-result alone. Accelerators have fused kernels for attention and dropout. Those of a processor lack dropout and are slow
-backwards; what it runs instead was measured (`benchmarks/attention.py`), and so was the layout of grouped convolutions
-on a GPU (`benchmarks/convolution.py`).
+All implementations of a computation are equivalent except for rounding and random numbers, and modules only call the
+functions here. Accelerators have fused kernels for attention and dropout. The fused attention of a CPU has no dropout
+and a slow backward pass. The alternatives were chosen by measurement: `benchmarks/attention.py`, and
+`benchmarks/convolution.py` for the layout of grouped convolutions on a GPU.
 """
 
 import math
@@ -17,15 +17,15 @@ from d2v.core.nn.lean_attention import dropped_attention
 
 
 def attend(qkv: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """softmax(q k^T / sqrt(w) + mask) v, with dropout on the weights.
+    """Compute softmax(q k^T / sqrt(w) + mask) v, with dropout on the weights.
 
     Args:
-        qkv: `3 r h k w`, queries, keys and values in one tensor: the products copy all three at once.
+        qkv: `3 r h k w`, queries, keys and values in one tensor, so that they can be copied together.
         mask: Bool (True = attend) or an additive bias, broadcast to `r h k k`, or None.
-        dropout: probability that a weight is dropped; 0 = none is.
+        dropout: probability that a weight is dropped; 0 = no dropout.
 
     Returns:
-        `r h k w`; zeros where nothing may be attended to.
+        `r h k w`; zeros for queries whose keys are all masked.
 
     >>> attend(torch.zeros(3, 2, 4, 5, 8), None, 0.0).shape
     torch.Size([2, 4, 5, 8])
@@ -34,7 +34,8 @@ def attend(qkv: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
         mask = mask.to(qkv.dtype)
     q, k, v = qkv.unbind()
     if dropout > 0 and q.device.type == "cpu":
-        # Torch has no fused kernel with dropout there. Ours is faster than its general form, and keeps less than half.
+        # Torch has no fused CPU kernel with dropout. This one is faster than its general form and saves less than half
+        # of the memory for the backward pass.
         kept, fraction = keep_mask((*q.shape[:3], k.shape[2]), dropout, device=q.device)
         return dropped_attention(q, k, v, mask, kept, fraction)
     if products_are_faster(q):
@@ -43,11 +44,11 @@ def attend(qkv: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
 
 
 def products_are_faster(q: Tensor) -> bool:
-    """Whether plain products are faster than the fused kernel, for queries `r h k w` without dropout.
+    """Whether plain matrix products are faster than the fused kernel, for queries `r h k w` without dropout.
 
-    The backward pass of the fused kernel is slow on a processor: in half precision products take 1/2 to 1/8 of its time
-    up to 128 tokens; in full precision 4 to 9 tenths up to 32 with two threads, about the same with one. They keep a
-    square matrix, so long rows are left to the kernel, as is what has no backward.
+    The backward pass of the fused kernel is slow on a CPU. Up to 128 tokens, products take 1/2 to 1/8 of its time in
+    half precision. In full precision they take 0.4 to 0.9 of it up to 32 tokens with two threads, and about the same
+    time with one. They store a square matrix, so long rows use the fused kernel, as does inference.
 
     >>> products_are_faster(torch.zeros(2, 4, 32, 8, requires_grad=True)), products_are_faster(torch.zeros(2, 4, 32, 8))
     (True, False)
@@ -57,7 +58,7 @@ def products_are_faster(q: Tensor) -> bool:
 
 
 def attention_by_products(qkv: Tensor, mask: Tensor | None) -> Tensor:
-    """`attend` without dropout, as products over merged rows and heads."""
+    """Compute `attend` without dropout, as matrix products over merged rows and heads."""
     heads, width = qkv.shape[2], qkv.shape[4]
     q, k, v = rearrange(qkv, "three r h k w -> three (r h) k w").unbind()
     scores = torch.baddbmm(q.new_zeros(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=width**-0.5)
@@ -66,16 +67,16 @@ def attention_by_products(qkv: Tensor, mask: Tensor | None) -> Tensor:
     else:
         scores = rearrange(scores, "(r h) q k -> r h q k", h=heads)
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-        # As the fused kernel: zeros, not NaN, where everything is masked.
+        # As in the fused kernel: zeros, not NaN, where everything is masked.
         weights = rearrange(torch.ops.aten._safe_softmax(scores, -1), "r h q k -> (r h) q k")
     return rearrange(torch.bmm(weights, v), "(r h) q w -> r h q w", h=heads)
 
 
 def drop(x: Tensor, dropout: float) -> Tensor:
-    """Zero elements at random, and scale the others so that the mean stays.
+    """Zero elements at random, and scale the others to preserve the mean.
 
     Args:
-        x: of any shape.
+        x: tensor of any shape.
         dropout: probability that an element is dropped.
 
     >>> sorted(set(drop(torch.ones(1000), 0.5).tolist()))
@@ -83,21 +84,21 @@ def drop(x: Tensor, dropout: float) -> Tensor:
     """
     if x.device.type != "cpu":
         return F.dropout(x, dropout)
-    # On a processor, drawing a float for every element costs more than the layer around it.
+    # On a CPU, drawing a float for every element costs more than the layer around it.
     kept, fraction = keep_mask(x.shape, dropout, device=x.device)
     return torch.where(kept, x, 0) / fraction
 
 
 def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, *, device: torch.device) -> tuple[Tensor, float]:
-    """Decide what stays: four decisions out of every random number, one byte for each.
+    """Draw a dropout mask: four elements from every random number, one byte per element.
 
     Args:
-        shape: of the decisions.
-        dropout: probability that something is dropped, met to 1 / 131072.
-        device: where the decisions lie.
+        shape: shape of the mask.
+        dropout: probability that an element is dropped, accurate to 1 / 131072.
+        device: device of the mask.
 
     Returns:
-        Bool, True = kept, and the probability that it really has.
+        (kept, fraction): Bool, True = kept, and the exact probability of being kept.
 
     >>> kept, fraction = keep_mask((100, 100), 0.1, device=torch.device("cpu"))
     >>> kept.shape, round(fraction, 4)
@@ -110,26 +111,26 @@ def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, *, device: to
 
 
 def convolve(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution of features whose channels stand last.
+    """Apply a convolution to channels-last features.
 
     Args:
-        conv: as torch has it.
+        conv: convolution of torch.
         x: `r t c` or `r h w c`.
 
     >>> convolve(nn.Conv2d(4, 6, 3, padding=1), torch.zeros(2, 5, 5, 4)).shape
     torch.Size([2, 5, 5, 6])
     """
-    # The permuted view is what channels-last convolutions want.
+    # The permuted view is in channels-last memory format.
     x = x.movedim(-1, 1)
     y: Tensor = conv(x.contiguous() if channels_first_is_faster(conv, x) else x)
     return y.movedim(1, -1)
 
 
 def channels_first_is_faster(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> bool:
-    """Whether channels should stand first in memory for a convolution of `r c h w`.
+    """Whether the channels-first memory format is faster for a convolution of `r c h w`.
 
-    cuDNN's channels-last kernels for groups take a multiple of 64 channels each; for others it lays the tensors out
-    anew, nine times a layer. A compiler chooses layouts by itself.
+    cuDNN's channels-last kernels need a multiple of 64 channels per group. For other sizes it converts the layout nine
+    times per layer. A compiler chooses layouts automatically.
 
     >>> channels_first_is_faster(nn.Conv2d(32, 32, 3, groups=2), torch.zeros(1, 32, 4, 4))
     False

@@ -1,7 +1,7 @@
-"""Attention with dropout on its weights, for processors without a fused kernel that has dropout.
+"""Attention with dropout on its weights, for CPUs, which have no fused kernel with dropout.
 
-The general formulation keeps three square matrices a layer for the backward pass.
-This one keeps the weights and one byte each.
+The general formulation saves three square matrices per layer for the backward pass. This one saves the weights and one
+byte per weight.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def dropped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor, fraction: float) -> Tensor:
-    """softmax(q k^T / sqrt(width) + mask), with `kept` weights divided by their fraction and the others zero, times v.
+    """Compute softmax(q k^T / sqrt(width) + mask) v, with kept weights divided by `fraction` and the others zero.
 
     Args:
         q: `r h k w`.
@@ -43,7 +43,7 @@ class _DroppedAttention(torch.autograd.Function):
             scores = scores.masked_fill_(~mask, -torch.inf)
         elif mask is not None:
             scores = scores.add_(mask)
-        # "Safe": zeros, not NaN, where everything is masked, as the fused kernels do it.
+        # "Safe": zeros, not NaN, where everything is masked, as in the fused kernels.
         exact = torch.promote_types(scores.dtype, torch.float32)
         weights = torch.ops.aten._safe_softmax(scores, -1, dtype=exact).to(v.dtype)
         ctx.save_for_backward(q, k, v, weights, kept)
@@ -57,7 +57,7 @@ class _DroppedAttention(torch.autograd.Function):
         grad = grads[0] / ctx.fraction
         grad_v = torch.where(kept, weights, 0).transpose(-1, -2) @ grad
         grad_scores = (grad @ v.transpose(-1, -2)).masked_fill_(~kept, 0).mul_(weights)
-        # The derivative of softmax takes away the part that all weights of a row share.
+        # The derivative of softmax subtracts the component that all weights of a row share.
         grad_scores = torch.addcmul(grad_scores, weights, grad_scores.sum(-1, keepdim=True), value=-1)
         grad_q = (grad_scores @ k).mul_(q.shape[-1] ** -0.5)
         grad_k = grad_scores.transpose(-1, -2) @ q

@@ -1,7 +1,7 @@
-"""What reads the layers of an encoder while it runs.
+"""Sinks: receivers of an encoder's layer results while it runs.
 
-An encoder keeps no list of activations: it hands each wanted layer result to a sink, which averages it (targets),
-keeps it (features) or whatever else its owner needs.
+An encoder stores no activations. It passes each wanted layer result to a sink, which averages the results (targets) or
+keeps them (features).
 """
 
 from collections.abc import Iterable
@@ -16,9 +16,9 @@ class LayerSink(Protocol):
     """Receives layer results of a `TransformerEncoder` in order.
 
     Attributes:
-        wants: layers (from 0) to hand over.
+        wants: layers (from 0) whose results the sink receives.
         kind: "ffn" = the feed-forward branch, "block" = the block's output.
-        output: whether the encoder's final output is wanted as well; if not, what only it needs is skipped.
+        output: whether the encoder's final output is needed too; if not, the layers that only it needs are skipped.
     """
 
     @property
@@ -31,7 +31,7 @@ class LayerSink(Protocol):
     def output(self) -> bool: ...  # noqa: D102
 
     def __call__(self, layer: int, result: Tensor, num_prefix_tokens: int) -> None:
-        """Take the result `r (e+k) d` of one layer, whose first `num_prefix_tokens` tokens are extra ones."""
+        """Receive the result `r (e+k) d` of one layer; its first `num_prefix_tokens` tokens are extra tokens."""
         ...
 
 
@@ -41,7 +41,7 @@ class LayerFeatures:
     Args:
         layers: layers (from 0) to keep.
         kind: "ffn" = the feed-forward branch, "block" = the block's output.
-        output: whether the encoder's final output is wanted as well.
+        output: whether the encoder's final output is needed too.
 
     >>> sink = LayerFeatures([2], kind="block")
     >>> sorted(sink.wants), sink.results

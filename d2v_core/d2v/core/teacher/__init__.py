@@ -1,4 +1,4 @@
-"""The teacher: a moving average of the student, and the targets that its layers become."""
+"""The teacher, an exponential moving average of the student, and the targets computed from its layers."""
 
 from d2v.core.teacher.average import EMATeacher
 from d2v.core.teacher.schedule import EMASchedule

@@ -1,6 +1,6 @@
-"""The teacher: a moving average of a module or of a part of it.
+"""The teacher: an exponential moving average of a module or of a part of it.
 
-It works for any `nn.Module` and knows nothing of masks, modalities or losses.
+It works for any `nn.Module` and does not depend on masks, modalities or losses.
 """
 
 import copy as copying
@@ -21,19 +21,20 @@ class EMATeacher(nn.Module):
     """Moving average of a student in float32, always in eval mode, without gradients (data2vec, section 3.3).
 
     After the n-th optimiser step: teacher = decay * teacher + (1 - decay) * student with decay = schedule(n). Trainable
-    parameters of the student are averaged; its buffers, frozen parameters and the parts named by `copy` are copied. A
-    decay of 1 leaves the teacher as it is. The average is one foreach operation on local shards, so it works on sharded
-    parameters. The teacher keeps no reference to the student. It is a copy of what is inside wrappers (torch.compile,
-    DDP, DataParallel), and follows a student that is wrapped before or after it is made.
+    parameters of the student are averaged. Its buffers, frozen parameters and the modules named by `copy` are copied. A
+    decay of 1 leaves the teacher unchanged. The average is one foreach operation on local shards, so it works with
+    sharded parameters. The teacher keeps no reference to the student. It copies the module inside wrappers
+    (torch.compile, DDP, DataParallel), and the student may be wrapped before or after the teacher is made.
 
     Args:
-        student: the module to follow; the teacher starts as its copy.
-        schedule: n -> decay, usually an `EMASchedule`; a number in [0, 1] (numpy's and a tensor of one as well) is a
-            constant decay.
+        student: module to average; the teacher starts as a copy of it.
+        schedule: function from n to the decay, usually an `EMASchedule`; or a constant decay in [0, 1] (a Python or
+            NumPy number, or a tensor with one element).
         leave_out: patterns of modules or parameters that the teacher does not have; they become None.
         copy: patterns of modules or parameters that are copied instead of averaged.
 
-    A pattern is a dotted name; each part may hold wildcards, and "*" stands for one part: "adapters.*.front".
+    A pattern is a dotted name. Each component may contain wildcards; "*" matches within one component:
+    "adapters.*.front".
 
     Raises:
         ValueError: if a pattern matches nothing, or the schedule is neither a function nor a number in [0, 1].
@@ -61,8 +62,8 @@ class EMATeacher(nn.Module):
         self.schedule = _as_schedule(schedule)
         parts: dict[str, object] = dict(named_parts(student))
         parts |= _named(student, "parameters")
-        # deepcopy looks an object up in its memo first: a left-out part is replaced by None and never copied, a wrapper
-        # by the copy of what is inside. Children come before the wrappers around their parents.
+        # deepcopy looks up objects in its memo first. The memo maps left-out parts to None, and wrappers to the copy of
+        # the module inside. Children come before the wrappers around their parents.
         copies: dict[int, object] = {id(parts[name]): None for name in matching(leave_out, parts, of="the student")}
         for part in reversed(list(student.modules())):
             if (inside := unwrapped(part)) is not part:
@@ -72,7 +73,7 @@ class EMATeacher(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "EMATeacher":
-        """Stay in eval mode, whatever the model around it does."""
+        """Stay in eval mode, even if the surrounding model is set to training."""
         return super().train(False)
 
     def forward(self, *args: object, **kwargs: object) -> object:
@@ -81,15 +82,15 @@ class EMATeacher(nn.Module):
 
     @torch.no_grad()
     def update(self, student: nn.Module, n: int) -> None:
-        """Follow the student.
+        """Update the teacher from the student.
 
         Args:
             student: the module that the teacher was made from.
-            n: finished updates, at least 1; call right after the optimiser step.
+            n: number of finished updates, at least 1; call right after the optimiser step.
 
         Raises:
-            ValueError: if n < 1, the schedule gives a decay outside [0, 1], or a part of the teacher is missing in the
-                student or has another shape there; nothing has moved then.
+            ValueError: if n < 1, the schedule gives a decay outside [0, 1], or a tensor of the teacher is missing in
+                the student or has another shape there; the teacher is unchanged then.
         """
         if n < 1:
             raise ValueError(f"n={n}: the teacher is updated after an optimiser step, so n starts at 1")
@@ -100,27 +101,27 @@ class EMATeacher(nn.Module):
             return
         averaged, copied = self._pairs(student)
         if averaged:
-            ours, theirs = zip(*averaged, strict=True)
-            torch._foreach_lerp_(ours, theirs, 1 - decay)
+            own, other = zip(*averaged, strict=True)
+            torch._foreach_lerp_(own, other, 1 - decay)
         if copied:
-            ours, theirs = zip(*copied, strict=True)
-            torch._foreach_copy_(ours, theirs)
+            own, other = zip(*copied, strict=True)
+            torch._foreach_copy_(own, other)
 
     def _pairs(self, student: nn.Module) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
         averaged: list[tuple[Tensor, Tensor]] = []
         copied: list[tuple[Tensor, Tensor]] = []
         parameters, buffers = _named(student, "parameters"), _named(student, "buffers")
         seen: set[int] = set()
-        for name, ours in _named(self.module, "parameters").items():
-            if id(ours) in seen:  # tied parameters move once
+        for name, own in _named(self.module, "parameters").items():
+            if id(own) in seen:  # tied parameters are averaged once
                 continue
-            seen.add(id(ours))
-            theirs = _find(parameters, name, ours)
-            pair = (_local(ours), _local(theirs).to(ours.dtype))
-            keep = theirs.requires_grad and not any(_below(name, part) for part in self._copied)
+            seen.add(id(own))
+            other = _find(parameters, name, own)
+            pair = (_local(own), _local(other).to(own.dtype))
+            keep = other.requires_grad and not any(_below(name, part) for part in self._copied)
             (averaged if keep else copied).append(pair)
-        for name, ours in _named(self.module, "buffers").items():
-            copied.append((_local(ours), _local(_find(buffers, name, ours))))
+        for name, own in _named(self.module, "buffers").items():
+            copied.append((_local(own), _local(_find(buffers, name, own))))
         return averaged, copied
 
 
@@ -132,7 +133,7 @@ def _as_schedule(schedule: Callable[[int], float] | float | Tensor) -> Callable[
     check(
         must(
             lambda decay: isinstance(decay, Real) and not isinstance(decay, bool) and 0 <= float(decay) <= 1,
-            "a decay in [0, 1], or a function that gives it for an update",
+            "a decay in [0, 1], or a function from the number of updates to the decay",
         ),
         schedule=schedule,
     )
@@ -148,22 +149,24 @@ def _named(module: nn.Module, kind: Literal["parameters", "buffers"]) -> dict[st
     }
 
 
-def _find(tensors: Mapping[str, Tensor], name: str, ours: Tensor) -> Tensor:
+def _find(tensors: Mapping[str, Tensor], name: str, own: Tensor) -> Tensor:
     if name not in tensors:
-        raise ValueError(f"the student has no {name!r}, which the teacher averages; was the student changed after it?")
-    theirs = tensors[name]
-    # Shards as well: a teacher that is sharded otherwise would be broadcast in silence.
+        raise ValueError(
+            f"the student has no {name!r}, which the teacher averages; was it changed after the teacher was made?"
+        )
+    other = tensors[name]
+    # Compare shards too: a teacher with a different sharding would be broadcast silently.
     for whole in (lambda tensor: tensor, _local):
-        if whole(theirs).shape != whole(ours).shape:
+        if whole(other).shape != whole(own).shape:
             raise ValueError(
-                f"{name!r} has shape {tuple(whole(theirs).shape)} in the student and {tuple(whole(ours).shape)} in the "
+                f"{name!r} has shape {tuple(whole(other).shape)} in the student and {tuple(whole(own).shape)} in the "
                 "teacher; was the student changed after the teacher was made?"
             )
-    return theirs
+    return other
 
 
 def _local(tensor: Tensor) -> Tensor:
-    """The shard of this rank of a sharded tensor; the tensor itself otherwise."""
+    """Return this rank's shard of a sharded tensor; other tensors are returned unchanged."""
     to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
     return tensor if to_local is None else to_local()
 

@@ -1,4 +1,4 @@
-"""How much of itself the teacher keeps at each update."""
+"""Schedule of the teacher's decay."""
 
 from attrs import field, frozen
 from attrs.validators import optional
@@ -10,15 +10,15 @@ from d2v.core.validators import fraction
 
 @frozen
 class EMASchedule:
-    """Decay after n finished updates: linear, then constant.
+    """Teacher decay after n finished updates: linear, then constant.
 
     decay(n) = end - (end - start) (1 - k / anneal) with k = n - 1 + first, and end from k = anneal on.
 
     Args:
-        start: decay at k = 0; the teacher keeps this fraction of itself.
-        end: decay from the end of the annealing on; None = `start`.
+        start: decay at k = 0, the fraction of the teacher that is kept.
+        end: decay after the annealing; None = `start`.
         anneal: length of the annealing in updates, or as a fraction of the run (a float in (0, 1]).
-        total: updates of the run, needed where `anneal` is a fraction.
+        total: number of updates of the run, needed if `anneal` is a fraction.
         first: k of the first update: 1 for the published models, 0 for the 1.0 image models.
 
     Raises:
@@ -40,7 +40,7 @@ class EMASchedule:
         updates(self.anneal, self.total)
 
     def __call__(self, n: int) -> float:
-        """Decay for the teacher update that follows the n-th optimiser step; ValueError if n is below 1."""
+        """Return the decay of the teacher update after the n-th optimiser step; ValueError if n is below 1."""
         check_update(n, first=1)
         end = self.start if self.end is None else self.end
         anneal = updates(self.anneal, self.total)

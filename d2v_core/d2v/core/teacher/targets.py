@@ -1,7 +1,6 @@
-"""Targets out of the teacher's layers, without keeping the layers.
+"""Targets computed from the teacher's layers, without storing the layers.
 
-A `TargetAverager` is the sink of the teacher's encoder: each wanted layer result is normalised and added up as it
-appears.
+A `TargetAverager` is the sink of the teacher's encoder: it normalises and sums the wanted layer results as they arrive.
 """
 
 from collections.abc import Callable, Iterable
@@ -40,13 +39,13 @@ class TargetAverager:
     """Mean of normalised layer results, normalised again (data2vec, section 3.3).
 
     y = norm_after(mean over layers of norm_each(result of the layer without extra tokens)), in float32. Norms have no
-    weights and eps 1e-5; statistics include padded positions, as the published models' do.
+    weights and eps 1e-5. Statistics include padded positions, as in the published models.
 
     Args:
         layers: layers (from 0) to average.
         kind: "ffn" = feed-forward branch (2.0 and 1.0 speech and text), "block" = block output (1.0 images).
         each: norms of each layer result, in this order: "batch" (over b and t), "instance" (over t), "group" (over t
-            and d), "layer" (over d). The published 2.0 models have "instance", text large "layer".
+            and d), "layer" (over d). The published 2.0 models use "instance", large text "layer".
         after: norms of the mean, in this order; "layer" in the published image models.
 
     Raises:
@@ -82,21 +81,21 @@ class TargetAverager:
             check(deep_iterable(one_of(TargetNorm)), **{name: norms})
         self.wants = frozenset(self.layers)
         self._sum: Tensor | None = None
-        self._taken: list[int] = []
+        self._added: list[int] = []
 
     def __call__(self, layer: int, result: Tensor, num_prefix_tokens: int) -> None:
         """Add a layer result `b (e+t) d`.
 
         Raises:
             ValueError: if the layer is not wanted, or its shape does not fit.
-            RuntimeError: if it came before; what was taken is forgotten then.
+            RuntimeError: if the layer was added before; the averager is cleared then.
         """
         if layer not in self.wants:
-            raise ValueError(f"layer {layer} is none of layers={list(self.layers)}")
-        if layer in self._taken:
+            raise ValueError(f"layer {layer} is not one of layers={list(self.layers)}")
+        if layer in self._added:
             self.clear()
             raise RuntimeError(
-                f"layer {layer} came twice before finish(); after a pass that was broken off, begin again with clear()"
+                f"layer {layer} was added twice before finish(); after an aborted pass, call clear() first"
             )
         if result.dim() != 3 or result.shape[1] <= num_prefix_tokens:
             raise ValueError(
@@ -107,29 +106,29 @@ class TargetAverager:
         if self._sum is not None and y.shape != self._sum.shape:  # it would be broadcast
             before = tuple(self._sum.shape)
             self.clear()
-            raise ValueError(f"the result of layer {layer} has shape {tuple(y.shape)}, those before it {before}")
+            raise ValueError(f"the result of layer {layer} has shape {tuple(y.shape)}, those before it have {before}")
         for name in self.each:
             y = _NORMS[name](y)
         if self._sum is None:
             self._sum = y if self.each else y.clone()
         else:
             self._sum += y
-        self._taken.append(layer)
+        self._added.append(layer)
 
     def clear(self) -> None:
-        """Forget what was taken, for a pass that was broken off."""
-        self._sum, self._taken = None, []
+        """Remove all layer results, for example after an aborted pass."""
+        self._sum, self._added = None, []
 
     def finish(self) -> Tensor:
-        """The targets `b t d` in float32; the averager is empty afterwards.
+        """Return the targets `b t d` in float32; the averager is empty afterwards.
 
         Raises:
-            RuntimeError: if not every wanted layer was seen.
+            RuntimeError: if a wanted layer is missing.
         """
-        total, missing = self._sum, [layer for layer in self.layers if layer not in self._taken]
+        total, missing = self._sum, [layer for layer in self.layers if layer not in self._added]
         self.clear()
         if total is None or missing:
-            seen = f"{len(self.layers) - len(missing)} of {len(self.layers)} wanted layers were seen"
+            seen = f"only {len(self.layers) - len(missing)} of {len(self.layers)} wanted layers were added"
             raise RuntimeError(f"{seen}, not layers {missing}; run the encoder up to the last of them")
         y = total / len(self.layers)
         for name in self.after:

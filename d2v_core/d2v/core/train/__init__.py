@@ -1,4 +1,4 @@
-"""Training: the loop, and beside it schedules, optimiser, run folder, metrics and progress, each replaceable."""
+"""Training: loop, schedules, optimiser, run folder, metrics and progress, each replaceable."""
 
 from d2v.core.train.freezing import Freeze
 from d2v.core.train.groups import LayerDecay, parameter_groups, set_rates, set_weight_decay

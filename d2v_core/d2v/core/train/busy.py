@@ -1,4 +1,4 @@
-"""A hint for runs on a busy machine: threads that wait for each other cost far more than they give there."""
+"""Hint for runs on a busy machine, where several threads can be much slower than one."""
 
 import logging
 import os
@@ -8,54 +8,54 @@ from collections.abc import Callable
 __all__ = ["BusyHint", "load", "load_text", "usable_processors"]
 
 _logger = logging.getLogger(__name__)
-_WINDOW = 5.0  # seconds over which a rate is taken
-_MUCH = 0.5  # of the best rate so far
-_MARGIN = 0.75  # of a processor that other programs may use without being noticed
+_WINDOW = 5.0  # seconds over which a rate is measured
+_SLOW = 0.5  # fraction of the best rate so far
+_MARGIN = 0.75  # CPU cores that other programs may use without a hint
 
 
 def usable_processors() -> int:
-    """Processors that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def load() -> float | None:
-    """Threads of all programs that ran or wanted to, on average over the last minute; None where it is not known."""
+    """Return the load average of the last minute; None if unknown."""
     try:
         return os.getloadavg()[0]
-    except (AttributeError, OSError):  # Windows has none
+    except (AttributeError, OSError):  # not available on Windows
         return None
 
 
 def load_text() -> str:
-    """The load as a line of a report.
+    """Return the load as text for a report.
 
-    >>> load_text().endswith((" processor", " processors"))
+    >>> load_text().endswith((" CPU core", " CPU cores"))
     True
     """
     known, count = load(), usable_processors()
-    ending = f"on {count} processor{'s' if count > 1 else ''}"
+    ending = f"on {count} CPU core{'s' if count > 1 else ''}"
     return f"unknown {ending}" if known is None else f"{known:.1f} {ending}"
 
 
 class BusyHint:
-    """Says once in a run that the machine is busy: at its start, or when updates become much slower.
+    """Hook of `fit` that reports a busy machine once per run: at the start, or when updates become much slower.
 
-    It is a hook of `fit`. The load is looked at when the run starts and when five seconds took half the updates of the
-    best five; other updates cost one look at the clock.
+    It checks the load at the start of the run, and when the rate over five seconds falls below half of the best rate.
+    Other updates only read the clock.
 
     Args:
-        threads: that the run computes on; nothing is said of a single one.
-        tell: gets the line; None = a warning of the logger.
-        load: of the machine, or None.
-        processors: that may be used.
-        clock: in seconds.
+        threads: number of threads of the run; there is no hint for a single one.
+        tell: function that receives the line; None = log a warning.
+        load: function that returns the load of the machine, or None.
+        processors: number of CPU cores that may be used; None = all of this process.
+        clock: function that returns the time in seconds.
 
-    >>> told = []
-    >>> hint = BusyHint(threads=2, tell=told.append, load=lambda: 5.1, processors=2)
-    >>> hint.on_step_end(1), told
-    (None, ['the machine is busy (load 5.1 on 2 processors): threads=1 may be much faster'])
+    >>> lines = []
+    >>> hint = BusyHint(threads=2, tell=lines.append, load=lambda: 5.1, processors=2)
+    >>> hint.on_step_end(1), lines
+    (None, ['the machine is busy (load 5.1 on 2 CPU cores): threads=1 may be much faster'])
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class BusyHint:
         self._best = 0.0
         if not self._done:
             before = load()
-            # The run has not computed yet: all of it is other programs'.
-            self._judge(before, others=before)
+            # The run has not started to compute: the load is that of other programs.
+            self._check(before, others=before)
 
     def on_step_end(self, step: int) -> None:
-        """An update is finished."""
+        """Count a finished update."""
         del step
         if self._done:
             return
@@ -96,14 +96,14 @@ class BusyHint:
         rate = self._updates / (now - self._since)
         self._since, self._updates = now, 0
         self._best = max(self._best, rate)
-        if rate < _MUCH * self._best:
+        if rate < _SLOW * self._best:
             found = self._load()
-            self._judge(found, others=None if found is None else found - self._threads)
+            self._check(found, others=None if found is None else found - self._threads)
 
-    def _judge(self, found: float | None, *, others: float | None) -> None:
+    def _check(self, found: float | None, *, others: float | None) -> None:
         if found is None or others is None or others + self._threads < self._processors + _MARGIN:
             return
         self._done = True
         free = max(1, min(self._threads - 1, int(self._processors - others)))
-        place = f"load {found:.1f} on {self._processors} processors"
-        self._tell(f"the machine is busy ({place}): threads={free} may be much faster")
+        reason = f"load {found:.1f} on {self._processors} CPU cores"
+        self._tell(f"the machine is busy ({reason}): threads={free} may be much faster")

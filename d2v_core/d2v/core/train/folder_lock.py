@@ -1,36 +1,36 @@
-"""A folder that one process at a time may use; the lock ends with the process."""
+"""Lock on a folder that only one process may use at a time; the lock ends with the process."""
 
 import os
 from pathlib import Path
 
-_HELD: set[Path] = set()  # folders of this process: the system's locks only keep other processes out
+_HELD: set[Path] = set()  # folders of this process: the system's locks only exclude other processes
 
 
 class InUseError(RuntimeError):
-    """A folder is in use; the message says by which process."""
+    """A folder is in use; the message names the process."""
 
 
 class FolderLock:
-    """Holds a folder until it is released.
+    """Lock on a folder until `release`.
 
     Args:
-        path: of a folder that exists.
+        path: path of an existing folder.
 
     Raises:
-        InUseError: if this process or another one holds it.
-        OSError: if its lock file cannot be written.
+        InUseError: if this process or another one holds the lock.
+        OSError: if the lock file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        # First: closing another descriptor of the file would end the lock that this process has.
+        # Check first: closing another descriptor of the file would release the lock that this process holds.
         if self.path in _HELD:
             raise InUseError(f"run folder {path} is in use by this process; close it first")
         self._descriptor: int | None = _locked(path)
         _HELD.add(self.path)
 
     def release(self) -> None:
-        """Let others use it."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -41,11 +41,11 @@ def _locked(path: Path) -> int:
     descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT)
     try:
         import fcntl
-    except ModuleNotFoundError:  # no such locks on Windows
+    except ModuleNotFoundError:  # not available on Windows
         pass
     else:
         try:
-            # Not flock: forked data workers would hold that on, after their parent was killed.
+            # Not flock: forked data workers would keep the lock after their parent was killed.
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()

@@ -1,4 +1,4 @@
-"""Parts of a model that do not train at first."""
+"""Parameters that are frozen at the beginning of a training."""
 
 from collections.abc import Iterable
 
@@ -10,14 +10,14 @@ from d2v.core.validators import check
 
 
 class Freeze:
-    """Parameters without gradient while fewer than `updates` updates are finished (`freeze_finetune_updates`).
+    """Freezes parameters for the first `updates` updates (`freeze_finetune_updates`).
 
-    Parameters that do not train when this is made are left alone.
+    Parameters that are already frozen when this object is created stay frozen.
 
     Args:
-        model: whose parameters.
-        patterns: of parameters or modules; "*" stays within its part of the dotted name.
-        updates: after which they train.
+        model: module that contains the parameters.
+        patterns: patterns of parameters or modules; "*" matches within one component of the dotted name.
+        updates: number of updates after which the parameters are trained.
 
     Raises:
         ValueError: if a pattern matches nothing, or `updates` is negative.
@@ -43,6 +43,6 @@ class Freeze:
         ]
 
     def apply(self, n: int) -> None:
-        """Freeze or thaw for the update that follows `n` finished ones."""
+        """Freeze or unfreeze the parameters for the update that follows `n` finished ones."""
         for parameter in self._parameters:
             parameter.requires_grad_(n >= self.updates)

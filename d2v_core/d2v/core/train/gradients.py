@@ -1,7 +1,6 @@
-"""Gradients as sum and count: what is done once the whole update's gradients are there, over all ranks.
+"""Gradients as sum and count: reduction over ranks and scaling, once per update.
 
-A parameter's gradient is None where nothing reached it (frozen, or a dropped layer); it stays None unless another rank
-has one.
+The gradient of a frozen parameter or of a dropped layer is None. It stays None unless another rank has a gradient.
 """
 
 import hashlib
@@ -14,14 +13,14 @@ from torch import distributed as dist
 
 
 def world() -> tuple[int, int]:
-    """Rank and number of workers; (0, 1) where torch.distributed is not in use."""
+    """Return the rank and the number of workers; (0, 1) without torch.distributed."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
 def sum_over_ranks(values: list[int], device: torch.device) -> list[int]:
-    """Each of the whole numbers, summed over the ranks."""
+    """Return whole numbers summed over the ranks."""
     if world()[1] == 1:
         return values
     total = torch.tensor(values, device=device)
@@ -34,11 +33,11 @@ def scale_gradients(parameters: Iterable[nn.Parameter], factor: float) -> list[T
     """Sum the gradients over the ranks and multiply them by a factor, in place.
 
     Args:
-        parameters: the same on all ranks, in the same order.
+        parameters: parameters, the same on all ranks and in the same order.
         factor: 1 / count of the whole update.
 
     Returns:
-        The gradients that there are.
+        The gradients that are not None.
 
     >>> weight = nn.Parameter(torch.ones(2))
     >>> (3 * weight).sum().backward()
@@ -55,21 +54,23 @@ def scale_gradients(parameters: Iterable[nn.Parameter], factor: float) -> list[T
 
 
 def dropout_seed(seed: int, update: int, rank: int, micro: int) -> int:
-    """Seed of the generators for one forward pass, so that nothing of them has to be saved.
+    """Return the seed of the generators for one forward pass, so that generator states need not be saved.
 
     >>> dropout_seed(0, 1, 0, 0) == dropout_seed(0, 1, 0, 0) != dropout_seed(0, 0, 1, 0)
     True
     """
     digest = hashlib.blake2b(struct.pack("<4q", seed, update, rank, micro), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1  # torch takes 63 bits on every device
+    return int.from_bytes(digest, "little") >> 1  # torch accepts 63 bits on every device
 
 
 def _sum_gradients(parameters: list[nn.Parameter]) -> None:
     if not parameters:
         return
-    there = torch.tensor([parameter.grad is not None for parameter in parameters], device=parameters[0].device).int()
-    dist.all_reduce(there)
-    for parameter, anywhere in zip(parameters, there.tolist(), strict=True):
+    has_gradient = torch.tensor(
+        [parameter.grad is not None for parameter in parameters], device=parameters[0].device
+    ).int()
+    dist.all_reduce(has_gradient)
+    for parameter, anywhere in zip(parameters, has_gradient.tolist(), strict=True):
         if anywhere:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

@@ -1,6 +1,6 @@
-"""What an optimiser is given: groups of parameters, and the rates and decays that are set before each of its steps.
+"""Parameter groups of an optimiser, and their learning rates and weight decays, set before each step.
 
-It knows nothing of data2vec and of no optimiser in particular: any `nn.Module` has parameters.
+Works for any `nn.Module` and any optimiser.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,20 +25,20 @@ def parameter_groups(
     no_decay: Iterable[str] = (),
     layer_decay: "LayerDecay | None" = None,
 ) -> list[dict[str, Any]]:
-    """Groups for an optimiser: the trainable parameters with and without weight decay; empty groups are left out.
+    """Group the trainable parameters with and without weight decay for an optimiser; empty groups are left out.
 
     Args:
-        model: whose parameters to group; frozen ones are left out.
-        weight_decay: of the parameters that decay.
-        decay: "matrices" spares parameters with at most one axis, those whose name ends in "bias" and `no_decay`; "all"
-            spares none, which is what the published runs did.
-        no_decay: patterns of parameters, or of modules, with more axes that do not decay either (class tokens,
-            positions). Each part of a dotted name may hold wildcards, and "*" stays within its part.
-        layer_decay: lower rates for lower blocks.
+        model: module whose parameters to group; frozen parameters are left out.
+        weight_decay: weight decay of the parameters that decay.
+        decay: "matrices" excludes parameters with at most one axis, those whose name ends in "bias" and `no_decay`;
+            "all" excludes none, as in the published runs.
+        no_decay: patterns of further parameters or modules without weight decay (class tokens, positions). Each
+            component of a dotted name may contain wildcards; "*" matches within one component.
+        layer_decay: lower learning rates for lower blocks.
 
     Returns:
-        Dicts with `params`, `weight_decay`, `decays` (whether `set_weight_decay` sets it), and `lr_scale` for
-        `set_rates` where there is a layer decay.
+        Dicts with `params`, `weight_decay`, `decays` (whether `set_weight_decay` sets it), and, with a layer decay,
+        `lr_scale` for `set_rates`.
 
     Raises:
         ValueError: if nothing is trainable, a pattern matches nothing, or patterns are given with decay="all".
@@ -51,17 +51,17 @@ def parameter_groups(
     check(one_of(Decay), decay=decay)
     check(not_negative, weight_decay=weight_decay)
     if decay == "all" and patterns:
-        raise ValueError(f"decay='all' spares nothing, so no_decay={patterns} has no meaning; use decay='matrices'")
-    spared = _named(model, patterns)
+        raise ValueError(f"decay='all' excludes nothing, so no_decay={patterns} has no effect; use decay='matrices'")
+    excluded = _named(model, patterns)
     scales = {} if layer_decay is None else layer_decay.scales(model)
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            plain = decay == "matrices" and (parameter.dim() <= 1 or name.endswith("bias") or id(parameter) in spared)
+            plain = decay == "matrices" and (parameter.dim() <= 1 or name.endswith("bias") or id(parameter) in excluded)
             groups.setdefault((scales.get(id(parameter), 1.0), plain), []).append(parameter)
     if not groups:
         raise ValueError(f"{type(model).__name__} has no trainable parameter")
-    # Lowest rates first, and what decays before what does not: the order does not depend on the model's.
+    # Lowest rates first, and groups with decay before those without: the order does not depend on the model's.
     ordered = sorted(groups.items(), key=lambda item: item[0])
     return [
         {"params": parameters, "weight_decay": 0.0 if plain else weight_decay, "decays": not plain}
@@ -72,16 +72,16 @@ def parameter_groups(
 
 @frozen
 class LayerDecay:
-    """Rates that fall from block to block towards the input, for fine-tuning.
+    """Learning rates that decrease from block to block towards the input, for fine-tuning.
 
-    Block i of the n blocks (from 0) has factor decay^(n - i) on its rate. All else has factor 1, as in the published
-    2.0 runs; what `first` names has decay^(n + 1), which is the form of BEiT and data2vec 1.0 for embeddings, tokens
-    and positions.
+    Block i of the n blocks (from 0) has the factor decay^(n - i) on its rate. Other parameters have factor 1, as in the
+    published 2.0 runs. Parameters matched by `first` have decay^(n + 1), as BEiT and data2vec 1.0 do for embeddings,
+    tokens and positions.
 
     Args:
-        decay: in (0, 1].
-        blocks: in the order in which they run, `Backbone.blocks`.
-        first: patterns of parameters or modules in front of the blocks.
+        decay: factor from block to block, in (0, 1].
+        blocks: blocks in the order in which they run, `Backbone.blocks`.
+        first: patterns of parameters or modules before the blocks.
 
     Raises:
         ValueError: if the decay is out of range or there is no block.
@@ -97,7 +97,7 @@ class LayerDecay:
     first: Sequence[str] = field(default=(), kw_only=True)
 
     def scales(self, model: nn.Module) -> dict[int, float]:
-        """Factor by the id of a parameter; those that are missing have 1."""
+        """Return the factors by id of the parameter; parameters that are missing have factor 1."""
         n = len(self.blocks)
         scales = dict.fromkeys(_named(model, tuple(self.first)), self.decay ** (n + 1))
         for i, block in enumerate(self.blocks):
@@ -106,15 +106,15 @@ class LayerDecay:
 
 
 def set_rates(optimizer: Optimizer, schedule: Callable[[int], float], n: int) -> None:
-    """Set the rates of the update that follows `n` finished ones.
+    """Set the learning rates of the update that follows `n` finished ones.
 
-    A group's `lr_scale` is given to the schedule's `scaled` method where it has one (`CosineSchedule`: the peak is
-    scaled, the lowest rate is not, as published); else it is a factor on the rate.
+    A group's `lr_scale` is passed to the schedule's `scaled` method if it has one (`CosineSchedule` scales the peak and
+    not the lowest rate, as published). Otherwise it is a factor on the rate.
 
     Args:
-        optimizer: whose groups.
-        schedule: n to rate.
-        n: finished updates.
+        optimizer: optimiser whose groups to set.
+        schedule: function from n to the rate.
+        n: number of finished updates.
 
     >>> from torch.optim import SGD
     >>> weight = nn.Linear(1, 1).weight
@@ -132,13 +132,13 @@ def set_rates(optimizer: Optimizer, schedule: Callable[[int], float], n: int) ->
 def set_weight_decay(optimizer: Optimizer, schedule: Callable[[int], float], n: int) -> None:
     """Set the weight decay of the update that follows `n` finished ones, in the groups that decay.
 
-    Those are the groups whose `decays` is true (`parameter_groups` sets it); of others, those with a weight decay above
-    0 when this is first called.
+    These are the groups with `decays` = True (set by `parameter_groups`), and groups without `decays` that have a
+    weight decay above 0 at the first call.
 
     Args:
-        optimizer: whose groups.
-        schedule: n to weight decay; no factor is applied to it.
-        n: finished updates.
+        optimizer: optimiser whose groups to set.
+        schedule: function from n to the weight decay; no factor is applied.
+        n: number of finished updates.
 
     Raises:
         ValueError: if no group decays.
@@ -149,7 +149,7 @@ def set_weight_decay(optimizer: Optimizer, schedule: Callable[[int], float], n: 
     >>> [group["weight_decay"] for group in optimizer.param_groups]
     [0.1, 0.0]
     """
-    # Remembered: a schedule may pass through 0.
+    # Stored in the group, because a schedule may pass through 0.
     decaying = [
         group for group in optimizer.param_groups if group.setdefault("decays", group.get("weight_decay", 0.0) > 0)
     ]
@@ -163,7 +163,7 @@ def set_weight_decay(optimizer: Optimizer, schedule: Callable[[int], float], n: 
 
 
 def _named(model: nn.Module, patterns: tuple[str, ...]) -> set[int]:
-    """Ids of the parameters that a pattern names, or that lie in a module that it names; a tied one under any name."""
+    """Return the ids of parameters that a pattern matches, by any of their names or that of a module around them."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     modules = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     found = matching(patterns, [*parameters, *modules], of=f"the {type(model).__name__}")

@@ -1,7 +1,4 @@
-"""The states of hooks: a hook with `state_dict` and `load_state_dict` goes on where it was.
-
-Hooks are plain objects; nothing else of theirs is known here.
-"""
+"""State of hooks: a hook with `state_dict` and `load_state_dict` is saved in checkpoints and restored from them."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
@@ -11,20 +8,20 @@ from torch import Tensor
 
 from d2v.core.train.run_folder import RunFolderError
 
-# Exactly these: a subclass (NumPy's numbers, say) is written by its class, which reading a checkpoint never imports.
+# No subclasses (for example NumPy's numbers): they are stored with their class, and loading a checkpoint imports none.
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _SEQUENCES = frozenset({list, tuple, set})
 _MAPPINGS = frozenset({dict, OrderedDict})
 
 
 def with_state(hooks: Iterable[object]) -> dict[str, Any]:
-    """Hooks that keep a state, by name.
+    """Return the hooks that have a state, by name.
 
-    A hook's name is its `name`, if that is a text; else its class and its number among the hooks of this class that
-    have a state and no `name`.
+    The name of a hook is its `name` if that is a string. Otherwise it is its class and its number among the hooks of
+    this class that have a state and no `name`.
 
     Raises:
-        ValueError: if two have the same name.
+        ValueError: if two hooks have the same name.
 
     >>> import torch
     >>> list(with_state([torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), print]))
@@ -41,17 +38,17 @@ def with_state(hooks: Iterable[object]) -> dict[str, Any]:
             name = f"{kind}-{numbers[kind]}"
             numbers[kind] += 1
         if name in found:
-            raise ValueError(f"two hooks are named {name!r}; a hook with a state needs a name of its own")
+            raise ValueError(f"two hooks are named {name!r}; a hook with a state needs a unique name")
         found[name] = hook
     return found
 
 
 def states(hooks: Iterable[object]) -> dict[str, Any]:
-    """The states of hooks by their names, for a checkpoint.
+    """Return the states of hooks by name, for a checkpoint.
 
     Raises:
-        ValueError: if two have the same name.
-        TypeError: if a state holds what a checkpoint cannot give back.
+        ValueError: if two hooks have the same name.
+        TypeError: if a state contains a value that a checkpoint cannot store.
     """
     found = {name: hook.state_dict() for name, hook in with_state(hooks).items()}
     for name, state in found.items():
@@ -60,39 +57,39 @@ def states(hooks: Iterable[object]) -> dict[str, Any]:
 
 
 def restore(hooks: Iterable[object], saved: Mapping[str, Any]) -> None:
-    """Give hooks the states that were saved.
+    """Restore the saved states of hooks.
 
     Raises:
-        ValueError: if two have the same name.
+        ValueError: if two hooks have the same name.
         RunFolderError: if these are not the hooks that were saved.
     """
-    ours = with_state(hooks)
-    if lacking := sorted(saved.keys() - ours.keys()):
+    given = with_state(hooks)
+    if missing := sorted(saved.keys() - given.keys()):
         raise RunFolderError(
-            f"the checkpoint holds the state of hooks that this run lacks: {', '.join(lacking)}; "
-            f"give fit the hooks of the run that it goes on with (here: {', '.join(ours) or 'none'})"
+            f"the checkpoint contains the state of hooks that this run lacks: {', '.join(missing)}; "
+            f"pass the hooks of the resumed run to fit (given: {', '.join(given) or 'none'})"
         )
-    if new := sorted(ours.keys() - saved.keys()):
+    if new := sorted(given.keys() - saved.keys()):
         raise RunFolderError(
-            f"the checkpoint holds no state of these hooks: {', '.join(new)} (it has: {', '.join(saved) or 'none'}); "
-            "leave them out, or begin in another run folder"
+            f"the checkpoint contains no state of these hooks: {', '.join(new)} (it has: {', '.join(saved) or 'none'})"
+            "; leave them out, or start in another run folder"
         )
-    for name, hook in ours.items():
+    for name, hook in given.items():
         hook.load_state_dict(saved[name])
 
 
-def _check(value: object, place: str) -> None:
+def _check(value: object, where: str) -> None:
     if type(value) in _PLAIN or isinstance(value, Tensor):
         return
     if type(value) in _MAPPINGS:
         for key, item in value.items():  # type: ignore[attr-defined]  # it is a dict
-            _check(key, f"a key of {place}")
-            _check(item, f"{place}.{key}")
+            _check(key, f"a key of {where}")
+            _check(item, f"{where}.{key}")
     elif type(value) in _SEQUENCES:
         for item in value:  # type: ignore[attr-defined]  # it is a list, tuple or set
-            _check(item, place)
+            _check(item, where)
     else:
         raise TypeError(
-            f"the state of hook {place} is a {type(value).__module__}.{type(value).__qualname__}; "
-            "a checkpoint holds tensors, numbers, texts, lists and dicts"
+            f"the state of hook {where} is a {type(value).__module__}.{type(value).__qualname__}; "
+            "a checkpoint can store tensors, numbers, strings, lists and dicts"
         )

@@ -1,7 +1,7 @@
-"""The training loop: short enough to read in one sitting, and to replace.
+"""The training loop, short enough to read and to replace.
 
-It knows a model that gives a loss as sum and count, and neither modality nor mask. All that is random is a function of
-integers, so that resuming is setting them: after an interruption at any moment the weights end up the same.
+It needs a model that returns its loss as sum and count, and does not depend on modality or mask. All randomness is a
+function of integers, so resuming means restoring them: an interrupted run ends with the same weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,12 +33,12 @@ from d2v.core.validators import check
 
 @frozen(kw_only=True)
 class Fitted:
-    """How a training ended.
+    """Result of a training.
 
     Args:
-        step: finished updates.
+        step: number of finished updates.
         ended: "max_steps", or "patience" for an early stop.
-        best_step: of the best validation, if one was asked for.
+        best_step: number of updates at the best validation; None = no best checkpoint was selected.
     """
 
     step: int
@@ -72,43 +72,46 @@ def fit(
 ) -> Fitted:
     """Minimise sum(loss_sum) / sum(sample_size), both over the micro-batches and ranks of an update.
 
-    An update: zero_grad, micro-batches forward and backward, scaling by 1 / count, clipping, optimiser step, teacher
-    update, hooks, validation, metrics, checkpoint. The global generators of torch are seeded anew in every pass.
+    An update: zero_grad, forward and backward of the micro-batches, scaling by 1 / count, clipping, optimiser step,
+    teacher update, hooks, validation, metrics, checkpoint. Torch's global generators are re-seeded in every forward
+    pass.
 
     Args:
-        model: `model(batch, update=n)` gives a `StepOutput`; its `update_teacher(n)`, if any, follows the step. On the
-            same device on all ranks, unwrapped: gradients are summed over ranks here.
-        data: of this rank.
-        optimizer: of the model's parameters.
-        schedule: rate of the update after n finished ones; see `set_rates`.
-        max_steps: finished updates to reach.
-        accumulate: micro-batches in an update.
-        clip: largest norm of all gradients together; 0 = any.
-        weight_decay: of the update after n finished ones, see `set_weight_decay`; None = as the groups have it.
-        precision: of the forward pass; the weights stay as they are.
-        loss_scale: for fp16; None = as published.
-        seed: of dropout.
-        run: where checkpoints are kept and where to go on from; None = nowhere.
-        accept_data: whether to go on there although the samples are others than at the checkpoint (`Batches.identity`);
+        model: `model(batch, update=n)` returns a `StepOutput`; its `update_teacher(n)`, if any, is called after the
+            optimiser step. Unwrapped, and on the same type of device on all ranks: this function sums the gradients
+            over ranks.
+        data: batches of this rank.
+        optimizer: optimiser of the model's parameters.
+        schedule: learning rate of the update after n finished ones; see `set_rates`.
+        max_steps: total number of updates.
+        accumulate: micro-batches per update.
+        clip: maximum total norm of the gradients; 0 = no clipping.
+        weight_decay: weight decay of the update after n finished ones, see `set_weight_decay`; None = that of the
+            groups.
+        precision: precision of the forward pass; the type of the weights does not change.
+        loss_scale: loss scale for fp16; None = as published.
+        seed: seed of dropout.
+        run: run folder to save checkpoints in and to resume from; None = no checkpoints.
+        accept_data: whether to resume although the samples differ from those of the checkpoint (`Batches.identity`);
             a new epoch begins then.
-        checkpoint_every: updates between checkpoints; the last one and one at a signal come on top.
+        checkpoint_every: updates between checkpoints; a checkpoint is also saved at the end and at a signal.
         log_every: updates between lines of metrics.
-        sinks: take the metrics.
-        monitor: sees the updates that are logged; each modality of a mixture has a copy of it.
-        validation: on held-out data.
-        freeze: parts that do not train at first.
-        hooks: objects whose `on_step_end(step)` and `on_log(step, metrics)` are called, where they have them. What
-            their `state_dict()` gives is kept in checkpoints, under `name` or their class.
-        progress: shows how far it is.
+        sinks: receive the metrics.
+        monitor: monitor of the logged updates; each modality of a mixture has a copy of it.
+        validation: validation on held-out data.
+        freeze: parameters that are frozen at first.
+        hooks: objects whose `on_step_end(step)` and `on_log(step, metrics)` are called, if they have them. The output
+            of their `state_dict()` is saved in checkpoints, under their `name` or class.
+        progress: display of the progress.
 
     Raises:
         Interrupted: at Ctrl-C or SIGTERM, after the update is finished and saved.
-        NonFiniteError: if loss or gradient is not finite; the step is not made, checkpoints stay.
+        NonFiniteError: if loss or gradient is not finite; the update is not applied, and checkpoints stay intact.
         CollapseError: from the monitor.
-        RunFolderError: if something cannot be written, or hooks or samples are not those of the checkpoint;
-            checkpoints stay.
+        RunFolderError: if a file cannot be written, or hooks or samples are not those of the checkpoint; checkpoints
+            stay intact.
         TypeError: if the state of a hook cannot be saved.
-        ValueError: if a number is out of its range, nothing is trained, or an update counts nothing.
+        ValueError: if a number is out of range, nothing is trained, or an update has a count of 0.
 
     >>> from d2v.core.model import Batch
     >>> from d2v.core.train import MemorySource
@@ -158,7 +161,7 @@ def fit(
                     [sum(output.sample_size for output in outputs), int(stop.signum is not None)], device
                 )
                 if not finish_gradients(now, count, clip):
-                    continue  # an overflow in fp16: skipped and not counted
+                    continue  # fp16 overflow: the update is skipped and not counted
                 optimizer.step()
                 now.step += 1
                 update_teacher = getattr(model, "update_teacher", None)
@@ -173,7 +176,7 @@ def fit(
                 if now.step % log_every == 0 or now.step == max_steps:
                     metrics = {**measured(now, outputs, modalities, rates), **clock.report(), **metrics}
                 if metrics:
-                    # Before the checkpoint: whoever goes on from that finds every line up to it.
+                    # Before the checkpoint, so that a run resumed from it has all lines up to it.
                     call(outlets, "write", now.step, metrics)
                     call(outlets, "log", now.step, metrics)
                     call(hooks, "on_log", now.step, metrics)

@@ -1,7 +1,4 @@
-"""The published scaling of the loss for fp16, which keeps its gradients in range.
-
-It knows nothing of models or optimisers.
-"""
+"""Dynamic loss scaling for fp16, as in the published runs."""
 
 from d2v.core.validators import check, positive
 
@@ -11,13 +8,14 @@ _WINDOW = 1 << 14
 class LossScale:
     """Factor on the loss that keeps fp16 gradients in range, as in the published runs.
 
-    It starts at 128, doubles after `window` updates in a row without overflow, and halves at an overflow, whose update
-    is skipped and not counted.
+    It starts at 128, doubles after `window` updates in a row without overflow, and halves at an overflow. The update
+    with the overflow is skipped and not counted.
 
     Args:
-        initial: first factor.
-        window: updates; published: 2^14 / (workers * accumulation), see `published`.
-        minimum: a smaller factor is a failure (published: 1e-6; 1e-4 for base text and 1.0).
+        initial: initial factor.
+        window: number of updates without overflow before the factor doubles; published: 2^14 / (workers *
+            accumulation), see `published`.
+        minimum: smallest factor, below which training fails (published: 1e-6; 1e-4 for base text and 1.0).
 
     Raises:
         ValueError: if a value is not positive.
@@ -38,17 +36,17 @@ class LossScale:
 
     @classmethod
     def published(cls, *, workers: int, accumulate: int) -> "LossScale":
-        """The scale of the published runs for so many workers and micro-batches."""
+        """Return the loss scale of the published runs, for a number of workers and of micro-batches per update."""
         return cls(window=max(1, _WINDOW // (workers * accumulate)))
 
     def success(self) -> None:
-        """An update without overflow."""
+        """Count an update without overflow."""
         self._successes += 1
         if self._successes % self.window == 0:
             self.value *= 2
 
     def overflow(self, *, step: int) -> None:
-        """An update with overflow, after `step` finished ones.
+        """Handle an update with overflow, after `step` finished ones.
 
         Raises:
             NonFiniteError: if the factor falls below the minimum.
@@ -62,13 +60,13 @@ class LossScale:
             )
 
     def state_dict(self) -> dict[str, float]:
-        """What has to outlive the process."""
+        """State to save in a checkpoint."""
         return {"value": self.value, "successes": self._successes}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Go on where another scale was."""
+        """Restore the state of `state_dict`."""
         self.value, self._successes = state["value"], int(state["successes"])
 
 
 class NonFiniteError(RuntimeError):
-    """The loss or a gradient is NaN or infinite; the weights are those of the last finished update."""
+    """The loss or a gradient is NaN or infinite. The weights are those of the last finished update."""

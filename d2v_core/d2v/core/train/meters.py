@@ -1,4 +1,4 @@
-"""Sums and counts of metrics between two lines of the log, kept on the device until they are asked for."""
+"""Sums and counts of metrics between two lines of the log, kept on the device until they are reported."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ _Sums = dict[str, tuple[Tensor | float, int]]
 class Meters:
     """Means of metrics over micro-batches, updates and ranks.
 
-    Ranks may have seen different metrics.
+    Ranks may have different metrics.
 
     >>> meters = Meters()
     >>> meters.add({"loss": (torch.tensor(6.0), 2)}, modality="image")
@@ -26,11 +26,11 @@ class Meters:
         self._sums: _Sums = {}
 
     def add(self, metrics: dict[str, tuple[Tensor, int]], *, modality: str | None = None) -> None:
-        """Take the metrics of a micro-batch.
+        """Add the metrics of a micro-batch.
 
         Args:
-            metrics: by name as (sum, count).
-            modality: of the batch; its metrics are kept as `modality/name` too. None = not told.
+            metrics: name to (sum, count).
+            modality: modality of the batch; its metrics are also added as `modality/name`. None = unknown.
         """
         for name, (total, count) in metrics.items():
             for key in (name,) if modality is None else (name, f"{modality}/{name}"):
@@ -38,24 +38,24 @@ class Meters:
                 self._sums[key] = before + total.detach().float(), counted + count
 
     def report(self) -> dict[str, float]:
-        """The means since the last report, over all ranks, which all call it; those without a count are missing."""
+        """Return means since the last report, without metrics of count 0; all ranks must call it together."""
         sums, self._sums = self._sums, {}
         if world()[1] > 1:
             sums = _over_ranks(sums)
         return {name: float(total) / count for name, (total, count) in sorted(sums.items()) if count}
 
     def state_dict(self) -> dict[str, list[float]]:
-        """What came since the last report; a float holds a float32 exactly."""
+        """Sums since the last report; a float represents a float32 exactly."""
         return {name: [float(total), count] for name, (total, count) in self._sums.items()}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
-        """Go on where other meters were."""
+        """Restore the sums of `state_dict`."""
         self._sums = {name: (total, int(count)) for name, (total, count) in state.items()}
 
 
 def _over_ranks(sums: _Sums) -> _Sums:
     device = next((total.device for total, _ in sums.values() if isinstance(total, Tensor)), torch.device("cpu"))
-    names = _of_all_ranks(list(sums), device)
+    names = _union_over_ranks(list(sums), device)
     table = torch.zeros(len(names), 2, dtype=torch.float64, device=device)
     for row, name in zip(table, names, strict=True):
         if name in sums:
@@ -64,9 +64,9 @@ def _over_ranks(sums: _Sums) -> _Sums:
     return {name: (total, int(count)) for name, (total, count) in zip(names, table.tolist(), strict=True)}
 
 
-def _of_all_ranks(names: list[str], device: torch.device) -> list[str]:
-    """Names that any rank has, sorted."""
-    # As bytes: torch gathers other objects by pickling, on a device that it picks by itself.
+def _union_over_ranks(names: list[str], device: torch.device) -> list[str]:
+    """Return the names that any rank has, sorted."""
+    # As bytes: torch pickles other objects to gather them, on a device of its choice.
     text = torch.tensor(list("\n".join(names).encode()), dtype=torch.uint8, device=device)
     length = torch.tensor(text.numel(), device=device)
     dist.all_reduce(length, dist.ReduceOp.MAX)

@@ -1,4 +1,4 @@
-"""A monitor for each modality of a run: what one of them knows of its targets says nothing of another's."""
+"""Separate monitors for the modalities of a run, because their targets are not comparable."""
 
 import copy
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ from d2v.core.monitor import CollapseMonitor
 
 
 class Monitors:
-    """Copies of one monitor, one a modality; what batches without a modality bring is the given monitor's own.
+    """Copies of one monitor, one per modality; batches without a modality use the given monitor.
 
     Args:
-        monitor: with its rules, before it has seen anything.
+        monitor: monitor with its rules, unused so far.
 
     >>> Monitors(CollapseMonitor()).report([], [])
     {}
@@ -23,11 +23,11 @@ class Monitors:
         self._by_modality: dict[str | None, CollapseMonitor] = {None: monitor}
 
     def report(self, outputs: Iterable[StepOutput], modalities: Iterable[str | None]) -> dict[str, float]:
-        """The numbers of an update, those of a modality under `<modality>/`.
+        """Return the metrics of an update, those of a modality as `<modality>/...`.
 
         Args:
-            outputs: of the micro-batches; those without predictions, targets or mask are left out.
-            modalities: of the micro-batches, the same on all ranks.
+            outputs: outputs of the micro-batches; those without predictions, targets or mask are skipped.
+            modalities: modalities of the micro-batches, the same on all ranks.
         """
         for output, modality in zip(outputs, modalities, strict=True):
             if output.predictions is not None and output.targets is not None and output.mask is not None:
@@ -44,11 +44,11 @@ class Monitors:
             monitor.check(update)
 
     def state_dict(self) -> dict[str, Any]:
-        """What has to outlive the process, by modality; "" is that of batches without one."""
+        """State of the monitors by modality; "" = batches without modality."""
         return {modality or "": monitor.state_dict() for modality, monitor in self._by_modality.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where others were."""
+        """Restore the state of `state_dict`."""
         for modality, one in state.items():
             self._of(modality or None).load_state_dict(one)
 

@@ -1,4 +1,4 @@
-"""How far a training or a pass is: a bar on a terminal and in a notebook, a line a minute elsewhere."""
+"""Progress of a training or a pass: a bar on a terminal and in a notebook, a line per minute elsewhere."""
 
 import importlib
 import os
@@ -14,15 +14,15 @@ _CLEAR = "\r\x1b[K"
 
 
 class Progress:
-    """Rate, time left, loss, variances, decay and the fraction of time spent waiting for data.
+    """Shows rate, time left, loss, variances, decay and the fraction of time spent waiting for data.
 
-    On a terminal and in a notebook it is one line with a bar, drawn anew; on a terminal it is as long as fits.
-    Elsewhere, as in a log file, it is a line a minute and one at the end; a pass without metrics that takes less than a
-    minute writes none.
+    On a terminal and in a notebook it is one line with a bar that is redrawn, cut to the width of the terminal.
+    Elsewhere, for example in a log file, it is a line per minute and one at the end; a pass without metrics that takes
+    less than a minute writes none.
 
     Args:
-        total: updates of the run.
-        stream: where it is written; None = the notebook that this runs in, else standard error.
+        total: number of updates of the run.
+        stream: output stream; None = the notebook if the code runs in one, otherwise standard error.
 
     >>> progress = Progress(100, stream=sys.stdout)
     >>> progress.start(0)
@@ -40,30 +40,30 @@ class Progress:
         self._shown: int | None = None
 
     def start(self, step: int) -> None:
-        """Begin after `step` finished updates."""
+        """Start after `step` finished updates."""
         now = time.monotonic()
         self._first, self._step = (step, now), step
         self._due = now if self._outlet.redraws else now + self._outlet.every
 
     def advance(self, step: int) -> None:
-        """An update is finished."""
+        """Count a finished update."""
         self._step = step
-        if step < self.total and time.monotonic() >= self._due:  # the last one comes with its metrics, on `close`
+        if step < self.total and time.monotonic() >= self._due:  # `close` shows the last one, with its metrics
             self._show()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take what is shown from now on."""
+        """Set the metrics to show from now on."""
         self._metrics = metrics
 
     def close(self) -> None:
-        """Show the last state, and leave it there."""
-        said = bool(self._metrics) or self._shown is not None
-        if self._outlet.redraws or (said and self._shown != self._step):
+        """Show the final state."""
+        is_needed = bool(self._metrics) or self._shown is not None
+        if self._outlet.redraws or (is_needed and self._shown != self._step):
             self._show()
         self._outlet.end()
 
     def line(self, step: int, *, rate: float, metrics: Mapping[str, float]) -> str:
-        """The line for a step at a rate in updates a second."""
+        """Return the line for a step, for a rate in updates per second."""
         parts = [f"step {step}/{self.total}"]
         if rate > 0:
             left = timedelta(seconds=round((self.total - step) / rate))
@@ -84,7 +84,7 @@ class Progress:
 
 
 class _Outlet(Protocol):
-    """Where a line is shown: anew in the same place if it `redraws`, at most once in `every` seconds."""
+    """Output of progress lines, at most one every `every` seconds; `redraws`: a line replaces the previous one."""
 
     redraws: bool
     every: float
@@ -143,7 +143,7 @@ class _Notebook:
 
 
 def _outlet(stream: TextIO | None) -> _Outlet:
-    # A notebook's kernel has imported IPython, and its shell has a kernel; a script need not pay for that import.
+    # In a notebook IPython is already imported and its shell has a kernel; a script does not need the import.
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None or stream is not None else ipython.get_ipython()
     if hasattr(shell, "kernel"):
@@ -153,7 +153,7 @@ def _outlet(stream: TextIO | None) -> _Outlet:
 
 
 def bar(fraction: float) -> str:
-    """A fraction of the whole as a bar.
+    """Draw a fraction as a bar.
 
     >>> bar(0.5)
     '########--------'
@@ -163,7 +163,7 @@ def bar(fraction: float) -> str:
 
 
 def fitting(line: str, columns: int) -> str:
-    """As many parts of a line, divided by two blanks, as fit; a line that wraps would not be erased.
+    """Cut a line to the columns, at double spaces; a wrapped line could not be erased.
 
     >>> fitting("step 50/100  10.0/s  0:00:05 left", 20)
     'step 50/100  10.0/s'

@@ -1,7 +1,7 @@
-"""What a training run leaves on the disk: its configuration, metrics, checkpoints and, at the end, its model.
+"""Run folder: configuration, metrics, checkpoints and, at the end, the model of a training run.
 
-A checkpoint is complete or absent: it is written under another name, flushed and renamed. The folder knows nothing of
-the loop; it keeps what it is given.
+A checkpoint is complete or absent: it is written under a temporary name, flushed and renamed. The module does not
+depend on the training loop.
 """
 
 import difflib
@@ -36,29 +36,31 @@ _STATE = "training.pt"
 
 
 class RunFolderError(RuntimeError):
-    """A run folder cannot be used, or something could not be written to it; what was saved before is whole."""
+    """A run folder cannot be used, or a file could not be written to it; files that were saved before are intact."""
 
 
 class RunFolder:
-    """`config.yaml`, `metrics.jsonl`, `checkpoints/step-N/` and `model/` under one path; one process at a time.
+    """Folder with `config.yaml`, `metrics.jsonl`, `checkpoints/step-N/` and `model/`, used by one process at a time.
 
-    What was changed when a run was resumed stands in `changes.jsonl`, with the update from which on it holds.
+    Changes made when resuming are recorded in `changes.jsonl`, with the update from which they apply.
 
-    Of several ranks only the first writes and holds the lock; the others read. The lock ends with the process.
+    With several ranks, only the first one writes and holds the lock; the others read. The lock ends with the process.
 
     Args:
-        path: made if need be.
-        config: text of `config.yaml`; to go on, a run must have been started with the same.
-        description: plain values of what the model is, for the checkpoints' `config.json`; see `description_to_plain`.
+        path: path of the folder; created if it does not exist.
+        config: text of `config.yaml`; a run can only be resumed with the same text, except for changes allowed by
+            `judge`.
+        description: plain values that describe the model, for the checkpoints' `config.json`; see
+            `description_to_plain`.
         files: further files that belong to the model, such as a tokenizer: content by name.
-        resume: whether to go on with the run that is there, if one is.
-        keep: how many of the newest checkpoints to keep; the best is kept beside them.
-        judge: asked where the run was started with another configuration, with its text: gives a line for each change
-            that the run may be resumed with, or raises `RunFolderError`. None = with none.
+        resume: whether to resume an existing run.
+        keep: number of newest checkpoints to keep, in addition to the best one.
+        judge: function that is called with the text of the existing configuration if it differs; returns a line for
+            each change, or raises `RunFolderError` if a change is not allowed. None = no change is allowed.
 
     Raises:
-        RunFolderError: if it cannot be written, is in use, holds a run although `resume` is False, or holds a run of
-            another configuration that `judge` does not allow.
+        RunFolderError: if the folder cannot be written, is in use, contains a run although `resume` is False, or
+            contains a run with another configuration that `judge` does not allow.
         ValueError: if `keep` is below 1.
 
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -105,26 +107,26 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """Where the metrics go."""
+        """Path of the metrics file."""
         return self.path / "metrics.jsonl"
 
     def steps(self) -> list[int]:
-        """Finished updates of the checkpoints, ascending."""
+        """Return the numbers of finished updates of the checkpoints, ascending."""
         return _steps(self.path)
 
     def checkpoint(self, step: int) -> Path:
-        """Folder of a checkpoint."""
+        """Return the folder of a checkpoint."""
         return self.path / "checkpoints" / f"step-{step}"
 
     def settle(self, step: int, changes: Sequence[str] = ()) -> None:
-        """Write down what a run is resumed with that was otherwise before: in `config.yaml`, and as a line a change.
+        """Record the changes of a resumed run: update `config.yaml`, and add a line per change to `changes.jsonl`.
 
         Args:
-            step: finished updates.
-            changes: further ones, beside those of the configuration.
+            step: number of finished updates.
+            changes: further changes, in addition to those of the configuration.
 
         Raises:
-            RunFolderError: if it cannot be written.
+            RunFolderError: if a file cannot be written.
         """
         found = [*self._changes, *changes]
         if self._lock is None or not found:
@@ -136,30 +138,31 @@ class RunFolder:
             write_text(self.path / "config.yaml", self._config)
         except OSError as error:
             raise RunFolderError(
-                f"{self.path} cannot be written: {_reason(error)}; the checkpoints are whole"
+                f"{self.path} cannot be written: {_reason(error)}; the checkpoints are intact"
             ) from error
         self._changes = ()
         for change in found:
             _logger.warning("resumed at update %d with a change: %s", step, change)
 
     def save(self, step: int, model: nn.Module, state: dict[str, Any], *, best: int | None = None) -> None:
-        """Write a checkpoint, unless it is there already, and remove old ones.
+        """Write a checkpoint, unless it exists already, and remove old ones.
 
         Args:
-            step: finished updates.
-            model: whose tensors.
-            state: the training state: tensors and plain values, so that it can be read without running code.
-            best: the step of a checkpoint to keep however old it is.
+            step: number of finished updates.
+            model: module to save.
+            state: training state: tensors and plain values, so that it can be read without running code.
+            best: step of a checkpoint that must be kept.
 
         Raises:
-            RunFolderError: if it cannot be written, or an old one not removed; what is there stays whole.
+            RunFolderError: if the checkpoint cannot be written, or an old one cannot be removed; existing checkpoints
+                stay intact.
         """
         if step not in self.steps():
             try:
                 self._write(step, model, state)
             except (OSError, SafetensorError) as error:
                 kept = self.steps()
-                newest = f"the one of update {kept[-1]} is whole" if kept else "it was the first"
+                newest = f"the one of update {kept[-1]} is intact" if kept else "there is no earlier one"
                 raise RunFolderError(
                     f"the checkpoint of update {step} could not be written to {self.path}: {_reason(error)}; {newest}"
                 ) from error
@@ -168,13 +171,13 @@ class RunFolder:
                 self._remove(self.checkpoint(old))
 
     def load(self, model: nn.Module) -> dict[str, Any] | None:
-        """Read the newest checkpoint into the model.
+        """Load the newest checkpoint into the model.
 
         Returns:
             The training state, or None if there is no checkpoint.
 
         Raises:
-            RunFolderError: if it is broken, or of another model.
+            RunFolderError: if the checkpoint is damaged, or of another model.
         """
         steps = self.steps()
         if not steps:
@@ -183,12 +186,12 @@ class RunFolder:
         try:
             load_plain_state(model, load_file(folder / "model.safetensors"))
             state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch and safetensors have no common class for a broken file
-            raise RunFolderError(f"{folder} is broken or of another model: {error}") from error
+        except Exception as error:  # torch and safetensors have no common error class for a damaged file
+            raise RunFolderError(f"{folder} is damaged or of another model: {error}") from error
         return state
 
     def finish(self, step: int) -> None:
-        """Write `model/` from the checkpoint of a step; in place of another model, of a run that was shorter."""
+        """Write `model/` from the checkpoint of a step; replaces the model of a shorter run."""
         target = self.path / "model"
         weights = "model.safetensors"
         try:
@@ -203,11 +206,11 @@ class RunFolder:
                 publish(unfinished, target)
         except OSError as error:
             raise RunFolderError(
-                f"{target} could not be written: {_reason(error)}; the checkpoints are whole"
+                f"{target} could not be written: {_reason(error)}; the checkpoints are intact"
             ) from error
 
     def close(self) -> None:
-        """Let others use the folder."""
+        """Release the folder for other processes."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -217,23 +220,23 @@ class RunFolder:
         if file.exists():
             if not resume:
                 raise RunFolderError(
-                    f"{self.path} holds a run already; resume=true goes on with it, or give another out"
+                    f"{self.path} holds a run already; resume it with resume=true, or give another out"
                 )
-            if (there := file.read_text()) != config:
-                self._changes = _refused(self.path, there, config) if judge is None else judge(there)
+            if (existing := file.read_text()) != config:
+                self._changes = _refused(self.path, existing, config) if judge is None else judge(existing)
         else:
             write_text(file, config)
         for parent in (self.path, self.path / "checkpoints"):
-            for left in parent.glob(".*-*"):  # what a killed process had not finished
+            for left in parent.glob(".*-*"):  # unfinished files of a killed process
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def _write(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
         with self._unfinished(self.path / "checkpoints", f"step-{step}") as unfinished:
             write_files(unfinished, model, self.description, self.files)
-            # Through memory: torch hides the reason if it is torch that cannot write.
+            # Write from memory: if torch itself fails to write, it hides the reason.
             buffer = io.BytesIO()
             torch.save(state, buffer)
-            # Not getbuffer: after a failed write its view would outlive the buffer.
+            # Not getbuffer: after a failed write, its view would outlive the buffer.
             (unfinished / _STATE).write_bytes(buffer.getvalue())
             publish(unfinished, self.checkpoint(step))
 
@@ -244,24 +247,24 @@ class RunFolder:
         try:
             yield folder
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)  # a full disk needs the room
+            shutil.rmtree(folder, ignore_errors=True)  # the disk may be full
             raise
 
     @staticmethod
     def _remove(folder: Path) -> None:
-        # Renamed first: a kill in the middle must not leave half a checkpoint under its name.
+        # Rename first, so that a killed process leaves no incomplete checkpoint under this name.
         doomed = folder.with_name(f".old-{folder.name}")
         try:
             folder.rename(doomed)
             shutil.rmtree(doomed)
         except OSError as error:
             raise RunFolderError(
-                f"{folder} could not be removed: {_reason(error)}; the newer checkpoints are whole"
+                f"{folder} could not be removed: {_reason(error)}; the newer checkpoints are intact"
             ) from error
 
 
 def newest_step(path: str | os.PathLike[str]) -> int | None:
-    """Finished updates of the newest checkpoint of a run folder; None if it has none, or is not there."""
+    """Return the number of finished updates of a run folder's newest checkpoint; None if there is no checkpoint."""
     return max(_steps(Path(path)), default=None)
 
 
@@ -271,14 +274,14 @@ def _steps(path: Path) -> list[int]:
     return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)", name)))
 
 
-def _refused(path: Path, there: str, here: str) -> Sequence[str]:
+def _refused(path: Path, old: str, new: str) -> Sequence[str]:
     changed = [
         line
-        for line in difflib.unified_diff(there.splitlines(), here.splitlines(), lineterm="", n=0)
+        for line in difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)
         if line[:1] in "+-" and line[:3] not in ("+++", "---")
     ]
     raise RunFolderError(
-        f"{path} was started with another configuration (- there, + here): {'; '.join(changed[:6])}; give another out"
+        f"{path} was started with another configuration (- old, + new): {'; '.join(changed[:6])}; give another out"
     )
 
 

@@ -1,7 +1,7 @@
-"""Learning rates as functions of n, the number of finished updates: the rate of the update that follows.
+"""Learning-rate schedules: functions from n, the number of finished updates, to the rate of the next update.
 
-A schedule keeps no state, so resuming is calling it with another n. It knows nothing of optimisers; the weight decay of
-the 1.0 image models is scheduled by the same classes.
+A schedule has no state, so resuming means calling it with another n. It does not depend on optimisers. The weight decay
+of the 1.0 image models uses the same classes.
 """
 
 import math
@@ -18,7 +18,7 @@ Schedule: TypeAlias = Callable[[int], float]
 
 
 def _line(start: float, end: float, step: int, count: int) -> float:
-    """Element `step` of `count` evenly spaced numbers from `start` to `end`, both included; a single one is `start`."""
+    """Return element `step` of `count` evenly spaced numbers from `start` to `end` inclusive; `start` if count is 1."""
     return start if count == 1 else start + (end - start) / (count - 1) * step
 
 
@@ -31,20 +31,20 @@ class CosineSchedule:
     """Linear warm-up, then half a cosine: the data2vec 2.0 models, and 1.0 text and AudioSet.
 
     With w = warm-up and P = total - w: start + (lr - start) n / w for n < w, then
-    min_lr + (lr - min_lr) (1 + cos(pi (n - w) / P)) / 2. So the first update has rate 0 as published. From n = total
-    on a further period of length P begins, with `shrink` times the rates. A peak below `min_lr` (layer decay leads
-    there) lowers `min_lr` to it, so that the rate is constant.
+    min_lr + (lr - min_lr) (1 + cos(pi (n - w) / P)) / 2. The first update has rate 0, as published. At n = total a
+    further period of length P begins, with `shrink` times the rates. If the peak is below `min_lr` (possible with layer
+    decay), `min_lr` is lowered to the peak and the rate is constant.
 
     Args:
         lr: peak rate.
-        total: updates of the run.
-        warmup: updates, or a fraction of the run (a float).
+        total: number of updates of the run.
+        warmup: length of the warm-up in updates, or as a fraction of the run (a float).
         min_lr: rate at the end.
         warmup_start: rate of the first update; None = `min_lr`.
         shrink: factor on the rates of each further period.
 
     Raises:
-        ValueError: if a rate is negative, or the warm-up leaves nothing of the run.
+        ValueError: if a rate is negative, or the warm-up is as long as the run.
 
     >>> schedule = CosineSchedule(1e-3, total=1000, warmup=0.1)
     >>> schedule(0), schedule(50), schedule(100), schedule(550)
@@ -62,7 +62,7 @@ class CosineSchedule:
         _check_warmup(self.warmup, self.total)
 
     def __call__(self, n: int) -> float:
-        """Rate of the update that follows `n` finished ones; ValueError if n is negative."""
+        """Return the rate of the update that follows `n` finished ones; ValueError if n is negative."""
         check_update(n)
         warmup = updates(self.warmup, self.total)
         low = min(self.min_lr, self.lr)
@@ -74,7 +74,7 @@ class CosineSchedule:
         return math.pow(self.shrink, restarts) * _cosine(self.lr, low, step, period)
 
     def scaled(self, factor: float) -> "CosineSchedule":
-        """The same with another peak, as published for layer decay: the lowest rate stays.
+        """Return the schedule with a scaled peak; the lowest rate is not scaled, as published for layer decay.
 
         >>> CosineSchedule(1e-3, total=10, min_lr=1e-4).scaled(0.5)(0)
         0.0005
@@ -90,11 +90,11 @@ class TriStageSchedule:
     lr exp(ln(final_scale) k / D) for step k = 0 .. D of the decay; then lr final_scale.
 
     Args:
-        lr: peak rate, held.
+        lr: peak rate.
         warmup: W, in updates or as a fraction of the run (a float).
-        hold: H, likewise.
-        decay: D, likewise.
-        total: updates of the run; needed where a stage is a fraction, otherwise only checked against the stages.
+        hold: H, in updates or as a fraction of the run (a float).
+        decay: D, in updates or as a fraction of the run (a float).
+        total: number of updates of the run; needed if a stage is a fraction, otherwise only checked against the stages.
         init_scale: first rate as a fraction of the peak.
         final_scale: last rate as a fraction of the peak.
 
@@ -132,7 +132,7 @@ class TriStageSchedule:
         return warmup, hold, updates(self.decay, self.total, name="decay")
 
     def __call__(self, n: int) -> float:
-        """Rate of the update that follows `n` finished ones; ValueError if n is negative."""
+        """Return the rate of the update that follows `n` finished ones; ValueError if n is negative."""
         check_update(n)
         warmup, hold, decay = self._stages()
         if n < warmup:
@@ -141,7 +141,7 @@ class TriStageSchedule:
         step = n - warmup - hold
         if step < 0:
             return self.lr
-        # A short run may round the decay down to nothing: then only the last rate is left of it.
+        # In a short run the decay may be rounded down to 0 updates: then only the last rate remains.
         if step > decay or decay == 0:
             return self.lr * self.final_scale
         return self.lr * math.exp(math.log(self.final_scale) * step / decay)
@@ -149,19 +149,19 @@ class TriStageSchedule:
 
 @frozen
 class PolynomialSchedule:
-    """Linear warm-up, then polynomial decay: GLUE fine-tuning, with power 1.
+    """Linear warm-up, then polynomial decay: GLUE fine-tuning (power 1).
 
     With w = warm-up: lr n / w for n <= w, then end_lr + (lr - end_lr) (1 - (n - w) / (total - w))^power, then end_lr.
 
     Args:
         lr: peak rate.
-        total: updates of the run.
-        warmup: updates, or a fraction of the run (a float).
+        total: number of updates of the run.
+        warmup: length of the warm-up in updates, or as a fraction of the run (a float).
         end_lr: rate from `total` on.
-        power: exponent; 1 is a straight line.
+        power: exponent; 1 = linear.
 
     Raises:
-        ValueError: if a rate or the power is negative, or the warm-up leaves nothing of the run.
+        ValueError: if a rate or the power is negative, or the warm-up is as long as the run.
 
     >>> schedule = PolynomialSchedule(2e-5, total=100, warmup=20)
     >>> schedule(10), schedule(20), schedule(60), schedule(100)
@@ -178,7 +178,7 @@ class PolynomialSchedule:
         _check_warmup(self.warmup, self.total)
 
     def __call__(self, n: int) -> float:
-        """Rate of the update that follows `n` finished ones; ValueError if n is negative."""
+        """Return the rate of the update that follows `n` finished ones; ValueError if n is negative."""
         check_update(n)
         warmup = updates(self.warmup, self.total)
         if n < warmup:
@@ -193,17 +193,17 @@ class PolynomialSchedule:
 class BEiTCosineSchedule:
     """Linear warm-up, then half a cosine, in BEiT's form: 1.0 images, learning rate and weight decay.
 
-    With w = warm-up: value n / (w - 1) for n < w, so the peak comes one step earlier than in `CosineSchedule`; then
+    With w = warm-up: value n / (w - 1) for n < w, so the peak is one update earlier than in `CosineSchedule`; then
     final + (value - final) (1 + cos(pi (n - w) / (total - w))) / 2, then final.
 
     Args:
         value: peak rate, or the first weight decay.
         final: value at the end.
-        total: updates of the run.
-        warmup: updates, or a fraction of the run (a float).
+        total: number of updates of the run.
+        warmup: length of the warm-up in updates, or as a fraction of the run (a float).
 
     Raises:
-        ValueError: if a value is negative, or the warm-up leaves nothing of the run.
+        ValueError: if a value is negative, or the warm-up is as long as the run.
 
     >>> schedule = BEiTCosineSchedule(2e-3, final=1e-5, total=100, warmup=11)
     >>> schedule(0), schedule(5), schedule(10), schedule(11), schedule(100)
@@ -219,7 +219,7 @@ class BEiTCosineSchedule:
         _check_warmup(self.warmup, self.total)
 
     def __call__(self, n: int) -> float:
-        """Value of the update that follows `n` finished ones; ValueError if n is negative."""
+        """Return the value of the update that follows `n` finished ones; ValueError if n is negative."""
         check_update(n)
         warmup = updates(self.warmup, self.total)
         if n < warmup:
@@ -232,14 +232,14 @@ class BEiTCosineSchedule:
 class BEiTTriPhaseSchedule:
     """Linear warm-up, hold, linear decay: BEiT's alternative to the cosine.
 
-    The last step of the warm-up and the first of the decay are at the peak, the last step of the run is at `final`.
+    The last update of the warm-up and the first of the decay are at the peak. The last update of the run is at `final`.
 
     Args:
-        value: peak, held.
+        value: peak.
         final: value at the end.
-        total: updates of the run.
-        warmup: updates, or a fraction of the run (a float).
-        decay: likewise.
+        total: number of updates of the run.
+        warmup: length of the warm-up in updates, or as a fraction of the run (a float).
+        decay: length of the decay in updates, or as a fraction of the run (a float).
 
     Raises:
         ValueError: if a value is negative, or warm-up and decay are longer than the run.
@@ -261,7 +261,7 @@ class BEiTTriPhaseSchedule:
             raise ValueError(f"warmup + decay take {needed} updates, more than the run (total={self.total})")
 
     def __call__(self, n: int) -> float:
-        """Value of the update that follows `n` finished ones; ValueError if n is negative."""
+        """Return the value of the update that follows `n` finished ones; ValueError if n is negative."""
         check_update(n)
         warmup, decay = updates(self.warmup, self.total), updates(self.decay, self.total)
         if n < warmup:
@@ -275,4 +275,4 @@ class BEiTTriPhaseSchedule:
 def _check_warmup(warmup: Duration, total: int) -> None:
     count = updates(warmup, total, name="warmup")
     if count >= total:
-        raise ValueError(f"warmup={warmup} is {count} updates and leaves nothing of the run (total={total})")
+        raise ValueError(f"warmup={warmup} is {count} updates, as long as the run or longer (total={total})")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop, which the loop grants after the update that it is in."""
+"""Ctrl-C and SIGTERM as requests to stop after the current update."""
 
 import signal
 import threading
@@ -6,24 +6,25 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
-    """A signal ended the training; what was finished is saved.
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """A signal ended the training; the finished updates are saved.
 
     Args:
-        signum: of the signal: 2 for Ctrl-C, 15 for SIGTERM; a command exits with 128 + signum. None = another rank's.
-        step: finished updates.
+        signum: number of the signal: 2 for Ctrl-C, 15 for SIGTERM; a command exits with 128 + signum. None = another
+            rank received it.
+        step: number of finished updates.
     """
 
     def __init__(self, signum: int | None, step: int) -> None:
         self.signum = signum
         self.step = step
-        super().__init__(f"stopped after {step} updates; resume=true goes on from there")
+        super().__init__(f"stopped after {step} updates; continue with resume=true")
 
 
 class StopRequest:
-    """Notes SIGINT and SIGTERM while it is entered; a second one acts as if nobody noted it.
+    """Context manager that records SIGINT and SIGTERM; a second signal has its usual effect.
 
-    Outside the main thread Python has no say over signals, and nothing is noted.
+    Outside the main thread Python cannot handle signals, and nothing is recorded.
 
     >>> with StopRequest() as stop:
     ...     signal.raise_signal(signal.SIGTERM)
@@ -33,23 +34,23 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._former: dict[signal.Signals, Any] = {}
+        self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._former[number] = signal.signal(number, self._note)
+                self._previous[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._restore()
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
+    def _record(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         self._restore()
 
     def _restore(self) -> None:
-        for number, handler in self._former.items():
-            # None: installed by something other than Python, which cannot put it back.
+        for number, handler in self._previous.items():
+            # None: not installed from Python, which cannot restore it.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._former = {}
+        self._previous = {}

@@ -1,4 +1,4 @@
-"""Where metrics go. A sink gets one mapping of name to float at a logging interval; more than one may listen."""
+"""Sinks for metrics. A sink receives one mapping of name to float per logging interval; there may be several sinks."""
 
 import json
 import os
@@ -12,26 +12,26 @@ from d2v.core.train.run_folder import RunFolderError
 
 
 class MetricSink(Protocol):
-    """Takes metrics."""
+    """Receives metrics."""
 
     def start(self, step: int) -> None:
-        """Begin after `step` finished updates: what was written of later ones is void."""
+        """Start after `step` finished updates; metrics of later updates that were written before are invalid."""
         ...
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take the metrics of a step; it outlives the process when this returns."""
+        """Write the metrics of a step; when this returns, they are stored permanently."""
         ...
 
     def close(self) -> None:
-        """No more will come."""
+        """Finish: no more metrics follow."""
         ...
 
 
 class JsonLines:
-    """One JSON object a line, `step` = finished updates; without gap or duplicate after a resume.
+    """Sink that writes one JSON object per line, `step` = finished updates; without gaps or duplicates after a resume.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -46,12 +46,12 @@ class JsonLines:
         self.path = path
 
     def start(self, step: int) -> None:
-        """Drop lines of later steps, and a last line that was cut off.
+        """Remove lines of later steps, and a truncated last line.
 
         Raises:
-            RunFolderError: if they cannot be dropped.
+            RunFolderError: if the file cannot be written.
         """
-        with _told("metrics", self.path):
+        with _as_run_folder_error("metrics", self.path):
             if self.path.exists():
                 unfinished = self.path.with_name(f".{self.path.name}")
                 self._put(unfinished, "w", "".join(self._kept(step)))
@@ -63,11 +63,11 @@ class JsonLines:
         Raises:
             RunFolderError: if it cannot be written.
         """
-        with _told("metrics", self.path):
+        with _as_run_folder_error("metrics", self.path):
             self._put(self.path, "a", json.dumps({"step": step, **metrics}) + "\n")
 
     def close(self) -> None:
-        """Nothing is open between two lines."""
+        """Do nothing: the file is not kept open."""
 
     def _kept(self, step: int) -> Iterator[str]:
         for line in self.path.read_text(errors="replace").splitlines():
@@ -87,10 +87,10 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Events for TensorBoard, through `torch.utils.tensorboard`; needs the package `tensorboard`.
+    """Sink that writes TensorBoard events by `torch.utils.tensorboard`; needs the package `tensorboard`.
 
     Args:
-        folder: of the event files.
+        folder: folder of the event files.
 
     Raises:
         ImportError: on `start`, if the package is missing.
@@ -114,10 +114,10 @@ class TensorBoard:
         return find_spec("tensorboard") is not None
 
     def start(self, step: int) -> None:
-        """Open an event file that hides what was written of later steps.
+        """Open an event file that hides earlier events of later steps.
 
         Raises:
-            ImportError: if the package is missing; the message holds the pip command.
+            ImportError: if the package is missing; the message contains the pip command.
             RunFolderError: if the file cannot be written.
         """
         try:
@@ -127,7 +127,7 @@ class TensorBoard:
                 "events need tensorboard, which is not installed or too old: pip install 'd2v[tensorboard]'",
                 name="tensorboard",
             ) from error
-        with _told("events", self.folder):
+        with _as_run_folder_error("events", self.folder):
             self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -136,7 +136,7 @@ class TensorBoard:
         Raises:
             RunFolderError: if they cannot be written.
         """
-        with _told("events", self.folder):
+        with _as_run_folder_error("events", self.folder):
             for name, value in metrics.items():
                 self._writer.add_scalar(name, value, step)
             self._writer.flush()
@@ -144,16 +144,16 @@ class TensorBoard:
     def close(self) -> None:
         """Close the event file."""
         if self._writer is not None:
-            # What can fail here has failed in `write`, which said so: a second error would hide the first.
+            # An error here was already raised by `write`: a second error would hide the first.
             with suppress(OSError):
                 self._writer.close()
 
 
 @contextmanager
-def _told(what: str, path: Path) -> Iterator[None]:
+def _as_run_folder_error(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise RunFolderError(
-            f"{what} could not be written to {path}: {error.strerror or error}; the checkpoints are whole"
+            f"{what} could not be written to {path}: {error.strerror or error}; the checkpoints are intact"
         ) from error

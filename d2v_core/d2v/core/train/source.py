@@ -1,6 +1,6 @@
-"""What the loop asks of its data: batches without end, and a place that can be saved and restored.
+"""Interface of the loop's data: endless batches with a position that can be saved and restored; and a source in memory.
 
-It is a protocol and a small source over memory; real loaders live with the data and need not know this file.
+Loaders are in `d2v.core.data` and do not depend on this module.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,31 +11,31 @@ from d2v.core.model import Batch
 
 
 class BatchSource(Protocol):
-    """An endless source of batches that can be entered anywhere.
+    """An endless source of batches that can start at any position.
 
-    The place is that of the batch that comes next: prefetched batches do not count. It is set before `__iter__`; what
-    follows must depend on it (and on seeds) alone. It is the same on all ranks.
+    The position is that of the next batch: prefetched batches do not count. It is set before `__iter__`, and the
+    following batches must depend only on it and on seeds. It is the same on all ranks.
     """
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches from the place on, one epoch after another."""
+        """Yield batches from the position on, one epoch after another."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """The place, as plain values and tensors."""
+        """Position, as plain values and tensors."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set the place."""
+        """Set the position."""
         ...
 
 
 class MemorySource:
-    """Batches that lie in memory, in a new order each epoch.
+    """Source of batches in memory, in a new order each epoch.
 
     Args:
-        batches: of one epoch.
-        seed: of the order; None = as given.
+        batches: batches of one epoch.
+        seed: seed of the order; None = the given order.
 
     Raises:
         ValueError: if there is no batch.
@@ -53,24 +53,24 @@ class MemorySource:
             raise ValueError("no batch to train on; give at least one")
         self.batches = list(batches)
         self.seed = seed
-        self._place = (0, 0)
+        self._position = (0, 0)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches from the place on."""
+        """Yield batches from the position on."""
         while True:
-            epoch, batch = self._place
+            epoch, batch = self._position
             number = batch
             if self.seed is not None:
                 number = KeyedPermutation(len(self.batches), seed=self.seed, epoch=epoch)[batch]
-            # Before the batch is handed out: whoever has it reads the place of the next one.
-            self._place = (epoch, batch + 1) if batch + 1 < len(self.batches) else (epoch + 1, 0)
+            # Before the batch is yielded: inside the loop's body, the position is that of the next batch.
+            self._position = (epoch, batch + 1) if batch + 1 < len(self.batches) else (epoch + 1, 0)
             yield self.batches[number]
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, and the next batch in it."""
-        epoch, batch = self._place
+        """Return the epoch, and the next batch in it."""
+        epoch, batch = self._position
         return {"epoch": epoch, "batch": batch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set the place."""
-        self._place = (state["epoch"], state["batch"])
+        """Set the position."""
+        self._position = (state["epoch"], state["batch"])

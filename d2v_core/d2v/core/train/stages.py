@@ -1,4 +1,4 @@
-"""Stages of an update that the loop calls by name, one function each."""
+"""Stages of an update, one function each, called by the loop."""
 
 import math
 import time
@@ -18,21 +18,21 @@ from d2v.core.train.validation import Validation
 
 
 class Clock:
-    """How fast updates come, and what fraction of the time is spent waiting for data."""
+    """Measures the fraction of time spent waiting for data."""
 
     def __init__(self) -> None:
         self._since = time.monotonic()
         self._waited = 0.0
 
     def wait(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch."""
+        """Return the next batch, and measure the waiting time."""
         begin = time.monotonic()
         batch = next(batches)
         self._waited += time.monotonic() - begin
         return batch
 
     def report(self) -> dict[str, float]:
-        """The fraction since the last report."""
+        """Return the fraction since the last report."""
         now = time.monotonic()
         fraction = self._waited / max(now - self._since, 1e-9)
         self._since, self._waited = now, 0.0
@@ -42,7 +42,7 @@ class Clock:
 def set_scheduled(
     now: TrainingState, schedule: Callable[[int], float], weight_decay: Callable[[int], float] | None
 ) -> dict[str, float]:
-    """Set the rates and the weight decay of the next update; gives both, by the names that they are logged under."""
+    """Set the learning rates and the weight decay of the next update; return both, by the names used in the log."""
     set_rates(now.optimizer, schedule, now.step)
     if weight_decay is None:
         return {"lr": schedule(now.step)}
@@ -51,14 +51,14 @@ def set_scheduled(
 
 
 def finish_gradients(now: TrainingState, count: int, clip: float) -> bool:
-    """Scale by 1 / count and clip; False = an overflow in fp16, whose update is skipped.
+    """Scale gradients by 1 / count and clip them; False = fp16 overflow, and the update must be skipped.
 
     Raises:
         ValueError: if the count is 0 or nothing has a gradient.
         NonFiniteError: if a gradient is not finite.
     """
     if count < 1:
-        raise ValueError(f"update {now.step + 1} has sample_size {count}: its batches hold nothing to learn")
+        raise ValueError(f"update {now.step + 1} has sample_size {count}: its batches contain nothing to learn")
     factor = 1.0 if now.loss_scale is None else now.loss_scale.value
     gradients = scale_gradients(now.model.parameters(), 1 / (count * factor))
     if not gradients:
@@ -69,8 +69,8 @@ def finish_gradients(now: TrainingState, count: int, clip: float) -> bool:
             now.loss_scale.overflow(step=now.step)
             return False
         raise NonFiniteError(
-            f"loss or gradient of update {now.step + 1} is not finite (gradient norm {norm.item()}); the weights and "
-            "checkpoints are of earlier updates; try a lower learning rate, gradient clipping or precision=fp32"
+            f"loss or gradient of update {now.step + 1} is not finite (gradient norm {norm.item()}); weights and "
+            "checkpoints are those of earlier updates; try a lower learning rate, gradient clipping or precision=fp32"
         )
     if now.loss_scale is not None:
         now.loss_scale.success()
@@ -80,29 +80,29 @@ def finish_gradients(now: TrainingState, count: int, clip: float) -> bool:
 
 
 def clip_gradients(gradients: list[Tensor], norm: Tensor, clip: float, *, half: bool) -> None:
-    """Bring gradients of a total norm down to the largest that is allowed, in place, by the published factors.
+    """Clip gradients to a maximum total norm, in place, with the published factors.
 
-    min(1, clip / (norm + 1e-6)); in fp16 training clip / norm where the norm is above clip. They differ where gradients
-    are tiny.
+    min(1, clip / (norm + 1e-6)); in fp16 training clip / norm if the norm is above clip. The two differ for tiny
+    gradients.
 
     Args:
-        gradients: all of them.
-        norm: of all together.
-        clip: largest norm.
-        half: whether the training is in fp16.
+        gradients: all gradients.
+        norm: their total norm.
+        clip: maximum norm.
+        half: whether training is in fp16.
 
     >>> gradient = torch.tensor([3.0, 4.0])
     >>> clip_gradients([gradient], gradient.norm(), 0.5, half=True)
     >>> gradient
     tensor([0.3000, 0.4000])
     """
-    # Clamped on the device: asking whether the norm is above would wait for it.
+    # Clamp on the device: comparing the norm in Python would wait for the device.
     factor = (clip / (norm if half else norm + 1e-6)).clamp(max=1.0)
     torch._foreach_mul_(gradients, factor)
 
 
 def kept(output: StepOutput, *, whole: bool) -> StepOutput:
-    """What is needed of an output after its backward pass; `whole`: predictions and targets too."""
+    """Return the fields of an output that are needed after its backward pass; `whole`: with predictions and targets."""
     return StepOutput(
         loss_sum=output.loss_sum.detach(),
         sample_size=output.sample_size,
@@ -114,7 +114,7 @@ def kept(output: StepOutput, *, whole: bool) -> StepOutput:
 
 
 def validate(now: TrainingState, rule: Validation | None) -> tuple[dict[str, float], bool]:
-    """Metrics of the validation, if one is due, and whether it is the best so far."""
+    """Run the validation if it is due; return its metrics, and whether it is the best so far."""
     if rule is None or not rule.due(now.step):
         return {}, False
     now.model.eval()
@@ -127,7 +127,7 @@ def validate(now: TrainingState, rule: Validation | None) -> tuple[dict[str, flo
 def measured(
     now: TrainingState, outputs: Sequence[StepOutput], modalities: Sequence[str | None], rates: Mapping[str, float]
 ) -> dict[str, float]:
-    """Means since the last line, what the monitors see in this update, and the rates of the update."""
+    """Return metrics to log: means since the last line, the monitors' metrics, and the rates of the update."""
     metrics = {**now.meters.report(), **rates}
     teacher = getattr(now.model, "teacher", None)
     if isinstance(teacher, EMATeacher):
@@ -138,7 +138,7 @@ def measured(
 
 
 def call(objects: Iterable[object], name: str, *arguments: object) -> None:
-    """Call the method of those objects that have it."""
+    """Call a method of all objects that have it."""
     for one in objects:
         method = getattr(one, name, None)
         if method is not None:

@@ -1,4 +1,4 @@
-"""Everything of a training that changes, as one value that is saved and restored."""
+"""State of a training, saved in checkpoints and restored from them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from d2v.core.train.hooks import restore, states
 from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.meters import Meters
 from d2v.core.train.monitoring import Monitors
-from d2v.core.train.resuming import begin_anew, changed_data, changed_machine, machine_of, stored_identity
+from d2v.core.train.resuming import changed_data, changed_machine, machine_of, restart, stored_identity
 from d2v.core.train.run_folder import RunFolder, RunFolderError
 from d2v.core.train.source import BatchSource
 from d2v.core.train.validation import Best
@@ -20,18 +20,18 @@ from d2v.core.train.validation import Best
 
 @define(kw_only=True, eq=False)
 class TrainingState:
-    """Model, optimiser, data and what was counted.
+    """Model, optimiser, data and counters of a training.
 
     Args:
-        model: trained.
-        data: of this rank; its place is the same on all ranks.
-        optimizer: of the model.
-        loss_scale: for fp16.
-        monitors: of the model's targets.
-        hooks: of which some keep a state.
-        step: finished updates.
+        model: model to train.
+        data: batches of this rank; the position is the same on all ranks.
+        optimizer: optimiser of the model.
+        loss_scale: loss scale for fp16.
+        monitors: monitors of the model's targets.
+        hooks: hooks, with or without a state.
+        step: number of finished updates.
         meters: metrics since the last line.
-        best: of the validations.
+        best: best validation so far.
     """
 
     model: nn.Module
@@ -45,7 +45,7 @@ class TrainingState:
     best: Best = field(factory=Best)
 
     def save(self, run: RunFolder | None) -> None:
-        """Write a checkpoint; on the first rank only, all have the same."""
+        """Write a checkpoint, on the first rank only: the state is the same on all."""
         if run is None or world()[0] > 0:
             return
         state: dict[str, Any] = {
@@ -60,19 +60,19 @@ class TrainingState:
         run.save(self.step, self.model, state, best=self.best.step)
 
     def restore(self, run: RunFolder | None, *, accept_data: bool = False) -> None:
-        """Go on from the newest checkpoint, if there is one.
+        """Resume from the newest checkpoint, if there is one.
 
         Args:
-            run: where it is looked for; None = nowhere.
-            accept_data: whether to go on where the samples are others than at the checkpoint, with a new epoch.
+            run: run folder to resume from; None = no run folder.
+            accept_data: whether to resume with other samples than those of the checkpoint, with a new epoch.
 
         Raises:
-            RunFolderError: if they are, and that is not accepted.
+            RunFolderError: if the samples differ and `accept_data` is False.
         """
         if run is None:
             return
-        states(self.hooks)  # what cannot be saved is told now, not at the first checkpoint
-        # A rank must not look before the first one has opened the folder and cleaned it.
+        states(self.hooks)  # raise errors about unsupported states now, not at the first checkpoint
+        # Other ranks must wait until the first one has opened and cleaned the folder.
         sum_over_ranks([0], next(self.model.parameters()).device)
         state = run.load(self.model)
         if state is None:
@@ -84,11 +84,12 @@ class TrainingState:
         if other is None:
             self.data.load_state_dict(state["data"])
         elif accept_data:
-            begin_anew(self.data, state["data"])
+            restart(self.data, state["data"])
             found.append(f"{other}; a new epoch begins")
         else:
             raise RunFolderError(
-                f"{run.path}: {other}; give the samples of the run, or accept=data to resume with these, or another out"
+                f"{run.path}: {other}; restore the samples of the run, or resume with these by accept=data, or give "
+                "another out"
             )
         self.optimizer.load_state_dict(state["optimizer"])
         restore(self.hooks, state["hooks"])

@@ -1,7 +1,7 @@
-"""Metrics for other people's trackers, by their own packages: Weights & Biases and MLflow.
+"""Sinks for experiment trackers, based on their packages: Weights & Biases and MLflow.
 
-Where a tracker is and what project a run belongs to is said in its own way, by its environment variables or files. A
-resumed run goes on as the same run there: its id is kept in the run folder.
+The tracker's own environment variables or files set its address and project. A resumed run continues the same run of
+the tracker: its id is stored in the run folder.
 """
 
 import sys
@@ -19,10 +19,10 @@ SinkName = Literal["tensorboard", "wandb", "mlflow"]
 
 
 class WandB:
-    """A run of Weights & Biases, through `wandb`, which sends metrics in the background.
+    """Sink for Weights & Biases by `wandb`, which sends metrics in the background.
 
     Args:
-        folder: run folder; what `wandb` writes lies in it, and the run has its name.
+        folder: run folder; it contains the files of `wandb` and gives the run its name.
         config: plain values that are sent with the run.
         init: arguments of `wandb.init`, such as `project`.
 
@@ -38,29 +38,29 @@ class WandB:
         self._run: Any = None
 
     def start(self, step: int) -> None:
-        """Begin a run, or go on with the one whose id is in the run folder."""
+        """Start a run, or resume the one whose id is in the run folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         own = {"dir": str(self.folder), "name": self.folder.name, "config": dict(self.config)}
-        known = {"id": _known_run(self.folder, "wandb"), "resume": "allow"}
+        known = {"id": _stored_id(self.folder, "wandb"), "resume": "allow"}
         self._run = import_module("wandb").init(**{**own, **known, **self.init})
-        _keep_run(self.folder, "wandb", self._run.id)
+        _store_id(self.folder, "wandb", self._run.id)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Send the metrics of a step; W&B leaves out a step that it has, as after a crash, with the same values."""
+        """Send the metrics of a step; W&B ignores steps that it already has, as after a crash."""
         self._run.log(dict(metrics), step=step)
 
     def close(self) -> None:
-        """End the run: as failed, where an error ends it."""
+        """End the run; mark it as failed if an error is being raised."""
         if self._run is not None:
             self._run.finish(exit_code=int(sys.exception() is not None))
 
 
 class MLflow:
-    """A run of MLflow, through `mlflow` or `mlflow-skinny`.
+    """Sink for MLflow by `mlflow` or `mlflow-skinny`.
 
     Args:
-        folder: run folder; the run has its name.
-        config: plain values; each is a parameter of the run, by dotted key.
+        folder: run folder; it gives the run its name.
+        config: plain values; each becomes a parameter of the run, by dotted key.
 
     Raises:
         MissingExtraError: if the package is not installed.
@@ -75,29 +75,29 @@ class MLflow:
         self._run = ""
 
     def start(self, step: int) -> None:
-        """Begin a run, or go on with the one whose id is in the run folder."""
-        self._client, known = import_module("mlflow"), _known_run(self.folder, "mlflow")
-        # Nested: whoever calls this in a run of his own finds it below that.
+        """Start a run, or resume the one whose id is in the run folder."""
+        self._client, known = import_module("mlflow"), _stored_id(self.folder, "mlflow")
+        # Nested: if the caller has an active run, this one becomes its child.
         self._run = self._client.start_run(run_id=known, run_name=self.folder.name, nested=True).info.run_id
         if known is None:  # parameters cannot be changed afterwards
             self._client.log_params(dict(_dotted(self.config)))
-        _keep_run(self.folder, "mlflow", self._run)
+        _store_id(self.folder, "mlflow", self._run)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Send the metrics of a step."""
         self._client.log_metrics(dict(metrics), step=step, run_id=self._run)
 
     def close(self) -> None:
-        """End the run: as failed, where an error ends it."""
+        """End the run; mark it as failed if an error is being raised."""
         if self._run:
             self._client.end_run("FAILED" if sys.exception() is not None else "FINISHED")
 
 
 def sink_names(value: SinkName | list[SinkName] | tuple[SinkName, ...] | None) -> tuple[SinkName, ...] | None:
-    """Names of sinks, as they are given: one name or several; None stays None.
+    """Return names of sinks as a tuple, from one name or several; None stays None.
 
     Raises:
-        ValueError: if one is unknown, or stands twice.
+        ValueError: if a name is unknown, or given twice.
 
     >>> sink_names("wandb")
     ('wandb',)
@@ -107,15 +107,15 @@ def sink_names(value: SinkName | list[SinkName] | tuple[SinkName, ...] | None) -
         return None
     known = get_args(SinkName)
     if not isinstance(names, list | tuple) or any(name not in known or names.count(name) > 1 for name in names):
-        raise ValueError(f"sinks={value!r} must be a list out of {', '.join(known)}")
+        raise ValueError(f"sinks={value!r} must be a list of {', '.join(known)}, each at most once")
     return tuple(names)
 
 
 def sinks_by_name(names: tuple[SinkName, ...] | None, folder: Path, config: Mapping[str, Any]) -> list[MetricSink]:
-    """Sinks for a run folder; nothing is written yet.
+    """Return the sinks of a run folder, without writing anything yet.
 
     Args:
-        names: which; None = TensorBoard, if it is installed.
+        names: names of the sinks; None = TensorBoard, if it is installed.
         folder: run folder.
         config: plain values that are sent with the run.
 
@@ -135,15 +135,15 @@ def sinks_by_name(names: tuple[SinkName, ...] | None, folder: Path, config: Mapp
 
 def _require(name: str) -> None:
     if find_spec(name) is None:
-        raise MissingExtraError(f"metrics cannot go to {name}, which is not installed: pip install {name}", name=name)
+        raise MissingExtraError(f"the sink {name} needs {name}, which is not installed: pip install {name}", name=name)
 
 
-def _known_run(folder: Path, tracker: str) -> str | None:
+def _stored_id(folder: Path, tracker: str) -> str | None:
     file = folder / f"{tracker}.id"
     return file.read_text().strip() if file.is_file() else None
 
 
-def _keep_run(folder: Path, tracker: str, run: str) -> None:
+def _store_id(folder: Path, tracker: str, run: str) -> None:
     write_text(folder / f"{tracker}.id", f"{run}\n")
 
 

@@ -1,4 +1,4 @@
-"""When to look at held-out data, which checkpoint is the best, and when to stop early."""
+"""Validation on held-out data, selection of the best checkpoint, and early stopping."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,18 +9,18 @@ from attrs import define, field, frozen, validators
 
 @frozen(kw_only=True)
 class Validation:
-    """A callable that measures, and what its numbers decide.
+    """Function that computes validation metrics, and rules for the best checkpoint and early stopping.
 
     Args:
-        run: gives metrics by name; the model is in eval mode meanwhile, without gradients.
-        every: updates between two calls.
-        start: finished updates before which it is not called.
-        best: metric by which the best checkpoint is kept; None = none is.
-        higher: whether more of it is better.
-        patience: stop after so many validations without a better one; None = never.
+        run: function that returns metrics by name; the model is in eval mode during the call, without gradients.
+        every: updates between two validations.
+        start: number of finished updates before the first validation.
+        best: metric by which the best checkpoint is selected; None = no selection.
+        higher: whether a higher value is better.
+        patience: number of validations without improvement after which training stops; None = never.
 
     Raises:
-        ValueError: if a number is too small, or there is patience without a metric.
+        ValueError: if a number is too small, or `patience` is given without `best`.
 
     >>> Validation(run=lambda: {"val_accuracy": 0.5}, every=100, best="val_accuracy", higher=True).patience is None
     True
@@ -34,7 +34,7 @@ class Validation:
     patience: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
 
     def due(self, step: int) -> bool:
-        """Whether held-out data is looked at after so many finished updates.
+        """Whether a validation is due after `step` finished updates.
 
         >>> rule = Validation(run=dict, every=10, start=25)
         >>> [step for step in range(1, 50) if rule.due(step)]
@@ -45,17 +45,17 @@ class Validation:
     @patience.validator
     def _check(self, _: object, patience: int | None) -> None:
         if patience is not None and self.best is None:
-            raise ValueError(f"patience={patience} needs a metric to wait for; name one in best")
+            raise ValueError(f"patience={patience} needs a metric; name it in best")
 
 
 @define
 class Best:
-    """The best validation so far, and how long ago it was.
+    """The best validation so far.
 
     Args:
-        step: finished updates at it; None = there was none.
-        value: of the metric.
-        waited: validations since.
+        step: number of finished updates at that validation; None = no validation so far.
+        value: value of the metric.
+        waited: number of validations since then.
     """
 
     step: int | None = None
@@ -63,15 +63,15 @@ class Best:
     waited: int = 0
 
     def see(self, step: int, metrics: Mapping[str, float], rule: Validation) -> bool:
-        """Take a validation; says whether it is the best so far.
+        """Add a validation; return whether it is the best so far.
 
         Raises:
-            ValueError: if the metric is not among the named ones.
+            ValueError: if the validation lacks the metric.
         """
         if rule.best is None:
             return False
         if rule.best not in metrics:
-            raise ValueError(f"validation gives no metric {rule.best!r}, only {', '.join(metrics) or 'none'}")
+            raise ValueError(f"the validation returns no metric {rule.best!r}, only {', '.join(metrics) or 'none'}")
         value = metrics[rule.best]
         better = not math.isnan(value) and (
             self.step is None or (value > self.value if rule.higher else value < self.value)
@@ -83,13 +83,13 @@ class Best:
         return better
 
     def exhausted(self, rule: Validation | None) -> bool:
-        """Whether patience has run out."""
+        """Whether the patience is exhausted."""
         return rule is not None and rule.patience is not None and self.waited >= rule.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """What has to outlive the process."""
+        """State to save in a checkpoint."""
         return {"step": self.step, "value": self.value, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another was."""
+        """Restore the state of `state_dict`."""
         self.step, self.value, self.waited = state["step"], state["value"], state["waited"]

@@ -272,8 +272,8 @@ def test_a_model_without_positions_takes_any_size(options: dict[str, object]) ->
     [
         ({"positions": "learned"}, 16, r"data.size=16 .* positions are learned for 8x8 pixels and allow no other size"),
         ({"positions": None, "relative_bias": "shared"}, 16, "its relative bias is learned for 8x8 pixels"),
-        ({}, 10, "data.size=10 does not fit the model: 10x10 pixels are no multiple of the patch, 4x4"),
-        ({}, 2, "2x2 pixels are no multiple of the patch"),
+        ({}, 10, "data.size=10 does not fit the model: 10x10 pixels are not a multiple of the patch, 4x4"),
+        ({}, 2, "2x2 pixels are not a multiple of the patch"),
         ({"channels": 1}, 8, "data.channels=3, but the model takes 1; set data.channels=1"),
     ],
 )

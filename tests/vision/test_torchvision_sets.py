@@ -92,7 +92,7 @@ def test_truncated_files(fashion: Path) -> None:
         ("torchvision:FashionMNITS:data", "'FashionMNITS'.*'FashionMNIST'"),
         ("torchvision:VisionDataset.__init__:data", "no data set 'VisionDataset.__init__'"),
         ("torchvision:wrap_dataset_for_transforms_v2:data", "no data set 'wrap_dataset_for_transforms_v2'"),
-        ("torchvision:FashionMNIST", "NAME:FOLDER, say torchvision:FashionMNIST:data"),
+        ("torchvision:FashionMNIST", "NAME:FOLDER, for example torchvision:FashionMNIST:data"),
         ("torchvision::data", "NAME:FOLDER"),
         ("torchvision:Kinetics:data", "Kinetics .*frames_per_clip"),
         ("torchvision:CocoCaptions:data", "CocoCaptions .*annFile"),

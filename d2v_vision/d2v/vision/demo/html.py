@@ -1,6 +1,6 @@
-"""The report as one page: a template filled with figures, sentences and pictures, with nothing to fetch.
+"""The report as one page: a template filled with figures, sentences and images, with nothing to fetch.
 
-It computes nothing; sentences come from `sentences`, pictures from the images.
+It computes nothing; sentences come from `sentences`, images from the images.
 """
 
 from base64 import b64encode
@@ -13,13 +13,13 @@ from d2v.vision.demo.sentences import Report
 
 
 def page(report: Report, images: ReportImages) -> str:
-    """A self-contained HTML page of a quickstart: no script, no font, no picture from elsewhere.
+    """A self-contained HTML page of a quickstart: no script, no font, no image from elsewhere.
 
     Args:
         report: what `report.json` holds: accuracies in percent under `probe` and `finetune_100`, `seconds`, `steps`,
             `images_seen`, `device`, `seed`, `recipe`; and, where there are any, `std` (the same tree), `seconds_of`
             (by stage), `samples` (`train`, `test`) and `version`.
-        images: its pictures; what is empty is left out.
+        images: its images; what is empty is left out.
 
     Returns:
         The page. All text in it is escaped; `images.curves` is put in as it is.

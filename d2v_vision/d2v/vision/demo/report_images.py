@@ -1,4 +1,4 @@
-"""The pictures of a report, as PNG bytes: what was drawn, and for what.
+"""The images of a report, as PNG bytes: what was drawn, and for what.
 
 The page that shows them knows no tensors, and who draws them knows no HTML.
 """
@@ -11,13 +11,13 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def _check(instance: object, attribute: "Attribute[Any]", value: bytes | tuple[bytes, ...]) -> None:
-    for number, picture in enumerate((value,) if isinstance(value, bytes) else value):
-        if not picture.startswith(_SIGNATURE):
+    for number, image in enumerate((value,) if isinstance(value, bytes) else value):
+        if not image.startswith(_SIGNATURE):
             place = attribute.name if isinstance(value, bytes) else f"{attribute.name}[{number}]"
             raise ValueError(f"{type(instance).__name__}.{place} is not a PNG; write it with d2v.core.plots.png")
 
 
-def _picture() -> Any:
+def _image() -> Any:
     return field(validator=_check)
 
 
@@ -27,18 +27,18 @@ class View:
 
     Args:
         image: the whole one.
-        masked: one picture for each of the M views, hidden patches blanked.
+        masked: one image for each of the M views, hidden patches blanked.
 
     Raises:
-        ValueError: if a picture is no PNG, here and in all classes of an images.
+        ValueError: if an image is no PNG, here and in all classes of an images.
 
     >>> View(image=b"GIF89a", masked=())
     Traceback (most recent call last):
     ValueError: View.image is not a PNG; write it with d2v.core.plots.png
     """
 
-    image: bytes = _picture()
-    masked: tuple[bytes, ...] = _picture()
+    image: bytes = _image()
+    masked: tuple[bytes, ...] = _image()
 
 
 @frozen(kw_only=True)
@@ -56,10 +56,10 @@ class Prediction:
     b'PNG'
     """
 
-    image: bytes = _picture()
-    masked: bytes = _picture()
-    predicted: bytes = _picture()
-    target: bytes = _picture()
+    image: bytes = _image()
+    masked: bytes = _image()
+    predicted: bytes = _image()
+    target: bytes = _image()
 
 
 @frozen(kw_only=True)
@@ -76,9 +76,9 @@ class FeatureMaps:
     b'PNG'
     """
 
-    image: bytes = _picture()
-    untrained: bytes = _picture()
-    pretrained: bytes = _picture()
+    image: bytes = _image()
+    untrained: bytes = _image()
+    pretrained: bytes = _image()
 
 
 @frozen(kw_only=True)
@@ -89,7 +89,7 @@ class Neighbour:
     'Bag'
     """
 
-    image: bytes = _picture()
+    image: bytes = _image()
     name: str
 
 
@@ -114,13 +114,13 @@ class Neighbours:
 
 @frozen(kw_only=True)
 class ReportImages:
-    """All pictures of a report. A section of the page whose pictures are missing is left out.
+    """All images of a report. A section of the page whose images are missing is left out.
 
     Args:
         curves: learning curves, an inline SVG that is put into the page as it is.
         views: images and their masks.
         predictions: predictions at hidden places.
-        features: pictures of patch features.
+        features: images of patch features.
         neighbours: nearest neighbours before and after.
 
     >>> ReportImages().views

@@ -28,18 +28,18 @@ from d2v.core.plots import learning_curves, svg
 from d2v.core.probes import Accuracy, Features, ProbeResults, Probing, collect_features
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, read_recipe
 from d2v.core.recipes.recipe import Weights
-from d2v.vision.data import images_of
 from d2v.vision.demo.drawing import Material, draw
 from d2v.vision.demo.html import page
 from d2v.vision.demo.results import DRAWS, LABELS, POOLINGS, report_tree
 from d2v.vision.demo.sentences import verdict
+from d2v.vision.display import images_of
 
 RECIPE, FINETUNE = "vision/small", "vision/small-finetune"
 DATA = "fashion-mnist"
 _FEW_LABELS = {"data.per_class": LABELS // 10, "train.max_steps": 100}  # of ten classes
 _FROM_SCRATCH = {"optim.layer_decay": 1.0, "optim.lr": 2e-3}  # without pretraining these give more
 _BATCH = 500
-_PAGE = 6.0  # seconds that pictures and page take, about
+_PAGE = 6.0  # seconds that images and page take, about
 
 
 class Stages:
@@ -100,7 +100,7 @@ class Stages:
             pretrain(RECIPE, self._overrides(steps), progress=self.progress)
 
     def report(self) -> dict[str, Any]:
-        """Measure the pretrained network, draw the pictures, and write report and page."""
+        """Measure the pretrained network, draw the images, and write report and page."""
         stored = open_model(self.folder / "run")
         assert isinstance(stored.module, Data2Vec)
         with self._stage("measuring", "what the pretrained network is worth"):
@@ -109,7 +109,7 @@ class Stages:
             recipes = self._finetuning("teacher")
             encoders = (encoder_of(stored, "teacher", adapt=one.task.adapt, seed=one.seed) for one in recipes)
             self._finetune("pretrained", recipes, encoders)
-        with self._stage("drawing", "pictures"):
+        with self._stage("drawing", "images"):
             images = draw(self._material(stored.module.to(self.device), encoder), curves=self._curves())
         report = self._content()
         write_text(self.folder / "report.json", json.dumps(report, indent=1) + "\n")

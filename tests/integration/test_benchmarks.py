@@ -42,7 +42,7 @@ def test_both_formulations_compute_the_same_loss(name: str) -> None:
     model, foreign, student, teacher = plain_model(case, "cpu")
     source = case.samples(2)
     batch = Batch(source=source)
-    mask = model.mask(batch, case.places(source), update=0)
+    mask = model.mask(batch, case.positions(source), update=0)
     theirs = plain.forward(foreign, student, teacher, {"source": source, "mask": mask.hidden})
     ours = model.train()(batch, update=0)
     assert ours.sample_size == int(theirs["sample_size"])

@@ -1,4 +1,4 @@
-"""What the benchmarks compare: two formulations of the same step."""
+"""The two formulations of a step that the benchmarks compare."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from d2v.core import Batch
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
-from formulations import Case, library_step, plain_model, plain_step  # noqa: E402 - lies beside the package
+from formulations import Case, library_step, plain_model, plain_step  # noqa: E402 - outside the package
 
 CASES = ["vision/base", "vision/large", "vision/huge14", "audio/base", "audio/large", "text/base", "text/large"]
 

@@ -1,4 +1,4 @@
-"""Which files are read, as what, and why others are not: one bad file is its own fault."""
+"""Files that are read, their conversion, and why others are not; a bad file affects nothing else."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""The command `d2v`: help that a person reads, one line a failure, and exit codes."""
+"""The command `d2v`: readable help, one line for each failure, and exit codes."""
 
 import argparse
 import os
@@ -61,7 +61,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "COMMAND"),
         (["fly"], "'fly'"),
@@ -71,11 +71,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["quickstart", "--out", "x", "--steps", "many"], "--steps"),
     ],
 )
-def test_wrong_usage_is_2_and_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_2_and_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("d2v: ")
-    assert told in shown
+    assert message in shown
     assert shown.count("\n") == 1
 
 
@@ -86,7 +86,7 @@ def test_the_exit_codes_are_those_of_the_docs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "message"),
     [
         (ConfigError("unknown key 'x'"), 2, "unknown key 'x'"),
         (DataError("a folder\n  is empty"), 1, "a folder is empty"),
@@ -100,13 +100,13 @@ def test_the_exit_codes_are_those_of_the_docs() -> None:
     ],
 )
 def test_a_failure_is_one_line_and_a_code(
-    error: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("D2V_DEBUG", raising=False)
     failing(monkeypatch, error)
     assert main(["fail"]) == code
     shown = capsys.readouterr()
-    assert shown.err == f"d2v: {told}\n"
+    assert shown.err == f"d2v: {message}\n"
     assert shown.out == ""
 
 

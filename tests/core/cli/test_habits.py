@@ -1,4 +1,4 @@
-"""What people type out of habit: the error names what to write, with exit code 2."""
+"""Habitual spellings of arguments: the error names the right one, with exit code 2."""
 
 import pytest
 
@@ -8,7 +8,7 @@ RECIPE, FINETUNE = ["pretrain", "vision/small"], ["finetune", "vision/small-fine
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["train", "vision/small"], "d2v pretrain"),
         (["fit"], "d2v finetune"),
@@ -41,11 +41,11 @@ RECIPE, FINETUNE = ["pretrain", "vision/small"], ["finetune", "vision/small-fine
     ],
 )
 def test_a_habit_of_other_programs_is_answered(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
     shown = capsys.readouterr().err
-    assert told in shown
+    assert message in shown
     assert shown.startswith("d2v: ")
     assert shown.count("\n") == 1
 

@@ -150,10 +150,10 @@ def test_all_that_does_not_fit_is_told_together(tmp_path):
     weights = weights | {"x.predictors.toy.decoder.proj.0.bias": torch.ones(3), "stray": torch.ones(1)}
     del weights["x.student.encoder.blocks.0.norm1.bias"]
     torch.save({"about": {"depth": 3}, "weights": weights | {"ema.nowhere": torch.ones(1)}}, path)
-    told = refused(path)
-    assert re.search(r"missing: x\.student\.encoder\.blocks\.0\.norm1\.bias\b", told)
-    assert "unexpected: stray, teacher's nowhere" in told
-    assert "predictors.toy.decoder.proj.0.bias (3,)" in told
+    message = refused(path)
+    assert re.search(r"missing: x\.student\.encoder\.blocks\.0\.norm1\.bias\b", message)
+    assert "unexpected: stray, teacher's nowhere" in message
+    assert "predictors.toy.decoder.proj.0.bias (3,)" in message
 
 
 def test_nobody_knows_the_format(tmp_path):
@@ -162,7 +162,7 @@ def test_nobody_knows_the_format(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("about", "told"),
+    ("about", "message"),
     [
         ({"depth": 10**9}, "model.depth=1000000000 "),
         ({"depth": "3"}, "model.depth='3' "),
@@ -173,6 +173,6 @@ def test_nobody_knows_the_format(tmp_path):
         ({"width": -16}, ""),
     ],
 )
-def test_a_configuration_that_asks_for_too_much_is_refused_before_memory_is(tmp_path, about, told):
+def test_a_configuration_that_asks_for_too_much_is_refused_before_memory_is(tmp_path, about, message):
     pretrained(tmp_path / "file.pt", **about)
-    assert told in refused(tmp_path / "file.pt")
+    assert message in refused(tmp_path / "file.pt")

@@ -105,7 +105,7 @@ def test_a_damaged_file_is_read_or_told_in_one_line(tmp_path, zipped):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b"no pickle at all", "no file"),
@@ -114,10 +114,10 @@ def test_a_damaged_file_is_read_or_told_in_one_line(tmp_path, zipped):
         (saved([1, 2], zipped=True), "list"),
     ],
 )
-def test_other_files_are_told(tmp_path, content, told):
+def test_other_files_are_told(tmp_path, content, message):
     path = tmp_path / "file.pt"
     path.write_bytes(content)
-    with pytest.raises(ForeignFileError, match=told):
+    with pytest.raises(ForeignFileError, match=message):
         read_file(path)
 
 

@@ -1,4 +1,4 @@
-"""`d2v doctor`: it says ok where all works, lists what is broken, and names the check that fails."""
+"""`d2v doctor`: it reports ok if everything works, lists what is broken, and names the failed check."""
 
 import re
 import subprocess
@@ -23,11 +23,11 @@ def test_it_works_here():
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    told = []
-    found = doctor(tell=told.append)
+    lines = []
+    found = doctor(tell=lines.append)
     assert found.failed == []
     assert list(found.checks)[-4:] == CHECKS
-    assert found.lines() == told
+    assert found.lines() == lines
     for name in ("d2v", "Python", "platform", "torch", "threads", "processor", "device=auto", "tensorboard"):
         assert found.facts[name]
     assert set(modalities.names()) < set(found.facts)

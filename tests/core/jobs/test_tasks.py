@@ -120,15 +120,15 @@ def test_options_of_a_task_at_use(tuned: Path) -> None:
 
 @pytest.mark.parametrize("call", [evaluate, predict])
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ({"task.scale": 2.0}, r"task\.scale=2\.0.*task\.longest"),
         ({"task.kind": "toy/number"}, r"task\.kind"),
         ({"task.longer": 3}, r"task\.longer.*'task\.longest'"),
     ],
 )
-def test_what_is_built_in_is_refused_at_use(call: Any, keys: dict[str, Any], told: str, tuned: Path) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_is_built_in_is_refused_at_use(call: Any, keys: dict[str, Any], message: str, tuned: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
         call(use(tuned, "symbols", **keys), progress=False)
 
 

@@ -1,4 +1,4 @@
-"""Figures: what is drawn, and that it can be read wherever it stands."""
+"""Figures: their content, and that they are readable on any background."""
 
 import re
 import subprocess
@@ -45,7 +45,7 @@ def test_unknown_names_are_drawn_where_there_are_no_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("runs", "metrics", "told"),
+    ("runs", "metrics", "message"),
     [
         ({}, None, "no run"),
         ({"a": RUN, "b": []}, None, "'b'"),
@@ -54,8 +54,8 @@ def test_unknown_names_are_drawn_where_there_are_no_others() -> None:
         ({"a": RUN}, ["losss"], "'losss'.*'loss'"),
     ],
 )
-def test_curves_refuse(runs: dict[str, list[dict[str, float]]], metrics: list[str] | None, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_curves_refuse(runs: dict[str, list[dict[str, float]]], metrics: list[str] | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         learning_curves(runs, metrics)
 
 
@@ -89,7 +89,7 @@ def test_a_gallery_shows_samples_over_their_views() -> None:
             expected = torch.ones(28, 28, dtype=torch.bool)
             expected[:7, :7] = (row, column) != (2, 1)
             assert (same == expected).float().mean() > 0.99
-    assert not shown[28, :, 3].any(), "what lies between pictures is transparent"
+    assert not shown[28, :, 3].any(), "gaps between images are transparent"
 
 
 def test_features_are_as_large_as_their_pictures() -> None:
@@ -189,12 +189,12 @@ def test_the_settings_of_the_caller_neither_matter_nor_change(page: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "message"),
     [(["matplotlib"], r"matplotlib, .*d2v\[plot\]"), (["matplotlib", "jinja2"], r"matplotlib, jinja2, .*d2v\[plot\]")],
 )
-def test_a_missing_extra_is_told(missing: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_told(missing: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "find_spec", lambda name: None if name in missing else name)
-    with pytest.raises(MissingExtraError, match=told):
+    with pytest.raises(MissingExtraError, match=message):
         require_plotting()
     with pytest.raises(MissingExtraError):
         learning_curves({"a": RUN})

@@ -149,7 +149,7 @@ def test_nothing_in_a_value_makes_an_object(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["seed"], "'seed' .*seed=VALUE"),
         (["--seed"], "'--seed' .*seed=VALUE"),
@@ -161,8 +161,8 @@ def test_nothing_in_a_value_makes_an_object(text: str) -> None:
         (["lr = 3"], "'lr = 3' .*lr=3"),
     ],
 )
-def test_arguments_of_another_form_are_refused(arguments: list[str], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_arguments_of_another_form_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         parse_overrides(arguments)
 
 
@@ -199,7 +199,7 @@ def test_fractions_of_the_run_follow_its_length() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "message"),
     [
         ("optim.lrr", "'optim.lrr'.*'optim.lr'"),
         ("lr", "'lr'.*'optim.lr'"),
@@ -229,12 +229,12 @@ def test_fractions_of_the_run_follow_its_length() -> None:
         ("xyzzy", "'xyzzy'$"),
     ],
 )
-def test_unknown_keys_name_the_nearest(key: str, told: str) -> None:
-    assert re.search(told, refusal({key: 1}))
+def test_unknown_keys_name_the_nearest(key: str, message: str) -> None:
+    assert re.search(message, refusal({key: 1}))
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "message"),
     [
         ("train.batch_size", "many", "train.batch_size: .*whole number.*'many'"),
         ("train.batch_size", 2.5, "train.batch_size: .*whole number.*2.5"),
@@ -250,14 +250,14 @@ def test_unknown_keys_name_the_nearest(key: str, told: str) -> None:
         ("out", None, "out: "),
     ],
 )
-def test_wrong_values_name_the_key(key: str, value: object, told: str) -> None:
-    assert re.search(told, refusal({key: value}))
+def test_wrong_values_name_the_key(key: str, value: object, message: str) -> None:
+    assert re.search(message, refusal({key: value}))
 
 
 def test_all_mistakes_are_told_at_once() -> None:
-    told = refusal({"optim.lrr": 1, "sed": 2})
-    assert "'optim.lrr'" in told
-    assert "'sed'" in told
+    message = refusal({"optim.lrr": 1, "sed": 2})
+    assert "'optim.lrr'" in message
+    assert "'sed'" in message
 
 
 def test_what_is_missing_is_named() -> None:
@@ -269,7 +269,7 @@ def test_a_plus_is_accepted_with_a_hint(caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.WARNING):
         recipe = read_recipe("vision/small", GIVEN | {"+optim.lr": 0.25}, PretrainRecipe)
     assert recipe.optim.lr == 0.25
-    assert ["+optim.lr" in told for told in caplog.messages] == [True]
+    assert ["+optim.lr" in message for message in caplog.messages] == [True]
 
 
 def test_unknown_recipes_name_the_nearest() -> None:

@@ -49,7 +49,7 @@ def test_a_scheduled_weight_decay_is_written_and_read_back(tmp_path: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         ({"optim.weight_decay_schedule.kind": "beit-cosine"}, "optim.weight_decay_schedule.final"),
         (DECAY | {"optim.weight_decay_schedule.warmup": 100}, "weight_decay_schedule .*train.max_steps=100.*warmup"),
@@ -61,6 +61,6 @@ def test_a_scheduled_weight_decay_is_written_and_read_back(tmp_path: Any) -> Non
         ({"optim.schedule.min_lr": 1.0}, "optim.schedule .* min_lr=1.0"),
     ],
 )
-def test_what_does_not_fit_is_named_by_its_key(overrides: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_does_not_fit_is_named_by_its_key(overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         recipe(overrides)

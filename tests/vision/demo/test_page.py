@@ -1,4 +1,4 @@
-"""The report page: whole, closed, honest, and readable with what is there."""
+"""The report page: complete, well-formed, correct, and readable with any subset of its content."""
 
 import copy
 import re

@@ -110,7 +110,7 @@ def test_its_figures_are_those_of_the_probe_command(photos: Path, out: Path, rep
     columns = {"raw": "pixels", "untrained": "untrained", "pretrained": "pretrained"}
     names = {"knn": "knn", "few": "linear_100"}
     for case, accuracy in found.accuracies.items():
-        for pooling in ["mean", "grid"] if case.pooling == "raw" else [case.pooling]:
+        for pooling in ["mean", "grid"] if case.features == "raw" else [case.pooling]:
             shown = report["probe"][pooling][names[case.probe]][columns[case.features]]
             assert shown == pytest.approx(accuracy.percent, abs=0.51), "a sample at the boundary may change sides"
     assert len(found.accuracies) == 10
@@ -172,7 +172,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments: list[str], message:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("out", "message"), [("there", "already"), ("file", "already"), ("file/out", "made")])
+@pytest.mark.parametrize(("out", "message"), [("there", "already"), ("file", "already"), ("file/out", "created")])
 def test_a_folder_that_is_there_or_cannot_be_made_is_refused(out: str, message: str, tmp_path: Path, d2v: Run) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "file").write_text("mine")

@@ -95,9 +95,9 @@ def _refuse_doubles(path: str, found: Mapping[str, list[str]]) -> None:
 
 def _refuse_unclear(path: str, splits: Mapping[str, str], others: list[str], children: Mapping[str, Folder]) -> None:
     """Refuse folders next to the splits unless they are clearly neither classes nor splits; those are not used."""
-    alike = {name: split for name in others if (split := resembles(name)) is not None and split not in splits}
-    if alike:
-        raise DataError(f"data.path={path!r}: {_renamed(alike)}; otherwise move the folder away from the splits")
+    similar = {name: split for name in others if (split := resembles(name)) is not None and split not in splits}
+    if similar:
+        raise DataError(f"data.path={path!r}: {_renamed(similar)}; otherwise move the folder away from the splits")
     if "train" in splits and (len(splits) > 1 or _has_folders(children[splits["train"]])):
         return
     first = escaped(next(iter(splits.values())))
@@ -109,9 +109,9 @@ def _refuse_unclear(path: str, splits: Mapping[str, str], others: list[str], chi
 
 
 def _refuse_hidden_splits(path: str, others: Mapping[str, Folder]) -> None:
-    alike = {name: split for name in others if (split := resembles(name)) is not None}
-    if "train" in alike.values() and len(set(alike.values())) > 1:
-        raise DataError(f"data.path={path!r}: {_renamed(alike)}")
+    similar = {name: split for name in others if (split := resembles(name)) is not None}
+    if "train" in similar.values() and len(set(similar.values())) > 1:
+        raise DataError(f"data.path={path!r}: {_renamed(similar)}")
     inside = {name: _splits_in(one) for name, one in others.items()}
     if len(others) == 1:
         ((name, one),) = others.items()
@@ -154,9 +154,9 @@ def _has_folders(folder: Folder) -> bool:
     return any(one.holds_images() for one in folder.children().values())
 
 
-def _renamed(alike: Mapping[str, str]) -> str:
-    each = ", ".join(f"{escaped(name)} to {split}" for name, split in alike.items())
-    return f"{_list(alike)} {'looks like a split' if len(alike) == 1 else 'look like splits'}: rename {each}"
+def _renamed(similar: Mapping[str, str]) -> str:
+    each = ", ".join(f"{escaped(name)} to {split}" for name, split in similar.items())
+    return f"{_list(similar)} {'looks like a split' if len(similar) == 1 else 'look like splits'}: rename {each}"
 
 
 def _list(names: Iterable[str]) -> str:

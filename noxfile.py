@@ -1,8 +1,7 @@
 """Sessions for development: `nox -l` lists them, `nox -s NAME` runs one, `nox` runs those with a star.
 
-An environment with torch weighs gigabytes, so sessions that differ only in what they run share one: `env` makes it, the
-others name it in `requires` and have none of their own. Downloads are shared by pip's cache. What is installed, and for
-which Pythons, is read from pyproject.toml.
+An environment with torch takes gigabytes, so most sessions share one: `env` creates it, the others name it in
+`requires`. pip's cache shares downloads. The requirements and Python versions are read from pyproject.toml.
 """
 
 import shutil
@@ -14,7 +13,7 @@ import nox
 nox.needs_version = ">=2025.5"
 nox.options.reuse_venv = "yes"
 nox.options.download_python = "never"
-# A Python that this machine lacks is skipped, and said so, on a CI system too.
+# Skip Python versions that are not installed, with a message, in CI too.
 nox.options.error_on_missing_interpreters = False
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
@@ -23,47 +22,47 @@ OLDEST = PYTHONS[0]
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 MODALITIES = list(PYPROJECT["project"]["entry-points"]["d2v.modalities"])
 SHARED = f"env-{OLDEST}"
-# What oneDNN and ATen may use: wider instructions round bf16 products in other places.
+# Instructions for oneDNN and ATen: wider ones round bf16 products differently.
 PLAIN_CPU = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"}
 
 
 @nox.session(python=PYTHONS, default=False)
 def env(session: nox.Session) -> None:
-    """Make the environment that the other sessions share: everything, editable."""
+    """Create the environment that the other sessions share: all extras, editable."""
     session.install("-e", ".[dev]")
 
 
 def shared_python(session: nox.Session, version: str = OLDEST) -> str:
-    """The interpreter of the shared environment; skips the session, with a reason, where `env` found no Python."""
+    """Return the interpreter of the shared environment; skip the session with a reason if `env` found no Python."""
     environment = session.cache_dir.parent / f"env-{version.replace('.', '-')}"
     folder = "Scripts" if sys.platform == "win32" else "bin"
     python = environment.resolve() / folder / "python"
     if not python.exists() and not python.with_suffix(".exe").exists():
-        session.skip(f"Python {version} is not on this machine")
+        session.skip(f"Python {version} is not installed")
     return str(python)
 
 
 def run(session: nox.Session, *command: str, version: str = OLDEST, env: dict[str, str] | None = None) -> None:
-    """Run `python COMMAND` in the shared environment, with what stands behind `--` on the command line."""
+    """Run `python COMMAND` in the shared environment, with the arguments after `--` on the command line."""
     session.run(shared_python(session, version), *command, *session.posargs, env=env, external=True)
 
 
 @nox.session(python=PYTHONS, requires=["env-{python}"])
 def tests(session: nox.Session) -> None:
     """Run the default suite, as .ci/run does."""
-    # Nox runs a session without an environment for one Python only, so this has one, and leaves it empty.
+    # Nox runs a session without an environment for only one Python, so this session has one and leaves it empty.
     run(session, "-m", "pytest", version=str(session.python))
 
 
 @nox.session(venv_backend="none", requires=[SHARED])
 def plain_cpu(session: nox.Session) -> None:
-    """Run the default suite as on a processor with AVX2 alone and one thread: no result may depend on more."""
+    """Run the default suite as on a CPU with only AVX2 and one thread: results must not depend on the hardware."""
     run(session, "-m", "pytest", env=PLAIN_CPU)
 
 
 @nox.session(venv_backend="none", requires=[SHARED])
 def search(session: nox.Session) -> None:
-    """Run the default suite with new random examples for its properties; a failure prints how to repeat it."""
+    """Run the default suite with new random examples for its property tests; a failure prints how to repeat it."""
     run(session, "-m", "pytest", env={"HYPOTHESIS_PROFILE": "search"})
 
 
@@ -71,29 +70,29 @@ PACKAGES = {"vision": ["torchvision", "PIL"], "audio": ["torchaudio"], "text": [
 ABSENT = """
 import importlib.util, sys
 present = [name for name in sys.argv[1:] if importlib.util.find_spec(name)]
-sys.exit(f"this environment holds {present} of another extra" if present else 0)
+sys.exit(f"this environment contains {present} of another extra" if present else 0)
 """
 
 
 @nox.session(python=OLDEST, default=False)
 @nox.parametrize("modality", [nox.param(name, id=name) for name in ["core", *MODALITIES]])
 def only(session: nox.Session, modality: str) -> None:
-    """Run the tests of core and of one modality with nothing but its extra installed; `core`: with no extra."""
+    """Run the tests of core and of one modality with only its extra installed; `core`: with no extra."""
     extras = ["test-core"] if modality == "core" else [modality, "test-core"]
     session.install("-e", f".[{','.join(extras)}]")
-    # Say what is absent, so that a dependency that brings it along is noticed.
+    # Fail if a dependency installs a package of another extra.
     others = [module for name, modules in PACKAGES.items() if name != modality for module in modules]
     session.run("python", "-c", ABSENT, *others)
     folders = [f"tests/{name}" for name in dict.fromkeys(["core", modality])]
-    portions = [f"d2v_{name}" for name in dict.fromkeys(["core", modality])]
+    packages = [f"d2v_{name}" for name in dict.fromkeys(["core", modality])]
     session.run(
-        "python", "-m", "pytest", *(path for path in folders + portions if Path(path).is_dir()), *session.posargs
+        "python", "-m", "pytest", *(path for path in folders + packages if Path(path).is_dir()), *session.posargs
     )
 
 
 @nox.session(python=OLDEST, default=False)
 def trackers(session: nox.Session) -> None:
-    """Run the tests that need Weights & Biases, MLflow or a notebook, with these packages; nothing is sent anywhere."""
+    """Run the tests that need Weights & Biases, MLflow or a notebook, with these packages; nothing is sent."""
     session.install("-e", ".[test-trackers]")
     session.run("python", "-m", "pytest", "tests/core/train/test_trackers.py", "tests/core/train/test_progress.py")
 
@@ -108,7 +107,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=[SHARED])
 def typecheck(session: nox.Session) -> None:
-    """Check types, strictly: the library, calls of it as users write them, and what builds the site."""
+    """Check types strictly: the library, calls of it as users write them, and the site's extensions."""
     run(session, "-m", "mypy")
     session.run(shared_python(session), "-m", "mypy", "tests/typed_calls.py", external=True)
     pages = sorted(str(path) for path in Path("docs/_ext").glob("*.py"))
@@ -120,7 +119,7 @@ def parity(session: nox.Session) -> None:
     """Compare with the recorded numbers of the original, in tests/parity/data."""
     folders = sorted({str(path.parent) for path in Path("tests/parity/data").rglob("io.safetensors")})
     if not folders:
-        session.error("tests/parity/data holds no case to compare with")
+        session.error("tests/parity/data contains no case to compare with")
     run(session, "tests/parity/check.py", *folders)
     run(session, "-m", "pytest", "tests/parity")
 
@@ -139,7 +138,7 @@ def long_(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=[SHARED], default=False)
 def gpu(session: nox.Session) -> None:
-    """Run the tests that need a CUDA device; without one each is skipped and says so."""
+    """Run the tests that need a CUDA device; without one, each is skipped with a reason."""
     run(session, "-m", "pytest", "-n0", "-m", "gpu", "tests")
 
 
@@ -157,29 +156,29 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST, default=False)
 def build(session: nox.Session) -> None:
-    """Build wheel and sdist and smoke-run each in an environment that holds nothing else of ours."""
+    """Build wheel and sdist, and smoke-test each in an environment without the source tree."""
     session.install("build")
     dist = Path(session.create_tmp()) / "dist"
     session.run("python", "-m", "build", "--outdir", str(dist))
     for pattern in ("*.whl", "*.tar.gz"):
         newest = max(dist.glob(pattern), key=lambda path: path.stat().st_mtime)
-        # --force-reinstall with --no-deps replaces the one by the other; the gigabytes under them stay.
+        # --force-reinstall with --no-deps replaces only d2v itself; the gigabytes of dependencies stay.
         session.install(str(newest))
         session.install("--force-reinstall", "--no-deps", str(newest))
         smoke = str(Path("tests/integration/smoke.py").resolve())
-        with session.chdir(session.create_tmp()):  # away from the tree, so that only what is installed is found
+        with session.chdir(session.create_tmp()):  # outside the source tree, so only the installed package is found
             session.run("python", "-I", smoke)
 
 
 @nox.session(python=OLDEST, default=False)
 def readme(session: nox.Session) -> None:
-    """Run the README's commands, typed as they stand, in a fresh clone."""
+    """Run the README's commands, unchanged, in a fresh clone."""
     clone = Path(session.create_tmp()) / "clone"
     shutil.rmtree(clone, ignore_errors=True)
     session.run("git", "clone", "--quiet", ".", str(clone), external=True)
     commands = [line.strip() for line in Path("README.md").read_text().splitlines() if line.startswith("    python3")]
     if len(commands) != 2:
-        session.error(f"the README has {len(commands)} commands where two are expected")
+        session.error(f"the README has {len(commands)} commands, but two are expected")
     with session.chdir(clone):
         for command in commands:
             session.run("bash", "-c", command, external=True)

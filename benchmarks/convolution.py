@@ -1,6 +1,6 @@
-"""A layer of the published image decoders on a GPU, forward and backward: channels last and channels first in memory.
+"""Time of a layer of the published image decoders on a GPU, forward and backward: channels last and channels first.
 
-The library's features have their channels last, so the other form pays for laying them out anew, as it does here.
+The library's features have their channels last, so the time of channels first includes the copy to that layout.
 
     python benchmarks/convolution.py
 """
@@ -20,7 +20,7 @@ LAYERS = {"vision/photos": (384, 16, 3), "vision/base": (768, 16, 3), "vision/la
 
 
 def seconds(convolve: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    """Median of a forward and a backward pass."""
+    """Median time of a forward and a backward pass."""
     times = []
     for _ in range(REPEATS):
         torch.cuda.synchronize() if x.is_cuda else None

@@ -1,7 +1,7 @@
-"""One training step in two formulations: the library's, and the published formulas written out.
+"""A training step in two formulations: the library's, and the published formulas written out.
 
 The plain one is the forward pass of `tests/parity/plain.py`, which reproduces the original's numbers, with torch's
-fused AdamW and a foreach average: every sample is repeated for its masks, every output is kept. It draws no dropout and
+fused AdamW and a foreach average. It repeats every sample for its masks and keeps every output. It has no dropout and
 no noise.
 """
 
@@ -42,10 +42,10 @@ class Case:
     """A model and the size of its input.
 
     Args:
-        name: of a recipe, or of a published size without one.
-        config: of the model.
-        seconds: of a waveform.
-        tokens: of a text.
+        name: name of a recipe, or of a published size without one.
+        config: configuration of the model.
+        seconds: duration of a waveform.
+        tokens: length of a text.
     """
 
     name: str
@@ -55,19 +55,19 @@ class Case:
 
     @classmethod
     def of(cls, name: str, *, toy: bool = False) -> "Case":
-        """The case of a name; `toy` = the same composition in a size for tests."""
+        """Return the case of a name; `toy` = the same composition in a size for tests."""
         if not toy:
             return cls(name=name, config=config_of(name))
         return cls(name=name, config=_smaller(config_of(name)), seconds=0.5, tokens=40)
 
     @property
     def modality(self) -> str:
-        """Of the only adapter."""
+        """Modality of the only adapter."""
         return next(iter(self.config.student.adapters))
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """How the positions of a sample lie."""
+        """Grid of a sample's positions."""
         adapter = self.config.student.adapters[self.modality]
         if isinstance(adapter, ImageAdapterConfig):
             return tuple(size // patch for size, patch in zip(adapter.image_size, adapter.patch_size, strict=True))
@@ -78,8 +78,8 @@ class Case:
             return (frames,)
         return (self.tokens,)
 
-    def places(self, source: Tensor) -> Local:
-        """Local features that only say how the positions lie: all that a masker asks for."""
+    def positions(self, source: Tensor) -> Local:
+        """Local features that contain only the grid, which is all that a masker needs."""
         return Local(x=source.new_zeros(len(source), math.prod(self.grid), 1), padding=None, grid=self.grid)
 
     def samples(self, batch: int) -> Tensor:
@@ -94,7 +94,7 @@ class Case:
 
 
 def _smaller(config: Data2VecConfig) -> Data2VecConfig:
-    """The same composition, two blocks deep and narrow."""
+    """Return the same composition with two narrow blocks."""
     (modality, adapter), encoder = next(iter(config.student.adapters.items())), config.student.encoder
     if isinstance(adapter, ImageAdapterConfig):
         adapter = attrs.evolve(adapter, image_size=(4 * adapter.patch_size[0],) * 2)
@@ -116,7 +116,7 @@ def _smaller(config: Data2VecConfig) -> Data2VecConfig:
 
 
 def library_step(case: Case, batch: int, device: str, *, precision: Precision = "fp32", compiled: bool = False) -> Step:
-    """One step of the library: masks, loss, gradients, clipping, optimiser, teacher."""
+    """Return the library's training step: masks, loss, gradients, clipping, optimiser, teacher."""
     model = case.config.build().to(device).train()
     if compiled:
         compile_parts(model)
@@ -125,7 +125,7 @@ def library_step(case: Case, batch: int, device: str, *, precision: Precision = 
 
     def step() -> None:
         nonlocal count
-        optimizer.zero_grad()  # before the forward pass: old gradients and activations need not live together
+        optimizer.zero_grad()  # before the forward pass, so that old gradients and activations do not add up
         with autocast(precision, place):
             out = model(Batch(source=source), update=count)
         (out.loss_sum / out.sample_size).backward()
@@ -138,12 +138,12 @@ def library_step(case: Case, batch: int, device: str, *, precision: Precision = 
 
 
 def compile_parts(model: Data2Vec) -> None:
-    """Compile what the library promises to compile: each block, and the decoder."""
+    """Compile the parts that the library supports compiling: each block, and the decoder."""
     for backbone in (model.student, model.teacher.module):
         for block in backbone.encoder.blocks:
             block.compile(dynamic=False, fullgraph=True)
         for adapter in () if backbone.adapters is None else backbone.adapters.values():
-            context = None if adapter is None else adapter.context  # a teacher may lack either
+            context = None if adapter is None else adapter.context  # a teacher may have neither
             for block in () if context is None else context.blocks:
                 block.compile(dynamic=False, fullgraph=True)
     for predictor in model.predictors.values():
@@ -151,23 +151,23 @@ def compile_parts(model: Data2Vec) -> None:
 
 
 def plain_step(case: Case, batch: int, device: str, *, precision: Precision = "fp32") -> Step:
-    """The same step in plain formulas."""
+    """Return the same training step in plain formulas."""
     import plain
 
     model, foreign, student, teacher = plain_model(case, device)
-    plain.alibi = _kept(plain.alibi, torch.device(device))  # the original keeps it as well
+    plain.alibi = _cached(plain.alibi, torch.device(device))  # the original caches it too
     learned = [p for p in student.values() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     at = "blocks." if foreign["ema_encoder_only"] else ""
     averaged = [name for name in teacher if plain.trainable(foreign, at + name)]
-    ours, theirs = [teacher[name] for name in averaged], [student[at + name] for name in averaged]
+    averages, sources = [teacher[name] for name in averaged], [student[at + name] for name in averaged]
     source, count, place = case.samples(batch).to(device), 0, torch.device(device)
     decays = (foreign["ema_decay"], foreign["ema_end_decay"], foreign["ema_anneal_end_step"])
 
     def step() -> None:
         nonlocal count
         optimizer.zero_grad()
-        mask = model.mask(Batch(source=source), case.places(source), update=count).hidden
+        mask = model.mask(Batch(source=source), case.positions(source), update=count).hidden
         with autocast(precision, place):
             loss = plain.forward(foreign, student, teacher, {"source": source, "mask": mask})["loss.total"]
         loss.backward()
@@ -175,13 +175,13 @@ def plain_step(case: Case, batch: int, device: str, *, precision: Precision = "f
         optimizer.step()
         count += 1
         with torch.no_grad():
-            torch._foreach_lerp_(ours, theirs, 1 - plain.decay_at(*decays, count))
+            torch._foreach_lerp_(averages, sources, 1 - plain.decay_at(*decays, count))
 
     return step
 
 
 def plain_model(case: Case, device: str) -> tuple[Data2Vec, dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """A model of the library, of which the maskers are left, the original's configuration, student and teacher."""
+    """Return the library's model, whose maskers are used, and the original's configuration, student and teacher."""
     from plain import split
 
     model = case.config.build()
@@ -190,15 +190,15 @@ def plain_model(case: Case, device: str) -> tuple[Data2Vec, dict[str, Any], dict
     one = Converted(model, description, converter.layout(description, {}))
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("teacher.")}
     tensors = one.student_names(state)
-    taught = one.teacher_names(model.teacher.module.state_dict())
+    teacher_tensors = one.teacher_names(model.teacher.module.state_dict())
     foreign = foreign_config(case)
-    tensors |= {f"_ema.{name}": tensor.clone() for name, tensor in taught.items()}
+    tensors |= {f"_ema.{name}": tensor.clone() for name, tensor in teacher_tensors.items()}
     student, teacher = split(foreign, {name: tensor.to(device) for name, tensor in tensors.items()})
     return model, foreign, student, teacher
 
 
 def foreign_config(case: Case) -> dict[str, Any]:
-    """The original's configuration of a case."""
+    """Return the original's configuration of a case."""
     config, kind = case.config, {"vision": "image"}.get(case.modality, case.modality)
     decoder, adapter = config.predictors[case.modality], config.student.adapters[case.modality]
     assert isinstance(decoder, ConvDecoderConfig)
@@ -221,14 +221,14 @@ def foreign_config(case: Case) -> dict[str, Any]:
     return model
 
 
-def _kept(alibi: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
-    """The distance bias on its device, worked out once for a number of heads and positions."""
+def _cached(alibi: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
+    """Return a function that computes the distance bias once for each number of heads and positions."""
     known: dict[tuple[int, int], Tensor] = {}
 
-    def kept(model: Mapping[str, Any], positions: int) -> Tensor:
+    def cached(model: Mapping[str, Any], positions: int) -> Tensor:
         size = (model["num_heads"], positions)
         if size not in known:
             known[size] = alibi(model, positions).float().to(device)
         return known[size]
 
-    return kept
+    return cached

@@ -1,11 +1,11 @@
 """Training steps of the published sizes on a GPU: time, samples a second, model FLOP utilisation, memory.
 
-Each size has a process of its own with a time limit, so that one that does not fit ends nothing else. In it the library
-(eager, and with its blocks and decoder compiled) and the plain formulation (formulations.py) take turns; a time is the
-median over rounds of a few updates each. Memory is what a variant itself holds at its peak.
+Each size runs in a separate process with a time limit, so that one that does not fit does not end the others. The
+library (eager, and with its blocks and decoder compiled) and the plain formulation (formulations.py) alternate; times
+are medians over rounds of a few updates each. Memory is the peak of the variant alone.
 
-FLOPs of a step = 3 x the student's forward pass + the teacher's, each counted by torch.utils.flop_counter: a backward
-pass costs two forward ones. Utilisation is that over the time and the dense peak of the datasheet.
+FLOPs of a step = 3 x the student's forward pass + the teacher's, counted by torch.utils.flop_counter: a backward pass
+costs two forward passes. Utilisation is FLOPs divided by the time and the dense peak of the datasheet.
 
     python benchmarks/gpu.py                                    # or benchmarks/gpu.sh
     python benchmarks/gpu.py --models vision/base --batch 32
@@ -39,7 +39,7 @@ BATCHES = {
     "text/base": 16,
     "text/large": 16,
 }
-# Dense, with fp32 sums: NVIDIA's datasheets.
+# Dense, with fp32 accumulation, from NVIDIA's datasheets.
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "3090": 71e12}
 BURST = 3
 WARM_UP = 2
@@ -47,7 +47,7 @@ VARIANTS = ("library", "library, compiled", "plain")
 
 
 def main() -> None:
-    """Measure every size in a process of its own and print a table, or measure one."""
+    """Measure every size in a separate process and print a table, or measure one."""
     args = parsed()
     if args.one:
         for row in rows(args.one, args):
@@ -59,13 +59,13 @@ def main() -> None:
             lines.append(row)
             print(as_text(row), file=sys.stderr, flush=True)
     if args.json:
-        with open(args.json, "w") as file:  # noqa: PTH123 - a path of the user's, or /dev/stdout
+        with open(args.json, "w") as file:  # noqa: PTH123 - may be /dev/stdout
             file.writelines(f"{json.dumps(line)}\n" for line in lines)
     print(table(lines))
 
 
 def parsed() -> argparse.Namespace:
-    """The arguments."""
+    """Parse the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--models", type=lambda text: text.split(","), default=list(BATCHES), help="separated by commas"
@@ -86,7 +86,7 @@ def parsed() -> argparse.Namespace:
 
 
 def measured(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The rows of a size, out of a process of its own."""
+    """Yield the rows of a size, measured in a separate process."""
     own = ["--one", name, "--rounds", str(args.rounds), "--precision", args.precision, "--device", args.device]
     own += ["--variants", ";".join(args.variants), *(["--toy"] if args.toy else [])]
     own += ["--batch", str(args.batch)] if args.batch else []
@@ -100,7 +100,7 @@ def measured(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """What was measured of a size, one row a variant."""
+    """Measure a size; yield one row for each variant."""
     device, batch = args.device, args.batch or (2 if args.toy else BATCHES[name])
     case = Case.of(name, toy=args.toy)
     make = {
@@ -125,12 +125,12 @@ def rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             times[variant].append(seconds)
             peaks[variant] = max(peaks[variant], peak)
     for variant, found in times.items():
-        row = common | {"variant": variant, "seconds": statistics.median(found), "spread": max(found) - min(found)}
+        row = common | {"variant": variant, "seconds": statistics.median(found), "range": max(found) - min(found)}
         yield row | {"peak_gib": peaks[variant] / 2**30}
 
 
 def warmed_up(make: Callable[[], Step], device: str) -> tuple[Step, int]:
-    """A step that has run, and the bytes that it holds between updates."""
+    """Return a warmed-up step, and the bytes that it holds between updates."""
     before = held(device)
     step = make()
     for _ in range(WARM_UP):
@@ -140,7 +140,7 @@ def warmed_up(make: Callable[[], Step], device: str) -> tuple[Step, int]:
 
 
 def burst(step: Step, own: int, device: str) -> tuple[float, int]:
-    """Seconds of an update, and the peak of the bytes that the variant itself holds."""
+    """Return the seconds of an update, and the peak memory of the variant in bytes."""
     others = held(device) - own
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
@@ -159,14 +159,14 @@ def held(device: str) -> int:
 
 
 def wait(device: str) -> None:
-    """Until all that was asked of the device is done."""
+    """Wait for the device to finish."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
 
 
 def flops(case: Case, device: str, precision: Precision) -> float:
-    """Of one sample in one step."""
-    # In eval mode, in which no layer is dropped.
+    """FLOPs of one sample in one step."""
+    # Evaluation mode, since layer drop would change the count.
     model, batch = case.config.build().to(device).eval(), Batch(source=case.samples(2).to(device))
     with torch.no_grad(), autocast(precision, torch.device(device)):
         with FlopCounterMode(display=False) as both:
@@ -180,18 +180,18 @@ def flops(case: Case, device: str, precision: Precision) -> float:
 
 
 def device_name(device: str) -> str:
-    """As the driver calls it."""
+    """Name of the device by its driver."""
     return torch.cuda.get_device_name() if device.startswith("cuda") else device
 
 
 def utilisation(row: dict[str, Any]) -> float | None:
-    """Fraction of the datasheet's peak; None where that is not known."""
+    """Fraction of the datasheet's peak; None = the peak is not known."""
     peak = next((peak for name, peak in PEAKS.items() if name in row["device"]), None)
     return None if peak is None or row["precision"] == "fp32" else row["flops"] * row["batch"] / row["seconds"] / peak
 
 
 def as_text(row: dict[str, Any]) -> str:
-    """A row of the table."""
+    """Format a row of the table."""
     if "problem" in row:
         return f"| {row['model']} | {row['variant']} | {row.get('batch', '')} | {row['problem']} | | | |"
     share = utilisation(row)
@@ -201,7 +201,7 @@ def as_text(row: dict[str, Any]) -> str:
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """All rows as Markdown."""
+    """Format all rows as Markdown."""
     first = next((line for line in lines if "device" in line), {})
     head = f"{first.get('device')}, torch {first.get('torch')}, {first.get('precision')}\n\n"
     head += "| model | formulation | batch | ms an update | samples a second | FLOP utilisation, % | peak GiB |\n"

@@ -1,8 +1,8 @@
-"""What `import d2v.core` costs over `import torch`: medians over fresh processes, the two in turns.
+"""Import time that `import d2v.core` adds to `import torch`: medians over new processes.
 
     python benchmarks/import_time.py --runs 11 --json
 
-The machine's mood (caches, neighbours) moves both alike, so they alternate and the medians are compared.
+Caches and other processes affect both in the same way, so the two alternate and their medians are compared.
 """
 
 import argparse
@@ -15,7 +15,7 @@ STATEMENTS = {"torch": "import torch", "torch and d2v.core": "import torch, d2v.
 
 
 def seconds(statement: str) -> float:
-    """Time of one statement inside a fresh process: the interpreter's own start is not counted."""
+    """Time of a statement in a new process, without the start of the interpreter."""
     program = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
     return float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
 
@@ -23,14 +23,14 @@ def seconds(statement: str) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Import time of d2v.core over torch.")
-    parser.add_argument("--runs", type=int, default=11, help="fresh processes of each kind (default: 11)")
+    parser.add_argument("--runs", type=int, default=11, help="processes for each statement (default: 11)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     if args.runs < 1:
         parser.error(f"--runs must be at least 1, not {args.runs}")
 
     for statement in STATEMENTS.values():
-        seconds(statement)  # the first one reads the files from disk and writes bytecode
+        seconds(statement)  # the first run reads the files from disk and writes bytecode
     times: dict[str, list[float]] = {name: [] for name in STATEMENTS}
     for _ in range(args.runs):
         for name, statement in STATEMENTS.items():

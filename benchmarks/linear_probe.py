@@ -1,9 +1,8 @@
-"""Logistic regression: `fit_linear` and scikit-learn's, in turn in one process, with the objective that each reaches.
+"""Time of logistic regression by `fit_linear` and by scikit-learn, alternating in one process, and their objectives.
 
-Both minimise mean cross-entropy + strength * |W|^2 on the same standardised features. scikit-learn gets the largest of
-its tolerances with which it comes within 1e-6 (relative) of the best objective seen, found before anything is timed;
-`fit_linear` runs with its default. Times are seconds of the processor, which another program does not change much.
-Needs `pip install scikit-learn`. Example:
+Both minimise mean cross-entropy + strength * |W|^2 on the same standardised features. scikit-learn gets the largest
+tolerance that reaches the best objective within 1e-6 (relative), determined before the timing; `fit_linear` runs with
+its default. Times are CPU seconds, which other programs affect little. Needs `pip install scikit-learn`. Example:
 `OMP_NUM_THREADS=1 python benchmarks/linear_probe.py`.
 """
 
@@ -22,7 +21,7 @@ from d2v.core.probes import Labelled, fit_linear
 from d2v.core.probes.labelled import Standardisation
 
 WITHIN = 1e-6
-LONG = 10.0  # seconds that the repeats of a case may take, about
+LONG = 10.0  # limit of the repeats of a case in seconds, about
 TOLERANCES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 
 
@@ -47,7 +46,7 @@ CASES = [
 
 
 def features(case: Case) -> Labelled:
-    """Samples of a case, the same each time."""
+    """Create the samples of a case; the same each time."""
     if case.kind == "pixels":
         from d2v.core.probes import raw_features
         from d2v.vision import ImageDataConfig
@@ -61,31 +60,31 @@ def features(case: Case) -> Labelled:
     hidden = min(case.d, 64)
     centres = torch.randn(case.classes, hidden, generator=generator)
     x = F.pad(centres, (0, case.d - hidden))[labels] + 2 * torch.randn(case.n, case.d, generator=generator)
-    if case.kind == "correlated":  # a spectrum as encoders have it, in all directions
+    if case.kind == "correlated":  # a spectrum like that of encoder features, rotated
         spectrum = torch.arange(1, case.d + 1) ** -1.0
         x = x * spectrum @ torch.linalg.qr(torch.randn(case.d, case.d, generator=generator)).Q
     return Labelled(features=x, labels=labels)
 
 
 def objective(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, strength: float) -> float:
-    """The formula, in double precision."""
+    """Compute the objective in double precision."""
     return float(F.cross_entropy(x @ weight + bias, y) + strength * weight.square().sum())
 
 
-class Ours:
+class Library:
     """`fit_linear` with its default tolerance."""
 
     def __init__(self, case: Case, train: Labelled) -> None:
         self.case, self.train = case, train
 
     def __call__(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias."""
+        """Fit; return weight and bias."""
         found = fit_linear(self.train, strength=self.case.strength)
         return found.weight.double(), found.bias.double()
 
 
-class Theirs:
-    """scikit-learn's, standardisation included."""
+class ScikitLearn:
+    """scikit-learn's logistic regression, including standardisation."""
 
     def __init__(self, case: Case, train: Labelled, tolerance: float) -> None:
         self.train = train
@@ -93,41 +92,41 @@ class Theirs:
         self.model = LogisticRegression(C=weight, tol=tolerance, max_iter=20_000)
 
     def __call__(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias."""
+        """Fit; return weight and bias."""
         x = self.train.features.double()
         self.model.fit(Standardisation.of(x)(x).numpy(), self.train.labels.numpy())
         return torch.from_numpy(self.model.coef_.T), torch.from_numpy(self.model.intercept_)
 
 
 def row(case: Case, repeats: int) -> str:
-    """A line of the table."""
+    """Measure a case; return a line of the table."""
     train = features(case)
     x = train.features.double()
     x = Standardisation.of(x)(x)
 
-    def reached(fit: Ours | Theirs) -> float:
+    def reached(fit: Library | ScikitLearn) -> float:
         return objective(x, train.labels, *fit(), case.strength)
 
-    ours = Ours(case, train)
-    objectives = [reached(ours)]
+    library = Library(case, train)
+    objectives = [reached(library)]
     for tolerance in TOLERANCES:
-        theirs = Theirs(case, train, tolerance)
-        objectives.append(reached(theirs))
+        reference = ScikitLearn(case, train, tolerance)
+        objectives.append(reached(reference))
         if objectives[-1] <= min(objectives) * (1 + WITHIN):
             break
     taken: tuple[list[float], list[float]] = [], []
     for _ in range(repeats):
         if min(map(sum, taken)) > LONG:
             break
-        for fit, into in zip((ours, theirs), taken, strict=True):
+        for fit, into in zip((library, reference), taken, strict=True):
             start = time.process_time()
             fit()
             into.append(time.process_time() - start)
     fast, other = map(statistics.median, taken)
-    apart = (objectives[0] - objectives[-1]) / objectives[-1]
+    difference = (objectives[0] - objectives[-1]) / objectives[-1]
     names = f"| {case.kind} | {case.n:,} | {case.d} | {case.classes} | {case.strength:.0e} "
     times = f"| {fast:.3g} | {other:.3g} | {other / fast:.2f} | {tolerance:.0e} "
-    return f"{names}{times}| {objectives[0]:.8f} | {apart:+.0e} |"
+    return f"{names}{times}| {objectives[0]:.8f} | {difference:+.0e} |"
 
 
 def main() -> None:
@@ -139,7 +138,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore", module="sklearn")
-    print("| features | n | d | classes | strength | library | scikit-learn | ratio | its tol | objective | apart |")
+    print(
+        "| features | n | d | classes | strength | library | scikit-learn | ratio | its tol | objective | difference |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for case in CASES:
         if arguments.only in case.kind:

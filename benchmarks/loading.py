@@ -1,4 +1,4 @@
-"""Images a second that a recipe's data gives in training: read, decoded, augmented, in batches.
+"""Throughput of a recipe's data in training, in images a second: read, decoded, augmented and batched.
 
 python benchmarks/loading.py --recipe vision/photos --path photos --workers 0,4,8
 """
@@ -14,13 +14,13 @@ from d2v.core.recipes import PretrainRecipe, read_recipe
 
 
 def rate(recipe: PretrainRecipe, workers: int, seconds: float) -> float:
-    """Images a second with a number of reading processes."""
+    """Images a second with a number of loader processes."""
     ((_, data),) = recipe.sources.items()
     data = attrs.evolve(data, num_workers=workers)
     batches = iter(
         data.build(data.splits().train, batch_size=recipe.train.batch_size, seed=0, rank=0, world_size=1, training=True)
     )
-    for _ in islice(batches, 2 * workers + 1):  # what lies ready before the clock runs
+    for _ in islice(batches, 2 * workers + 1):  # batches prefetched before the timing
         pass
     start, images = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     args = parser.parse_args()
     recipe = read_recipe(args.recipe, {"data.path": args.path, "out": "unused"}, PretrainRecipe)
-    print(f"{args.recipe}, batches of {recipe.train.batch_size}, {os.cpu_count()} processors")
+    print(f"{args.recipe}, batches of {recipe.train.batch_size}, {os.cpu_count()} CPU cores")
     for workers in args.workers:
         print(f"{workers:3} workers: {rate(recipe, workers, args.seconds):6.0f} images a second", flush=True)
 

@@ -1,4 +1,4 @@
-"""Milliseconds for 1,000 masks at the published settings: `python benchmarks/masks.py [--device cuda] [--json]`."""
+"""Time of 1,000 masks at the published settings: `python benchmarks/masks.py [--device cuda] [--json]`."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ SETTINGS: dict[str, tuple[Masker, tuple[int, ...]]] = {
 
 
 def milliseconds(masker: Masker, grid: tuple[int, ...], device: torch.device) -> float:
-    """Median over a few calls of the time for 1,000 masks, 8 a sample."""
+    """Median time of 1,000 masks, 8 for each sample, over a few calls."""
     ids = torch.arange(ROWS // CLONES, device=device)
     times = []
     for update in range(REPEATS + 1):

@@ -1,8 +1,7 @@
-"""A folder of JPEG photographs of a realistic size (500 x 375), to measure reading and training with.
+"""Write a folder of JPEG photographs of a realistic size (500 x 375), to measure loading and training.
 
-They are crops of the colour photographs that scikit-image ships (`pip install scikit-image`), one class a photograph:
-`train` from the left two thirds of each, `val` from the right third. So they say how fast things are, and little about
-how much is learned.
+They are crops of the colour photographs in scikit-image (`pip install scikit-image`), one class for each photograph:
+`train` from the left two thirds, `val` from the right third. They measure speed, not the quality of features.
 
     python benchmarks/photos.py photos --count 5000
 """
@@ -22,7 +21,7 @@ QUALITY = 90
 
 @cache
 def source(name: str) -> Image.Image:
-    """A photograph of scikit-image's."""
+    """Open a photograph of scikit-image."""
     import skimage.data
 
     with Image.open(Path(skimage.data.__file__).parent / name) as image:
@@ -30,7 +29,7 @@ def source(name: str) -> Image.Image:
 
 
 def write(folder: Path, split: str, number: int) -> None:
-    """One crop as a file."""
+    """Write a crop."""
     name = NAMES[number % len(NAMES)]
     image, generator = source(name), np.random.default_rng([number, split == "train"])
     border = round(image.width * 2 / 3)
@@ -48,7 +47,7 @@ def main() -> None:
     """Write the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=5000, help="files for training; a tenth of it more to test")
+    parser.add_argument("--count", type=int, default=5000, help="training files; a tenth of that is added for val")
     args = parser.parse_args()
     for split, count in (("train", args.count), ("val", args.count // 10)):
         for name in NAMES:

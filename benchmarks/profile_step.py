@@ -1,4 +1,4 @@
-"""Where the time of a training step on a GPU goes: the costliest operators, the kernels, the gaps and the waits.
+"""Profile a training step on a GPU: the costliest operators, kernels, gaps and waits.
 
 python benchmarks/profile_step.py --model vision/base
 """
@@ -39,7 +39,7 @@ def main() -> None:
     with profile(activities=activities) as found:
         profiled = clocked(step, cuda)
     print(f"{args.model}, batch {batch}, {args.precision}{', compiled' if args.compiled else ''}, {args.device}")
-    print(f"{1e3 * bare[0]:.1f} ms an update; {1e3 * bare[1]:.1f} ms of it until the CPU had asked for everything")
+    print(f"{1e3 * bare[0]:.1f} ms an update; {1e3 * bare[1]:.1f} ms of it until the CPU had launched everything")
     print(f"profiled: {1e3 * profiled[0]:.1f} ms an update")
     if cuda:
         print(summary(found, profiled[0] * UPDATES))
@@ -49,17 +49,17 @@ def main() -> None:
 
 
 def clocked(step: Any, cuda: bool) -> tuple[float, float]:
-    """Seconds of an update, and those until the CPU was done with it."""
+    """Seconds of an update, and seconds until the CPU had launched it."""
     start = time.perf_counter()
     for _ in range(UPDATES):
         step()
-    asked = time.perf_counter()
+    launched = time.perf_counter()
     torch.cuda.synchronize() if cuda else None
-    return (time.perf_counter() - start) / UPDATES, (asked - start) / UPDATES
+    return (time.perf_counter() - start) / UPDATES, (launched - start) / UPDATES
 
 
 def summary(found: Any, seconds: float) -> str:
-    """Kernels, busy time, gaps and waits, each an update."""
+    """Summarise kernels, busy time, gaps and waits of an update."""
     kernels = sorted(
         (event.time_range.start, event.time_range.end)
         for event in found.events()

@@ -1,4 +1,4 @@
-"""Models that the benchmarks measure: out of recipes, and published sizes that have no recipe yet."""
+"""Models for the benchmarks: those of recipes, and published sizes that have no recipe yet."""
 
 import attrs
 
@@ -20,7 +20,7 @@ from d2v.text import TextAdapterConfig
 
 
 def config_of(name: str) -> Data2VecConfig:
-    """The model of a recipe, or of a published size that has no recipe yet.
+    """Return the model of a recipe, or of a published size that has no recipe yet.
 
     Raises:
         UnknownNameError: if there is neither.
@@ -32,7 +32,7 @@ def config_of(name: str) -> Data2VecConfig:
 
 
 def audio_base() -> Data2VecConfig:
-    """The speech model."""
+    """The base speech model."""
     block = BlockConfig(
         embed_dim=768, num_heads=12, norm_eps=1e-5, attention_dropout=0.1, projection_dropout=0.1, dropout=0.1
     )
@@ -51,7 +51,7 @@ def audio_base() -> Data2VecConfig:
 
 
 def text_base() -> Data2VecConfig:
-    """The text model."""
+    """The base text model."""
     block = BlockConfig(
         embed_dim=768, num_heads=12, norm_eps=1e-5, attention_dropout=0.1, projection_dropout=0.1, dropout=0.1
     )

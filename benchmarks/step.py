@@ -1,8 +1,8 @@
-"""Time of one training step of a published size, and its peak memory, in two formulations.
+"""Time and peak memory of a training step of a published size in two formulations.
 
-The step in plain formulas (formulations.py) is run in turn with the library's in one process, so that both see the same
-noise; the ratio of the medians is what counts. Peak memory is that of a process of its own for each. Example:
-`python benchmarks/step.py --model vision/base --batch 2 --steps 5 --json`. For a GPU take gpu.py.
+The step in plain formulas (formulations.py) and the library's alternate in one process, so that both see the same
+noise; compare the ratio of the medians. Peak memory is measured in a separate process for each. Example:
+`python benchmarks/step.py --model vision/base --batch 2 --steps 5 --json`. For a GPU, use gpu.py.
 """
 
 import argparse
@@ -23,9 +23,9 @@ from d2v.core.registry import UnknownNameError
 
 
 def timed(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round, the variants in turn."""
+    """Seconds of each round, with the variants alternating."""
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for round_ in range(rounds + 1):  # the first one warms up
+    for round_ in range(rounds + 1):  # the first is a warm-up
         for name, step in steps.items():
             start = time.perf_counter()
             step()
@@ -37,7 +37,7 @@ def timed(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
 
 
 def peak_memory(args: argparse.Namespace, variant: str) -> float:
-    """GiB that a process of its own needs for two steps; on an accelerator its own count."""
+    """Peak GiB of two steps in a separate process; on an accelerator, of its memory."""
     command = [sys.executable, __file__, "--model", args.model, "--batch", str(args.batch), "--device", args.device]
     done = subprocess.run([*command, "--memory-of", variant], capture_output=True, text=True, check=True)
     return float(done.stdout)
@@ -73,7 +73,7 @@ def main() -> None:
     if args.memory_of:
         print(memory_of_this_process(makers[args.memory_of](), args.device))
         return
-    # First, while this process is small: a child on Linux starts with its parent's peak.
+    # Do this first, while this process is small: on Linux, a child inherits its parent's peak.
     peaks = {name: peak_memory(args, name) for name in makers}
     times = timed({name: make() for name, make in makers.items()}, args.steps)
     medians = {name: statistics.median(values) for name, values in times.items()}

@@ -1,10 +1,10 @@
-"""A composed model under a loop of your own, instead of `d2v.core.fit`.
+"""Train a composed model in your own loop instead of `d2v.core.fit`.
 
-What you can take away: `train` below is all that data2vec asks of a loop; it gives the losses and weights of `fit`, bit
-for bit. The order counts (rates, gradients, step, then the teacher), losses are sums with counts, and all that is
-random is a function of integers. Each piece can be another's: any optimiser, any source of batches, any schedule that
-maps finished updates to a rate. What `fit` adds is left out: checkpoints, metrics, half precision, more processes, a
-schedule for the weight decay.
+`train` below is a complete data2vec training loop; its losses and weights equal those of `fit`, bit for bit. The order
+matters: learning rates, gradients, optimiser step, then the teacher. Losses are sums with counts, and everything random
+is a function of integers. Every piece can be replaced: use any optimiser, any iterable of batches, any schedule that
+maps finished updates to a learning rate. `fit` adds checkpoints, metrics, half precision, several processes and a
+schedule of the weight decay.
 
 Example: `python examples/bare_loop.py --steps 100`.
 """
@@ -32,7 +32,7 @@ def train(
     clip: float = 0.0,
     seed: int = 0,
 ) -> Iterator[float]:
-    """Train for so many updates; gives the loss of each."""
+    """Train for a number of updates; yield the loss of each."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     batches = iter(data)
     model.train()
@@ -41,13 +41,13 @@ def train(
         optimizer.zero_grad()
         loss, count = torch.zeros(()), 0
         for micro in range(accumulate):
-            # The decoder's noise and any dropout; masks have a seed of their own, in the model.
+            # Seeds the decoder's noise and dropout; masks have their own seed in the model.
             torch.manual_seed(dropout_seed(seed, step, 0, micro))
             out = model(next(batches), update=step)
             out.loss_sum.backward()
             loss += out.loss_sum.detach()
             count += out.sample_size
-        # Once for all of them, by the whole count: micro-batches may count differently.
+        # Divide once, by the total count, since micro-batches may have different counts.
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad *= 1 / count
@@ -59,7 +59,7 @@ def train(
 
 
 def main() -> None:
-    """Train the small image model on the digits that ship."""
+    """Train the small image model on the built-in digits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=300)
     args = parser.parse_args()

@@ -1,16 +1,15 @@
-"""A composed model under Lightning Fabric, instead of `d2v.core.fit`.
+"""Train a composed model under Lightning Fabric instead of `d2v.core.fit`.
 
-What you can take away: Fabric brings devices, precision and the wrapping of the model; data2vec asks of the loop what
-`bare_loop.py` shows, and losses and weights are those of `fit` on the same batches, bit for bit. What differs from
-other models under Fabric:
+Fabric handles devices, precision and the wrapping of the model; the loop is that of `bare_loop.py`. Losses and weights
+equal those of `fit` on the same batches, bit for bit. Differences from other models under Fabric:
 
 - Losses are sums with counts, so gradients are divided once, by the count of all micro-batches and processes. With
-  several processes Fabric averages gradients; the division below makes that the sum which the count belongs to.
-- The teacher follows after the step.
-- Fabric casts the tensors that it finds in a model's arguments and results. `Loss` hides the batch from it, so that
-  autocast alone decides what is rounded.
-- `fabric.clip_gradients` sums the norm in the order of the optimiser's groups, `fit` in the model's. The last bit
-  differs, and training in bf16 makes that a difference you can see.
+  several processes Fabric averages gradients; the division below turns the average into a sum and divides by the count.
+- The teacher is updated after the optimiser step.
+- Fabric casts tensors in a model's arguments and results. `Loss` hides the batch from it, so that only autocast
+  determines the precision.
+- `fabric.clip_gradients` computes the norm in the order of the optimiser's groups, `fit` in the order of the model. The
+  last bit differs, and training in bf16 makes that difference visible.
 
 Example: `python examples/fabric_loop.py --steps 100 --precision bf16-mixed` (needs the package lightning-fabric).
 """
@@ -30,7 +29,7 @@ from d2v.core.train.gradients import dropout_seed
 
 
 class Loss(nn.Module):
-    """What Fabric wraps: from a function that gives the batch to the loss and its count."""
+    """Module for Fabric to wrap: from a function that returns the batch to the loss and its count."""
 
     def __init__(self, model: Data2Vec) -> None:
         super().__init__()
@@ -54,14 +53,14 @@ def train(
     clip: float = 0.0,
     seed: int = 0,
 ) -> Iterator[float]:
-    """Train for so many updates; gives the loss of each, over all processes."""
+    """Train for a number of updates; yield the loss of each, over all processes."""
     wrapped, optimizer = fabric.setup(Loss(model), optimizer)
     batches = iter(data)
     wrapped.train()
     for step in range(steps):
         set_rates(optimizer, schedule, step)
         optimizer.zero_grad()
-        total = torch.zeros(2, device=fabric.device)  # of the loss, and its count
+        total = torch.zeros(2, device=fabric.device)  # sum of the loss, and its count
         for micro in range(accumulate):
             torch.manual_seed(dropout_seed(seed, step, fabric.global_rank, micro))
             with fabric.no_backward_sync(wrapped, enabled=micro + 1 < accumulate):
@@ -80,7 +79,7 @@ def train(
 
 
 def main() -> None:
-    """Train the small image model on the digits that ship."""
+    """Train the small image model on the built-in digits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--accelerator", default="auto")

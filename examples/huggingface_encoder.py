@@ -1,6 +1,6 @@
-"""data2vec over somebody else's encoder: a Hugging Face RoBERTa behind the one method that `Data2Vec` asks for.
+"""data2vec with a third-party encoder: a Hugging Face RoBERTa with the `encode` method that `Data2Vec` needs.
 
-Copy it and change the two lines that name RoBERTa's own modules. `pip install transformers`.
+For another encoder, copy this file and change the two lines that name RoBERTa's modules. `pip install transformers`.
 """
 
 import torch
@@ -13,7 +13,7 @@ from d2v.core.nn import LayerSink
 
 
 class RobertaEncoder(nn.Module):
-    """A RoBERTa that hides tokens behind `<mask>` and hands its layers to a sink.
+    """A RoBERTa that replaces hidden tokens by `<mask>` and passes its layer outputs to a sink.
 
     Args:
         model: any `RobertaModel`, pretrained or not.
@@ -41,7 +41,7 @@ class RobertaEncoder(nn.Module):
             views = mask.hidden.shape[0] // ids.shape[0]
             ids, padding = ids.repeat_interleave(views, 0), padding.repeat_interleave(views, 0)
             ids = torch.where(mask.hidden, self.mask_id, ids)
-        hooks = [] if sink is None else [self._hand_over(layer, sink) for layer in sorted(sink.wants)]
+        hooks = [] if sink is None else [self._send(layer, sink) for layer in sorted(sink.wants)]
         try:
             x = self.model(ids, attention_mask=(~padding).long()).last_hidden_state
         finally:
@@ -49,7 +49,7 @@ class RobertaEncoder(nn.Module):
                 hook.remove()
         return Encoded(x=x, padding=padding, num_prefix_tokens=0, grid=(ids.shape[1],))
 
-    def _hand_over(self, layer: int, sink: LayerSink) -> torch.utils.hooks.RemovableHandle:
+    def _send(self, layer: int, sink: LayerSink) -> torch.utils.hooks.RemovableHandle:
         block = self.model.encoder.layer[layer]
         source = block.output.dense if sink.kind == "ffn" else block
 

@@ -1,6 +1,6 @@
-"""data2vec 2.0 on real images, out of its pieces and in a bare loop: minutes on two CPU cores.
+"""Pretrain data2vec 2.0 on real images, from its pieces and in a plain loop, in minutes on two CPU cores.
 
-Prints the accuracy of the nearest neighbours before and after training. `--help` lists the options.
+Prints the accuracy of nearest neighbours before and after training. `--help` lists the options.
 """
 
 import argparse
@@ -30,9 +30,9 @@ DIM, DEPTH = 96, 4
 
 
 def compose(steps: int, seed: int) -> Data2Vec:
-    """Put the pieces together."""
+    """Compose the model from its pieces."""
     adapter = ImageAdapter(image_size=28, patch_size=7, channels=1, embed_dim=DIM)
-    # At this width the published start, normal(0, 0.02), learns slowly.
+    # At this width, the published initialisation, normal(0, 0.02), trains slowly.
     student = Backbone(adapter, TransformerEncoder.stack(DIM, DEPTH, num_heads=4, init="xavier"))
     teacher = EMATeacher(student, EMASchedule(0.97, end=0.998, anneal=0.7, total=steps))
     decoder = ConvDecoder(DIM, decoder_dim=64, num_layers=3, kernel_size=3, groups=4, dims=2)
@@ -50,18 +50,18 @@ def compose(steps: int, seed: int) -> Data2Vec:
 
 @torch.no_grad()
 def features(model: Data2Vec, images: Tensor) -> Tensor:
-    """Mean over the patches and over the teacher's blocks, `n d`."""
+    """Features averaged over the patches and over the teacher's blocks, `n d`."""
     sink = LayerFeatures(range(DEPTH), kind="block", output=False)
     model.teacher.module.encode(Batch(source=images), sink=sink)
     return torch.stack(list(sink.results.values())).mean(0)[:, 1:].mean(1)
 
 
-def accuracy(model: Data2Vec, known: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor]) -> float:
-    """Share of images, in percent, whose ten nearest known images vote for the right class."""
-    train, test = features(model, known[0]), features(model, asked[0])
+def accuracy(model: Data2Vec, train_set: tuple[Tensor, Tensor], test_set: tuple[Tensor, Tensor]) -> float:
+    """Accuracy in percent of a vote of the ten nearest training images."""
+    train, test = features(model, train_set[0]), features(model, test_set[0])
     distances = torch.cdist(test / train.std(0), train / train.std(0))
-    votes = known[1][distances.topk(10, largest=False).indices].mode(1).values
-    return 100 * (votes == asked[1]).float().mean().item()
+    votes = train_set[1][distances.topk(10, largest=False).indices].mode(1).values
+    return 100 * (votes == test_set[1]).float().mean().item()
 
 
 def main() -> None:
@@ -71,17 +71,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    known, asked = (((x / 255 - 0.286) / 0.353, y) for x, y in map(fashion_mnist, ("train", "test")))
+    train_set, test_set = (((x / 255 - 0.286) / 0.353, y) for x, y in map(fashion_mnist, ("train", "test")))
     model = compose(args.steps, args.seed)
-    before = accuracy(model, known, asked)
+    before = accuracy(model, train_set, test_set)
     schedule = CosineSchedule(2e-3, total=args.steps, warmup=0.1)
     optimizer = PublishedAdamW(parameter_groups(model, weight_decay=0.05), betas=(0.9, 0.95), eps=1e-8)
     for step in range(args.steps):
-        ids = torch.randint(len(known[0]), (8,))  # many small updates beat few large ones in minutes
+        ids = torch.randint(len(train_set[0]), (8,))  # many small updates beat few large ones in minutes
         for group in optimizer.param_groups:
             group["lr"] = schedule(step)
         optimizer.zero_grad()
-        out = model(Batch(source=known[0][ids], ids=ids), update=step)
+        out = model(Batch(source=train_set[0][ids], ids=ids), update=step)
         (out.loss_sum / out.sample_size).backward()
         nn.utils.clip_grad_norm_(model.student.parameters(), 4.0)
         optimizer.step()
@@ -91,8 +91,8 @@ def main() -> None:
             print(
                 f"\rstep {step + 1}/{args.steps}  loss {loss:.3f}  {time.process_time():.0f} CPU s ", end="", flush=True
             )
-    after = accuracy(model, known, asked)
-    print(f"\n10 nearest neighbours, images that were not trained on: {before:.1f} % before, {after:.1f} % after")
+    after = accuracy(model, train_set, test_set)
+    print(f"\n10 nearest neighbours, held-out images: {before:.1f} % before, {after:.1f} % after")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Small models and helpers that several tests share.
 
-They are made of core's pieces alone, with a toy modality, so that the tests of core need no other portion.
+They are made of core's pieces alone, with a toy modality, so that the tests of core need no other package.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

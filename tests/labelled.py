@@ -228,7 +228,7 @@ class ToyNumber(ToyTask):
 
 @frozen(kw_only=True)
 class ToySymbols(ToyTask):
-    """Args: longest: symbols that are told at most; may be said at use."""
+    """Args: longest: maximal number of predicted symbols; may be set at use."""
 
     labels: ClassVar[type[Labels]] = Symbols
     best: ClassVar[str] = "wer"
@@ -277,7 +277,7 @@ def installed() -> Iterator[None]:
 
 
 def prepared(folder: Path, kind: str, **task: Any) -> dict[str, Any]:
-    """A recipe `recipe.yaml` for labels of a kind, a pretrained model beside it, and what a fine-tuning is given."""
+    """A recipe `recipe.yaml` for labels of a kind, a pretrained model next to it, and what a fine-tuning is given."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     if not (folder / "pretrained").exists():

@@ -1,8 +1,8 @@
-"""Figures of masks beside published ones, and how far they are from each other.
+"""Statistics of masks compared with published ones.
 
-Every figure is compared as z = difference / its standard error. The error of ours comes from a bootstrap over calls,
-since runs cluster within rows and rows within calls; that of the published figure is the same, scaled to its number of
-calls.
+Every statistic is compared as z = difference / its standard error. The library's error is a bootstrap over calls,
+since runs cluster within rows and rows within calls; that of the published statistic is the same, scaled to its number
+of calls.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from attrs import field, frozen
 
-ROUNDED = 6e-5  # the figures have four or five digits
+ROUNDED = 6e-5  # the published numbers have four or five digits
 RESAMPLES = 300
 Array = np.ndarray[Any, Any]
 

@@ -1,4 +1,4 @@
-"""What a package of somebody else's might bring: a modality with two of everything, and parts for any modality."""
+"""A third-party plug-in: an example modality with two of everything, and parts for any modality."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -131,7 +131,7 @@ class BottlesConfig(JarsConfig):
 
 @frozen(kw_only=True)
 class EverySecond:
-    """A masker of somebody else's: hides every second position, the odd or the even ones by update."""
+    """A third-party masker: hides every second position, the odd or the even ones by update."""
 
     def __call__(
         self, b: int, grid: tuple[int, ...], *, num_masks: int = 1, draw: Any, lengths: Tensor | None = None
@@ -144,7 +144,7 @@ class EverySecond:
 
 @frozen(kw_only=True)
 class HeadConfig:
-    """A predictor of somebody else's."""
+    """A third-party predictor."""
 
     layers: int = 2
 
@@ -156,7 +156,7 @@ class HeadConfig:
 
 @frozen(kw_only=True)
 class WideEncoderConfig:
-    """A shared encoder of somebody else's."""
+    """A third-party shared encoder."""
 
     embed_dim: int = 8
     depth: int = 2
@@ -174,14 +174,14 @@ class WideEncoderConfig:
 
 
 class Recurrent(Student):
-    """A whole student of somebody else's: one recurrent layer, whose output is its only layer result."""
+    """A complete third-party student: one recurrent layer, whose output is its only layer result."""
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
         self.rnn = nn.GRU(WIDTH, embed_dim, batch_first=True)
 
     def front(self, batch: Batch) -> Local:
-        """The raw input: it tells how many positions there are to mask."""
+        """The raw input: it gives the number of positions to mask."""
         return Local(x=batch.source, padding=None, grid=(batch.source.shape[1],))
 
     def encode(

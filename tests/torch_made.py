@@ -1,4 +1,4 @@
-"""Files of `torch.save` put together by hand, so that a test can say what stands in them."""
+"""Files of `torch.save` assembled by hand, so that a test controls their content."""
 
 import zipfile
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def storage(kind: str = "FloatStorage", count: int = 4, key: str = "0") -> bytes
 def tensor(
     shape: str = "(I4\nt", stride: str = "(I1\nt", offset: int = 0, kind: str = "FloatStorage", count: int = 4
 ) -> bytes:
-    """A tensor as torch.save tells one; shape and stride as pickled tuples."""
+    """A tensor as torch.save stores one; shape and stride as pickled tuples."""
     rest = b"I%d\n" % offset + shape.encode() + stride.encode() + b"I00\nccollections\nOrderedDict\n(tRt"
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage(kind, count) + rest + b"R"
 

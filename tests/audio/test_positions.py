@@ -74,7 +74,7 @@ def test_padding_reaches_valid_frames_through_the_convolution(zero_padding):
     batch = Batch(source=source, padding=padding_of([50], 80))
     padded = model.encode(batch).x[0, : len(alone)]
     # The extractor's frames at the border are whole in both, and zeros continue the convolution's own padding, but only
-    # the first layer sees them: behind it, padded frames hold what the norm makes of a bias.
+    # the first layer sees them: after it, padded frames contain the normalised bias.
     first = backbone(zero_padding=zero_padding, positions_depth=1).eval()
     one_layer = (first.encode(Batch(source=source[:, :50])).x[0], first.encode(batch).x[0, : len(alone)])
     assert torch.allclose(*one_layer, atol=1e-5) == zero_padding

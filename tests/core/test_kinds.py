@@ -1,6 +1,6 @@
 """Kinds: two of each in one modality, and parts of other packages, written, read back, trained and resumed.
 
-The package of the test is installed as pip would do it and used in processes of their own: declarations are read once.
+The package of the test is installed as pip would do it and used in separate processes: declarations are read once.
 """
 
 import json
@@ -159,15 +159,15 @@ def test_a_recipe_of_two_modalities_measures_and_describes_both(site: Path) -> N
 
 
 def test_two_modalities_may_not_bring_different_files_of_one_name(site: Path) -> None:
-    kind, told = read(site / "two files of one name/found.json")
+    kind, message = read(site / "two files of one name/found.json")
     assert kind == "ValueError"
-    assert "data.b" in told
-    assert "nose.txt" in told
+    assert "data.b" in message
+    assert "nose.txt" in message
 
 
 @attrs.frozen(kw_only=True)
 class Nameless:
-    """A configuration that nobody has given a kind."""
+    """A configuration without a kind."""
 
     embed_dim: int = 8
     depth: int = 1
@@ -175,7 +175,7 @@ class Nameless:
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "message"),
     [
         (lambda: with_student(NEW, encoder=Nameless()), "Nameless.*kind"),
         (lambda: attrs.evolve(NEW, student=Nameless()), "Nameless.*kind"),
@@ -184,8 +184,8 @@ class Nameless:
         (lambda: attrs.evolve(NEW, maskers={"toy": print}), "kind"),
     ],
 )
-def test_what_has_no_kind_is_refused_when_it_is_written(broken: Callable[[], Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_has_no_kind_is_refused_when_it_is_written(broken: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         to_plain(broken())
 
 

@@ -56,7 +56,7 @@ def test_what_a_batch_carries(labels: Labels, carried: Batch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "carried", "told"),
+    ("labels", "carried", "message"),
     [
         (ALL[0], batch(torch.tensor([1.0])), r"Long \(1,\)"),
         (ALL[0], batch(torch.tensor([[1]])), r"Long \(1,\)"),
@@ -76,13 +76,13 @@ def test_what_a_batch_carries(labels: Labels, carried: Batch) -> None:
         *[(labels, Batch(source=torch.zeros(1, 1)), "no labels") for labels in ALL],
     ],
 )
-def test_what_a_batch_must_not_carry(labels: Labels, carried: Batch, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_a_batch_must_not_carry(labels: Labels, carried: Batch, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         labels.check(carried)
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: Classes(()), "names.*0"),
         (lambda: MultiLabel(("a", "b", "a")), "'a' more than once"),
@@ -93,8 +93,8 @@ def test_what_a_batch_must_not_carry(labels: Labels, carried: Batch, told: str) 
         (lambda: Symbols(("a",)).numbers(["b"]), "'b'"),
     ],
 )
-def test_refusals(make: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_refusals(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make()
 
 

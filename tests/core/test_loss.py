@@ -104,7 +104,7 @@ def test_compiles_without_graph_breaks(loss):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"beta": -1.0}, "beta=-1"),
         ({"scale": 0.0}, "scale=0"),
@@ -114,8 +114,8 @@ def test_compiles_without_graph_breaks(loss):
         ({"variance_margin": -0.1}, "variance_margin=-0.1"),
     ],
 )
-def test_refusals(options, told):
-    with pytest.raises(ValueError, match=told):
+def test_refusals(options, message):
+    with pytest.raises(ValueError, match=message):
         RegressionLoss(**options)
 
 

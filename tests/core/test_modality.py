@@ -1,4 +1,4 @@
-"""Records of modalities: what is missing is told in one line."""
+"""Records of modalities: what is missing is reported in one line."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def test_without_any_quickstart_it_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("name", ["vision", "audio", "text"])
 def test_our_own_modality_without_its_extra(name: str) -> None:
-    """Its portion imports, and the missing extra is one line, in a process where the packages cannot be found."""
+    """Its package imports, and the missing extra is one line, in a process where the packages cannot be found."""
     program = f"""
         import sys
         # None there is Python's own way to say that a module cannot be imported, installed or not.

@@ -162,7 +162,7 @@ def test_the_position_fraction_is_judged_by_its_rise(caplog):
             with pytest.raises(CollapseError, match="position alone explains 9"):
                 monitor.check(0)
         assert len(caplog.records) == warnings
-    assert fractions[0] == pytest.approx(0.5, abs=0.05)  # as it is for centred pictures, where nothing is wrong
+    assert fractions[0] == pytest.approx(0.5, abs=0.05)  # as it is for centred images, where nothing is wrong
     assert 0.6 < fractions[2] < 0.75 < fractions[3]
     resumed = CollapseMonitor()
     resumed.load_state_dict(monitor.state_dict())

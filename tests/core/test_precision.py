@@ -1,4 +1,4 @@
-"""Which precision a device computes in by itself, and what may be asked for."""
+"""The default precision of a device, and the precisions that it supports."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 def processor(monkeypatch: pytest.MonkeyPatch, **capabilities: Any) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    told = bool(capabilities.get("avx512_bf16"))
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: told, raising=False)
+    supported = bool(capabilities.get("avx512_bf16"))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported, raising=False)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
 
 

@@ -50,8 +50,8 @@ def test_a_condition_in_words() -> None:
 @pytest.mark.parametrize("choices", [Literal["mean", "grid", 3], ("mean", "grid", 3)])
 def test_choices(choices: Any) -> None:
     check(one_of(choices), first="mean", second=3)
-    for wrong, told in {"gird": "mean 'grid'", "x": "'mean'", 4: "3", None: "'grid'"}.items():
-        with pytest.raises(ValueError, match=f"pooling={wrong!r}.*{told}"):
+    for wrong, message in {"gird": "mean 'grid'", "x": "'mean'", 4: "3", None: "'grid'"}.items():
+        with pytest.raises(ValueError, match=f"pooling={wrong!r}.*{message}"):
             check(one_of(choices), pooling=wrong)
 
 
@@ -73,6 +73,6 @@ def test_fields_are_checked_alike() -> None:
         last: float | None = field(default=None, validator=optional(positive))
 
     assert Rates(0.5) == Rates(0.5, None)
-    for wrong, told in (((1.0,), "first.*1.0"), ((0.0, math.inf), "last=inf")):
-        with pytest.raises(ValueError, match=told):
+    for wrong, message in (((1.0,), "first.*1.0"), ((0.0, math.inf), "last=inf")):
+        with pytest.raises(ValueError, match=message):
             Rates(*wrong)

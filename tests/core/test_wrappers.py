@@ -110,7 +110,7 @@ def test_a_teacher_follows_a_wrapped_student(wrap, late):
 
 
 class Summed(nn.Module):
-    """Its `value` calls its own `forward`, as other people's encoders do."""
+    """Its `value` calls its own `forward`, as third-party encoders do."""
 
     def __init__(self) -> None:
         super().__init__()

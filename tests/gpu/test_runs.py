@@ -97,4 +97,4 @@ def test_batches_lie_in_pinned_memory(gpu: torch.device, workers: int) -> None:
     batches = iter(loader)
     seen = [next(batches) for _ in range(4)]
     assert all(batch.source.is_pinned() and batch.ids is not None and batch.ids.is_pinned() for batch in seen)
-    assert loader.state_dict() == {"epoch": 1, "batch": 1}, "batches that lie ready do not count"
+    assert loader.state_dict() == {"epoch": 1, "batch": 1}, "prefetched batches do not count"

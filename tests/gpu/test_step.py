@@ -106,7 +106,7 @@ def test_what_is_added_up_and_averaged_stays_in_fp32(
     assert {p.dtype for p in model.teacher.parameters()} == {torch.float32}
 
 
-# What the compiler itself finds worth a warning is no defect of ours.
+# The compiler's own warnings are not defects of d2v.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 1e-2)])
 def test_blocks_compiled_one_by_one_give_the_same(

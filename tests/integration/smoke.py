@@ -13,10 +13,10 @@ from d2v.vision.builtin import fashion_mnist
 
 
 def main() -> None:
-    """Look for the four portions, the plug-ins and the shipped data, and run a small computation."""
+    """Look for the four packages, the plug-ins and the shipped data, and run a small computation."""
     held = {str(path) for path in files("d2v") or []}
-    for portion in ("core", "vision", "audio", "text"):
-        assert f"d2v/{portion}/py.typed" in held, f"{portion} is not in the distribution, or not typed"
+    for package in ("core", "vision", "audio", "text"):
+        assert f"d2v/{package}/py.typed" in held, f"{package} is not in the distribution, or not typed"
     assert "d2v/__init__.py" not in held
     assert "site-packages" in Path(d2v.core.__file__).parts
 

@@ -1,4 +1,4 @@
-"""What the commands say of bad input: one line, and nothing lost."""
+"""Errors of the commands for bad input: one line, and nothing is lost."""
 
 import json
 import math
@@ -55,10 +55,10 @@ def test_bad_input_is_one_line(made: Path, tmp_path: Path, d2v: Run) -> None:
         (["probe", f"model={made / 'classifier'}", photos, "weights=teacher"], 2, "no teacher"),
         (["data", "export-images", "digits", str(empty)], 1, f"{empty} is there"),
     ]
-    for arguments, code, told in cases:
+    for arguments, code, word in cases:
         found, _, errors = d2v(*arguments)
         last = errors.splitlines()[-1] if errors else ""
-        assert (found, last.startswith("d2v: "), told in last) == (code, True, True), f"{arguments}: {found} {errors}"
+        assert (found, last.startswith("d2v: "), word in last) == (code, True, True), f"{arguments}: {found} {errors}"
         assert "Traceback" not in errors
 
 
@@ -71,8 +71,8 @@ def test_training_skips_and_lists_what_is_broken(made: Path, tmp_path: Path, d2v
     steps = ["train.max_steps=8", "device=cpu"]  # an epoch of 61 files in batches of 8, and one batch more
     code, shown, errors = d2v("pretrain", "vision/small", f"data.path={photos}", f"out={tmp_path / 'run'}", *steps)
     assert (code, shown) == (0, "8 updates\n"), errors
-    *_, told, first, second = errors.splitlines()
-    assert told.startswith("2 of 61 ")
+    *_, summary, first, second = errors.splitlines()
+    assert summary.startswith("2 of 61 ")
     assert cut.name in first
     assert "text.png" in second
 
@@ -214,12 +214,12 @@ def test_a_modality_that_is_declared_twice_is_named_by_every_command(made: Path,
         env={**os.environ, "PYTHONPATH": paths},
         check=True,
     )
-    *named, (listed, _, shown), (other, told, _) = json.loads(done.stdout)
+    *named, (listed, _, shown), (other, error, _) = json.loads(done.stdout)
     for arguments, (code, errors, _) in zip(commands, named, strict=True):
         assert (code, errors.count("\n")) == (1, 1), f"{arguments}: {code} {errors}"
         assert "modality 'vision' is declared by d2v " in errors, f"{arguments}: {errors}"
     assert (listed, "  vision             modality 'vision' is declared by" in shown) == (0, True)
-    assert (other, "unknown recipe" in told) == (2, True), "what needs nothing of it goes on"
+    assert (other, "unknown recipe" in error) == (2, True), "commands that do not need it still work"
 
 
 def test_a_run_folder_in_use(made: Path, tmp_path: Path, d2v: Run) -> None:

@@ -1,4 +1,4 @@
-"""What the benchmarks compare: two formulations of the same step."""
+"""The two formulations of a step that the benchmarks compare."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from d2v.core import Batch
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
-from formulations import Case, library_step, plain_model, plain_step  # noqa: E402 - lies beside the package
+from formulations import Case, library_step, plain_model, plain_step  # noqa: E402 - outside the package
 
 CASES = ["vision/base", "vision/large", "vision/huge14", "audio/base", "audio/large", "text/base", "text/large"]
 
@@ -42,7 +42,7 @@ def test_both_formulations_compute_the_same_loss(name: str) -> None:
     model, foreign, student, teacher = plain_model(case, "cpu")
     source = case.samples(2)
     batch = Batch(source=source)
-    mask = model.mask(batch, case.places(source), update=0)
+    mask = model.mask(batch, case.positions(source), update=0)
     theirs = plain.forward(foreign, student, teacher, {"source": source, "mask": mask.hidden})
     ours = model.train()(batch, update=0)
     assert ours.sample_size == int(theirs["sample_size"])

@@ -139,8 +139,8 @@ def test_predict_reads_any_folder(made: Path, tmp_path: Path, d2v: Run) -> None:
     flat.mkdir()
     rng = np.random.default_rng(0)
     for number, mode in enumerate(["L", "RGB", "RGBA", "CMYK"]):
-        picture = Image.fromarray(rng.integers(0, 255, (40, 30), dtype=np.uint8)).convert(mode)
-        picture.save(flat / f"{number}.{'tif' if mode == 'CMYK' else 'png'}")
+        image = Image.fromarray(rng.integers(0, 255, (40, 30), dtype=np.uint8)).convert(mode)
+        image.save(flat / f"{number}.{'tif' if mode == 'CMYK' else 'png'}")
     (flat / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     (flat / "notes.txt").write_text("not an image")
     table, objects = tmp_path / "p.csv", tmp_path / "p.jsonl"
@@ -345,7 +345,7 @@ def test_a_stopped_run_is_saved(tmp_path: Path) -> None:
     steps = [line["step"] for line in lines(tmp_path / "cut/metrics.jsonl")]
     assert steps == sorted(set(steps))
     assert not (tmp_path / "cut/model").exists()
-    assert isinstance(load(tmp_path / "cut").module, Data2Vec), "the newest checkpoint stands for the model"
+    assert isinstance(load(tmp_path / "cut").module, Data2Vec), "the newest checkpoint is the model"
 
 
 def test_resume_wants_the_same_recipe(made: Path, tmp_path: Path, d2v: Run) -> None:

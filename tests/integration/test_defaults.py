@@ -33,8 +33,8 @@ MADE = {"context", "norm_in", "norm_out"}
 
 def configurations() -> list[type]:
     found: set[type] = set()
-    for portion in (d2v.core, d2v.vision, d2v.audio, d2v.text):
-        for module in pkgutil.walk_packages(portion.__path__, f"{portion.__name__}."):
+    for package in (d2v.core, d2v.vision, d2v.audio, d2v.text):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             names = vars(importlib.import_module(module.name))
             found |= {one for one in names.values() if isinstance(one, type) and "described_by" in vars(one)}
     return sorted(found, key=lambda one: one.__name__)

@@ -1,4 +1,4 @@
-"""What README and examples show runs as it stands; long runs are marked."""
+"""The code in README and examples runs unchanged; long runs are marked."""
 
 import importlib.util
 import inspect

@@ -1,4 +1,4 @@
-"""Configurations and models survive being written down, and broken files are told in one line."""
+"""Configurations and models survive being written and read, and broken files are reported in one line."""
 
 import json
 from collections.abc import Callable
@@ -91,7 +91,7 @@ def test_defaults_may_be_left_out_and_sizes_may_be_one_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda p: p["student"]["encoder"].update(depht=3), "'student.encoder.depht'.*'depth'"),
         (lambda p: p["student"]["encoder"].pop("depth"), "missing .*'student.encoder.depth'"),
@@ -107,8 +107,8 @@ def test_defaults_may_be_left_out_and_sizes_may_be_one_number() -> None:
         (lambda p: p["teacher"]["schedule"].update(start=2.0), "teacher.schedule: .*start.* 2.0"),
     ],
 )
-def test_a_mistake_is_told_by_its_key(change: Callable[[dict[str, Any]], object], told: str) -> None:
-    with pytest.raises(ConfigError, match=told) as caught:
+def test_a_mistake_is_told_by_its_key(change: Callable[[dict[str, Any]], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
         from_plain(written(change), Data2VecConfig)
     assert "\n" not in str(caught.value)
 

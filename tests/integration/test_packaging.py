@@ -1,4 +1,4 @@
-"""The house holds: one distribution, four portions, arrows that point one way, and an import that stays light."""
+"""One distribution with four packages, dependencies that point one way, and light imports."""
 
 import ast
 import subprocess
@@ -15,17 +15,17 @@ from d2v.core import __version__
 from d2v.core.modality import Modality, modalities
 
 ROOT = Path(__file__).parents[2]
-PORTIONS = ("core", "vision", "audio", "text")
+PACKAGES = ("core", "vision", "audio", "text")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # What `import d2v.core` may add to `import torch`. A new line here is a new cost for everyone who wants one piece.
 THIRD_PARTY = {"attr", "attrs", "einops", "entrypoints", "safetensors", "yaml"}
-# The same for all rooms of core together.
+# The same for all modules of core together.
 THIRD_PARTY_ALL_ROOMS = {"attr", "attrs", "einops", "entrypoints", "safetensors", "yaml"}
 
 EXTRAS = {"torchvision", "PIL", "torchaudio", "tokenizers", "transformers", "matplotlib"}
 
-# What a room of core must not import. A new room gets its line here.
+# Imports that a module of core must not have. Add a line for each new module.
 ABOVE = {"recipes", "jobs", "cli"}
 PIECE = {"model", "task", "train", *ABOVE}
 BELOW = {"train", *ABOVE}
@@ -67,8 +67,8 @@ FORBIDDEN = {
 }
 
 
-def portion_folder(portion: str, root: Path = ROOT) -> Path:
-    return root / f"d2v_{portion}" / "d2v" / portion
+def package_folder(package: str, root: Path = ROOT) -> Path:
+    return root / f"d2v_{package}" / "d2v" / package
 
 
 def run(program: str) -> str:
@@ -77,26 +77,26 @@ def run(program: str) -> str:
     return done.stdout
 
 
-# --- portions ---------------------------------------------------------------------------------------------------------
+# --- packages ---------------------------------------------------------------------------------------------------------
 
 
 def test_there_are_four_portions_and_nobody_owns_the_namespace() -> None:
     roots = sorted(path.name for path in ROOT.glob("d2v_*") if path.is_dir())
-    assert roots == sorted(f"d2v_{portion}" for portion in PORTIONS)
-    for portion in PORTIONS:
-        inside = portion_folder(portion).parent
-        assert not (inside / "__init__.py").exists(), f"d2v_{portion} must not own the namespace d2v"
-        assert (inside / portion / "__init__.py").is_file()
+    assert roots == sorted(f"d2v_{package}" for package in PACKAGES)
+    for package in PACKAGES:
+        inside = package_folder(package).parent
+        assert not (inside / "__init__.py").exists(), f"d2v_{package} must not own the namespace d2v"
+        assert (inside / package / "__init__.py").is_file()
 
 
-@pytest.mark.parametrize("portion", PORTIONS)
-def test_every_portion_is_typed(portion: str) -> None:
-    assert (portion_folder(portion) / "py.typed").is_file()
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_is_typed(package: str) -> None:
+    assert (package_folder(package) / "py.typed").is_file()
 
 
 def test_declared_entry_points_load() -> None:
     declared = PYPROJECT["project"]["entry-points"]["d2v.modalities"]
-    assert sorted(declared) == sorted(set(PORTIONS) - {"core"})
+    assert sorted(declared) == sorted(set(PACKAGES) - {"core"})
     for name, value in declared.items():
         record = EntryPoint(name=name, value=value, group="d2v.modalities").load()
         assert isinstance(record, Modality)
@@ -150,7 +150,7 @@ def test_no_package_of_an_extra_is_imported(statement: str) -> None:
     loaded = run(f"import sys\n{statement}\nprint(*sys.modules)").split()
     assert not EXTRAS & set(loaded)
     if statement == "import d2v.core":
-        assert not {f"d2v.{portion}" for portion in PORTIONS if portion != "core"} & set(loaded)
+        assert not {f"d2v.{package}" for package in PACKAGES if package != "core"} & set(loaded)
 
 
 def test_everything_imports_together() -> None:
@@ -184,20 +184,20 @@ def imports(file: Path, module: str) -> list[str]:
 
 def wrong_arrows(root: Path) -> list[str]:
     wrong = []
-    for portion in PORTIONS:
-        folder = portion_folder(portion, root)
+    for package in PACKAGES:
+        folder = package_folder(package, root)
         for file in sorted(folder.rglob("*.py")):
             inner = file.relative_to(folder).with_suffix("").parts
-            module = ".".join(["d2v", portion, *(part for part in inner if part != "__init__")])
+            module = ".".join(["d2v", package, *(part for part in inner if part != "__init__")])
             for name in imports(file, module):
                 _, to, *rest = [*name.split("."), ""]
-                if to not in {portion, "core"}:
-                    wrong.append(f"{module} imports {name}: {portion} may import core only")
-                elif portion == "core" and inner[0] in FORBIDDEN and rest[0] in FORBIDDEN[inner[0]]:
+                if to not in {package, "core"}:
+                    wrong.append(f"{module} imports {name}: {package} may import core only")
+                elif package == "core" and inner[0] in FORBIDDEN and rest[0] in FORBIDDEN[inner[0]]:
                     wrong.append(f"{module} imports {name}: {inner[0]} must not know {rest[0]}")
-                elif portion == "core" and inner[0] in FORBIDDEN and rest[0] not in FORBIDDEN:
+                elif package == "core" and inner[0] in FORBIDDEN and rest[0] not in FORBIDDEN:
                     # Through d2v/core/__init__.py anything could be reached.
-                    wrong.append(f"{module} imports {name}: import it from its room")
+                    wrong.append(f"{module} imports {name}: import it from its module")
     return wrong
 
 
@@ -206,9 +206,9 @@ def test_arrows_point_one_way() -> None:
 
 
 def test_every_room_has_its_line() -> None:
-    folder = portion_folder("core")
-    rooms = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert rooms - {"__init__", "__main__"} <= set(FORBIDDEN), "say in FORBIDDEN what the new room must not import"
+    folder = package_folder("core")
+    modules = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert modules - {"__init__", "__main__"} <= set(FORBIDDEN), "add to FORBIDDEN what the new module must not import"
 
 
 @pytest.mark.parametrize(
@@ -216,9 +216,9 @@ def test_every_room_has_its_line() -> None:
     [
         ("d2v_core/d2v/core/masks/a.py", "from d2v.core.model.batch import Batch", "masks must not know model"),
         ("d2v_core/d2v/core/nn/__init__.py", "from ..model import Batch", "nn must not know model"),
-        ("d2v_core/d2v/core/nn/a.py", "from ... import core", "import it from its room"),
+        ("d2v_core/d2v/core/nn/a.py", "from ... import core", "import it from its module"),
         ("d2v_core/d2v/core/teacher/a.py", "from d2v.core import model", "teacher must not know model"),
-        ("d2v_core/d2v/core/loss.py", "from d2v.core import Data2Vec", "import it from its room"),
+        ("d2v_core/d2v/core/loss.py", "from d2v.core import Data2Vec", "import it from its module"),
         ("d2v_core/d2v/core/model/a.py", "def f():\n    import d2v.core.train.loop", "model must not know train"),
         ("d2v_core/d2v/core/files/a.py", "from d2v.core.cli import main", "files must not know cli"),
         ("d2v_core/d2v/core/train/a.py", "from d2v.vision import modality", "core may import core only"),
@@ -259,14 +259,14 @@ def test_the_wheel_holds_the_four_portions(built: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
-    roots = [portion_folder(portion).parents[1] for portion in PORTIONS]
+    roots = [package_folder(package).parents[1] for package in PACKAGES]
     expected = {
         path.relative_to(root).as_posix()
         for root in roots
         for path in root.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {f"d2v/{portion}/py.typed" for portion in PORTIONS} < expected
+    assert {f"d2v/{package}/py.typed" for package in PACKAGES} < expected
     assert "d2v/vision/shipped/fashion-mnist.npz" in expected
     assert {name for name in names if ".dist-info/" not in name} == expected
     for notice in ("LICENSE-fashion-mnist", "LICENSE-digits"):

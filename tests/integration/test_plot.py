@@ -88,7 +88,7 @@ def test_broken_samples_are_left_out(run: Path, made: Path, tmp_path: Path, d2v:
     assert code == 0
     assert f"2 of {len(files)} samples could not be read" in errors
     shown = ElementTree.fromstring((run / "plots/masks.svg").read_bytes()).get("aria-label", "")
-    assert shown.startswith(f"{len(files) - 2} samples"), "none stands there twice"
+    assert shown.startswith(f"{len(files) - 2} samples"), "none is listed twice"
     for file in files:
         file.write_text("not an image")
     code, _, errors = d2v(*arguments)
@@ -157,11 +157,11 @@ def test_bad_input_is_one_line(run: Path, tmp_path: Path, d2v: Run) -> None:
         ([moved], 1, "give their new path as data (--data)"),
         ([run, "--images", 0], 1, "images"),
     ]
-    for arguments, expected, told in cases:
+    for arguments, expected, message in cases:
         code, shown, errors = d2v("plot", *arguments)
         assert (code, shown, len(errors.splitlines())) == (expected, "", 1), errors
         assert errors.startswith("d2v: ")
-        assert told in errors
+        assert message in errors
     assert not list(tmp_path.rglob("*.svg")), "nothing is drawn by halves"
 
 

@@ -1,4 +1,4 @@
-"""A new public name is a promise: adding one edits the list beside this file."""
+"""Public names are a promise: a new one must be added to public_names.toml."""
 
 import importlib
 import inspect
@@ -9,9 +9,9 @@ from types import ModuleType
 
 import pytest
 
-# `__all__` of each portion and of each of its rooms that has one, sorted.
+# `__all__` of each package and of each of its modules that has one, sorted.
 PUBLIC: dict[str, list[str]] = tomllib.loads((Path(__file__).parent / "public_names.toml").read_text())
-PORTIONS = ("d2v.core", "d2v.vision", "d2v.audio", "d2v.text")
+PACKAGES = ("d2v.core", "d2v.vision", "d2v.audio", "d2v.text")
 
 
 def children(package: ModuleType) -> list[str]:
@@ -19,10 +19,10 @@ def children(package: ModuleType) -> list[str]:
 
 
 def packages() -> list[str]:
-    found = list(PORTIONS)
-    for portion in PORTIONS:
-        path = importlib.import_module(portion).__path__
-        found += [module.name for module in pkgutil.walk_packages(path, f"{portion}.") if module.ispkg]
+    found = list(PACKAGES)
+    for package in PACKAGES:
+        path = importlib.import_module(package).__path__
+        found += [module.name for module in pkgutil.walk_packages(path, f"{package}.") if module.ispkg]
     return found
 
 
@@ -38,12 +38,12 @@ def test_every_piece_shows_an_example(name: str) -> None:
         assert ">>>" in (piece.__doc__ or "")
 
 
-def test_every_portion_and_room_is_listed() -> None:
-    rooms = set(PORTIONS)
-    for portion in PORTIONS:
-        modules = [f"{portion}.{name}" for name in children(importlib.import_module(portion)) if name[0] != "_"]
-        rooms |= {name for name in modules if hasattr(importlib.import_module(name), "__all__")}
-    assert sorted(PUBLIC) == sorted(rooms)
+def test_every_package_and_module_is_listed() -> None:
+    listed = set(PACKAGES)
+    for package in PACKAGES:
+        modules = [f"{package}.{name}" for name in children(importlib.import_module(package)) if name[0] != "_"]
+        listed |= {name for name in modules if hasattr(importlib.import_module(name), "__all__")}
+    assert sorted(PUBLIC) == sorted(listed)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

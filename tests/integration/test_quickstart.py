@@ -1,4 +1,4 @@
-"""`d2v quickstart`, short and on few pictures: what it writes, whether its figures are the commands', and bad input."""
+"""`d2v quickstart`, short and on few images: its output files, whether its results equal the commands', bad input."""
 
 import json
 import re
@@ -27,7 +27,7 @@ EACH, DRAWS, SHORT = 20, 2, {"train.max_steps": 20}
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """So many pictures of each class in each part of the built-in set."""
+    """A number of images of each class in each split of the built-in set."""
     folder = tmp_path_factory.mktemp("quickstart") / "photos"
     assert main(["data", "export-images", "fashion-mnist", str(folder), "--per-class", str(EACH)]) == 0
     return folder
@@ -35,7 +35,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def small(photos: Path) -> Iterator[None]:
-    """The quickstart is one of these pictures, with few draws of labels and short fine-tunings."""
+    """The quickstart runs on these images, with few label draws and short fine-tunings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "DATA", str(photos))
         patch.setattr(stages, "DRAWS", DRAWS)
@@ -44,7 +44,7 @@ def small(photos: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def of_few_pictures(photos: Path) -> Iterator[None]:
+def on_few_images(photos: Path) -> Iterator[None]:
     """As `small`, for one test."""
     with small(photos):
         yield
@@ -61,7 +61,7 @@ def out(photos: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def report(out: Path) -> dict[str, Any]:
-    """Its figures."""
+    """Its results."""
     content: dict[str, Any] = json.loads((out / "report.json").read_text())
     return content
 
@@ -110,9 +110,9 @@ def test_its_figures_are_those_of_the_probe_command(photos: Path, out: Path, rep
     columns = {"raw": "pixels", "untrained": "untrained", "pretrained": "pretrained"}
     names = {"knn": "knn", "few": "linear_100"}
     for case, accuracy in found.accuracies.items():
-        for pooling in ["mean", "grid"] if case.pooling == "raw" else [case.pooling]:
-            told = report["probe"][pooling][names[case.probe]][columns[case.features]]
-            assert told == pytest.approx(accuracy.percent, abs=0.51), "a sample at a border may change sides"
+        for pooling in ["mean", "grid"] if case.features == "raw" else [case.pooling]:
+            shown = report["probe"][pooling][names[case.probe]][columns[case.features]]
+            assert shown == pytest.approx(accuracy.percent, abs=0.51), "a sample at the boundary may change sides"
     assert len(found.accuracies) == 10
 
 
@@ -138,7 +138,7 @@ def test_the_page_shows_what_the_report_holds(out: Path, report: dict[str, Any])
     assert len(page) < 2_000_000
 
 
-@pytest.mark.usefixtures("of_few_pictures")
+@pytest.mark.usefixtures("on_few_images")
 def test_the_same_steps_and_seed_give_the_same_run(out: Path, report: dict[str, Any], tmp_path: Path) -> None:
     """The run is the part that is drawn; probes of the same features are compared above."""
     stages = Stages(tmp_path, seed=SEED, device="auto", progress=False)
@@ -147,9 +147,9 @@ def test_the_same_steps_and_seed_give_the_same_run(out: Path, report: dict[str, 
     assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.usefixtures("of_few_pictures")
+@pytest.mark.usefixtures("on_few_images")
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--minutes", "0.001"], r"0\.001 minutes"),
         (["--minutes", "0"], "minutes=0"),
@@ -162,24 +162,24 @@ def test_the_same_steps_and_seed_give_the_same_run(out: Path, report: dict[str, 
         (["--modality", "visoin"], "'visoin'.*'vision'"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(arguments: list[str], told: str, tmp_path: Path, d2v: Run) -> None:
+def test_bad_input_is_one_line_and_leaves_nothing(arguments: list[str], message: str, tmp_path: Path, d2v: Run) -> None:
     code, shown, errors = d2v("quickstart", "--out", tmp_path / "out", *arguments)
     assert code in (1, 2)
     assert shown == ""
     lines = [line for line in errors.splitlines() if not line.startswith("[")]
     assert len(lines) == 1
-    assert re.search(told, lines[0])
+    assert re.search(message, lines[0])
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("out", "told"), [("there", "already"), ("file", "already"), ("file/out", "made")])
-def test_a_folder_that_is_there_or_cannot_be_made_is_refused(out: str, told: str, tmp_path: Path, d2v: Run) -> None:
+@pytest.mark.parametrize(("out", "message"), [("there", "already"), ("file", "already"), ("file/out", "created")])
+def test_a_folder_that_is_there_or_cannot_be_made_is_refused(out: str, message: str, tmp_path: Path, d2v: Run) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "file").write_text("mine")
     code, _, errors = d2v("quickstart", "--out", tmp_path / out, "--steps", 5)
     assert (code, errors.count("\n")) == (1, 1)
     assert str(tmp_path / out) in errors
-    assert told in errors
+    assert message in errors
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -195,9 +195,9 @@ def test_minutes_and_steps_exclude_each_other(tmp_path: Path) -> None:
         quickstart(tmp_path / "out", minutes=5, steps=5)
 
 
-@pytest.mark.usefixtures("of_few_pictures")
+@pytest.mark.usefixtures("on_few_images")
 def test_the_time_decides_the_number_of_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten updates of 0.1 s, 30 s gone and 50 s to come: what is left of five minutes is 220 s."""
+    """Ten updates of 0.1 s, 30 s spent and 50 s to come: 220 s of five minutes remain."""
     chosen: list[int] = []
     monkeypatch.setattr(running, "seconds_per_update", lambda recipe, device: 0.1)
     monkeypatch.setattr(Stages, "baselines", lambda self: None)

@@ -1,4 +1,4 @@
-"""Models over random valid combinations of our configurations take a step and another one."""
+"""Models over random valid combinations of configurations take two steps."""
 
 import dataclasses
 

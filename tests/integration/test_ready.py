@@ -57,6 +57,6 @@ def test_answers_of_files_are_those_of_predict(made: Path, files: list[Path], tm
 
 def test_a_broken_file_is_named(made: Path, files: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
-    broken.write_text("no picture")
+    broken.write_text("not an image")
     with pytest.raises(DataError, match=r"item 1, .*broken\.png"):
         load(made / "run").features([files[0], broken])

@@ -1,4 +1,4 @@
-"""What a result is of: a part that was held out by one rule, and never of what was trained on without saying so."""
+"""The samples that results are reported on: held out by one rule; training samples among them are always named."""
 
 import json
 import shutil
@@ -101,7 +101,7 @@ def test_the_default_is_the_part_that_was_held_out(made: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ({"split": "train"}, "all"),
         ({"data__hold_out_seed": 1}, "of"),
@@ -109,9 +109,9 @@ def test_the_default_is_the_part_that_was_held_out(made: Path, tmp_path: Path) -
         ({"data__hold_out": 0}, "of 60"),
     ],
 )
-def test_trained_samples_are_named(made: Path, keys: dict[str, Any], told: str) -> None:
+def test_trained_samples_are_named(made: Path, keys: dict[str, Any], message: str) -> None:
     (note,) = notes(measured(made / "classifier", made / "plain", **keys), "model was trained on")
-    assert told in note
+    assert message in note
     assert f"note: {note}" in measured(made / "classifier", made / "plain", **keys).text()
 
 

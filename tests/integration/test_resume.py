@@ -1,4 +1,4 @@
-"""A run on real pictures that is broken off at any moment ends as the one that went through, bit for bit.
+"""A run on real images that is interrupted at any moment ends as an uninterrupted one, bit for bit.
 
 Data2vec with dropout reads random crops and flips through two workers, two batches an update, and crosses epochs: five
 breaks without a process's end, and one `kill -9`. What can go wrong apart from the data is in tests/core/train.
@@ -93,7 +93,7 @@ def test_around_a_checkpoint(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, breaking(getattr(owner, name), when, after=after))
-        # As a killed process leaves it: nobody tidies up.
+        # As a killed process leaves it, without cleanup.
         patch.setattr(folder_module.shutil, "rmtree", lambda *args, **options: None)
         with pytest.raises(Boom):
             pretrain(tmp_path)

@@ -1,4 +1,4 @@
-"""Checkpoint files: what the model gives for the inputs beside them, in eval mode."""
+"""Checkpoint files: the model's outputs for the stored inputs, in evaluation mode."""
 
 import warnings
 from pathlib import Path
@@ -17,7 +17,7 @@ _INPUTS = (*_SOURCES, "padding_mask", "bool_masked_pos", "padded.source", "padde
 
 
 def run(path: Path) -> tuple[Tensors, Tensors]:
-    """Expected and produced tensors of a file that has its inputs and outputs beside it."""
+    """Expected and produced tensors of a file that is stored with inputs and outputs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # unknown fields of foreign configurations
         model = open_model(path).module.eval()

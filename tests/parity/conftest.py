@@ -1,4 +1,4 @@
-"""The check is a script beside its parts: its folder is on the path here as it is when the script runs."""
+"""Put the folder of the check script on the path, as when the script runs."""
 
 import sys
 from pathlib import Path

@@ -101,7 +101,7 @@ def beit(seed: int) -> tuple[dict[str, Any], Tensors, Tensors]:
 
 
 def _indices(tensors: Tensors, side: int) -> Tensors:
-    """The buffer that lies beside each table in a file."""
+    """The buffer that is stored with each table in a file."""
     table, index = "relative_position_bias_table", "relative_position_index"
     return {name.replace(table, index): relative_index(side) for name in tensors if name.endswith(table)}
 

@@ -1,4 +1,4 @@
-"""data2vec 2.0 in plain formulas: a second formulation to hold the library against, and to time it against.
+"""data2vec 2.0 in plain formulas: a second formulation to compare the library with, in numbers and time.
 
 Flat dictionaries of tensors under the names of the original, driven by its configuration. Every sample is repeated for
 its masks, every layer's output is kept, nothing is shared with the library. All dropouts and the noise are zero.

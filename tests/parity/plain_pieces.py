@@ -145,7 +145,7 @@ def decay_at(start: float, end: float, anneal: int, update: int) -> float:
 
 
 def regression(cfg: dict[str, Any], predicted: Tensor, target: Tensor) -> Tensors:
-    """The summed loss and what is logged beside it."""
+    """The summed loss and what is logged with it."""
     scale = cfg["loss_scale"] if cfg["loss_scale"] is not None else predicted.shape[1] ** -0.5
     return {
         "pred": predicted,

@@ -47,10 +47,10 @@ def test_a_file_tells_how_images_were_prepared() -> None:
     assert found.data == {"vision": {"kind": "vision/images", "size": 48, "channels": 3}}
 
 
-@pytest.mark.parametrize(("name", "told"), [("hostile_pickle", "io.open"), ("truncated", "cut off")])
-def test_broken_files_end_in_one_line(name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "message"), [("hostile_pickle", "io.open"), ("truncated", "cut off")])
+def test_broken_files_end_in_one_line(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ForeignFileError, match=rf"{name}\.pt: .*{told}") as caught:
+    with pytest.raises(ForeignFileError, match=rf"{name}\.pt: .*{message}") as caught:
         open_model(DATA / f"{name}.pt")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())

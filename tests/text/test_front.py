@@ -129,7 +129,7 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"11 tokens .*10"):
         make()(Batch(source=torch.full((1, 11), 5)))
     for source in (torch.zeros(2, 4), torch.zeros(2, 4, 3).long()):
-        with pytest.raises(ValueError, match=r"ids .*whole"):
+        with pytest.raises(ValueError, match=r"ids .*integers"):
             make()(Batch(source=source))
     with pytest.raises(ValueError, match=r"positions='rotary'.*'sinusoidal'"):
         make(positions="rotary")

@@ -1,4 +1,4 @@
-"""The pictures that ship, and the script that made them."""
+"""The built-in images, and the script that creates them."""
 
 import hashlib
 import io
@@ -39,7 +39,7 @@ def test_no_picture_twice() -> None:
 
 
 def test_labels_belong_to_the_pictures() -> None:
-    """Nearest neighbour on pixels: about 80 in 100 are right, 10 if pictures and labels were out of step."""
+    """Nearest neighbour on pixels: about 80 in 100 are right, 10 if images and labels did not match."""
     images, labels = fashion_mnist("val")
     others, other_labels = fashion_mnist("test")
     nearest = torch.cdist(images[:500].flatten(1).float(), others.flatten(1).float()).argmin(1)
@@ -83,7 +83,7 @@ def test_script_reads_whole_rows_and_drops_duplicates(script: ModuleType) -> Non
     images, labels = script.read(buffer.getvalue())
     assert labels.tolist() == [0, 0, 0, 1, 1]
     images, labels = script.drop_duplicates(images, labels)
-    assert images[:, 0].tolist() == [1, 2], "0 stands in two classes and goes, the second 1 goes"
+    assert images[:, 0].tolist() == [1, 2], "0 occurs in two classes and is dropped, as is the second 1"
     assert labels.tolist() == [0, 1]
 
 

@@ -31,7 +31,7 @@ def io() -> dict[str, Tensor]:
 
 @pytest.fixture
 def published() -> tuple[dict[str, Any], ImageClassifier, KeyTable]:
-    """The file's configuration, its model, and its names for ours."""
+    """The file's configuration, its model, and its tensor names by the library's."""
     config = json.loads((FIXTURE / "config.json").read_text())
     tensors = load_file(FIXTURE / "model.safetensors")
     foreign = {"model": config["model_cfg"]}
@@ -97,7 +97,7 @@ def test_published_logits_losses_and_accuracy(published: Any, io: dict[str, Tens
 
 
 def test_published_gradients_of_mixed_images(published: Any, io: dict[str, Tensor]) -> None:
-    """The mixing itself is not ours: images and targets are taken as the file gives them."""
+    """The mixing itself is not tested: images and targets are taken as the file gives them."""
     _, model, table = published
     logits = model.train().logits(Batch(source=io["mixed.imgs"]))
     elements = -io["mixed.targets"] * F.log_softmax(logits.float(), 1)

@@ -51,7 +51,7 @@ def test_other_settings_convert(foreign, path, value):
 
 
 @pytest.mark.parametrize(
-    ("foreign", "path", "value", "told"),
+    ("foreign", "path", "value", "message"),
     [
         (NEW, "modalities.image.transformer_decoder", True, "image.transformer_decoder=True "),
         (NEW, "modalities.image.enc_dec_transformer", True, "image.enc_dec_transformer=True "),
@@ -66,8 +66,8 @@ def test_other_settings_convert(foreign, path, value):
         (BEIT, "mask_dropout_prob", 0.1, "arguments.mask_dropout_prob=0.1 "),
     ],
 )
-def test_refusals_by_name(foreign, path, value, told):
-    with pytest.raises(ValueError, match=told):
+def test_refusals_by_name(foreign, path, value, message):
+    with pytest.raises(ValueError, match=message):
         converted_back(converters, changed(foreign, path, value), SHAPES)
 
 

@@ -17,16 +17,16 @@ from d2v.vision.data import ImageDataConfig, ImageFolder
 KINDS = ["rgb.jpg", "grey.png", "cmyk.jpg", "deep.png", "palette.gif", "alpha.png", "rgb.webp", "rgb.bmp", "rgb.tiff"]
 
 
-def picture(seed: int = 0, size: int = 24) -> Image.Image:
+def noise_image(seed: int = 0, size: int = 24) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8))
 
 
 def save(path: Path, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     modes = {"grey": "L", "cmyk": "CMYK", "palette": "P", "alpha": "RGBA"}
-    image = picture(seed).convert(modes.get(path.stem, "RGB"))
+    image = noise_image(seed).convert(modes.get(path.stem, "RGB"))
     if path.stem == "deep":
-        image = Image.fromarray(np.asarray(picture(seed).convert("L")).astype(np.uint16) * 257)
+        image = Image.fromarray(np.asarray(noise_image(seed).convert("L")).astype(np.uint16) * 257)
     image.save(path)
 
 
@@ -44,7 +44,7 @@ def take(loader: Loader[object], count: int) -> list[torch.Tensor]:
 def test_the_short_way_gives_the_bits_of_torchvision(
     tmp_path: Path, channels: int, size: int, resize: int | None
 ) -> None:
-    """Pictures of 24 pixels; those that need no resizing do not pass through torchvision."""
+    """Images of 24 pixels; those that need no resizing do not pass through torchvision."""
     save(tmp_path / "one.png")
     (found,) = take(config(tmp_path, size=size, resize=resize, channels=channels).build(None, batch_size=1), 1)
     mean, std = {1: ([0.449], [0.226]), 3: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])}[channels]
@@ -80,7 +80,7 @@ def test_sixteen_bits_transparency_and_rotation(tmp_path: Path) -> None:
     assert folder.paths == ["clear.png", "deep.png", "turned.jpg"]
     clear, deep, turned = (folder[i][0] for i in range(3))
     assert clear.getpixel((0, 0)) == 255
-    assert np.array_equal(np.asarray(deep), np.asarray(picture().convert("L")))
+    assert np.array_equal(np.asarray(deep), np.asarray(noise_image().convert("L")))
     assert turned.size == (4, 8)
 
 

@@ -1,4 +1,4 @@
-"""What commands ask of image data: splits, classes and their numbers, names, few labels, and a fitting model."""
+"""Image data as commands use it: splits, classes and their numbers, names, few labels, and a fitting model."""
 
 from pathlib import Path
 
@@ -272,8 +272,8 @@ def test_a_model_without_positions_takes_any_size(options: dict[str, object]) ->
     [
         ({"positions": "learned"}, 16, r"data.size=16 .* positions are learned for 8x8 pixels and allow no other size"),
         ({"positions": None, "relative_bias": "shared"}, 16, "its relative bias is learned for 8x8 pixels"),
-        ({}, 10, "data.size=10 does not fit the model: 10x10 pixels are no multiple of the patch, 4x4"),
-        ({}, 2, "2x2 pixels are no multiple of the patch"),
+        ({}, 10, "data.size=10 does not fit the model: 10x10 pixels are not a multiple of the patch, 4x4"),
+        ({}, 2, "2x2 pixels are not a multiple of the patch"),
         ({"channels": 1}, 8, "data.channels=3, but the model takes 1; set data.channels=1"),
     ],
 )
@@ -311,7 +311,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 def test_broken_files_among_the_few_are_replaced_and_listed(tmp_path: Path) -> None:
     for number in range(4):
         save(tmp_path / f"train/cat/{number}.png")
-    (tmp_path / "train/cat/1.png").write_text("no picture")
+    (tmp_path / "train/cat/1.png").write_text("not an image")
     loader = config(tmp_path, per_class=4, hold_out=0.0).build("train", batch_size=4, training=True)
     batch = next(iter(loader))
     assert batch.ids is not None

@@ -1,4 +1,4 @@
-"""The script that made the digits that ship."""
+"""The script that creates the built-in digits."""
 
 import gzip
 import zipfile

@@ -1,4 +1,4 @@
-"""Patches, their positions and their raw content, against loops."""
+"""Patches, their positions and their raw pixels, against loops."""
 
 import math
 import re

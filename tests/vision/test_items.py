@@ -1,4 +1,4 @@
-"""Images that a user hands over come out with the bits of the same images in a folder."""
+"""Images that a user passes give the same bits as the same images in a folder."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ from d2v.core.data import DataError
 from d2v.vision.data import ImageDataConfig
 
 
-def picture(seed: int = 0, mode: str = "RGB") -> Image.Image:
+def noise_image(seed: int = 0, mode: str = "RGB") -> Image.Image:
     rng = np.random.default_rng(seed)
     return Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).convert(mode)
 
@@ -26,7 +26,7 @@ def test_every_kind_gives_the_bits_of_a_file_in_a_folder(tmp_path: Path, channel
     files = []
     for number, mode in enumerate(["RGB", "L", "RGBA"]):
         files.append(tmp_path / f"{number}.png")
-        picture(number, mode).save(files[-1])
+        noise_image(number, mode).save(files[-1])
     (batch,) = config(path=str(tmp_path), channels=channels).build(None, batch_size=3)
     data = config(channels=channels, crop_area=(0.2, 0.3), flip=1.0)
     opened = [Image.open(io.BytesIO(file.read_bytes())) for file in files]
@@ -41,7 +41,7 @@ def test_every_kind_gives_the_bits_of_a_file_in_a_folder(tmp_path: Path, channel
 
 
 def test_one_channel_may_have_an_axis() -> None:
-    grey = np.asarray(picture(mode="L"))
+    grey = np.asarray(noise_image(mode="L"))
     data = config(channels=1)
     plain, trailing, leading = grey, grey[:, :, None], torch.from_numpy(grey.copy())[None]
     expected = data.prepare([plain]).source
@@ -50,16 +50,16 @@ def test_one_channel_may_have_an_axis() -> None:
 
 
 def test_rotation_of_cameras_is_applied() -> None:
-    turned = picture()
+    turned = noise_image()
     exif = turned.getexif()
     exif[0x0112] = 3  # upside down
     turned.info["exif"] = exif.tobytes()
-    upright = config().prepare([picture().rotate(180)]).source
+    upright = config().prepare([noise_image().rotate(180)]).source
     assert torch.equal(config().prepare([turned]).source, upright)
 
 
 @pytest.mark.parametrize(
-    ("item", "told"),
+    ("item", "message"),
     [
         ("nowhere.png", "item 1, 'nowhere.png': No such file"),
         (Path("nowhere.png"), "item 1, 'nowhere.png': No such file"),
@@ -73,27 +73,27 @@ def test_rotation_of_cameras_is_applied() -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_is_no_image_is_named(item: object, told: str) -> None:
-    with pytest.raises(DataError, match=told):
-        config().prepare([picture(), item])
+def test_what_is_no_image_is_named(item: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        config().prepare([noise_image(), item])
 
 
 def test_broken_files_are_named(tmp_path: Path) -> None:
-    picture().save(tmp_path / "cut.jpg")
+    noise_image().save(tmp_path / "cut.jpg")
     content = (tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(content[:-100])
     (tmp_path / "text.png").write_text("hello")
     with Image.open(tmp_path / "cut.jpg") as lazy:
-        for item, told in (
+        for item, message in (
             (tmp_path / "text.png", "item 0, .*text.png': not an image"),
             (tmp_path / "cut.jpg", "item 0, .*cut.jpg': .*truncated"),
             (lazy, "item 0, a Jpeg.*truncated"),
         ):
-            with pytest.raises(DataError, match=told):
+            with pytest.raises(DataError, match=message):
                 config().prepare([item])
 
 
-@pytest.mark.parametrize("items", ["a.png", Path("a.png"), np.zeros((4, 4, 3), dtype=np.uint8), picture(), 7])
+@pytest.mark.parametrize("items", ["a.png", Path("a.png"), np.zeros((4, 4, 3), dtype=np.uint8), noise_image(), 7])
 def test_one_item_is_no_list(items: object) -> None:
     with pytest.raises(DataError, match="list"):
         config().prepare(items)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a folder's folders are taken for: splits, classes or neither, and what is said of the rest."""
+"""How subfolders are interpreted: as splits, classes or neither, and how the rest is reported."""
 
 import os
 import unicodedata

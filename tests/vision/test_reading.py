@@ -1,4 +1,4 @@
-"""Which files are read, as what, and why others are not: one bad file is its own fault."""
+"""Files that are read, their conversion, and why others are not; a bad file affects nothing else."""
 
 import os
 import struct
@@ -64,7 +64,7 @@ def test_what_pillow_reads_is_read_whatever_it_is_called(tmp_path: Path) -> None
         ".py files": ("code.py",),
         ".ps files": ("e.ps",),
         ".txt files": ("notes.txt",),
-        "files of no known kind": ("none", "odd"),
+        "files of unknown type": ("none", "odd"),
     }
 
 

@@ -55,7 +55,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
 
 
 def numbers(recipe: PretrainRecipe) -> dict[str, Any]:
-    """What the table tells, read from a resolved recipe."""
+    """The values of the table, from a resolved recipe."""
     model, optim, train, mask = recipe.model, recipe.optim, recipe.train, recipe.mask
     block, adapter, decoder = model.student.encoder.block, model.student.adapters["vision"], model.predictors["vision"]
     assert isinstance(adapter, ImageAdapterConfig)

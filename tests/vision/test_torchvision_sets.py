@@ -1,4 +1,4 @@
-"""Sets of torchvision, out of files that are written here."""
+"""Sets of torchvision, from files that are written here."""
 
 import struct
 from collections.abc import Callable
@@ -87,21 +87,21 @@ def test_truncated_files(fashion: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "message"),
     [
         ("torchvision:FashionMNITS:data", "'FashionMNITS'.*'FashionMNIST'"),
         ("torchvision:VisionDataset.__init__:data", "no data set 'VisionDataset.__init__'"),
         ("torchvision:wrap_dataset_for_transforms_v2:data", "no data set 'wrap_dataset_for_transforms_v2'"),
-        ("torchvision:FashionMNIST", "NAME:FOLDER, say torchvision:FashionMNIST:data"),
+        ("torchvision:FashionMNIST", "NAME:FOLDER, for example torchvision:FashionMNIST:data"),
         ("torchvision::data", "NAME:FOLDER"),
         ("torchvision:Kinetics:data", "Kinetics .*frames_per_clip"),
         ("torchvision:CocoCaptions:data", "CocoCaptions .*annFile"),
     ],
 )
-def test_bad_names(path: str, told: str) -> None:
+def test_bad_names(path: str, message: str) -> None:
     data = ImageDataConfig(path=path)
     for ask in (data.splits, lambda: data.labels(Classes), lambda: data.build("train", batch_size=1)):
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             ask()
 
 
@@ -144,7 +144,7 @@ def test_a_broken_picture_is_listed(tmp_path: Path) -> None:
     for i in range(3):
         (tmp_path / "a").mkdir(exist_ok=True)
         Image.new("RGB", (28, 28)).save(tmp_path / f"a/{i}.png")
-    (tmp_path / "a/0.png").write_text("no picture")
+    (tmp_path / "a/0.png").write_text("not an image")
     loader = config("ImageFolder", tmp_path).build("train+test", batch_size=3)
     assert [batch.size for batch in loader] == [2]
     assert list(loader.broken) == ["torchvision:ImageFolder/train/0"]

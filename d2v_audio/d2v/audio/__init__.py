@@ -1,4 +1,4 @@
-"""data2vec for speech and other sound."""
+"""data2vec for speech and other audio."""
 
 from d2v.audio.adapter import WaveformAdapter
 from d2v.audio.config import WaveformAdapterConfig
@@ -18,7 +18,7 @@ __all__ = [
 
 modality = Modality(
     name="audio",
-    description="speech and other sound: frames of the waveform, masked in blocks (2.0) or spans (1.0)",
+    description="speech and other audio: frames of the waveform, masked in blocks (2.0) or spans (1.0)",
     extra="d2v[audio]",
     requires=("torchaudio",),
     adapters={"waveform": WaveformAdapterConfig},

@@ -1,4 +1,4 @@
-"""The adapter of waveforms."""
+"""The adapter for waveforms."""
 
 from collections.abc import Sequence
 
@@ -11,28 +11,28 @@ from d2v.core.model.adapter import Context, as_context
 
 
 class WaveformAdapter(ModalityAdapter):
-    """Waveforms to tokens; the defaults are those of the 2.0 models, which have a bias, `Alibi`, as well.
+    """Convert waveforms to tokens; the defaults are those of the 2.0 models, which also have an `Alibi` bias.
 
-    `ModalityAdapter` has the parts that it is made of.
+    `ModalityAdapter` describes the parts.
 
     Args:
         embed_dim: d.
-        conv_layers: (channels, kernel, stride) of each convolution of the extractor; the usual ones make frames of
-            20 ms at 16 kHz.
+        conv_layers: (channels, kernel, stride) of each convolution of the extractor; the default makes frames of 20 ms
+            at 16 kHz.
         extractor_norm: "layer", or "group" after the first convolution.
         conv_bias: whether the extractor's convolutions have a bias.
-        positions_width: of the convolutional positions; see `ConvPositions`.
+        positions_width: total width of the convolutional positions; see `ConvPositions`.
         positions_depth: number of convolutions.
-        positions_groups: of each, divides d.
+        positions_groups: groups of each convolution, divides d.
         extra_tokens: e; the last one is the class token.
         extra_tokens_std: standard deviation of their initial values.
-        first_token_zero: whether the first one starts at zero.
+        first_token_zero: whether the first extra token is initialised to zero.
         mask_token: whether there is a learned vector for hidden frames that are kept.
         bias: attention bias, such as `Alibi(num_heads)`, or None.
-        context: what runs before the shared encoder: "norm" = a layer norm alone.
-        dropout: on the features, before masking.
-        noise_std: noise put at hidden frames that are kept, where there is no mask token.
-        channels_first: whether hidden channels are zeroed before the mask token is put in.
+        context: layers before the shared encoder: "norm" = only a layer norm.
+        dropout: dropout of the features, before masking.
+        noise_std: standard deviation of the noise at hidden frames that are kept, if there is no mask token.
+        channels_first: whether hidden channels are zeroed before the mask token is inserted.
         zero_padding: whether padded frames are set to zero (1.0).
         gradient_scale: factor of the gradient that reaches the extractor; 0 = it is not trained.
 

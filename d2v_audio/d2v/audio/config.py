@@ -1,4 +1,4 @@
-"""What a speech adapter is made of."""
+"""Configuration of a speech adapter."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from d2v.core.model import AdapterParts, AlibiConfig, EncoderConfig
 
 @frozen(kw_only=True)
 class WaveformAdapterConfig(AdapterParts):
-    """`WaveformAdapter`; see there, and `AdapterParts` for the common fields.
+    """Configuration of `WaveformAdapter`, which describes the fields; for the common ones see `AdapterParts`.
 
     >>> from d2v.core.model import BlockConfig, TransformerConfig
     >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
@@ -36,14 +36,14 @@ class WaveformAdapterConfig(AdapterParts):
 
     @property
     def dims(self) -> int:
-        """Axes of the grid."""
+        """Number of axes of the grid."""
         return 1
 
     @property
     def pixel_dim(self) -> int:
-        """None: waveforms are not reconstructed."""
+        """0: waveforms are not reconstructed."""
         return 0
 
     def build(self, encoder: EncoderConfig) -> WaveformAdapter:
-        """The adapter for a shared encoder."""
+        """Build the adapter for a shared encoder."""
         return WaveformAdapter(**self.arguments(encoder))

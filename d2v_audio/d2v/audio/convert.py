@@ -1,4 +1,4 @@
-"""Published speech models: the 2.0 class and the 1.0 class."""
+"""Converters of the original toolkit's published speech models: the 2.0 class and the 1.0 class."""
 
 import ast
 from collections.abc import Mapping
@@ -53,13 +53,13 @@ _LONGEST_SPEC, _MOST_LAYERS, _LARGEST_NUMBER = 4000, 100, 1 << 16
 
 
 def read_conv_layers(spec: str | list[Any]) -> tuple[ConvSpec, ...]:
-    """Convolutions out of the Python expression that files hold, such as "[(512, 10, 5)] + [(512, 3, 2)] * 4".
+    """Parse convolutions from a Python expression in a file, such as "[(512, 10, 5)] + [(512, 3, 2)] * 4".
 
-    The expression is parsed, never run: lists of three whole numbers, + and * are all it may hold. Bounds on length,
-    layers and numbers keep a hostile file from filling the memory.
+    The expression is parsed, never run: only lists of three integers, + and * are allowed. Limits on length, layers and
+    numbers prevent a malicious file from filling the memory.
 
     Raises:
-        ValueError: if it holds anything else.
+        ValueError: if the expression contains anything else.
 
     >>> read_conv_layers("[(8, 10, 5)] + [(8, 3, 2)] * 2")
     ((8, 10, 5), (8, 3, 2), (8, 3, 2))
@@ -77,8 +77,8 @@ def read_conv_layers(spec: str | list[Any]) -> tuple[ConvSpec, ...]:
 
 def _conv_spec(channels: Any, kernel: Any, stride: Any) -> ConvSpec:
     for number in (channels, kernel, stride):
-        if type(number) is not int or not 0 < number <= _LARGEST_NUMBER:  # True is no number
-            raise ValueError(f"{number!r} is no whole number from 1 to {_LARGEST_NUMBER}")
+        if type(number) is not int or not 0 < number <= _LARGEST_NUMBER:  # excludes True
+            raise ValueError(f"{number!r} is not a whole number from 1 to {_LARGEST_NUMBER}")
     return channels, kernel, stride
 
 
@@ -101,7 +101,7 @@ def _evaluate(node: ast.expr) -> Any:
         repeats = isinstance(node.op, ast.Mult) and isinstance(left, list) and isinstance(right, int)
         if repeats and len(left) * right <= _MOST_LAYERS:
             return left * right
-    raise ValueError(f"{type(node).__name__} has no place here")
+    raise ValueError(f"{type(node).__name__} is not allowed")
 
 
 class _AudioReader:
@@ -149,18 +149,18 @@ class FormerAudioFormat:
     name: str = "data2vec 1.0 speech"
 
     def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
-        """The model of a checkpoint of the toolkit."""
+        """Return the model in a checkpoint of the toolkit."""
         return unpack(contents)
 
     def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Whether the model is of that class."""
+        """Return whether the model is of that class."""
         return {"conv_feature_layers", "average_top_k_layers", "ema_transformer_only"} <= model_section(foreign).keys()
 
     def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
-        """Our configuration.
+        """Convert the fields to a d2v configuration.
 
         Raises:
-            ValueError: if a field is missing, or changes the computation in a way that we lack.
+            ValueError: if a field is missing, or changes the computation in an unsupported way.
         """
         del shapes
         model = ForeignConfig(model_section(foreign), "model")
@@ -175,12 +175,12 @@ class FormerAudioFormat:
                 "model.group_norm_target_layer and model.instance_norm_targets cannot be converted without batch or "
                 "instance norm of the layers: the original then computes them over the wrong axis"
             )
-        layers = min(model.get("average_top_k_layers"), encoder.depth)  # the original takes what there is
+        layers = min(model.get("average_top_k_layers"), encoder.depth)  # the original takes all if there are fewer
         config = Data2VecConfig(
             student=BackboneConfig(encoder=encoder, adapters={"audio": _former_adapter(model)}, visible_only=False),
             predictors={"audio": MaskedHeadConfig(num_layers=1)},
             maskers={"audio": _former_masker(model, encoder.embed_dim)},
-            # The original averages every layer where its teacher is the complete model.
+            # The original averages every layer if its teacher is the complete model.
             targets=TargetsConfig(layers=encoder.depth if complete else layers, each=each, after=after),
             teacher=TeacherConfig(schedule=read_schedule(model), leave_out=leave_out, copy=copied),
             loss=RegressionLoss(beta=model.get("loss_beta"), scale=model.get("loss_scale")),
@@ -190,7 +190,7 @@ class FormerAudioFormat:
         return Description(model=config)
 
     def layout(self, description: Description, shapes: Shapes) -> Layout:
-        """Where a file of this model keeps its tensors."""
+        """Return the key table of a file of this model."""
         del shapes
         student, encoder = own_parts(description)
         adapter = student.adapters["audio"]
@@ -305,15 +305,13 @@ def _refuse(model: ForeignConfig) -> None:
     model.refuse_unless("target_glu", False)
     model.refuse_unless("adp_num", -1, 0)
     model.refuse_unless("crop_seq_to_multiple", 1)
-    # Of wav2vec 2.0, which this class was derived from, and of the run: data2vec never reads them.
+    # Fields of wav2vec 2.0, which this class was derived from, and of the run: data2vec never reads them.
     model.ignore("adp_act_fn", "adp_dim", "adp_trf_idx", "checkpoint_activations", "codebook_negatives")
     model.ignore("cross_sample_negatives", "depthwise_conv_kernel_size", "dropout_features", "final_dim", "fp16")
     model.ignore("latent_dim", "latent_groups", "latent_temp", "latent_vars", "logit_temp", "max_positions")
     model.ignore("max_update", "min_pred_var", "min_target_var", "negatives_from_everywhere", "num_negatives")
     model.ignore("quantizer_depth", "quantizer_factor", "required_seq_len_multiple", "same_quantizer")
-    model.ignore(
-        "self_attn_norm_type", "final_norm_type"
-    )  # listed in a published file, unknown to the code that read it
+    model.ignore("self_attn_norm_type", "final_norm_type")  # in a published file, but unknown to the original code
 
 
 converters = (MultimodalFormat("data2vec 2.0 speech", "audio", "AUDIO", _AudioReader()), FormerAudioFormat())

@@ -1,4 +1,4 @@
-"""Relative positions of speech frames, by convolution over the sequence."""
+"""Relative positions of speech frames by convolutions over the sequence."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,14 +10,14 @@ from d2v.core.model.adapter import repeat_rows
 class ConvPositions(nn.Module):
     """Grouped convolutions, each followed by a norm without weights and GELU; the result is added to the frames.
 
-    Where hidden frames are dropped later, this is the one place that needs the whole sequence of each view: hidden
-    frames and channels are set to zero first.
+    Even if hidden frames are dropped later, this layer needs the whole sequence of each view. Hidden frames and
+    channels are set to zero first.
 
     Args:
         embed_dim: d.
-        width: of all convolutions together; each kernel is max(3, width // depth).
+        width: width of all convolutions together; each kernel is max(3, width // depth).
         depth: number of convolutions.
-        groups: of each convolution, divides d.
+        groups: groups of each convolution, divides d.
 
     Raises:
         ValueError: if `groups` does not divide d.

@@ -21,8 +21,8 @@ class WaveformExtractor(nn.Module):
 
     Args:
         layers: (channels, kernel, stride) of each convolution, without padding.
-        norm: "layer" = over channels after every convolution; "group" = one group a channel, over time, after the
-            first only.
+        norm: "layer" = over channels, after every convolution; "group" = over time, one group for each channel, only
+            after the first convolution.
         bias: whether the convolutions have a bias.
 
     >>> WaveformExtractor([(8, 10, 5), (8, 3, 2)])(torch.zeros(2, 100)).shape
@@ -52,7 +52,7 @@ class WaveformExtractor(nn.Module):
             ValueError: if the waveform is shorter than one frame.
         """
         if self.num_frames(waveform.shape[1]) < 1:
-            raise ValueError(f"{waveform.shape[1]} samples are less than one frame; give longer recordings")
+            raise ValueError(f"{waveform.shape[1]} samples are shorter than one frame; give longer recordings")
         x = waveform[:, None]
         for layer, conv in enumerate(self.convs):
             x = conv(x)
@@ -65,7 +65,7 @@ class WaveformExtractor(nn.Module):
         return x.transpose(1, 2)
 
     def num_frames(self, samples: int) -> int:
-        """Frames of a recording of so many samples."""
+        """Number of frames of a recording with `samples` samples."""
         for _, kernel, stride in self.spec:
             samples = (samples - kernel) // stride + 1 if samples >= kernel else 0
         return samples
@@ -79,7 +79,7 @@ class WaveformExtractor(nn.Module):
 
 
 class WaveformFront(nn.Module):
-    """Front end of speech: convolutions, norm, projection to the model's width.
+    """Front end for speech: convolutions, norm, projection to the model's width.
 
     Args:
         extractor: the convolutions.
@@ -103,7 +103,7 @@ class WaveformFront(nn.Module):
         """Features of waveforms `b s`.
 
         Raises:
-            ValueError: if the source is not `b s`, or too short.
+            ValueError: if the source is not `b s` or is too short.
         """
         if batch.source.dim() != 2:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The adapter of text."""
+"""The adapter for text."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from d2v.text.tokens import PositionForm, TokenEmbedding
 
 
 class TextAdapter(ModalityAdapter):
-    """Token ids to tokens; the defaults are those of the 2.0 models. `ModalityAdapter` has the parts it is made of.
+    """Convert token ids to embeddings; the defaults are those of the 2.0 models. `ModalityAdapter` describes the parts.
 
     With a `mask_id`, hidden tokens that are kept are replaced by that id before they are embedded (1.0).
 
@@ -25,13 +25,13 @@ class TextAdapter(ModalityAdapter):
         positions: "learned", "sinusoidal" or None.
         scale_embedding: whether token vectors are multiplied by the square root of d.
         norm: whether a norm follows the embedding.
-        embedding_dropout: after that norm.
+        embedding_dropout: dropout after that norm.
         extra_tokens: e; the last one is the class token.
         extra_tokens_std: standard deviation of their initial values.
-        first_token_zero: whether the first one starts at zero.
+        first_token_zero: whether the first extra token is initialised to zero.
         bias: attention bias, such as `Alibi(num_heads)`, or None.
-        context: what runs before the shared encoder: "norm" = a layer norm alone.
-        noise_std: noise put at hidden tokens that are kept, where there is no mask id.
+        context: layers before the shared encoder: "norm" = only a layer norm.
+        noise_std: standard deviation of the noise at hidden tokens that are kept, if there is no mask id.
         zero_padding: whether padded positions are set to zero (1.0).
         gradient_scale: factor of the gradient that reaches the embeddings.
 
@@ -89,7 +89,7 @@ class TextAdapter(ModalityAdapter):
         self.mask_id = mask_id
 
     def corrupt(self, batch: Batch, local: Local, mask: Mask) -> Tensor:
-        """Embed the masked ids, `(b m) t d`, and zero the hidden channels; without a mask id, as any adapter."""
+        """Embed the masked ids, `(b m) t d`, and zero the hidden channels; without a mask id, like any adapter."""
         if self.mask_id is None:
             return super().corrupt(batch, local, mask)
         ids = torch.where(mask.hidden, self.mask_id, repeat_rows(batch.source, mask.hidden.shape[0]))

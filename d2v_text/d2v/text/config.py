@@ -1,4 +1,4 @@
-"""What a text adapter is made of."""
+"""Configuration of a text adapter."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from d2v.text.tokens import PositionForm
 
 @frozen(kw_only=True)
 class TextAdapterConfig(AdapterParts):
-    """`TextAdapter`; see there, and `AdapterParts` for the common fields.
+    """Configuration of `TextAdapter`, which describes the fields; for the common ones see `AdapterParts`.
 
     >>> from d2v.core.model import BlockConfig, TransformerConfig
     >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
@@ -34,14 +34,14 @@ class TextAdapterConfig(AdapterParts):
 
     @property
     def dims(self) -> int:
-        """Axes of the grid."""
+        """Number of axes of the grid."""
         return 1
 
     @property
     def pixel_dim(self) -> int:
-        """None: tokens are not reconstructed."""
+        """0: tokens are not reconstructed."""
         return 0
 
     def build(self, encoder: EncoderConfig) -> TextAdapter:
-        """The adapter for a shared encoder."""
+        """Build the adapter for a shared encoder."""
         return TextAdapter(**self.arguments(encoder))

@@ -1,4 +1,4 @@
-"""Published text models: the 2.0 class and the 1.0 class."""
+"""Converters of the original toolkit's published text models: the 2.0 class and the 1.0 class."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -49,7 +49,7 @@ from d2v.text.config import TextAdapterConfig
 
 def _vocabulary_size(shapes: Shapes, name: str) -> int:
     if name not in shapes:
-        raise ValueError(f"the vocabulary size is told by {name}, which is missing")
+        raise ValueError(f"{name} is missing; it determines the vocabulary size")
     return shapes[name][0]
 
 
@@ -100,18 +100,18 @@ class FormerTextFormat:
     name: str = "data2vec 1.0 text"
 
     def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
-        """The model of a checkpoint of the toolkit."""
+        """Return the model in a checkpoint of the toolkit."""
         return unpack(contents)
 
     def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Whether the model is of that class."""
+        """Return whether the model is of that class."""
         return {"transformer", "head_layers", "ema_transformer_layers_only"} <= model_section(foreign).keys()
 
     def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
-        """Our configuration.
+        """Convert the fields to a d2v configuration.
 
         Raises:
-            ValueError: if a field is missing, or changes the computation in a way that we lack.
+            ValueError: if a field is missing, or changes the computation in an unsupported way.
         """
         model = ForeignConfig(model_section(foreign), "model")
         transformer = model.section("transformer")
@@ -119,17 +119,16 @@ class FormerTextFormat:
         section = transformer.section("encoder")
         encoder = _former_encoder(transformer, section)
         adapter = _former_adapter(transformer, section, size, shapes)
-        layers = min(model.get("average_top_k_layers"), encoder.depth)  # the original takes what there is
+        layers = min(model.get("average_top_k_layers"), encoder.depth)  # the original takes all if there are fewer
         scale = model.get("loss_scale", None)
         each, after = read_target_norms(model, layer=("batch", "instance", "layer"))
-        # The original skips the embeddings by the names of the position table's parameters: without one, it averages
-        # them.
+        # The original detects the embeddings by the position table's parameter names, and averages them without one.
         fixed = adapter.positions == "learned"
         copied = ("adapters.*.front",) if fixed else ("adapters.*.front.norm",) if adapter.norm else ()
         config = Data2VecConfig(
             student=BackboneConfig(encoder=encoder, adapters={"text": adapter}, visible_only=False),
             predictors={"text": MaskedHeadConfig(num_layers=model.count("head_layers"), init="normal")},
-            # Spans may begin anywhere, <s> and </s> included, and rows differ in count.
+            # Spans may start anywhere, including <s> and </s>, and rows may differ in their number of hidden tokens.
             maskers={"text": SpanMasker(mask_prob=0.35, mask_length=4, reach_end=True, equal_counts=False)},
             targets=TargetsConfig(layers=layers, each=each, after=after),
             teacher=TeacherConfig(
@@ -141,7 +140,7 @@ class FormerTextFormat:
         return Description(model=config)
 
     def layout(self, description: Description, shapes: Shapes) -> Layout:
-        """Where a file of this model keeps its tensors."""
+        """Return the key table of a file of this model."""
         student, encoder = own_parts(description)
         adapter = student.adapters["text"]
         assert isinstance(adapter, TextAdapterConfig)
@@ -155,14 +154,14 @@ class FormerTextFormat:
         for i in range(head.num_layers):
             rules += both(f"encoder.regression_head.{2 * i}", f"predictors.text.layers.{2 * i}")
         rules.append(Constant(f"{theirs}.version"))
-        # Heads of fine-tuned classifiers lie beside the model; they are read with their own table.
+        # Heads of fine-tuned classifiers are stored next to the model; `classification_head_table` reads them.
         rules += [Constant(name) for name in shapes if name.startswith("classification_heads.")]
         return Layout(table=KeyTable(rules), teacher_prefixes=("encoder._ema.",), teacher_strip=f"{theirs}.")
 
 
 def _ignore(model: ForeignConfig, transformer: ForeignConfig, section: ForeignConfig) -> None:
     model.ignore("load_checkpoint_heads", "max_positions")
-    # Of the sequence-to-sequence model whose configuration was borrowed, and of the run.
+    # Fields of the sequence-to-sequence model whose configuration was reused, and of the run.
     section.ignore("embed_path", "layers_to_keep", "xformers_att_config")
     transformer.ignore(
         "adaptive_input", "adaptive_softmax_cutoff", "adaptive_softmax_dropout", "adaptive_softmax_factor"
@@ -179,7 +178,7 @@ def _ignore(model: ForeignConfig, transformer: ForeignConfig, section: ForeignCo
 
 
 def classification_head_table(prefix: str) -> KeyTable:
-    """Key table of a sentence-classification head, such as "classification_heads.sst2", to `SentenceClassifier`."""
+    """Key table from a sentence-classification head, such as "classification_heads.sst2", to `SentenceClassifier`."""
     return KeyTable([rule for part in ("dense", "out_proj") for rule in both(f"{prefix}.{part}", part)])
 
 

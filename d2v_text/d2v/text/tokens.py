@@ -1,4 +1,4 @@
-"""Token ids to vectors: the front end of text models."""
+"""Token embedding: the front end of text models."""
 
 import math
 from typing import Literal
@@ -17,10 +17,10 @@ PositionForm = Literal["learned", "sinusoidal"]
 
 
 class TokenEmbedding(nn.Module):
-    """Token + position, norm, dropout.
+    """Sum of token and position embedding, followed by norm and dropout.
 
-    The position of a token is the number of tokens up to it that are not padding, plus the padding id; padding has the
-    position of the padding id, whose rows are zero and stay so.
+    The position of a token is the number of tokens up to it that are not padding, plus the padding id. Padding has the
+    padding id as its position; these rows are zero and stay zero.
 
     Args:
         vocabulary_size: rows of the token table.
@@ -30,7 +30,7 @@ class TokenEmbedding(nn.Module):
         positions: "learned", "sinusoidal" or None.
         scale: factor of the token vectors.
         norm: whether a norm (eps 1e-5) follows.
-        dropout: at the end.
+        dropout: dropout of the result.
         gradient_scale: factor of the gradient that reaches the embeddings.
 
     >>> front = TokenEmbedding(10, embed_dim=8, max_length=5)
@@ -76,11 +76,11 @@ class TokenEmbedding(nn.Module):
         """Features of token ids `b t`.
 
         Raises:
-            ValueError: if the source is not whole numbers `b t`, or longer than the model's positions.
+            ValueError: if the source is not integers `b t`, or is longer than the model's positions.
         """
         ids = batch.source
         if ids.dim() != 2 or ids.is_floating_point():
-            raise ValueError(f"token ids must be whole numbers of shape b t, not {ids.dtype} {tuple(ids.shape)}")
+            raise ValueError(f"token ids must be integers of shape b t, not {ids.dtype} {tuple(ids.shape)}")
         if ids.shape[1] > self.max_length:
             raise ValueError(
                 f"{ids.shape[1]} tokens are more than the model's {self.max_length}; cut or split the text"
@@ -88,11 +88,11 @@ class TokenEmbedding(nn.Module):
         padding = ids == self.padding_id if batch.padding is None else batch.padding
         x = self.tokens(ids)
         x = x if self.scale == 1 else x * self.scale
-        place = (~padding).cumsum(1) * ~padding + self.padding_id
+        position = (~padding).cumsum(1) * ~padding + self.padding_id
         if self.positions is not None:
-            x = x + self.positions(place)
+            x = x + self.positions(position)
         elif self.sinusoids is not None:
-            x = x + F.embedding(place, self.sinusoids)
+            x = x + F.embedding(position, self.sinusoids)
         x = x if self.norm is None else self.norm(x)
         return Local(x=scale_gradient(self.dropout(x), self.gradient_scale), padding=padding, grid=(ids.shape[1],))
 

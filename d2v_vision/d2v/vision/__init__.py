@@ -4,9 +4,10 @@ from d2v.core.modality import Modality
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.convert import converters
-from d2v.vision.data import ImageDataConfig, images_of
+from d2v.vision.data import ImageDataConfig
 from d2v.vision.data_commands import check_images, export_images
 from d2v.vision.demo import quickstart
+from d2v.vision.display import images_of
 from d2v.vision.patches import PatchEmbedding
 from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
 from d2v.vision.tasks.classification import ImageClassification, ImageClassifier

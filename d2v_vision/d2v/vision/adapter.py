@@ -1,4 +1,4 @@
-"""The adapter of images."""
+"""The adapter for images."""
 
 from typing import Literal
 
@@ -14,22 +14,22 @@ PositionForm = Literal["sincos", "learned"]
 
 
 class ImageAdapter(ModalityAdapter):
-    """Images to tokens; the defaults are those of the 2.0 models. `ModalityAdapter` has the parts that it is made of.
+    """Convert images to tokens; the defaults are those of the 2.0 models. `ModalityAdapter` describes the parts.
 
     Args:
         image_size: pixels, or (h, w).
         patch_size: pixels, or (h, w); divides the image.
         embed_dim: d.
         channels: c.
-        width: of the patch embedding where it differs from d.
+        width: width of the patch embedding, if it differs from d.
         positions: "sincos" = fixed, "learned", or None.
-        extra_tokens: e; the last one is the class token. They have learned positions where patches have.
+        extra_tokens: e; the last one is the class token. They have learned positions if the patches have.
         extra_tokens_std: standard deviation of their initial values.
-        first_token_zero: whether the first one starts at zero.
+        first_token_zero: whether the first extra token is initialised to zero.
         mask_token: whether there is a learned vector for hidden patches that are kept.
         bias: attention bias, such as `RelativeBias` or `Alibi`, or None.
-        context: what runs before the shared encoder: "norm" = a layer norm alone.
-        noise_std: noise put at hidden patches that are kept, where there is no mask token.
+        context: layers before the shared encoder: "norm" = only a layer norm.
+        noise_std: standard deviation of the noise at hidden patches that are kept, if there is no mask token.
         gradient_scale: factor of the gradient that reaches the patch embedding.
 
     Raises:
@@ -96,9 +96,9 @@ class ImageAdapter(ModalityAdapter):
         return normalised_pixels(batch.source, self.patch_size)
 
     def resize(self, image_size: tuple[int, int]) -> None:
-        """Take images of another size from now on, in place: fixed positions are computed anew for the new grid.
+        """Change the image size in place; fixed positions are recomputed for the new grid.
 
-        Patches keep their size, so there are more or fewer of them. For the present size nothing changes.
+        Patches keep their size, so their number changes. The current size changes nothing.
 
         Args:
             image_size: (h, w) in pixels, multiples of the patch.
@@ -116,7 +116,7 @@ class ImageAdapter(ModalityAdapter):
             return
         rows, columns = self.patch_size
         if height < rows or width < columns or height % rows or width % columns:
-            raise ValueError(f"{height}x{width} pixels are no multiple of the patch, {rows}x{columns}")
+            raise ValueError(f"{height}x{width} pixels are not a multiple of the patch, {rows}x{columns}")
         if isinstance(self.bias, RelativeBias):
             raise ValueError(
                 f"its relative bias is learned for {old[0]}x{old[1]} pixels and allows no other size, "
@@ -133,7 +133,7 @@ class ImageAdapter(ModalityAdapter):
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(h, w) of a size that may be one number for both."""
+    """Return a size as (h, w); one number means both."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 

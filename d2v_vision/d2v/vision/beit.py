@@ -38,7 +38,7 @@ from d2v.vision.former import block_rules, former_encoder, image_data, read_norm
 
 _BIAS = "rel_pos_bias.relative_position_bias_table"
 _HEADS = {"base": 12, "large": 16}
-# What a run does where its arguments say nothing; of the published script.
+# Defaults of the published script, for arguments that a run does not have.
 _DEFAULTS: dict[str, Any] = {
     "attn_drop_rate": 0.0,
     "drop_path": 0.1,
@@ -62,12 +62,12 @@ _DEFAULTS: dict[str, Any] = {
 
 @frozen
 class BeitFormat:
-    """The 1.0 image model of the BEiT-based repository, which made the published results."""
+    """The 1.0 image model of the BEiT-based repository, the source of the published results."""
 
     name: str = "data2vec 1.0 images, BEiT-based"
 
     def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
-        """The model of a training checkpoint: its tensors, the teacher's, and the arguments of the run."""
+        """Return the student's tensors, the teacher's and the run's arguments from a training checkpoint."""
         arguments, model, teacher = (contents.get(part) for part in ("args", "model", "model_ema"))
         if (
             not isinstance(arguments, Mapping)
@@ -80,20 +80,20 @@ class BeitFormat:
         return Unpacked({"model": read_arguments(arguments, shapes)}, tensors)
 
     def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Whether the configuration is of that repository."""
+        """Return whether the configuration is from that repository."""
         return {"use_shared_rel_pos_bias", "target_layers"} <= model_section(foreign).keys()
 
     def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
-        """Our configuration, out of the fields of `read_arguments`.
+        """Convert the fields of `read_arguments` to a d2v configuration.
 
         Raises:
-            ValueError: if a field is missing, or changes the computation in a way that we lack.
+            ValueError: if a field is missing, or changes the computation in an unsupported way.
         """
         del shapes
         model = ForeignConfig(model_section(foreign), "arguments")
         model.ignore(
             "lr", "weight_decay", "clip_grad", "var_w1", "var_margin1"
-        )  # of the optimiser, or ignored there too
+        )  # optimiser fields, or fields that the original ignores too
         shared, own = model.get("use_shared_rel_pos_bias"), model.get("use_rel_pos_bias", False)
         model.refuse_unless("mask_dropout_prob", -1, -1.0, 0, 0.0)
         scale, beta = model.get("loss_scale", -1), model.get("l1_beta")
@@ -162,7 +162,7 @@ class BeitFormat:
         return Description(model=config, data={"vision": image_data(size, 3, **values)})
 
     def layout(self, description: Description, shapes: Shapes) -> Layout:
-        """Where a file of this model keeps its tensors."""
+        """Return the key table of a file of this model."""
         del shapes
         student, encoder = own_parts(description)
         adapter = student.adapters["vision"]
@@ -192,14 +192,14 @@ class BeitFormat:
 def read_arguments(arguments: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
     """The fields of a model and of its training, out of the arguments of a run and the shapes of its tensors.
 
-    The arguments hold everything that the run was told, so that those that nobody here knows are no reason to warn.
+    The arguments contain every option of the run, so unknown ones cause no warning.
 
     Args:
-        arguments: of the command.
-        shapes: of the model's tensors.
+        arguments: the command's arguments.
+        shapes: shapes of the model's tensors.
 
     Raises:
-        ValueError: if the sizes of the model are not to be found.
+        ValueError: if the model's sizes cannot be determined.
     """
     embed_dim, _, patch, _ = shapes["patch_embed.proj.weight"]
     depth = len({name.split(".")[1] for name in shapes if name.startswith("blocks.")})
@@ -231,7 +231,7 @@ def _num_heads(arguments: Mapping[str, Any], tables: list[tuple[int, ...]]) -> i
     if tables:
         return tables[0][1]
     if not size or size[0] not in _HEADS:
-        raise ValueError("the number of heads is told neither by a relative bias nor by the model's name")
+        raise ValueError("the number of heads is given neither by a relative bias nor by the model's name")
     return _HEADS[size[0]]
 
 
@@ -240,18 +240,18 @@ def _grid(shapes: Shapes, tables: list[tuple[int, ...]]) -> int:
     if "pos_embed" in shapes:
         return math.isqrt(shapes["pos_embed"][1] - 1)
     if not tables:
-        raise ValueError("the size of the images is told neither by a relative bias nor by positions")
+        raise ValueError("the image size is given neither by a relative bias nor by positions")
     return (math.isqrt(tables[0][0] - 3) + 1) // 2
 
 
 def _target_layers(text: Any, depth: int) -> list[int]:
-    """Blocks that targets were made of, out of a text such as "[6, 7, 8]"."""
+    """Parse the blocks that targets were averaged over, from a text such as "[6, 7, 8]"."""
     layers = json.loads(text) if isinstance(text, str) else text
     if not isinstance(layers, list) or not all(type(layer) is int for layer in layers):
         raise ValueError(f"arguments.target_layers={text!r} must be a list of whole numbers")
     known = [layer for layer in layers if 0 <= layer < depth]
     if known != layers or not layers:
         warnings.warn(
-            f"arguments.target_layers={text!r} do not fit {depth} blocks; features are not touched", stacklevel=2
+            f"arguments.target_layers={text!r} do not fit {depth} blocks; features are not affected", stacklevel=2
         )
     return known or list(range(depth))

@@ -1,6 +1,6 @@
-"""Pictures that ship with the package, so that the first run needs no download.
+"""Images that ship with the package, so that the first run needs no download.
 
-They are arrays in a file; how they came to be is told beside it (`shipped/LICENSE-*`).
+They are stored as arrays; `shipped/LICENSE-*` describes their origin.
 """
 
 from importlib.resources import files
@@ -29,14 +29,14 @@ _SPLITS = {"fashion_mnist": ("train", "val", "test"), "digits": ("train", "test"
 
 
 def fashion_mnist(split: str) -> tuple[Tensor, Tensor]:
-    """A part of Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747), ten classes of clothes, equally many of each.
+    """A balanced subset of Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): ten classes of clothes.
 
     Args:
-        split: `train` (10,000 pictures), `val` (2,000, to choose settings on) or `test` (2,000, for figures
-            that are told); no picture is in two of them, or twice in one. They are not the official parts.
+        split: `train` (10,000 images), `val` (2,000, to choose settings) or `test` (2,000, to report results). No image
+            occurs twice. These are not the official splits.
 
     Returns:
-        Pictures, uint8 `b 1 28 28`, and their classes, Long `b`, in a fixed mixed order.
+        Images, uint8 `b 1 28 28`, and their classes, Long `b`, in a fixed shuffled order.
 
     Raises:
         ValueError: if there is no such split.
@@ -53,10 +53,10 @@ def digits(split: str) -> tuple[Tensor, Tensor]:
     """The 1,797 handwritten digits of scikit-learn's `load_digits` (Alpaydin and Kaynak 1998), 8x8 pixels.
 
     Args:
-        split: `train` (1,438) or `test` (359, a fifth of each class). The split is ours.
+        split: `train` (1,438) or `test` (359, a fifth of each class); there is no official split.
 
     Returns:
-        Pictures, uint8 `b 1 8 8` of 0 to 255 (the original's 17 steps, stretched), and their classes, Long `b`.
+        Images, uint8 `b 1 8 8` from 0 to 255 (the original's 17 levels, scaled), and their classes, Long `b`.
 
     Raises:
         ValueError: if there is no such split.
@@ -73,6 +73,6 @@ def _read(name: str, split: str) -> tuple[Tensor, Tensor]:
     if split not in _SPLITS[name]:
         raise ValueError(f"{name} has no split {split!r}; it has {', '.join(_SPLITS[name])}")
     with files("d2v.vision").joinpath(f"shipped/{name.replace('_', '-')}.npz").open("rb") as file:
-        # Never unpickle: a data file has no business running code.
+        # Never unpickle: a data file must not run code.
         arrays = np.load(file, allow_pickle=False)
         return torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(arrays[f"{split}_labels"]).long()

@@ -1,4 +1,4 @@
-"""What an image adapter is made of."""
+"""Configuration of an image adapter."""
 
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from d2v.vision.positions import BiasTables, RelativeBias
 
 @frozen(kw_only=True)
 class ImageAdapterConfig(AdapterParts):
-    """`ImageAdapter`; see there, and `AdapterParts` for the common fields.
+    """Configuration of `ImageAdapter`, which describes the fields; for the common ones see `AdapterParts`.
 
     Args:
         relative_bias: "shared" by all layers, one for each "layer", "both", or None.
@@ -44,12 +44,12 @@ class ImageAdapterConfig(AdapterParts):
 
     @property
     def dims(self) -> int:
-        """Axes of the grid."""
+        """Number of axes of the grid."""
         return 2
 
     @property
     def pixel_dim(self) -> int:
-        """p, numbers of a patch."""
+        """p, values in a patch."""
         return self.channels * self.patch_size[0] * self.patch_size[1]
 
     @property
@@ -58,11 +58,11 @@ class ImageAdapterConfig(AdapterParts):
         return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
 
     def build(self, encoder: EncoderConfig) -> ImageAdapter:
-        """The adapter for a shared encoder."""
+        """Build the adapter for a shared encoder."""
         return ImageAdapter(**self.arguments(encoder))
 
     def arguments(self, encoder: EncoderConfig) -> dict[str, Any]:
-        """As of every adapter, with the relative bias if there is one."""
+        """Arguments as for every adapter, and the relative bias if there is one."""
         values = AdapterParts.arguments(self, encoder)
         tables = values.pop("relative_bias")
         if tables is None:

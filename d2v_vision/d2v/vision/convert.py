@@ -1,4 +1,4 @@
-"""Published image models of the original toolkit: the 2.0 class and the 1.0 class."""
+"""Converters of the original toolkit's published image models: the 2.0 class and the 1.0 class."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -94,22 +94,22 @@ class FormerImageFormat:
     name: str = "data2vec 1.0 images"
 
     def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
-        """The model of a checkpoint of the toolkit."""
+        """Return the model in a checkpoint of the toolkit."""
         return unpack(contents)
 
     def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Whether the model is of that class."""
+        """Return whether the model is of that class."""
         return {"shared_rel_pos_bias", "image_size", "num_mask_patches"} <= model_section(foreign).keys()
 
     def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
-        """Our configuration.
+        """Convert the fields to a d2v configuration.
 
         Raises:
-            ValueError: if a field is missing, or changes the computation in a way that we lack.
+            ValueError: if a field is missing, or changes the computation in an unsupported way.
         """
         del shapes
         model = ForeignConfig(model_section(foreign), "model")
-        model.ignore("mlp_ratio", "max_update")  # the original ignores its own ratio: the network is always 4 d wide
+        model.ignore("mlp_ratio", "max_update")  # the original ignores its ratio: the MLP is always 4 d wide
         model.refuse_unless("shared_rel_pos_bias", True, why="the original fails without the shared bias")
         scale, (size, patch) = model.get("loss_scale"), read_sizes(model, "image_size", "patch_size")
         leave_out = ("adapters.*.front", "adapters.*.extra_tokens", "adapters.*.mask_token")
@@ -148,7 +148,9 @@ class FormerImageFormat:
                 )
             },
             targets=TargetsConfig(
-                layers=min(model.get("average_top_k_layers"), model.get("depth")),  # the original takes what there is
+                layers=min(
+                    model.get("average_top_k_layers"), model.get("depth")
+                ),  # the original takes all layers if there are fewer
                 kind="block" if model.get("end_of_block_targets") else "ffn",
                 each=read_norms(model, ("batch", "instance", "layer"), "{}_norm_target_layer"),
                 after=read_norms(model, ("layer", "instance"), "{}_norm_targets"),
@@ -165,7 +167,7 @@ class FormerImageFormat:
         return Description(model=config, data={"vision": image_data(size, model.get("in_channels"))})
 
     def layout(self, description: Description, shapes: Shapes) -> Layout:
-        """Where a file of this model keeps its tensors."""
+        """Return the key table of a file of this model."""
         del shapes
         _, encoder = own_parts(description)
         rules = [

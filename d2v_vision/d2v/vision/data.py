@@ -1,22 +1,21 @@
-"""Images as data of a recipe: where they are, how they are augmented and prepared, what their classes are.
+"""Images as the data of a recipe: source, augmentation, preprocessing and classes.
 
-What is read is `sources`'; samples and batches are `samples`'; order and broken files are `d2v.core.data`'s. Pillow
-and torchvision are imported when they are needed, so that this module can be imported without the extra.
+`sources` opens the images, `samples` makes samples and batches, and `d2v.core.data` handles order and broken files.
+Pillow and torchvision are imported when they are needed, so this module can be imported without the extra.
 """
 
 import math
 import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from attrs import Attribute, evolve, field, frozen
 from attrs.validators import ge, lt, min_len, optional
-from torch import Tensor
 
 from d2v.core.changes import may_change
-from d2v.core.data import Contents, DataConfig, DataError, FixedPlan, Loader, Splits
+from d2v.core.data import Contents, DataError, FixedPlan, Loader, Splits
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 from d2v.core.paths import PathText
@@ -24,57 +23,47 @@ from d2v.core.validators import fraction, must, one_of, positive
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.folder import ImageFolder
-from d2v.vision.held_out import held_out_splits, open_part, with_held_out
-from d2v.vision.items import item_pictures
-from d2v.vision.preparation import MEAN, STD, Preparation, unprepared
-from d2v.vision.reading import Reader
+from d2v.vision.held_out import held_out_splits, open_split, with_held_out
+from d2v.vision.items import item_images
+from d2v.vision.preparation import MEAN, STD, Preparation, is_area_range, is_range
+from d2v.vision.reading import Channels, Reader
 from d2v.vision.samples import ImageSamples, class_numbers, collate_images, few_ids, other_labels, unlabelled
 from d2v.vision.sources import ImageSet, open_set
 
 __all__ = ["ImageDataConfig", "ImageFolder"]
 
-Channels = Literal[1, 3]
-
-
-def _is_rising(pair: tuple[float, float]) -> bool:
-    return len(pair) == 2 and 0 < pair[0] <= pair[1]
-
-
-def _in_picture(area: tuple[float, float]) -> bool:
-    return _is_rising(area) and area[1] <= 1
-
 
 @frozen(kw_only=True)
 class ImageDataConfig:
-    """Images of a folder or a set with a name; the defaults are the published preprocessing.
+    """Images of a folder, a list or a named set; the defaults are the published preprocessing.
 
     Args:
         path: one of
             a folder with a subfolder for each split: `train`, and `val` or `test` or both, in any spelling;
-            a folder without: parts of it are the splits `train` and `test`, see `hold_out`;
-            an image file, or a list of them: `.txt` with a path in each line, `.csv` or `.tsv` with the columns `path`,
-            and if there are any `label` and `split`; paths are relative to the list;
+            a folder without splits: it is divided into `train` and `test`, see `hold_out`;
+            an image file or a list of image files: `.txt` with one path a line, `.csv` or `.tsv` with the column `path`
+            and, optionally, `label` and `split`; paths are relative to the list;
             the name of a built-in set: `fashion-mnist` (splits train, val, test) or `digits` (train, test);
-            `torchvision:NAME:FOLDER`, a class of `torchvision.datasets` and where its files have been downloaded to.
-        size: height and width in pixels of what the model sees.
+            `torchvision:NAME:FOLDER`: a class of `torchvision.datasets` and the folder of its downloaded files.
+        size: height and width of the model's input in pixels.
         channels: 3 = RGB, 1 = grey.
-        crop_area: fraction of the picture's area that a random crop covers; None = no random crop, as in evaluation.
-        crop_ratio: range of width by height of a crop.
+        crop_area: range of a random crop's area, as fractions of the image; None = no random crop, as in evaluation.
+        crop_ratio: range of a crop's aspect ratio, width by height.
         flip: probability of a horizontal flip.
-        mean: subtracted from values from 0 to 1, one number or one a channel; None = ImageNet's. A model keeps
-            what it was pretrained with.
-        std: what is divided by afterwards, likewise.
-        resize: shorter side before the central crop of evaluation; None = size * 256 / 224.
-        hold_out: fraction that is held out to report on, where the data have no such part: by a hash of names, about so
-            many of each class (see `d2v.core.data.HoldOut`). 0 = nothing. None = 0.2, but pretraining uses all images,
-            as it reads no labels. The parts are the splits `train` and `test`, both are `train+test`.
-        hold_out_seed: other images are held out for another one.
-        per_class: train on so many pictures of each class, drawn by seed; None = on all. Their ids stay those of the
-            whole split.
+        mean: subtracted from values in 0 to 1, one number or one for each channel; None = ImageNet's. A model keeps the
+            value that it was pretrained with.
+        std: divisor after that, one number or one for each channel; None = ImageNet's.
+        resize: shorter side before the centre crop in evaluation, in pixels; None = size * 256 / 224.
+        hold_out: fraction held out as the split `test` if the data has no split to report on; selected by a hash of the
+            names, in each class (see `d2v.core.data.HoldOut`). The rest is `train`, both are `train+test`. 0 = nothing.
+            None = 0.2, but pretraining uses all images, as it reads no labels.
+        hold_out_seed: seed of the held-out selection.
+        per_class: train on this number of images of each class, drawn by seed; None = on all. Their ids are those of
+            the whole split.
         max_megapixels: image files with more pixels (millions) count as broken; they are not decoded.
-        max_value: what white is in files of more than 8 bits, say 4095 for 12 bits in a file of 16; None = 65535 where
-            a value is above 32767, else the file counts as broken, as floats and integers of 32 bits do.
-        num_workers: reading processes, at most one a processor; 0 = read in the training process.
+        max_value: value of white in files of more than 8 bits, for example 4095 for 12 bits in a 16-bit file; None =
+            65535 if a value is above 32767, otherwise the file counts as broken, as do floats and 32-bit integers.
+        num_workers: loader processes, at most one for each CPU core; 0 = load in the training process.
 
     Raises:
         ValueError: if a value is out of its range.
@@ -100,10 +89,10 @@ class ImageDataConfig:
     channels: Channels = field(default=3, validator=one_of(Channels))
     crop_area: tuple[float, float] | None = field(
         default=(0.2, 1.0),
-        validator=must(lambda area: area is None or _in_picture(area), "two rising fractions in (0, 1], or None"),
+        validator=must(lambda area: area is None or is_area_range(area), "two rising fractions in (0, 1], or None"),
     )
     crop_ratio: tuple[float, float] = field(
-        default=(3 / 4, 4 / 3), validator=must(_is_rising, "two rising numbers above 0")
+        default=(3 / 4, 4 / 3), validator=must(is_range, "two rising numbers above 0")
     )
     flip: float = field(default=0.5, validator=fraction)
     mean: tuple[float, ...] | None = field(default=None)
@@ -119,13 +108,15 @@ class ImageDataConfig:
     @resize.validator
     def _check_resize(self, _: object, resize: int | None) -> None:
         if resize is not None and resize < self.size:
-            raise ValueError(f"resize={resize} must be at least size={self.size}, which is cut out of it")
+            raise ValueError(f"resize={resize} must be at least size={self.size}, the size of the crop")
 
     @mean.validator
     @std.validator
     def _check_channel_values(self, attribute: "Attribute[Any]", values: tuple[float, ...] | None) -> None:
         if values is not None and (len(values) not in (1, self.channels) or not all(map(math.isfinite, values))):
-            raise ValueError(f"{attribute.name}={values!r} must be one number, or {self.channels}, one a channel")
+            raise ValueError(
+                f"{attribute.name}={values!r} must be one number, or {self.channels}, one for each channel"
+            )
         if values is not None and attribute.name == "std" and min(values) <= 0:
             raise ValueError(f"std={values!r} must be above 0")
 
@@ -140,25 +131,23 @@ class ImageDataConfig:
         training: bool = False,
         labels: Labels | None = None,
     ) -> Loader[Any]:
-        """The batches of a split.
+        """Build the loader of a split.
 
         Args:
-            split: its name; None = all of a folder, or the test split of a set that has no folder.
+            split: name of the split; None = all of a folder or list, or the test split of another set.
             batch_size: images in a batch of this rank.
-            seed: of the run.
-            rank: of this process.
-            world_size: processes that share the split.
-            training: without end, shuffled and augmented; else one pass in order, in the middle of the pictures.
-            labels: the classes that pictures must be of, numbered as here; None = the data's own, in sorted order for
-                folders, if they have any.
+            seed: seed of the run.
+            rank: rank of this process.
+            world_size: number of processes that share the split.
+            training: True = endless, shuffled and augmented; False = one pass in order, with a centre crop.
+            labels: classes to number the images by; None = the data's own classes, if any.
 
         Raises:
             MissingExtraError: if torchvision or Pillow is not installed.
-            DataError: if the folder, the split, the set or a class is not there, there are no images, they have no such
-                labels, or a class has fewer than `per_class`.
+            DataError: if the folder, the split, the set or a class does not exist, there are no images, they have no
+                such labels, or a class has fewer than `per_class`.
         """
-        _require_extra()
-        split, source, kept = open_part(self._set, self.path, split, self._reader(), self.hold_out, self.hold_out_seed)
+        split, source, kept = open_split(self._set, self.path, split, self._reader(), self.hold_out, self.hold_out_seed)
         numbers = None
         if labels is None and split is not None and source.classes:
             labels = Classes(self._set.numbering(split))
@@ -176,19 +165,19 @@ class ImageDataConfig:
             rank=rank,
             world_size=world_size,
         )
-        # More workers than processors would only wait for each other.
+        # More workers than CPU cores would only wait for each other.
         workers = min(self.num_workers, os.cpu_count() or 1)
         return Loader(images, collate_images, plan, endless=training, num_workers=workers)
 
     def prepare(self, items: Iterable[Any]) -> Batch:
-        """Images that lie in no folder, prepared as in evaluation: the middle of each picture, nothing random.
+        """Preprocess given images as in evaluation: with a centre crop, nothing random.
 
         Args:
-            items: paths, pictures of Pillow, uint8 arrays `h w` or `h w c`, or uint8 tensors `h w` or `c h w`.
+            items: paths, Pillow images, uint8 arrays `h w` or `h w c`, or uint8 tensors `h w` or `c h w`.
 
         Raises:
             MissingExtraError: if torchvision or Pillow is not installed.
-            DataError: naming the item, if one is broken or no image; if there are none.
+            DataError: naming the item, if one is broken or not an image; if there are none.
 
         >>> data = ImageDataConfig(path="digits", size=8, channels=1)
         >>> data.prepare([torch.zeros(3, 20, 30, dtype=torch.uint8)]).source.shape
@@ -196,40 +185,38 @@ class ImageDataConfig:
         """
         _require_extra()
         transform = self._transform(training=False)
-        return Batch(source=torch.stack([transform(picture, None) for picture in item_pictures(items, self._reader())]))
+        return Batch(source=torch.stack([transform(image, None) for image in item_images(items, self._reader())]))
 
     def preparation(self) -> Mapping[str, Any]:
-        """Channels, mean and standard deviation; the size may differ where the model's positions allow it."""
+        """Channels, mean and standard deviation; the size may differ if the model's positions allow it."""
         mean, std = self._mean_std()
         return {"channels": self.channels, "mean": list(mean), "std": list(std)}
 
     def files(self) -> Mapping[str, bytes]:
-        """None: a model of images needs its weights alone."""
+        """No files: a model of images needs only its weights."""
         return {}
 
     def contents(self) -> Contents:
-        """What the data set holds and what of it is not used; no picture is read.
+        """Describe the data set and the files that are not used; reads no images.
 
         Raises:
             MissingExtraError: if torchvision or Pillow is not installed.
-            DataError: if the path is not there, holds no images, or what its folders are is unclear.
+            DataError: if the path does not exist, contains no images, or its folders are ambiguous.
 
         >>> ImageDataConfig(path="digits").contents().line()
         'digits: 1797 images (train 1438, test 359), 10 classes (0, 1, 2, ...)'
         """
-        _require_extra()
         return with_held_out(self._set, self._set.contents(), self._reader(), self.hold_out, self.hold_out_seed)
 
     def splits(self) -> Splits:
-        """The parts of this data set.
+        """The splits of this data set.
 
-        A folder's `val` chooses only where there is a `test` to report on; alone it is what is reported on. Where there
-        is neither, `hold_out` says what is.
+        With a `test`, `val` is for choosing settings; without, results are reported on `val`. If there is neither, they
+        are reported on held-out images (`hold_out`).
 
         Raises:
-            DataError: if the folder or the set is not there.
+            DataError: if the folder or the set does not exist.
         """
-        _require_extra()
         return held_out_splits(self._set.splits(), self.hold_out)
 
     def labels(self, wanted: type[Labels]) -> Labels:
@@ -237,10 +224,9 @@ class ImageDataConfig:
 
         Raises:
             MissingExtraError: if torchvision or Pillow is not installed.
-            DataError: if the folder, the training split or the set is not there, it has no classes, or something else
-                is wanted.
+            DataError: if the folder, the training split or the set does not exist, it has no classes, or the labels are
+                of another type.
         """
-        _require_extra()
         if wanted is not Classes:
             raise other_labels(self.path, wanted)
         names = self._set.classes(self._set.splits().train)
@@ -249,20 +235,19 @@ class ImageDataConfig:
         return Classes(names)
 
     def classes(self, split: str) -> tuple[str, ...]:
-        """Names of the classes by which a split is numbered where no model says it; () = it has none.
+        """Class names that number a split if no model gives any; () = no classes.
 
         Raises:
-            DataError: if the split is not there, or has a class that the training split lacks.
+            DataError: if the split does not exist, or has a class that the training split lacks.
         """
-        _require_extra()
         known = held_out_splits(self._set.splits(), self.hold_out)
         return self._set.numbering(known.train if known.whole and split in (known.test, known.whole) else split)
 
     def match(self, adapter: ModalityAdapter) -> None:
-        """Make an adapter take images of this size.
+        """Resize an adapter to images of this size.
 
         Raises:
-            DataError: if it cannot, takes another number of channels, or no images at all.
+            DataError: if it cannot be resized, takes another number of channels, or does not take images.
         """
         if not isinstance(adapter, ImageAdapter):
             raise DataError(f"data.path={self.path!r} gives images, but the model has a {type(adapter).__name__}")
@@ -273,10 +258,10 @@ class ImageDataConfig:
             raise DataError(f"data.size={self.size} does not fit the model: {error}") from error
 
     def matching(self, adapter: AdapterConfig) -> AdapterConfig:
-        """The configuration of an adapter that takes images of this size.
+        """Return the adapter's configuration for images of this size.
 
         Raises:
-            DataError: if it takes another number of channels, or no images at all.
+            DataError: if it takes another number of channels, or does not take images.
         """
         if not isinstance(adapter, ImageAdapterConfig):
             raise DataError(f"data.path={self.path!r} gives images, but the model has a {type(adapter).__name__}")
@@ -291,7 +276,8 @@ class ImageDataConfig:
 
     @cached_property
     def _set(self) -> ImageSet:
-        """What the path names; a folder is looked through once for each configuration."""
+        """The image set; a folder is scanned once for each configuration."""
+        _require_extra()
         return open_set(self.path)
 
     def _reader(self) -> Reader:
@@ -305,18 +291,6 @@ class ImageDataConfig:
 
     def _mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return self.mean or MEAN[self.channels], self.std or STD[self.channels]
-
-
-def images_of(batch: Batch, data: DataConfig) -> Tensor:
-    """Images as they were before their values were prepared for the model, `b c h w` from 0 to 1.
-
-    >>> data = ImageDataConfig(path="digits", channels=1, mean=(0.5,), std=(0.5,))
-    >>> images_of(Batch(source=torch.tensor([[[[-1.0, 0.0, 1.0]]]])), data)
-    tensor([[[[0.0000, 0.5000, 1.0000]]]])
-    """
-    assert isinstance(data, ImageDataConfig)
-    mean, std = data._mean_std()
-    return unprepared(batch.source, mean=mean, std=std)
 
 
 def _require_extra() -> None:

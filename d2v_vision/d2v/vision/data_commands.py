@@ -1,4 +1,4 @@
-"""What images bring to `d2v data`: looking at a folder, and writing a built-in set as one."""
+"""Subcommands of `d2v data` for images: check a folder, and export a built-in set as one."""
 
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -19,30 +19,30 @@ _SETS = {
 
 
 def _check_arguments(parser: ArgumentParser) -> None:
-    """The folder, and how many processes read it."""
+    """Add the folder and the number of reading processes."""
     parser.add_argument("path", metavar="FOLDER", help="images, or images below train/, val/ and test/; or a list")
-    parser.add_argument("--workers", type=int, default=4, metavar="N", help="reading processes (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=4, metavar="N", help="loader processes (default: %(default)s)")
 
 
 def _check(arguments: Namespace) -> None:
-    """Read every file once, and print counts, what is broken and what is not used.
+    """Read every file once; print counts, broken files and files that are not used.
 
     Raises:
-        DataError: if the folder cannot be used, or something in it is broken.
+        DataError: if the folder cannot be used, or a file in it is broken.
     """
     config = ImageDataConfig(path=arguments.path, num_workers=arguments.workers)
     say_contents(config)
     contents = config.contents()
     broken = 0
-    for part in contents.splits:
-        loader = config.build(part, batch_size=64)
+    for split in contents.splits:
+        loader = config.build(split, batch_size=64)
         counts: Counter[int] = Counter()
         total = 0
         for batch in loader:
             total += batch.size
             counts.update([] if batch.labels is None else batch.labels.tolist())
-        names = config.classes(part)
-        print(f"{part}: {total} images" + (f" of {len(names)} classes" if names else ""))
+        names = config.classes(split)
+        print(f"{split}: {total} images" + (f" of {len(names)} classes" if names else ""))
         for number, name in enumerate(names):
             print(f"  {name:<24} {counts[number]}")
         if loader.broken:
@@ -55,35 +55,35 @@ def _check(arguments: Namespace) -> None:
 
 
 check_images = DataCommand(
-    summary="count the images of a folder, class by class, and list what cannot be read",
+    summary="count the images of a folder by class, and list the files that cannot be read",
     add_arguments=_check_arguments,
     run=_check,
 )
 
 
 def _export_arguments(parser: ArgumentParser) -> None:
-    """The set, the folder, and how much of it."""
+    """Add the set, the folder and the number of images."""
     parser.add_argument("set", choices=_SETS, metavar="SET", help=" or ".join(_SETS))
-    parser.add_argument("path", metavar="FOLDER", help="to be made")
-    parser.add_argument("--per-class", type=int, metavar="N", help="so many of each class in each part (default: all)")
+    parser.add_argument("path", metavar="FOLDER", help="folder to create")
+    parser.add_argument("--per-class", type=int, metavar="N", help="images of each class in each split (default: all)")
 
 
 def _export(arguments: Namespace) -> None:
     """Write FOLDER/{train,val,test}/CLASS/NUMBER.png.
 
     Raises:
-        DataError: if the folder is there already.
+        DataError: if the folder already exists.
     """
     from PIL import Image
 
     folder = Path(arguments.path)
     if folder.exists():
-        raise DataError(f"{folder} is there already; give a folder that is not")
+        raise DataError(f"{folder} already exists; choose another folder")
     read, classes = _SETS[arguments.set]
     config = ImageDataConfig(path=arguments.set)
     say_contents(config)
     splits, total = config.splits(), 0
-    for part, split in {"train": splits.train, "val": splits.val, "test": splits.test}.items():
+    for name, split in {"train": splits.train, "val": splits.val, "test": splits.test}.items():
         if split is None:
             continue
         written: Counter[int] = Counter()
@@ -92,9 +92,9 @@ def _export(arguments: Namespace) -> None:
             if arguments.per_class is not None and written[label] >= arguments.per_class:
                 continue
             written[label] += 1
-            place = folder / part / classes[label].replace("/", " or ")
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(images[number, 0].numpy()).save(place / f"{number}.png")
+            class_folder = folder / name / classes[label].replace("/", " or ")
+            class_folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[number, 0].numpy()).save(class_folder / f"{number}.png")
         total += written.total()
     print(f"{total} images in {folder}")
 

@@ -1,20 +1,20 @@
-"""Which files are images: by their ending where that is known, else by their first bytes.
+"""Detect image files by a known file extension, otherwise by their first bytes.
 
-Pillow is imported when it is asked.
+Pillow is imported on the first call.
 """
 
 import warnings
 from functools import cache
 
-# Drawings that another program would be run for, and containers that Pillow knows by name but cannot decode.
+# Vector formats that Pillow renders with another program, and containers that it identifies but cannot decode.
 _NOT_READ = frozenset(["BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"])
 _FIRST = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM")
-_PREFIX = 16  # bytes that Pillow looks at
+_PREFIX = 16  # bytes that Pillow checks
 
 
 @cache
 def formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that are read, the frequent ones first, those without a mark of their own last.
+    """Pillow's names of the supported formats: the frequent ones first, those without a signature last.
 
     >>> formats()[:2], "AVIF" in formats(), "EPS" in formats()
     (('JPEG', 'PNG'), True, False)
@@ -29,7 +29,7 @@ def formats() -> tuple[str, ...]:
 
 @cache
 def known_endings() -> frozenset[str]:
-    """The endings of these formats, without the dot, in lower case.
+    """File extensions of these formats, without the dot, in lower case.
 
     >>> {"jpg", "jfif", "jp2", "avif", "png"} <= known_endings(), "txt" in known_endings()
     (True, False)
@@ -38,18 +38,18 @@ def known_endings() -> frozenset[str]:
 
     known = formats()
     by_ending = Image.registered_extensions()
-    # MPO, of cameras with two lenses, is opened as the JPEG that it is.
+    # MPO, from stereo cameras, is opened as a JPEG.
     return frozenset(ending[1:] for ending, name in by_ending.items() if name in known or name == "MPO")
 
 
 @cache
 def endings_as_written() -> frozenset[str]:
-    """The endings with the dot, in lower, upper and title case."""
+    """The extensions with the dot, in lower, upper and title case."""
     return frozenset(f".{form}" for end in known_endings() for form in (end, end.upper(), end.title()))
 
 
 def ending(name: str) -> str:
-    """The ending of a file name in lower case, without the dot; "" = none.
+    """The extension of a file name in lower case, without the dot; "" = none.
 
     >>> ending("a.b.JPG"), ending("README")
     ('jpg', '')
@@ -58,31 +58,31 @@ def ending(name: str) -> str:
 
 
 def is_image(path: str) -> bool:
-    """Whether a file begins as an image does, whatever it is called.
+    """Return whether the content of a file starts like an image, independent of its name.
 
-    Formats that have no mark at their beginning (TGA) are known by their endings alone.
+    Formats without a signature (TGA) are detected only by their extensions.
 
     Raises:
-        OSError: if it cannot be opened.
+        OSError: if the file cannot be opened.
     """
     from PIL import Image
 
-    with open(path, "rb") as file:  # noqa: PTH123 - names are bytes of any kind, and there may be many
+    with open(path, "rb") as file:  # noqa: PTH123 - names may be any bytes, and there may be many
         prefix = file.read(_PREFIX)
     candidates = [name for name in formats() if _accepts(name, prefix)]
     if not candidates:
         return False
     try:
-        # Texts may begin as simple formats do ("P6 is ..."): their header decides.
+        # Text may start like a simple format ("P6 is ..."), so parse the header.
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=candidates):
             return True
-    except Image.DecompressionBombError:  # its size is for the reader to judge
+    except Image.DecompressionBombError:  # the reader checks the size
         return True
     except OSError as error:
         if error.errno is not None:
             raise
         return False
-    except Exception:  # what decoders make of other files
+    except Exception:  # decoders raise anything on other files
         return False
 
 
@@ -94,5 +94,5 @@ def _accepts(name: str, prefix: bytes) -> bool:
         return False
     try:
         return accept(prefix) is True or accept(prefix) == 1
-    except Exception:  # too short for it
+    except Exception:  # the prefix is too short
         return False

@@ -1,4 +1,4 @@
-"""Image files by split, with their classes: a folder, a list of files or one file, and what was found and not used."""
+"""Image files by split, with their classes, from a folder, a list or a single file; and the files that are not used."""
 
 import os
 from pathlib import Path
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 @frozen(kw_only=True)
-class Part:
+class SplitFiles:
     """The files of one split.
 
     Args:
-        paths: relative to the root of the set.
-        classes: their names in the order of their numbers; () = the files are unlabelled.
-        labels: number of each file's class; () = unlabelled.
+        paths: paths relative to the root of the set.
+        classes: class names in the order of their numbers; () = the files are unlabelled.
+        labels: class number of each file; () = unlabelled.
     """
 
     paths: list[str] = field(factory=list)
@@ -32,8 +32,8 @@ class Part:
     labels: list[int] = field(factory=list)
 
     @classmethod
-    def of(cls, paths: list[str], names: list[str] | None) -> "Part":
-        """A part by the names of its files' classes; None = unlabelled."""
+    def of(cls, paths: list[str], names: list[str] | None) -> "SplitFiles":
+        """Create a split from the class name of each file; None = unlabelled."""
         if names is None:
             return cls(paths=paths)
         classes = tuple(sorted(set(names)))
@@ -43,68 +43,68 @@ class Part:
 
 @frozen(kw_only=True, eq=False)
 class FileSet:
-    """Image files where `data.path` points.
+    """Image files that `data.path` names.
 
     Args:
-        path: what the user gave.
+        path: the path as the user gave it.
         root: folder that paths are relative to.
-        parts: by split; without splits all is `train`.
-        has_splits: whether they are the user's splits.
-        unused: names of what lies there beside, by kind.
-        notes: for the user.
+        parts: files by split; without splits all files are in `train`.
+        has_splits: whether the user's data has splits.
+        unused: names of the files and folders that are not used, by kind.
+        notes: remarks for the user.
     """
 
     path: str
     root: str
-    parts: dict[str, Part]
+    parts: dict[str, SplitFiles]
     has_splits: bool
     unused: dict[str, list[str]] = field(factory=dict)
     notes: tuple[str, ...] = ()
 
     def splits(self) -> Splits:
-        """The parts by their use: one of `val` and `test` alone is what is reported on."""
+        """The splits by their use; if there is only one of `val` and `test`, results are reported on it."""
         if {"val", "test"} <= self.parts.keys():
             return Splits(train="train", val="val", test="test")
         return Splits(train="train", test=next((name for name in ("val", "test") if name in self.parts), None))
 
     def classes(self, split: str) -> tuple[str, ...]:
-        """Names of the classes of a split."""
-        return self._part(split).classes
+        """Class names of a split."""
+        return self._files(split).classes
 
     def open(self, split: str | None, reader: Reader) -> "ImageFiles":
-        """The pictures of a split, or of all of them without labels if there are several.
+        """The images of a split; None = of all splits, without labels if there are several.
 
         Raises:
-            DataError: if there is no such split, or no images are in it.
+            DataError: if the split does not exist or has no images.
         """
         if split is None:
-            whole = Part(paths=sorted(path for part in self.parts.values() for path in part.paths))
-            part = whole if self.has_splits else self._part("train")
+            everything = SplitFiles(paths=sorted(path for files in self.parts.values() for path in files.paths))
+            files = everything if self.has_splits else self._files("train")
         else:
-            part = self._part(split)
-        if not part.paths:
+            files = self._files(split)
+        if not files.paths:
             raise self.empty()
-        return ImageFiles(self.root, part, reader, of_split=self.has_splits and split is not None)
+        return ImageFiles(self.root, files, reader, of_split=self.has_splits and split is not None)
 
     def numbering(self, split: str) -> tuple[str, ...]:
-        """Classes that a split's are numbered by where no model says it: those of the training split.
+        """Class names that number a split if no model gives any: those of the training split.
 
         Raises:
             DataError: if the split has a class that the training split lacks.
         """
-        own, known = self.classes(split), self.parts.get("train", Part()).classes
+        own, known = self.classes(split), self.parts.get("train", SplitFiles()).classes
         if not own or not known:
             return own
         more, less = sorted(set(own) - set(known)), sorted(set(known) - set(own))
         if more:
             raise DataError(
                 f"classes differ: only in {escaped(self.path)}, split {split}: {', '.join(more)}; only in train: "
-                f"{', '.join(less) or 'none'}; give both the same"
+                f"{', '.join(less) or 'none'}; use the same classes in both"
             )
         return known
 
     def contents(self) -> Contents:
-        """What is said before any work.
+        """Describe the data set; commands print this before any work.
 
         Raises:
             DataError: if there are no images.
@@ -124,30 +124,30 @@ class FileSet:
         )
 
     def empty(self) -> DataError:
-        """The error of a set without images, which says what is there instead."""
+        """The error for a set without images; it lists the files that are there instead."""
         there = ", ".join(f"{kind} {len(names)}" for kind, names in sorted(self.unused.items()) if names)
         return DataError(
-            f"{escaped(self.path)} holds no images" + (f"; not used: {there}" if there else ": there is no file")
+            f"{escaped(self.path)} contains no images" + (f"; not used: {there}" if there else ": there is no file")
         )
 
-    def _remarks(self, train: Part) -> list[str]:
+    def _remarks(self, train: SplitFiles) -> list[str]:
         found = [] if "train" in self.parts else ["there is no split train"]
-        for name, part in self.parts.items():
-            missing = sorted(set(train.classes) - set(part.classes))
-            if missing and not part.classes:
+        for name, files in self.parts.items():
+            missing = sorted(set(train.classes) - set(files.classes))
+            if missing and not files.classes:
                 found.append(f"{name} has no classes")
             elif missing:
                 found.append(f"{name} has no images of {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}")
         return found
 
-    def _part(self, split: str) -> Part:
+    def _files(self, split: str) -> SplitFiles:
         known = split if split in self.parts else split_name(split)
         if known in self.parts:
             return self.parts[known]
         if not self.has_splits:
             raise DataError(
-                f"data.path={self.path!r} has no split {split!r}: all of it is the split 'train', since no folder in "
-                f"it is called {', '.join(SPLITS)}"
+                f"data.path={self.path!r} has no split {split!r}: all images are the split 'train', since no folder in "
+                f"it is named {', '.join(SPLITS)}"
             )
         have = [name for name in SPLITS if name in self.parts]
         raise DataError(
@@ -156,32 +156,32 @@ class FileSet:
 
 
 class ImageFiles:
-    """Pictures of files by their ids, which are places in the list of the part.
+    """Images of a list of files; an id is the index in that list.
 
     Args:
         root: folder that the paths are relative to.
-        part: the files.
-        reader: what makes pictures of them.
-        of_split: whether a folder that all of them lie in is that of their split.
+        files: the files of a split.
+        reader: reads the files.
+        of_split: whether a folder that contains all files is the folder of their split.
     """
 
-    def __init__(self, root: str, part: Part, reader: Reader, *, of_split: bool = False) -> None:
+    def __init__(self, root: str, files: SplitFiles, reader: Reader, *, of_split: bool = False) -> None:
         self.root, self.reader, self.of_split = root, reader, of_split
-        self.paths, self.classes, self._labels = part.paths, part.classes, part.labels
+        self.paths, self.classes, self._labels = files.paths, files.classes, files.labels
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, id: int) -> tuple["Image", int | None]:
-        """Picture and class; raises `BrokenSampleError` if the file is not a whole picture."""
+        """Return image and class; raise `BrokenSampleError` if the file is not a complete image."""
         return self.reader.read(os.path.join(self.root, self.paths[id])), self.label(id)  # noqa: PTH118 - any bytes
 
     def label(self, id: int) -> int | None:
-        """Number of its class, without reading the picture."""
+        """Class number, without reading the image."""
         return self._labels[id] if self._labels else None
 
     def name(self, id: int) -> str:
-        """Its path relative to the root."""
+        """Path relative to the root."""
         return Path(self.paths[id]).as_posix()
 
     def keys(self) -> Tensor:
@@ -191,11 +191,11 @@ class ImageFiles:
         return name_keys(path.removeprefix(prefix) if shared else path for path in self.paths)
 
     def labels(self) -> Tensor:
-        """Numbers of the classes of all, -1 = none."""
+        """Class numbers of all images, -1 = none."""
         return torch.tensor(self._labels) if self._labels else torch.full((len(self),), -1)
 
     def sizes(self, ids: Tensor) -> Tensor:
-        """Sizes of some of the files in bytes, -1 = it cannot be read."""
+        """Sizes of the given files in bytes, -1 = it cannot be read."""
         paths = (os.path.join(self.root, self.paths[id]) for id in ids.tolist())  # noqa: PTH118 - any bytes
         return torch.tensor([_size(path) for path in paths], dtype=torch.long)
 

@@ -1,4 +1,4 @@
-"""What the two published implementations of 1.0 images share: the transformer, and most of the key table."""
+"""Code shared by the converters of both published 1.0 image models: the transformer and most of the key table."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _MOST_PATCHES = 64
 
 
 def read_norms(model: ForeignConfig, norms: tuple[TargetNorm, ...], *fields: str) -> tuple[TargetNorm, ...]:
-    """Those of the norms whose field is on; one field name has a gap for the norm's."""
+    """Return the norms whose field is true; a single field name is a format string for the norm's name."""
     names = fields if len(fields) > 1 else [fields[0].format(norm) for norm in norms]
     return tuple(norm for norm, field in zip(norms, names, strict=True) if model.get(field))
 
@@ -26,7 +26,7 @@ def former_encoder(
     drop_path_rate: float,
     attention_dropout: float,
 ) -> TransformerConfig:
-    """The transformer of 1.0 images: pre-norm, no bias for keys."""
+    """Create the transformer of the 1.0 image models: pre-norm, no key bias."""
     block = BlockConfig(
         embed_dim=embed_dim,
         num_heads=num_heads,
@@ -43,7 +43,7 @@ def former_encoder(
 
 
 def token_rules(*, cls_name: str, mask_name: str, patch_name: str) -> list[Rule]:
-    """Rules of class token, mask token and patch embedding."""
+    """Rules for class token, mask token and patch embedding."""
     ours = "student.adapters.vision"
     return [
         Rename(cls_name, f"{ours}.extra_tokens.tokens"),
@@ -53,7 +53,7 @@ def token_rules(*, cls_name: str, mask_name: str, patch_name: str) -> list[Rule]
 
 
 def block_rules(there: str, i: int, block: BlockConfig, *, mlp: tuple[str, str]) -> list[Rule]:
-    """Rules of a block; `mlp` = what its two linear layers are called."""
+    """Rules for a block; `mlp` = the names of its two linear layers."""
     here = f"student.encoder.blocks.{i}"
     rules: list[Rule] = [
         Rename(f"{there}.attn.{name}", f"{here}.attn.{name}") for name in ("qkv.weight", "q_bias", "v_bias")
@@ -67,22 +67,24 @@ def block_rules(there: str, i: int, block: BlockConfig, *, mlp: tuple[str, str])
 
 
 def read_sizes(model: ForeignConfig, image: str, patch: str) -> tuple[int, int]:
-    """Sides of images and patches, as far as their positions fit into a memory.
+    """Return the side lengths of image and patch; refuse sizes whose relative positions exhaust the memory.
 
     Args:
-        model: the foreign configuration.
-        image: field of the image's side.
-        patch: field of the patch's.
+        model: the third-party configuration.
+        image: field of the image size.
+        patch: field of the patch size.
 
     Raises:
-        ValueError: if there are more than 64 patches along a side, whose relative positions fill the memory.
+        ValueError: if there are more than 64 patches along a side.
     """
-    size, part = model.count(image, most=1 << 13), model.count(patch, most=1 << 13)
-    if part == 0 or size // part > _MOST_PATCHES:
-        raise ValueError(f"{model.name}.{image}={size} has more than {_MOST_PATCHES} patches of {part} along a side")
-    return size, part
+    size, patch_size = model.count(image, most=1 << 13), model.count(patch, most=1 << 13)
+    if patch_size == 0 or size // patch_size > _MOST_PATCHES:
+        raise ValueError(
+            f"{model.name}.{image}={size} has more than {_MOST_PATCHES} patches of {patch_size} along a side"
+        )
+    return size, patch_size
 
 
 def image_data(size: int, channels: int, **values: Any) -> dict[str, Any]:
-    """How images were prepared, as plain values of `ImageDataConfig`; its defaults are the published preparation."""
+    """Preprocessing as plain values of `ImageDataConfig`, whose defaults are the published preprocessing."""
     return {"kind": "vision/images", "size": size, "channels": channels, **values}

@@ -1,4 +1,4 @@
-"""Parts of images that have no part to report on: what `HoldOut` keeps back is the split `test`, the rest `train`."""
+"""Hold out a `test` split where image data has none; the rest is `train`. `HoldOut` selects the images."""
 
 from attrs import evolve
 from torch import Tensor
@@ -10,11 +10,11 @@ from d2v.vision.sources import ImageSet, ImageSource
 
 
 def held_out_splits(found: Splits, fraction: float | None) -> Splits:
-    """The splits of a data set, with one that is held out where there is none to report on.
+    """Return the splits of a data set, with a held-out one if there is none to report on.
 
     Args:
-        found: those that it has.
-        fraction: to hold out, 0 = nothing; None = as is usual, but not in pretraining.
+        found: splits in the data.
+        fraction: fraction to hold out, 0 = nothing; None = the default, and pretraining uses all images.
 
     >>> held_out_splits(Splits(train="train"), None).test
     'test'
@@ -24,13 +24,13 @@ def held_out_splits(found: Splits, fraction: float | None) -> Splits:
     return Splits(train=found.train, test=TEST, pretrain=ALL if fraction is None else None, whole=ALL)
 
 
-def open_part(
+def open_split(
     images: ImageSet, path: str, split: str | None, reader: Reader, fraction: float | None, seed: int
 ) -> tuple[str | None, ImageSource, Tensor | None]:
-    """The split that pictures are read from, its pictures, and the ids of those that are wanted; None = all.
+    """Return the split to read images from, its images, and the ids to use (None = all).
 
     Raises:
-        DataError: if the split is not there, it holds no images, or none can be held out.
+        DataError: if the split does not exist or has no images, or none can be held out.
     """
     rule = HoldOut(fraction=DEFAULT_FRACTION if fraction is None else fraction, seed=seed)
     if split not in (TRAIN, TEST, ALL) or rule.fraction == 0 or not _lacks_test(found := images.splits()):
@@ -42,16 +42,16 @@ def open_part(
     kept = (held if split == TEST else ~held).nonzero()[:, 0]
     if not len(kept):
         raise DataError(
-            f"data.path={path!r}: of {len(source)} images none can be held out, since no class has two; add images, "
+            f"data.path={path!r}: none of {len(source)} images can be held out, since no class has two; add images "
             "or set data.hold_out=0"
         )
     return found.train, source, kept
 
 
 def with_held_out(images: ImageSet, found: Contents, reader: Reader, fraction: float | None, seed: int) -> Contents:
-    """The contents of a data set with the sizes of `train` and `test` where these are made by holding out.
+    """Return the contents of a data set with the sizes of `train` and `test` if images are held out.
 
-    Only for images with classes: without labels there is nothing to report.
+    Only images with classes are held out: without labels there is nothing to report.
     """
     splits = images.splits()
     if fraction == 0 or not found.classes or not _lacks_test(splits):

@@ -1,6 +1,6 @@
-"""Images that a user hands over, as pictures: files by their paths, pictures, arrays and tensors.
+"""Convert the images that a user passes to Pillow images: paths, Pillow images, arrays and tensors.
 
-Pillow is imported when a picture is made. Nothing here knows what becomes of it.
+Pillow is imported when the first image is converted.
 """
 
 import os
@@ -17,39 +17,39 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def item_pictures(items: Iterable[Any], reader: Reader) -> Iterator["Image"]:
-    """Pictures in the order of the items; files are read as those of a folder are.
+def item_images(items: Iterable[Any], reader: Reader) -> Iterator["Image"]:
+    """Yield Pillow images in the order of the items; files are read like those of a folder.
 
     Args:
-        items: paths, pictures of Pillow, uint8 arrays `h w` or `h w c`, or uint8 tensors `h w` or `c h w`, with c of 1
-            (grey), 3 (RGB) or 4 (RGB and opacity).
-        reader: how files are read, and in which channels pictures come out.
+        items: paths, Pillow images, uint8 arrays `h w` or `h w c`, or uint8 tensors `h w` or `c h w`, with c = 1
+            (grey), 3 (RGB) or 4 (RGB and alpha).
+        reader: reads files and sets the channels of the result.
 
     Raises:
-        DataError: naming the item, if one is broken or of another kind; if there are none.
+        DataError: naming the item, if one is broken or of another type; if there are none.
 
-    >>> [picture] = item_pictures([np.zeros((4, 6, 3), dtype=np.uint8)], Reader(channels=1))
-    >>> picture.size, picture.mode
+    >>> [image] = item_images([np.zeros((4, 6, 3), dtype=np.uint8)], Reader(channels=1))
+    >>> image.size, image.mode
     ((6, 4), 'L')
     """
-    for place, item in enumerate(item_list(items)):
+    for index, item in enumerate(item_list(items)):
         try:
             is_file = isinstance(item, str | os.PathLike)
-            picture = reader.read(item) if is_file else reader.picture(_picture(item))
+            image = reader.read(item) if is_file else reader.load(_image(item))
         except BrokenSampleError as error:
-            raise item_error(place, item, error.reason) from error
+            raise item_error(index, item, error.reason) from error
         except (TypeError, ValueError, OSError, MemoryError) as error:
-            raise item_error(place, item, str(error)) from error
-        yield picture
+            raise item_error(index, item, str(error)) from error
+        yield image
 
 
-def _picture(item: Any) -> "Image":
+def _image(item: Any) -> "Image":
     from PIL import Image
 
     if isinstance(item, Image.Image):
         return item
     if not isinstance(item, np.ndarray | Tensor):
-        raise TypeError("an image is a path, a picture of Pillow, an array or a tensor")
+        raise TypeError("an image must be a path, a Pillow image, an array or a tensor")
     layout = "c h w" if isinstance(item, Tensor) else "h w c"
     values = item.cpu().numpy() if isinstance(item, Tensor) else item
     if values.ndim == 3 and isinstance(item, Tensor):

@@ -1,7 +1,7 @@
-"""What the folders below `data.path` are: splits, classes, or neither.
+"""Determine which folders below `data.path` are splits, classes, or neither.
 
-A folder is a split if its name is one, in any case and spelling (`Train`, `valid`, `test_set`, `val2017`). Where names
-leave it open what is meant, the error says what to rename: nothing is guessed.
+A folder is a split if it is named like one, in any case and spelling (`Train`, `valid`, `test_set`, `val2017`). If the
+names are ambiguous, the error says what to rename: nothing is guessed.
 """
 
 import re
@@ -22,7 +22,7 @@ _AROUND = r"(?:set|split|data|dataset|images?|imgs?|folder|part)"
 
 
 def split_name(name: str) -> str | None:
-    """The split that a name is another spelling of.
+    """Return the split that a name denotes, in any spelling; None = no split.
 
     >>> [split_name(name) for name in ("Training", "valid", "TEST_SET", "val2017", "trainer")]
     ['train', 'val', 'test', 'val', None]
@@ -34,7 +34,7 @@ def split_name(name: str) -> str | None:
 
 
 def resembles(name: str) -> str | None:
-    """The split that is a word in a name of several, as in `seg_train`; None where there is none or are several.
+    """Return the split whose name is one of the words in a name, as in `seg_train`; None = no split, or several.
 
     >>> resembles("seg_train"), resembles("myTestImages"), resembles("contest"), resembles("train_test")
     ('train', 'test', None, None)
@@ -45,30 +45,30 @@ def resembles(name: str) -> str | None:
 
 
 def class_name(folder: str) -> str:
-    """The class of a folder: its name in one Unicode form (NFC), in one line."""
+    """Return the class name of a folder: its name in Unicode form NFC, escaped to one line."""
     return escaped(unicodedata.normalize("NFC", folder))
 
 
 def split_folders(path: str, root: Folder) -> dict[str, str]:
-    """Names of the folders of splits by the split; {} where there are no splits.
+    """Return the folder name of each split; {} = there are no splits.
 
     Args:
-        path: what messages call the data set.
-        root: its tree.
+        path: name of the data set in messages.
+        root: its folder tree.
 
     Raises:
-        DataError: if two folders are one split, a folder could be a split or a class, the splits lie deeper, or it is
-            the folder of a run.
+        DataError: if two folders are the same split, a folder could be a split or a class, the splits are deeper in the
+            tree, or the folder is a run.
     """
     if root.is_run:
-        raise DataError(f"data.path={path!r} is the folder of a run, which holds no data; give that of the images")
+        raise DataError(f"data.path={path!r} is the folder of a run, which contains no data; give the image folder")
     children = root.children()
     filled = [name for name, one in children.items() if one.holds_images()]
     named: dict[str, list[str]] = {}
     for name in children:
         if (split := split_name(name)) is not None:
             named.setdefault(split, []).append(name)
-    # An empty folder is no split beside one that holds images.
+    # Next to a split with images, an empty folder is not a split.
     found = {split: [name for name in names if name in filled] or names for split, names in named.items()}
     if any(name in filled for names in found.values() for name in names):
         found = {split: names for split, names in found.items() if names[0] in filled}
@@ -89,39 +89,39 @@ def _refuse_doubles(path: str, found: Mapping[str, list[str]]) -> None:
         if len(names) > 1:
             raise DataError(
                 f"data.path={path!r} has {_list(names)}, which are all the split {split!r}: rename or move all but one "
-                "of them (a folder `extra`, say, is not used)"
+                "of them (for example to a folder `extra`, which is not used)"
             )
 
 
 def _refuse_unclear(path: str, splits: Mapping[str, str], others: list[str], children: Mapping[str, Folder]) -> None:
-    """Folders beside the splits are not used, where it is clear that they are neither classes nor splits."""
-    alike = {name: split for name in others if (split := resembles(name)) is not None and split not in splits}
-    if alike:
-        raise DataError(f"data.path={path!r}: {_renamed(alike)}; else move the folder away: it is beside the splits")
+    """Refuse folders next to the splits unless they are clearly neither classes nor splits; those are not used."""
+    similar = {name: split for name in others if (split := resembles(name)) is not None and split not in splits}
+    if similar:
+        raise DataError(f"data.path={path!r}: {_renamed(similar)}; otherwise move the folder away from the splits")
     if "train" in splits and (len(splits) > 1 or _has_folders(children[splits["train"]])):
         return
     first = escaped(next(iter(splits.values())))
     raise DataError(
-        f"data.path={path!r}: it is unclear whether {_list(splits.values())} beside {_list(others)} is a split or a "
-        f"class. If it is a class, rename the folder ({first}_1, say); if it is a split, move the others "
+        f"data.path={path!r}: it is unclear whether {_list(splits.values())} next to {_list(others)} is a split or a "
+        f"class. If it is a class, rename the folder (for example to {first}_1); if it is a split, move the others "
         "below `train` or away"
     )
 
 
 def _refuse_hidden_splits(path: str, others: Mapping[str, Folder]) -> None:
-    alike = {name: split for name in others if (split := resembles(name)) is not None}
-    if "train" in alike.values() and len(set(alike.values())) > 1:
-        raise DataError(f"data.path={path!r}: {_renamed(alike)}")
+    similar = {name: split for name in others if (split := resembles(name)) is not None}
+    if "train" in similar.values() and len(set(similar.values())) > 1:
+        raise DataError(f"data.path={path!r}: {_renamed(similar)}")
     inside = {name: _splits_in(one) for name, one in others.items()}
     if len(others) == 1:
         ((name, one),) = others.items()
-        place, below = f"{path.rstrip('/')}/{name}", one
+        inner, below = f"{path.rstrip('/')}/{name}", one
         while not (len(_splits_in(below)) > 1 or "train" in _splits_in(below)):
             wrapped = _only(below)
             if wrapped is None:
                 return
-            place, below = f"{place}/{wrapped[0]}", wrapped[1]
-        raise DataError(f"the splits of data.path={path!r} lie in {escaped(place)}; give data.path={escaped(place)}")
+            inner, below = f"{inner}/{wrapped[0]}", wrapped[1]
+        raise DataError(f"the splits of data.path={path!r} are in {escaped(inner)}; give data.path={escaped(inner)}")
     if all(len(splits) > 1 for splits in inside.values()):
         name, splits = next(iter(inside.items()))
         example = next(iter(splits.values()))
@@ -131,18 +131,20 @@ def _refuse_hidden_splits(path: str, others: Mapping[str, Folder]) -> None:
         )
     for name, splits in inside.items():
         if len(splits) > 1 and "train" in splits:
-            place = escaped(f"{path.rstrip('/')}/{name}")
-            raise DataError(f"data.path={path!r} is no folder of classes: {place} holds splits; give data.path={place}")
+            inner = escaped(f"{path.rstrip('/')}/{name}")
+            raise DataError(
+                f"data.path={path!r} is not a folder of classes: {inner} contains splits; give data.path={inner}"
+            )
 
 
 def _only(folder: Folder) -> tuple[str, Folder] | None:
-    """The one folder with images in a folder that holds nothing else."""
+    """Return the only subfolder with images, if the folder contains no other images."""
     filled = [(name, one) for name, one in folder.children().items() if one.holds_images()]
     return filled[0] if len(filled) == 1 and not folder.images and not folder.linked_images else None
 
 
 def _splits_in(folder: Folder) -> dict[str, str]:
-    """Folders in a folder that are called like splits and hold images; none where another lies beside them."""
+    """Return the subfolders with images that are named like splits; none if a single one is next to other folders."""
     filled = [name for name, one in folder.children().items() if one.holds_images()]
     found = {split: name for name in filled if (split := split_name(name)) is not None}
     return found if len(found) > 1 or (found and len(filled) == 1) else {}
@@ -152,9 +154,9 @@ def _has_folders(folder: Folder) -> bool:
     return any(one.holds_images() for one in folder.children().values())
 
 
-def _renamed(alike: Mapping[str, str]) -> str:
-    each = ", ".join(f"{escaped(name)} to {split}" for name, split in alike.items())
-    return f"{_list(alike)} {'looks like a split' if len(alike) == 1 else 'look like splits'}: rename {each}"
+def _renamed(similar: Mapping[str, str]) -> str:
+    each = ", ".join(f"{escaped(name)} to {split}" for name, split in similar.items())
+    return f"{_list(similar)} {'looks like a split' if len(similar) == 1 else 'look like splits'}: rename {each}"
 
 
 def _list(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Images to patches: the front end, and the patches' raw content."""
+"""Patch embedding, and the raw pixels of patches."""
 
 import torch
 from einops import rearrange
@@ -9,14 +9,14 @@ from d2v.core.nn.gradients import scale_gradient
 
 
 class PatchEmbedding(nn.Module):
-    """Front end of images: one linear map of each patch, as a convolution.
+    """Front end for images: a linear projection of each patch, implemented as a convolution.
 
     Args:
         embed_dim: d.
         image_size: (h, w) in pixels.
         patch_size: (h, w) in pixels, divides the image.
         channels: c.
-        width: width of the convolution where it differs from d; a linear layer follows then.
+        width: output width of the convolution, if it differs from d; a linear layer follows then.
         gradient_scale: factor of the gradient that reaches the convolution.
 
     Raises:
@@ -67,14 +67,14 @@ class PatchEmbedding(nn.Module):
 
 
 def normalised_pixels(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
-    """Pixels of each patch with mean 0 and variance 1, the target of the reconstruction loss.
+    """Normalise the pixels of each patch to mean 0 and variance 1: the target of the reconstruction loss.
 
     Args:
         images: `b c h w`.
         patch_size: (h, w) in pixels.
 
     Returns:
-        `b t p`, p in the order row in patch, column in patch, channel; variances are unbiased, eps 1e-6.
+        `b t p`, p ordered by row in the patch, column in the patch, channel; variances are unbiased, eps 1e-6.
 
     >>> normalised_pixels(torch.rand(2, 3, 8, 8), (4, 4)).shape
     torch.Size([2, 4, 48])

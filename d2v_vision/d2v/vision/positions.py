@@ -1,4 +1,4 @@
-"""Where a patch lies: fixed or learned positions, and relative attention bias."""
+"""Positions of patches: fixed or learned embeddings, and relative attention bias."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -14,10 +14,10 @@ BiasTables = Literal["shared", "layer", "both"]
 
 
 class SinCosPositions(nn.Module):
-    """Fixed sines and cosines of column and row.
+    """Fixed sine-cosine positions of column and row.
 
     With w_i = 10000^(-4i/d) and f(p) = [sin(p w), cos(p w)], the patch in row r and column c gets [f(c), f(r)]: the
-    column first.
+    column comes first.
 
     Args:
         embed_dim: d, a multiple of 4.
@@ -61,7 +61,7 @@ class LearnedPositions(nn.Module):
 
     Args:
         embed_dim: d.
-        num: t.
+        num: t, number of patches.
 
     >>> LearnedPositions(8, 6)(torch.zeros(1, 6, 8), None).shape
     torch.Size([1, 6, 8])
@@ -79,15 +79,15 @@ class LearnedPositions(nn.Module):
 
 
 class RelativeBias(nn.Module):
-    """Attention bias from the offset between two patches, with rows of its own for the class token.
+    """Attention bias from the offset between two patches, with separate rows for the class token.
 
     A table has (2h-1)(2w-1) + 3 rows: one for each offset, then class to patch, patch to class, class to class.
 
     Args:
         grid: (h, w) in patches.
         num_heads: h.
-        num_layers: layers that have a table of their own; 0 = none.
-        shared: whether there is a table that all layers share; both kinds are added.
+        num_layers: number of layers with their own table; 0 = none.
+        shared: whether there is a table that all layers share; if there are both kinds, their values are added.
 
     >>> from types import SimpleNamespace
     >>> bias = RelativeBias((2, 3), 4)(SimpleNamespace(position=None, grid=(2, 3), num_prefix_tokens=1))
@@ -103,10 +103,10 @@ class RelativeBias(nn.Module):
         self.layers = nn.ParameterList(nn.Parameter(torch.zeros(rows, num_heads)) for _ in range(num_layers))
 
     def forward(self, tokens: Placed) -> Callable[[int], Tensor]:
-        """Find the rows once, for all layers.
+        """Compute the row indices once for all layers.
 
         Returns:
-            Layer to its bias `r h (e+k) (e+k)`, r = 1 if all positions are in order.
+            A function from a layer to its bias `r h (e+k) (e+k)`; r = 1 if all positions are in order.
         """
         index = self._index(tokens)
         shared = None if self.shared is None else self._look_up(self.shared, index)

@@ -1,7 +1,4 @@
-"""From a picture to what a model takes, and back to what a person sees.
-
-It knows neither folders nor batches of a loader; torchvision comes in as a function.
-"""
+"""Image preprocessing: resize, crop, flip and normalise."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,24 +7,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# By the number of channels: ImageNet's, and for grey pictures the mean over its channels.
+# By number of channels: ImageNet's values, and their mean for grey images.
 MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
 STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
 
 
-_LONG = 8  # long side by short side of pictures that are cut first
+_LONG = 8  # aspect ratio from which images are cropped before resizing
 
 
 class ResizedMiddle:
-    """The middle square of a picture whose shorter side has been resized, by torchvision's rules.
+    """Resize the shorter side and crop the centre square, as torchvision does.
 
-    Of a long picture only what the square is made of is resized: a strip of 3,000,000x2 pixels would otherwise become
-    one of 384,000,000x256. Pillow weighs the source pixels around a box as well, so the pixels are the
-    same but for how they are rounded between rows and columns.
+    For a long image, only the pixels of the square are resized: a strip of 3,000,000x2 pixels would otherwise become
+    384,000,000x256. Pillow also weights the source pixels around a box, so the result differs only in the rounding
+    between rows and columns.
 
     Args:
         shorter: pixels of the shorter side after resizing.
-        size: of the square, at most `shorter`.
+        size: side of the square in pixels, at most `shorter`.
 
     >>> from PIL import Image
     >>> ResizedMiddle(32, 28)(Image.new("L", (100_000, 2))).size
@@ -42,7 +39,7 @@ class ResizedMiddle:
         self.whole = v2.Compose([v2.Resize(shorter, interpolation=bicubic), v2.CenterCrop(size)])
 
     def __call__(self, image: Any) -> Any:
-        """A picture `size` x `size`."""
+        """Return an image of `size` x `size`."""
         width, height = image.size
         if max(width, height) <= _LONG * min(width, height):
             return self.whole(image)
@@ -53,21 +50,22 @@ class ResizedMiddle:
         return image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
 
     def _span(self, length: int, shortest: int) -> tuple[float, float]:
-        """From where to where the square reaches in the source."""
+        """Start and end of the square along one side of the source."""
         resized = int(self.shorter * length / shortest)
         first = round((resized - self.size) / 2)
         return first * length / resized, (first + self.size) * length / resized
 
 
 class Preparation:
-    """From a picture to what the model takes.
+    """Convert an image to the model's input.
 
     Args:
-        geometry: from a picture to one of the model's size.
-        drawn: whether anything of it is random.
-        unchanged: size in pixels of pictures that `geometry` leaves as they are; it costs as much as all else.
-        mean: by channel or of all, subtracted from values from 0 to 1.
-        std: by channel or of all, what the rest is divided by.
+        geometry: transform of an image to the model's size.
+        drawn: whether the transform is random.
+        unchanged: size in pixels of images for which `geometry` is skipped, since it would not change them; it takes
+            as long as the rest.
+        mean: for each channel or for all, subtracted from values in 0 to 1.
+        std: for each channel or for all, the divisor after that.
     """
 
     def __init__(
@@ -93,12 +91,12 @@ class Preparation:
         mean: tuple[float, ...],
         std: tuple[float, ...],
     ) -> "Preparation":
-        """The published preparation.
+        """The published preprocessing.
 
         Args:
-            size: of the result.
-            shorter: pixels of the shorter side before the middle is cut out.
-            crop: range of the area and of width by height of random crops in place of the middle; None = the middle.
+            size: side of the result in pixels.
+            shorter: pixels of the shorter side before the centre crop.
+            crop: ranges of area and aspect ratio of a random crop; None = centre crop.
             flip: probability of a horizontal flip.
             mean: see the class.
             std: see the class.
@@ -115,10 +113,10 @@ class Preparation:
         return cls(v2.Compose(steps), drawn=drawn, unchanged=unchanged, mean=mean, std=std)
 
     def __call__(self, image: Any, seed: int | None) -> Tensor:
-        """Transform a picture; the seed decides what is drawn, if anything is."""
+        """Transform an image; the seed determines random transforms."""
         if seed is not None:
             with torch.random.fork_rng(devices=[]):
-                # Not torch.manual_seed, which would seed the accelerators as well, and those are not put back.
+                # Not torch.manual_seed: it seeds the accelerators too, whose state is not restored.
                 torch.default_generator.manual_seed(seed)
                 image = self.geometry(image)
         elif image.size != self.unchanged:
@@ -127,11 +125,11 @@ class Preparation:
         return pixels.contiguous().float().mul_(1 / 255).sub_(self.mean).div_(self.std)
 
 
-def unprepared(source: Tensor, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Pixels as they were before mean and deviation were taken out, `b c h w` from 0 to 1.
+def is_range(pair: tuple[float, float]) -> bool:
+    """Return whether two numbers are a range above 0."""
+    return len(pair) == 2 and 0 < pair[0] <= pair[1]
 
-    >>> unprepared(torch.tensor([[[[-0.5, 0.0, 0.5]]]]), mean=(0.5,), std=(0.5,))
-    tensor([[[[0.2500, 0.5000, 0.7500]]]])
-    """
-    shift, scale = (torch.tensor(values).to(source)[:, None, None] for values in (mean, std))
-    return (source * scale + shift).clamp(0, 1)
+
+def is_area_range(pair: tuple[float, float]) -> bool:
+    """Return whether two numbers are a range of fractions of an image, above 0 and up to 1."""
+    return is_range(pair) and pair[1] <= 1

@@ -1,6 +1,6 @@
-"""Image files and what torchvision gives as 8-bit pictures in the channels of the model, or as broken with a reason.
+"""Read image files and torchvision's images as 8-bit images in the model's channels, or report why they are broken.
 
-Pillow is imported when a picture is read. Whatever is wrong with a file, it is that file's alone.
+Pillow is imported when the first image is read. An error of any type affects only its own file.
 """
 
 import errno
@@ -21,6 +21,8 @@ from d2v.vision.endings import formats
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Channels = Literal[1, 3]
+
 _UPPER_HALF = 32768  # of the range of 16 bits
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -33,17 +35,17 @@ _KINDS = {
 
 @frozen(kw_only=True)
 class Reader:
-    """How pictures are read.
+    """Reader of images.
 
-    A file of 8 bits has values up to 255. More bits are read by a stated range, since 12 or 14 bits are often stored in
-    16, and nothing in the file says so: white is `max_value`, or 65535 for a file of 16 bits that has a value in the
-    upper half of that range. A file whose range stays unknown is broken, with the key to set as its reason: it never
-    becomes a dark picture. A dark file of true 16 bits is refused in the same way; `max_value=65535` reads it.
+    8-bit files have values up to 255. Deeper files need a known range, since 12 or 14 bits are often stored in 16, and
+    nothing in the file says so: white is `max_value`, or 65535 for a 16-bit file with a value in the upper half of that
+    range. If the range is unknown, the file counts as broken, and the reason names the key to set; it never becomes a
+    dark image. A dark file of true 16 bits is refused too; `max_value=65535` reads it.
 
     Args:
         channels: 3 = RGB, 1 = grey.
         max_megapixels: files with more pixels (millions) are broken; checked before they are decoded.
-        max_value: what white is in files of more than 8 bits, in integers or floats; None = by the rule above.
+        max_value: value of white in files of more than 8 bits, integers or floats; None = by the rule above.
 
     >>> from PIL import Image
     >>> twelve_bits = Image.fromarray(np.array([[0, 4095]], dtype=np.uint16))
@@ -51,15 +53,15 @@ class Reader:
     255
     """
 
-    channels: Literal[1, 3] = 3
+    channels: Channels = 3
     max_megapixels: float = 200.0
     max_value: float | None = None
 
     def read(self, path: str | os.PathLike[str]) -> "Image":
-        """An image file; see `picture`.
+        """Read an image file; see `load`.
 
         Raises:
-            BrokenSampleError: if it is not a whole picture, is too large or has an unknown range.
+            BrokenSampleError: if the file is not a complete image, is too large or has an unknown range.
         """
         from PIL import Image, UnidentifiedImageError
 
@@ -67,36 +69,36 @@ class Reader:
         try:
             _check_kind(name)
             with self.limits(), Image.open(path, formats=formats()) as image:
-                return self.picture(image)
+                return self.load(image)
         except UnidentifiedImageError as error:
             raise BrokenSampleError(name, "not an image" if _size(name) else "the file is empty") from error
-        except Exception as error:  # decoders fail on unknown files in every way
+        except Exception as error:  # decoders raise anything on unknown files
             raise BrokenSampleError(name, self.reason(error)) from error
 
-    def picture(self, image: "Image") -> "Image":
-        """An opened picture in the form of `convert`; EXIF rotation is applied, of an animation it is the first frame.
+    def load(self, image: "Image") -> "Image":
+        """Load an opened image and convert it; applies the EXIF rotation, and takes the first frame of an animation.
 
         Raises:
-            ValueError: if it is too large, or its range of values is unknown or exceeded.
+            ValueError: if the image is too large, or its range of values is unknown or exceeded.
         """
         from PIL import ImageOps
 
         self._check_size(image)
         white, is_deep = _stated_white(image), _has_deep_colours(image)
         image.load()
-        self._check_size(image)  # icons have pictures of several sizes inside
+        self._check_size(image)  # icons contain images of several sizes
         return self.convert(ImageOps.exif_transpose(image), white=white, is_deep=is_deep)
 
     def convert(self, image: "Image", *, white: float | None = None, is_deep: bool = False) -> "Image":
-        """A picture of any mode as RGB or grey with 8 bits, on white where it is transparent.
+        """Convert an image of any mode to 8-bit RGB or grey; transparent pixels become white.
 
         Args:
-            image: in memory.
-            white: what the file itself says that white is, in numbers of more than 8 bits; None = nothing.
-            is_deep: whether these are the high bytes of colours with 16 bits.
+            image: a loaded image.
+            white: value of white that the file states, for more than 8 bits; None = not stated.
+            is_deep: whether the values are the high bytes of 16-bit colours.
 
         Raises:
-            ValueError: if its range of values is unknown or exceeded.
+            ValueError: if the range of values is unknown or exceeded.
         """
         from PIL import Image
 
@@ -111,11 +113,11 @@ class Reader:
 
     @contextmanager
     def limits(self) -> Iterator[None]:
-        """While it lasts, Pillow's own limit of pixels is this one; it holds for pictures inside of others as well."""
+        """Set Pillow's pixel limit to this reader's inside the context; it also applies to embedded images."""
         from PIL import Image
 
         before = Image.MAX_IMAGE_PIXELS
-        with warnings.catch_warnings(action="ignore"):  # of small damage in files that are read all the same
+        with warnings.catch_warnings(action="ignore"):  # minor damage in files that can still be read
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             Image.MAX_IMAGE_PIXELS = int(min(self.max_megapixels * 1e6, 2**62))
             try:
@@ -124,11 +126,11 @@ class Reader:
                 Image.MAX_IMAGE_PIXELS = before
 
     def reason(self, error: Exception) -> str:
-        """Why a picture could not be read, in words."""
+        """Describe why an image could not be read."""
         from PIL import Image
 
         if isinstance(error, MemoryError):
-            return "there is not enough memory for it"
+            return "not enough memory"
         if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
             pixels = re.search(r"\((\d+) pixels", str(error))
             return self._too_many(int(pixels[1]) / 1e6) if pixels else str(error)
@@ -140,7 +142,7 @@ class Reader:
             raise ValueError(f"{image.width}x{image.height} pixels, {self._too_many(megapixels)}")
 
     def _too_many(self, megapixels: float) -> str:
-        return f"{megapixels:.4g} megapixels, are more than data.max_megapixels={self.max_megapixels:g}"
+        return f"{megapixels:.4g} megapixels, exceed data.max_megapixels={self.max_megapixels:g}"
 
     def _as_bytes(self, image: "Image", white: float | None) -> Any:
         values = np.asarray(image)
@@ -150,12 +152,12 @@ class Reader:
             if image.mode == "F" or low < 0 or high > 65535:
                 raise ValueError(
                     f"values from {low:g} to {high:g} of mode {image.mode} have no known range; set data.max_value to "
-                    "what is white"
+                    "the value of white"
                 )
             if 0 < high < _UPPER_HALF:
                 raise ValueError(
-                    f"values of 16 bits that end at {high:g}: their range is unknown; set data.max_value to what is "
-                    "white, say 4095 for 12 bits, 65535 for all 16"
+                    f"16-bit values up to {high:g}: their range is unknown; set data.max_value to the value of white, "
+                    "for example 4095 for 12 bits or 65535 for 16"
                 )
             white = 65535.0
         if not (low >= 0 and high <= white):  # NaN as well
@@ -163,22 +165,22 @@ class Reader:
         return np.round(values / np.float32(white / 255)).astype(np.uint8)
 
     def _check_high_bytes(self, image: "Image") -> None:
-        """Of colours with 16 bits Pillow keeps the high byte of each."""
+        """Check 16-bit colours, of which Pillow keeps only the high bytes."""
         if self.max_value == 65535:
             return
         high = max(extreme[1] for extreme in image.getextrema()[:3])  # type: ignore[index]  # of several channels
         if self.max_value is not None or 0 < high < _UPPER_HALF >> 8:
             raise ValueError(
-                "colours of 16 bits are read by their high bytes, so only the full range can be: set "
-                "data.max_value=65535 if it is that, else store the file with 8 bits"
+                "only the high bytes of 16-bit colours are read, so they must use the full range: set "
+                "data.max_value=65535 if they do, otherwise store the file with 8 bits"
             )
 
 
 def _check_kind(name: str) -> None:
-    """Opening a pipe would wait for somebody to write into it."""
-    kind = stat.S_IFMT(os.stat(name).st_mode)  # noqa: PTH116 - the name may be anything
+    """Refuse anything but a regular file: opening a pipe would block until something is written to it."""
+    kind = stat.S_IFMT(os.stat(name).st_mode)  # noqa: PTH116 - any bytes
     if kind != stat.S_IFREG:
-        raise OSError(errno.EINVAL, f"it is {_KINDS.get(kind, 'no regular file')}, not a file")
+        raise OSError(errno.EINVAL, f"it is {_KINDS.get(kind, 'a special file')}, not a file")
 
 
 def _size(name: str) -> int:
@@ -189,9 +191,9 @@ def _size(name: str) -> int:
 
 
 def _stated_white(image: "Image") -> float | None:
-    """What white is in numbers of more than 8 bits, where the file says it; before it is loaded."""
+    """Return the value of white for more than 8 bits if the file states it; call before loading."""
     for tile in getattr(image, "tile", ()):
-        if tile[0] == "ppm":  # stretched to 16 bits from the range of the header
+        if tile[0] == "ppm":  # scaled to 16 bits from the range in the header
             return 65535.0
         if "I;12" in str(tile[3]):  # packed in a TIFF
             return 4095.0
@@ -199,5 +201,5 @@ def _stated_white(image: "Image") -> float | None:
 
 
 def _has_deep_colours(image: "Image") -> bool:
-    """Whether Pillow will give the high bytes of several channels with 16 bits each; before it is loaded."""
+    """Return whether Pillow will return only the high bytes of 16-bit channels; call before loading."""
     return image.mode[0] not in "IF" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))

@@ -1,4 +1,4 @@
-"""Samples of images and batches of them, and the numbers of their classes."""
+"""Samples and batches of images, and their class numbers."""
 
 from unicodedata import normalize
 
@@ -16,13 +16,13 @@ _Sample = tuple[Tensor, int | None, int]
 
 
 class ImageSamples:
-    """Samples of a source: picture, number of its class, id in the source.
+    """Samples of a source: image, class number, id in the source.
 
     Args:
-        source: where pictures are read from.
-        transform: what prepares a picture.
-        kept: ids of the pictures to use; None = all.
-        numbers: the model's number of each class of the source; None = the source's own.
+        source: source of the images.
+        transform: preprocessing of an image.
+        kept: ids of the images to use; None = all.
+        numbers: the model's number of each class of the source; None = the source's numbers.
     """
 
     def __init__(
@@ -40,23 +40,23 @@ class ImageSamples:
         return len(self.source) if self.kept is None else len(self.kept)
 
     def name(self, id: int) -> str:
-        """What messages call the picture."""
+        """Name of the image in messages."""
         return self.source.name(id)
 
     def identity(self) -> Identity:
-        """Which pictures these are, by their names."""
+        """Identity of the images, from their names and sizes."""
         keys, kept = self.source.keys(), torch.arange(len(self.source)) if self.kept is None else self.kept
         if self.source.sizes(kept[:0]) is None:
             return Identity.of(keys[kept])
-        return Identity.of(keys[kept], lambda places: self._sizes(kept[places]))
+        return Identity.of(keys[kept], lambda indices: self._sizes(kept[indices]))
 
     def _sizes(self, ids: Tensor) -> Tensor:
         found = self.source.sizes(ids)
-        assert found is not None  # it was asked before
+        assert found is not None  # checked in `identity`
         return found
 
     def get(self, id: int, *, seed: int, epoch: int) -> _Sample:
-        """A prepared picture, augmented by (seed, epoch, id)."""
+        """Return a preprocessed image, augmented by (seed, epoch, id)."""
         id = id if self.kept is None else int(self.kept[id])
         image, label = self.source[id]
         if label is not None and self.numbers is not None:
@@ -66,8 +66,8 @@ class ImageSamples:
 
 
 def collate_images(samples: list[_Sample], ids: Tensor) -> Batch:
-    """Samples of one size as a batch; its ids are those of the source."""
-    del ids  # places among the kept ones
+    """Collate samples of one size; the batch has the ids of the source."""
+    del ids  # indices among the kept images
     labels = [label for _, label, _ in samples if label is not None]
     return Batch(
         source=torch.stack([image for image, _, _ in samples]),
@@ -77,39 +77,39 @@ def collate_images(samples: list[_Sample], ids: Tensor) -> Batch:
 
 
 def class_numbers(path: str, source: ImageSource, labels: Labels) -> list[int]:
-    """The model's number of each class of a source.
+    """Return the model's number of each class of a source.
 
     Raises:
-        DataError: if labels are no classes, the source has none, or one that the model does not know.
+        DataError: if the labels are not classes, the source has no classes, or one that the model does not have.
     """
     if not isinstance(labels, Classes):
         raise other_labels(path, type(labels))
     if not source.classes:
         raise unlabelled(path)
-    # One name may be written in two Unicode forms; models of older versions keep that of their folders.
+    # A name may have two Unicode forms; models of older versions store the form of their folders.
     known = {normalize("NFC", name): number for number, name in enumerate(labels.names)}
     known |= {name: number for number, name in enumerate(labels.names)}
     for name in source.classes:
         if name not in known:
             raise DataError(
-                f"data.path={path!r} has a class {name!r}, which is none of the model's {len(labels.names)} classes"
+                f"data.path={path!r} has a class {name!r}, which is not one of the model's {len(labels.names)} classes"
                 f"{nearest(name, known)}"
             )
     return [known[name] for name in source.classes]
 
 
 def few_ids(path: str, source: ImageSource, per_class: int, *, seed: int, among: Tensor | None = None) -> Tensor:
-    """Ids of so many pictures of each class, drawn by the seed.
+    """Draw the ids of `per_class` images of each class.
 
     Args:
-        path: for messages.
-        source: of the pictures.
-        per_class: how many.
-        seed: of the draw.
-        among: ids that may be drawn; None = all.
+        path: name of the data in messages.
+        source: source of the images.
+        per_class: images of each class.
+        seed: seed of the draw.
+        among: ids to draw from; None = all.
 
     Raises:
-        DataError: if pictures are unlabelled, or a class has fewer.
+        DataError: if the images are unlabelled, or a class has fewer images.
     """
     usable = set(range(len(source)) if among is None else among.tolist())
     known = (source.label(id) if id in usable else None for id in range(len(source)))
@@ -119,18 +119,18 @@ def few_ids(path: str, source: ImageSource, per_class: int, *, seed: int, among:
     for number, name in enumerate(source.classes):
         found = labels.count(number)
         if found < per_class:
-            raise DataError(f"data.per_class={per_class}, but class {name!r} has {found} images only")
+            raise DataError(f"data.per_class={per_class}, but class {name!r} has only {found} images")
     return few_of_each(torch.tensor(labels), per_class, seed=seed)
 
 
 def unlabelled(path: str) -> DataError:
-    """The error of a source without classes where some are asked for."""
+    """The error for a source without classes when labels are needed."""
     return DataError(
-        f"data.path={path!r} has no labels: images of a class lie in a folder of their own, below the split, and "
-        "no images beside these folders; a list (.csv) may name a label for each"
+        f"data.path={path!r} has no labels: put the images of each class in a separate folder below the split, with no "
+        "images next to these folders; or give a list (.csv) with a label for each image"
     )
 
 
 def other_labels(path: str, wanted: type[Labels]) -> DataError:
-    """The error of a task that needs labels which images do not have."""
-    return DataError(f"data.path={path!r}: images have {Classes.what}, and the task needs {wanted.what}")
+    """The error for a task that needs another type of labels."""
+    return DataError(f"data.path={path!r}: images have {Classes.what}, but the task needs {wanted.what}")

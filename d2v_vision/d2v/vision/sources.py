@@ -1,6 +1,6 @@
-"""What `data.path` names, as a set of pictures: files, a built-in set or one of torchvision.
+"""Open the image set that `data.path` names: files, a built-in set or a torchvision set.
 
-Splits, names of classes and contents are known here; augmentation and batches are `data`'s.
+This module provides splits, class names and contents; `data` adds augmentation and batches.
 """
 
 import os
@@ -15,7 +15,7 @@ from d2v.core.data import Contents, DataError, Splits, name_keys
 from d2v.core.suggestions import nearest
 from d2v.vision import builtin
 from d2v.vision.endings import ending, is_image, known_endings
-from d2v.vision.files import FileSet, Part
+from d2v.vision.files import FileSet, SplitFiles
 from d2v.vision.folder import read_folder
 from d2v.vision.lists import LISTS, read_list
 from d2v.vision.reading import Reader
@@ -27,80 +27,80 @@ if TYPE_CHECKING:
 
 
 class ImageSource(Protocol):
-    """Pictures by their ids 0 to n-1; can be pickled for workers."""
+    """Images with ids 0 to n-1; can be pickled for workers."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes in the order of their numbers; empty if pictures are unlabelled."""
+        """Class names in the order of their numbers; empty if the images are unlabelled."""
         ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, id: int) -> tuple["Image", int | None]:
-        """Picture and class; raises `BrokenSampleError` if it cannot be read."""
+        """Return image and class; raise `BrokenSampleError` if the image cannot be read."""
         ...
 
     def label(self, id: int) -> int | None:
-        """Number of its class, if possible without reading the picture."""
+        """Class number, if possible without reading the image."""
         ...
 
     def name(self, id: int) -> str:
-        """What the user knows it by."""
+        """Name of the image for the user."""
         ...
 
     def keys(self) -> Tensor:
-        """`name_keys` of all, Long `n`: the same wherever the data lie, and whatever folder the split is in."""
+        """`name_keys` of all images, Long `n`; they do not depend on the location of the data or the split's folder."""
         ...
 
     def labels(self) -> Tensor | None:
-        """Numbers of the classes of all, Long `n`, -1 = none; None if pictures would have to be read."""
+        """Class numbers of all images, Long `n`, -1 = none; None if images would have to be read."""
         ...
 
     def sizes(self, ids: Tensor) -> Tensor | None:
-        """Sizes of some of the files in bytes, Long like `ids`, -1 = it cannot be read; None if they are no files."""
+        """Sizes of the given files in bytes, Long like `ids`, -1 = it cannot be read; None if they are not files."""
         ...
 
 
 class ImageSet(Protocol):
-    """All splits of what a path names."""
+    """All splits of the images that a path names."""
 
     def splits(self) -> Splits:
-        """The parts by their use."""
+        """The splits by their use."""
         ...
 
     def classes(self, split: str) -> tuple[str, ...]:
-        """Names of the classes of a split, without reading pictures where that is possible."""
+        """Class names of a split, if possible without reading images."""
         ...
 
     def numbering(self, split: str) -> tuple[str, ...]:
-        """Classes that a split is numbered by where no model says it; raises `DataError` if one is not among them."""
+        """Class names that number a split if no model gives any; raise `DataError` if a class is not one of them."""
         ...
 
     def open(self, split: str | None, reader: Reader) -> ImageSource:
-        """The pictures of a split; None = all of a folder or a list, or the test split of a set that is neither.
+        """The images of a split; None = all of a folder or a list, or the test split of another set.
 
         Raises:
-            DataError: if the split is not there or holds no images.
+            DataError: if the split does not exist or has no images.
         """
         ...
 
     def contents(self) -> Contents:
-        """What is said before any work."""
+        """Describe the data set; commands print this before any work."""
         ...
 
 
 def open_set(path: str) -> ImageSet:
-    """What a path names.
+    """Open the image set that a path names.
 
     Raises:
-        DataError: if there is no such thing, or it cannot be used as it is.
+        DataError: if it does not exist or cannot be used.
     """
     if path in _BUILTIN:
         return _BuiltinSet(path)
     if path.startswith(PREFIX):
         return _TorchvisionSets(path)
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 - the name may be of any bytes
+        mode = os.stat(path).st_mode  # noqa: PTH116 - any bytes
     except (FileNotFoundError, NotADirectoryError, ValueError):
         raise _no_data(path) from None
     except OSError as error:
@@ -117,10 +117,10 @@ def open_set(path: str) -> ImageSet:
         raise unreadable(error) from error
     if not found:
         raise DataError(
-            f"data.path={path!r} is a file, but neither an image nor a list; lists end in {', '.join(LISTS)}"
+            f"data.path={path!r} is a file, but neither an image nor a list; list files end in {', '.join(LISTS)}"
         )
     folder, name = os.path.split(path)
-    return FileSet(path=path, root=folder or ".", parts={"train": Part(paths=[name])}, has_splits=False)
+    return FileSet(path=path, root=folder or ".", parts={"train": SplitFiles(paths=[name])}, has_splits=False)
 
 
 def _no_data(path: str) -> DataError:
@@ -150,19 +150,19 @@ _BUILTIN = {
 
 class _BuiltinSet:
     def __init__(self, name: str) -> None:
-        self.name, self._what = name, _BUILTIN[name]
+        self.name, self._set = name, _BUILTIN[name]
 
     def splits(self) -> Splits:
-        return self._what.splits
+        return self._set.splits
 
     def classes(self, split: str) -> tuple[str, ...]:
         del split
-        return self._what.classes
+        return self._set.classes
 
     numbering = classes
 
     def open(self, split: str | None, reader: Reader) -> ImageSource:
-        splits = self._what.splits
+        splits = self._set.splits
         known = _names(splits)
         if split is not None and split not in known:
             raise DataError(
@@ -171,8 +171,8 @@ class _BuiltinSet:
         return _Arrays(self.name, split or splits.test or splits.train, reader)
 
     def contents(self) -> Contents:
-        counts = {split: len(self._what.read(split)[1]) for split in _names(self._what.splits)}
-        return Contents(path=self.name, splits=counts, classes=self._what.classes, unit="images")
+        counts = {split: len(self._set.read(split)[1]) for split in _names(self._set.splits)}
+        return Contents(path=self.name, splits=counts, classes=self._set.classes, unit="images")
 
 
 class _Arrays:
@@ -203,7 +203,7 @@ class _Arrays:
         return self.numbers
 
     def sizes(self, ids: Tensor) -> None:
-        del ids  # arrays that never change
+        del ids  # built-in arrays never change
 
 
 class _TorchvisionSets:
@@ -222,7 +222,7 @@ class _TorchvisionSets:
         return TorchvisionSet(self.path, split, reader=reader)
 
     def contents(self) -> Contents:
-        """Splits that cannot be opened are noted: a user may have downloaded one of them."""
+        """Note splits that cannot be opened: a user may have downloaded only one of them."""
         counts: dict[str, int] = {}
         classes: tuple[str, ...] = ()
         errors = []

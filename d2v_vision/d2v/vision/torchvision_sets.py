@@ -1,6 +1,6 @@
-"""Data sets of torchvision, by name, from files that the user has downloaded.
+"""Data sets of torchvision by name, from files that the user has downloaded.
 
-torchvision is imported when a set is opened, and never asked to download.
+torchvision is imported when a set is opened, and never downloads anything.
 """
 
 import inspect
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PREFIX = "torchvision:"
-# Sets with a `split` argument whose parts are not train and test; torchvision tells no names without opening a set.
+# Sets with a `split` argument other than train and test; torchvision does not list the names without opening a set.
 _OWN_SPLITS = {
     "Country211": Splits(train="train", val="valid", test="test"),
     "DTD": Splits(train="train", val="val", test="test"),
@@ -35,15 +35,15 @@ _OWN_SPLITS = {
 
 
 class TorchvisionSet:
-    """A classification set of `torchvision.datasets` as pictures with classes.
+    """A classification set of `torchvision.datasets` as images with classes.
 
     Args:
-        path: `torchvision:NAME:FOLDER`, FOLDER being the set's `root`.
-        split: of `torchvision_splits`, or another that the set itself knows; None = for reporting, else training.
-        reader: how pictures are read.
+        path: `torchvision:NAME:FOLDER`; FOLDER is the set's `root`.
+        split: a split of `torchvision_splits`, or another of the set; None = test if there is one, otherwise train.
+        reader: converts the images.
 
     Raises:
-        DataError: if there is no such set or split, its files are missing, or it gives no pictures with classes.
+        DataError: if the set or the split does not exist, its files are missing, or it has no images with classes.
     """
 
     def __init__(self, path: str, split: str | None, *, reader: Reader) -> None:
@@ -61,16 +61,16 @@ class TorchvisionSet:
         return len(self._set)
 
     def __getitem__(self, id: int) -> tuple["Image", int | None]:
-        """Picture and class; raises `BrokenSampleError` if it cannot be read."""
+        """Return image and class; raise `BrokenSampleError` if the image cannot be read."""
         try:
             with self.reader.limits():
                 image, label = self._set[id]
-                return self.reader.picture(image), _number(label)
-        except Exception as error:  # every set reads in its own way
+                return self.reader.load(image), _number(label)
+        except Exception as error:  # sets raise different errors
             raise BrokenSampleError(self.name(id), self.reader.reason(error)) from error
 
     def label(self, id: int) -> int | None:
-        """Number of its class; the picture is read where the set keeps no list."""
+        """Class number; the image is read if the set has no list of labels."""
         return self[id][1] if self._labels is None else self._labels[id]
 
     def name(self, id: int) -> str:
@@ -78,15 +78,15 @@ class TorchvisionSet:
         return f"{self.prefix}/{id}"
 
     def keys(self) -> Tensor:
-        """`name_keys` of set, split, id and, where the set keeps a list of them, label."""
+        """`name_keys` of set, split, id and, if the set has a list of labels, label."""
         labels: Sequence[object] = self._labels or [""] * len(self)
         return name_keys(f"{self.name(id)}/{label}" for id, label in enumerate(labels))
 
     def sizes(self, ids: Tensor) -> None:
-        """Not known: what a set reads from is its own matter."""
+        """None: the files of a set are not known."""
 
     def labels(self) -> Tensor | None:
-        """Numbers of the classes of all, -1 = none; None where the set keeps no list of them."""
+        """Class numbers of all images, -1 = none; None if the set has no list of labels."""
         known = self._labels
         return None if known is None else torch.tensor([-1 if label is None else label for label in known])
 
@@ -95,7 +95,7 @@ class TorchvisionSet:
 
         try:
             sample = self._set[0]
-        except Exception:  # a broken picture is the loader's to count
+        except Exception:  # the loader counts broken images
             return
         try:
             image, label = sample
@@ -103,7 +103,7 @@ class TorchvisionSet:
         except (TypeError, ValueError):
             image = None
         if not isinstance(image, Image.Image):
-            raise DataError(f"{self.prefix} gives no pictures with one class each; use a set for classification")
+            raise DataError(f"{self.prefix} has no images with one class each; use a classification set")
 
     def _class_names(self) -> tuple[str, ...]:
         labels = [label for label in self._labels or () if label is not None]
@@ -111,17 +111,17 @@ class TorchvisionSet:
             return ()
         named = getattr(self._set, "classes", None)
         if named:
-            # ImageNet gives several words for a class, and two of its classes are both "crane".
+            # ImageNet has several words for a class, and two classes named "crane".
             names = [", ".join(name) if isinstance(name, tuple | list) else str(name) for name in named]
             return tuple(f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names))
         return tuple(map(str, range(max(labels, default=-1) + 1)))
 
 
 def torchvision_splits(path: str) -> Splits:
-    """The parts of a set: those of its `train` or `split` argument; without either, all of it is the split `train`.
+    """Return the splits of a set, from its `train` or `split` argument; without either, all images are `train`.
 
     Raises:
-        DataError: if there is no such set.
+        DataError: if the set does not exist.
     """
     name, _ = _name_and_root(path)
     if not {"train", "split"} & _arguments(_class(name)).keys():
@@ -132,7 +132,7 @@ def torchvision_splits(path: str) -> Splits:
 def _name_and_root(path: str) -> tuple[str, str]:
     name, _, root = path.removeprefix(PREFIX).partition(":")
     if not name or not root:
-        raise DataError(f"data.path={path!r} must be {PREFIX}NAME:FOLDER, say {PREFIX}FashionMNIST:data")
+        raise DataError(f"data.path={path!r} must be {PREFIX}NAME:FOLDER, for example {PREFIX}FashionMNIST:data")
     return name, root
 
 
@@ -143,7 +143,7 @@ def _arguments(kind: type) -> dict[str, inspect.Parameter]:
 def _class(name: str) -> type:
     from torchvision import datasets  # type: ignore[import-untyped, unused-ignore]
 
-    # A fixed list: no name reaches anything else of the module.
+    # A fixed list, so that a name cannot reach anything else in the module.
     kinds = {known: getattr(datasets, known) for known in datasets.__all__}
     known = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and "root" in _arguments(kind)}
     if name not in known:
@@ -178,23 +178,23 @@ def _opened(path: str, root: str, split: str, kind: type) -> Any:
     try:
         opened = kind(**options)
         len(opened)
-    except Exception as error:  # every set looks for its files in its own way
+    except Exception as error:  # sets raise different errors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"data.path={path!r}, split {split!r}, cannot be opened: {reason} (d2v downloads nothing: getting the "
-            f"files is your step; most sets do it by torchvision.datasets.{kind.__name__}({root!r}, download=True))"
+            f"data.path={path!r}, split {split!r}, cannot be opened: {reason} (d2v downloads nothing: get the files "
+            f"first, for most sets by torchvision.datasets.{kind.__name__}({root!r}, download=True))"
         ) from error
     return opened
 
 
 def _known_labels(opened: Any) -> list[int | None] | None:
-    """Labels of all pictures, from the lists that most sets keep; None if this one keeps none."""
+    """Return the labels of all images from the list that most sets have; None = this set has none."""
     for name in ("targets", "labels", "_labels", "y", "_samples"):
         values = getattr(opened, name, None)
         try:
             if values is not None and len(values) == len(opened):
                 return [_number(value[-1] if name == "_samples" else value) for value in values]
-        except TypeError:  # of another kind than numbers of classes
+        except TypeError:  # not class numbers
             continue
     return None
 

@@ -1,6 +1,6 @@
-"""A tree of folders with what lies in them, and the images below some of them, every real file once.
+"""Scan a tree of folders, and collect the images below some of them, every real file once.
 
-Folders are listed, not files opened: only a file whose ending Pillow does not know is looked into.
+Scanning lists folders and opens no files, except those whose extension Pillow does not know.
 """
 
 import os
@@ -13,10 +13,10 @@ from d2v.core.data import DataError
 from d2v.vision.endings import ending, endings_as_written, is_image, known_endings
 
 HIDDEN = "hidden files and folders"
-SYSTEM = "files and folders of systems and archives"
+SYSTEM = "files and folders of operating systems and archives"
 RUNS = "run folders"
-LOOPS = "links to a folder that they lie in"
-DOUBLE = "links to what is there already"
+LOOPS = "links to a folder that contains them"
+DOUBLE = "links to files and folders that are already used"
 BROKEN = "broken links"
 SPECIAL = "pipes, sockets and devices"
 UNREADABLE = "files and folders that cannot be read"
@@ -27,11 +27,11 @@ _OF_SYSTEMS = frozenset(
 
 @define(eq=False)
 class Folder:
-    """A folder: its images by name, its subfolders, what else lies in it by kind.
+    """A folder: names of its images, its subfolders, and its other contents by kind.
 
     Args:
-        path: where it was found first.
-        real: its path without links, which is what it is known by.
+        path: path where the folder was found first.
+        real: path with links resolved, which identifies the folder.
     """
 
     path: str
@@ -44,11 +44,11 @@ class Folder:
     is_run: bool = False
 
     def children(self) -> dict[str, "Folder"]:
-        """Subfolders by name, linked ones as well, without run folders."""
+        """Subfolders by name, including linked ones, without run folders."""
         return {name: one for name, one in sorted({**self.folders, **self.linked}.items()) if not one.is_run}
 
     def holds_images(self) -> bool:
-        """Whether there is an image in it, at any depth."""
+        """Return whether the folder contains an image, at any depth."""
         return any(one.images or one.linked_images for one in self._below())
 
     def _below(self) -> Iterator["Folder"]:
@@ -62,7 +62,7 @@ class Folder:
 
 
 def scan(root: str) -> Folder:
-    """The tree below a folder. Links to folders are followed, except into a folder that they lie in.
+    """Return the tree below a folder. Links to folders are followed, except to a folder that contains the link.
 
     Raises:
         DataError: if the folder itself cannot be read.
@@ -86,7 +86,7 @@ def scan(root: str) -> Folder:
         plain, images = endings_as_written(), folder.images
         for entry in entries:
             name = entry.name
-            # Nearly all entries are this, and there may be a million of them.
+            # Fast path: nearly all entries are images, and there may be a million of them.
             if name[name.rfind(".") :] in plain and name[0] != "." and entry.is_file(follow_symlinks=False):
                 images.append(name)
             else:
@@ -111,7 +111,7 @@ def _sort_in(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder]
             (folder.linked_images if entry.is_symlink() else folder.images).append(name)
             return
         else:
-            kind = f".{end} files" if 0 < len(end) <= 8 and end.isalnum() else "files of no known kind"
+            kind = f".{end} files" if 0 < len(end) <= 8 and end.isalnum() else "files of unknown type"
     except OSError:
         kind = BROKEN if entry.is_symlink() else UNREADABLE
     if kind:
@@ -119,7 +119,7 @@ def _sort_in(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder]
 
 
 def _enter(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder], waiting: list[Folder]) -> str:
-    """Put a subfolder into the tree; gives the kind of what is not entered, "" of what is."""
+    """Add a subfolder to the tree; return the kind of a folder that is not added, otherwise ""."""
     is_link = entry.is_symlink()
     real = os.path.realpath(entry.path) if is_link else os.path.join(folder.real, entry.name)  # noqa: PTH118
     if is_link and f"{folder.real}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}"):
@@ -134,10 +134,10 @@ def _enter(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder], 
 
 @frozen(kw_only=True)
 class Gathered:
-    """Images by the folder that they were looked for in, in the order of their paths; and what is not used.
+    """Images by folder, in the order of their paths, and the files and folders that are not used.
 
     Args:
-        images: by the name that a folder was given; paths begin with its prefix.
+        images: paths by the name passed for a folder; they start with its prefix.
         unused: names by kind.
     """
 
@@ -146,13 +146,13 @@ class Gathered:
 
 
 def gather(folders: Iterable[tuple[str, str, Folder, bool]]) -> Gathered:
-    """The images below folders, every real file once, whatever links lead to it.
+    """Collect the images below folders, every real file once, independent of links to it.
 
-    Real folders and files come first, then links in the order of their paths; a link to what has been counted is not
-    used. Two names of one file by hard links are two files.
+    Real folders and files come first, then links in the order of their paths; a link to a file or folder that has been
+    counted is not used. Two hard links to a file are two files.
 
     Args:
-        folders: name, prefix of the paths ("" or with a slash at its end), the folder, and whether it is a link.
+        folders: name, prefix of the paths ("" or with a trailing slash), the folder, and whether it is a link.
     """
     taken: dict[str, Folder] = {}
     images: dict[str, list[str]] = {}
@@ -197,18 +197,18 @@ def _add_links(
     names: dict[str, set[str]] = {}
     seen: set[tuple[str, str]] = set()
     for path, name, link in sorted(links):
-        place, file = _target(link, parents)
-        if place in taken and place not in names:
-            names[place] = set(taken[place].images)
-        if (place, file) in seen or file in names.get(place, ()):
+        parent, file = _target(link, parents)
+        if parent in taken and parent not in names:
+            names[parent] = set(taken[parent].images)
+        if (parent, file) in seen or file in names.get(parent, ()):
             unused.setdefault(DOUBLE, []).append(path)
             continue
-        seen.add((place, file))
+        seen.add((parent, file))
         images[name].append(path)
 
 
 def _target(link: str, parents: dict[str, str]) -> tuple[str, str]:
-    """Real folder and name of what a link leads to; folders are resolved once."""
+    """Return the real folder and name of a link's target; each folder is resolved once."""
     try:
         target = os.path.join(os.path.dirname(link), os.readlink(link))  # noqa: PTH115, PTH118, PTH120
         above, name = os.path.split(target)
@@ -222,5 +222,5 @@ def _target(link: str, parents: dict[str, str]) -> tuple[str, str]:
 
 
 def unreadable(error: OSError) -> DataError:
-    """The error of a data set for one of the system."""
+    """Convert an OSError to the error of a data set."""
     return DataError(f"{error.filename} cannot be read: {error.strerror}; change its permissions or the path")

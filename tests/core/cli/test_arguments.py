@@ -95,7 +95,7 @@ class Show(Protocol):
             minutes: for all 100% of it; None = as long as it takes.
             seed: of all that is
                 random.
-            form: of pictures.
+            form: of images.
             data_path: where from.
             progress: not typed.
         """

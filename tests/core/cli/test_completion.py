@@ -49,7 +49,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m d2v "$@"\n')
     command.chmod(0o755)
-    # Whoever imports torch to complete something gets nothing.
+    # Completion fails if it imports torch.
     fake = tmp_path / "fake/torch.py"
     fake.parent.mkdir()
     fake.write_text("raise SystemExit(1)\n")

@@ -1,4 +1,4 @@
-"""The command `d2v`: help that a person reads, one line a failure, and exit codes."""
+"""The command `d2v`: readable help, one line for each failure, and exit codes."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""What people type out of habit: the error names what to write, with exit code 2."""
+"""Habitual spellings of arguments: the error names the right one, with exit code 2."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The rule by which samples are held out: added files do not change parts, and sizes are about what is asked for."""
+"""The rule by which samples are held out: added files do not move others, and sizes match the fraction."""
 
 import pytest
 import torch

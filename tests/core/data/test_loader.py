@@ -1,4 +1,4 @@
-"""The loader: the same batches whatever the workers and the interruptions, and no broken sample unseen."""
+"""The loader: the same batches with any workers and interruptions, and every broken sample is reported."""
 
 import logging
 import re
@@ -62,7 +62,7 @@ def test_iterating_leaves_the_global_generator_alone() -> None:
 
 @pytest.mark.parametrize("endless", [True, False])
 def test_an_abandoned_loader_gives_its_workers_back_at_once(endless: bool) -> None:
-    """In a cycle of references it would not: its queues would be closed before the workers are told to end."""
+    """In a cycle of references it would not: its queues would be closed before the workers are stopped."""
     loader = make(broken=BROKEN, num_workers=1, endless=endless)
     take(loader, 2)
     begun = time.monotonic()
@@ -203,7 +203,7 @@ def test_half_of_a_large_batch_is_broken() -> None:
     broken=st.sets(st.integers(0, 59), max_size=30),
     world=st.integers(1, 2),
 )
-@example(lengths=[25] * 8 + [90] * 5, broken={3}, world=1)  # longer ones must not stand in
+@example(lengths=[25] * 8 + [90] * 5, broken={3}, world=1)  # longer ones must not replace them
 def test_stand_ins_keep_the_budget_and_no_rank_goes_without_a_batch(
     lengths: list[int], broken: set[int], world: int
 ) -> None:
@@ -224,7 +224,7 @@ def test_stand_ins_keep_the_budget_and_no_rank_goes_without_a_batch(
 
 
 class Failing(Noisy):
-    """Some samples end in errors that nobody foresaw."""
+    """Some samples end in unexpected errors."""
 
     def __init__(self, n: int, failing: dict[int, BaseException]) -> None:
         super().__init__(n)
@@ -264,9 +264,9 @@ def test_an_error_in_the_program_ends_the_run_and_is_told_once(workers: int, end
             return self.nose(id)  # type: ignore[attr-defined, no-any-return]
 
     loader = Loader(Wrong(300), collate, FixedPlan(n=300, batch_size=2), endless=endless, num_workers=workers)
-    with pytest.raises(DataError, match=r"tried fail.*AttributeError.*nose.*line \d+") as told:
+    with pytest.raises(DataError, match=r"tried fail.*AttributeError.*nose.*line \d+") as message:
         take(loader, 151)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(message.value)
 
 
 @pytest.mark.parametrize("endless", [True, False])

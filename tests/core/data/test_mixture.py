@@ -92,9 +92,9 @@ def test_names_and_broken_samples_of_all_sources() -> None:
     assert all(ids[name] is not None for name in WEIGHTS)
     assert mixture.name(7 * 3 + 2) == "sample 7"
     assert mixture.broken == {"text: file-2": "bad disk", "vision: file-2": "bad disk"}
-    told = mixture.report().splitlines()
-    assert told[1::2] == ["  file-2: bad disk"] * 2
-    assert [line.partition(" samples")[0] for line in told[::2]] == ["text: 1 of 5", "vision: 1 of 11"]
+    lines = mixture.report().splitlines()
+    assert lines[1::2] == ["  file-2: bad disk"] * 2
+    assert [line.partition(" samples")[0] for line in lines[::2]] == ["text: 1 of 5", "vision: 1 of 11"]
     assert mixed().report() == ""
 
 

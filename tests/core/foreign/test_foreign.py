@@ -1,4 +1,4 @@
-"""Foreign configurations: used, harmless, or spoken of; and the conversion of a made-up format."""
+"""Third-party configurations: fields are used, ignored or reported; and the conversion of a made-up format."""
 
 import re
 

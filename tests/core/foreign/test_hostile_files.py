@@ -1,6 +1,6 @@
 """Files that would do harm if they were unpickled: nothing is run, imported, written or asked for.
 
-All of them are read in one process of its own, where Python's audit hooks tell what happens.
+All are read in a separate process, where Python's audit hooks record what happens.
 """
 
 import json
@@ -53,7 +53,7 @@ HARMFUL = {
     "call of a made name": b"Vos\nVsystem\n\x93(Vtouch trap\ntR",
     "name that is no text": b"]]\x93(tR",
     "extension registry": b"\x82\x01",
-    "numbers beside the pickle": b"\x97",
+    "numbers next to the pickle": b"\x97",
     "protocol of tomorrow": b"\x80\x09N",
     "giant text": b"\x8d\xff\xff\xff\xff\xff\xff\x00\x00x",
     "giant array": b"\x96\xff\xff\xff\xff\xff\x00\x00\x00x",
@@ -96,14 +96,14 @@ HARMFUL = {
     "tensor of a text": tensor(shape="Vx\n", stride="Vx\n"),
     "tensor without numbers": tensor(offset=0).replace(b"I0\n", b"N"),
 }
-# What a stranger's classes would do in their own methods; here they stay records.
+# Actions of third-party classes in their own methods; here they stay records.
 HARMLESS = {
-    "class of a stranger": b"cevil\nThing\n(Vtouch trap\ntR",
-    "state of a stranger": b"cevil\nThing\n)\x81}V__setstate__\ncos\nsystem\nsb",
+    "class of a third party": b"cevil\nThing\n(Vtouch trap\ntR",
+    "state of a third party": b"cevil\nThing\n)\x81}V__setstate__\ncos\nsystem\nsb",
     "giant memo": b"Nr\xff\xff\xff\x7f",
     "name alone": b"cos\nsystem\n",
-    "items of a stranger": b"cevil\nThing\n(tRNa",
-    "entries of a stranger": b"cevil\nThing\n(tRNNs",
+    "items of a third party": b"cevil\nThing\n(tRNa",
+    "entries of a third party": b"cevil\nThing\n(tRNNs",
 }
 PROGRAM = """
 import json, sys, warnings

@@ -59,7 +59,7 @@ def test_known_objects_become_plain(value, expected, protocol):
 
 @pytest.fixture
 def package(monkeypatch):
-    """Makes classes of a module of this name, which is gone when their pickles are read."""
+    """Makes classes of a module of this name, which no longer exists when their pickles are read."""
 
     def make(module: str, name: str, *bases: type, **members: object) -> type:
         made = type(name, bases, {"__module__": module, **members})

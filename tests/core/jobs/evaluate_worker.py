@@ -1,4 +1,4 @@
-"""A worker of test_tasks: `python evaluate_worker.py TESTS FOLDER RANK` evaluates the toys' models beside another."""
+"""A worker of test_tasks: `python evaluate_worker.py TESTS FOLDER RANK` evaluates the toys' models with another."""
 
 import json
 import sys

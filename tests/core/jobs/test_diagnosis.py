@@ -1,4 +1,4 @@
-"""`d2v doctor`: it says ok where all works, lists what is broken, and names the check that fails."""
+"""`d2v doctor`: it reports ok if everything works, lists what is broken, and names the failed check."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""A ready model gives the features that its encoder gives, and the answers of its task, of whatever it is handed."""
+"""A loaded model returns the features of its encoder and the predictions of its task for every form of input."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,7 +53,7 @@ class ToyModel(nn.Module):
 
 @frozen(kw_only=True)
 class ToyTask:
-    """Tells the largest channel of the mean feature."""
+    """Predicts the largest channel of the mean feature."""
 
     modality: ClassVar[str] = "toy"
 

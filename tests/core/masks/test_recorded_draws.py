@@ -1,4 +1,4 @@
-"""Masks that the published implementations drew from known seeds, made again from the same draws by our steps."""
+"""Masks that the published implementations drew from known seeds, reproduced from the same draws."""
 
 import json
 import math

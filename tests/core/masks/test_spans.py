@@ -118,7 +118,7 @@ def test_arrangements_without_overlap_are_equally_likely(space: int) -> None:
 def test_spans_without_overlap_use_all_the_room_there_is() -> None:
     masker = SpanMasker(mask_prob=0.1, mask_length=3, min_masks=3, no_overlap=True)
     assert masker(1, (11,), draw=draw_for(1)).hidden.int().tolist() == [[1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1]]
-    assert masker(1, (10,), draw=draw_for(1)).hidden.sum() == 6  # the third finds no room
+    assert masker(1, (10,), draw=draw_for(1)).hidden.sum() == 6  # the third does not fit
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Our masks against statistics of the published implementation's (data/masks.json, data/masks_v1.json)."""
+"""Masks against statistics of the published implementation's (data/masks.json, data/masks_v1.json)."""
 
 import json
 from collections.abc import Iterator

@@ -36,9 +36,9 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize(("config", "fields", "told"), STEPS.values(), ids=STEPS)
-def test_a_step_of_what_does_not_fit(config, fields, told):
-    with pytest.raises(ValueError, match=told):
+@pytest.mark.parametrize(("config", "fields", "message"), STEPS.values(), ids=STEPS)
+def test_a_step_of_what_does_not_fit(config, fields, message):
+    with pytest.raises(ValueError, match=message):
         config.build()(toy_batch(B, T, **fields), update=0)
 
 

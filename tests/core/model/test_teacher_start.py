@@ -90,4 +90,4 @@ def test_a_teacher_that_lacks_what_the_targets_need(leave_out):
     with pytest.raises(ValueError, match="block 1,"):
         attrs.evolve(NEW, targets=targets, teacher=teacher).build()
     spare = attrs.evolve(NEW, targets=targets, teacher=attrs.evolve(teacher, leave_out=("encoder.blocks.2",))).build()
-    assert spare(toy_batch(B, T), update=0).loss_sum.isfinite()  # what nobody wants never runs
+    assert spare(toy_batch(B, T), update=0).loss_sum.isfinite()  # unused layers never run

@@ -1,4 +1,4 @@
-"""Students in wrappers, other people's students, and whole models under DDP and FSDP2 train as the plain model does."""
+"""Wrapped students, third-party students, and whole models under DDP and FSDP2 train as the plain model does."""
 
 import copy
 
@@ -41,7 +41,7 @@ def group(tmp_path):
 
 
 class Foreign(nn.Module):
-    """Somebody else's student, which has all that a backbone has."""
+    """A third-party student with the full interface of a backbone."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Foreign(nn.Module):
 
 
 class Bare(nn.Module):
-    """Somebody else's student, which can do nothing but encode."""
+    """A third-party student that can only encode."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ def test_ddp_finds_the_tensors_of_a_step():
     same_weights(other, whole)
 
 
-# The branch of a block is a view of its last linear layer's output; nobody changes it in place.
+# The branch of a block is a view of its last linear layer's output; it is never changed in place.
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module .* returned a view tensor")
 @needs_processes
 @pytest.mark.usefixtures("group")

@@ -1,4 +1,4 @@
-"""Figures: what is drawn, and that it can be read wherever it stands."""
+"""Figures: their content, and that they are readable on any background."""
 
 import re
 import subprocess
@@ -89,7 +89,7 @@ def test_a_gallery_shows_samples_over_their_views() -> None:
             expected = torch.ones(28, 28, dtype=torch.bool)
             expected[:7, :7] = (row, column) != (2, 1)
             assert (same == expected).float().mean() > 0.99
-    assert not shown[28, :, 3].any(), "what lies between pictures is transparent"
+    assert not shown[28, :, 3].any(), "gaps between images are transparent"
 
 
 def test_features_are_as_large_as_their_pictures() -> None:

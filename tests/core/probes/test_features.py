@@ -1,4 +1,4 @@
-"""What is collected from an encoder equals what it encodes, whatever the batches, and the encoder is left as it was."""
+"""What is collected from an encoder equals what it encodes, in any batches, and the encoder is unchanged."""
 
 import dataclasses
 
@@ -162,7 +162,7 @@ def test_one_pass_over_the_data():
 
 
 class Doubler(nn.Module):
-    """Somebody else's encoder: layer i gives the input times 2 ** i."""
+    """A third-party encoder: layer i gives the input times 2 ** i."""
 
     def encode(self, batch, mask=None, *, local=None, tokens=None, sink=None):
         self.autocast = torch.is_autocast_enabled("cpu")

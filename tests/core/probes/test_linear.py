@@ -58,7 +58,7 @@ def test_equals_gradient_descent():
 
 
 def test_the_bias_is_free_of_the_penalty():
-    """Under a penalty that leaves no weights, the bias alone tells the classes' fractions."""
+    """Under a penalty that leaves no weights, the bias alone gives the classes' fractions."""
     labels = torch.tensor([0] * 30 + [1] * 10)
     found = fit_linear(Labelled(features=torch.randn(40, 3), labels=labels), strength=1e4)
     assert found.weight.abs().max() < 1e-3

@@ -1,4 +1,4 @@
-"""All probes at once: each is what the probe alone gives, and figures can be put together, shown and written."""
+"""All probes together: each gives the result of the probe alone, and results can be merged, shown and written."""
 
 import pytest
 import torch

@@ -23,7 +23,7 @@ def net(**options) -> nn.Sequential:
 
 
 def moved(student: nn.Module) -> nn.Module:
-    """An optimiser step, as far as a teacher can tell."""
+    """An optimiser step, as far as the teacher is concerned."""
     for parameter in student.parameters():
         parameter.data += torch.randn_like(parameter)
     return student

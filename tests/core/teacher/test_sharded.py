@@ -42,7 +42,7 @@ def test_distributed_parameters(mesh):
         torch.testing.assert_close(ours.full_tensor(), start[name] + (1.0 if name == "1.bias" else 0.5))
 
 
-# The branch of a block is a view of its last linear layer's output; nobody changes it in place.
+# The branch of a block is a view of its last linear layer's output; it is never changed in place.
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module .* returned a view tensor")
 def test_fully_sharded_model(mesh):
     """Steps of a sharded model equal those of a whole one; FSDP modules cannot be copied: the teacher comes first."""

@@ -121,7 +121,7 @@ def test_a_layer_that_is_not_wanted():
 
 
 @pytest.mark.parametrize(
-    ("layers", "options", "told"),
+    ("layers", "options", "message"),
     [
         ([], {}, r"layers=\[\]"),
         ([0, 0], {}, r"layers=\[0, 0\]"),
@@ -131,8 +131,8 @@ def test_a_layer_that_is_not_wanted():
         ([0], {"after": ["rms"]}, "after='rms'"),
     ],
 )
-def test_refusals(layers, options, told):
-    with pytest.raises(ValueError, match=told):
+def test_refusals(layers, options, message):
+    with pytest.raises(ValueError, match=message):
         TargetAverager(layers, **options)
 
 

@@ -1,6 +1,6 @@
 """A disk that is full, and folders that cannot be used: one line that says so, and nothing that was saved is lost.
 
-A limit on the size of files stands for the full disk: writing really stops, in the middle of a file.
+A limit on the size of files simulates the full disk: writing really stops, in the middle of a file.
 """
 
 import errno
@@ -27,7 +27,7 @@ def whole(tmp_path_factory):
 
 
 @contextmanager
-def room(size):
+def space(size):
     """Files cannot grow beyond so many bytes."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
@@ -60,7 +60,7 @@ def test_in_a_checkpoint(tmp_path, whole, monkeypatch, file):
     save = RunFolder.save
 
     def cramped(self, step, *args, **options):
-        with room(size if step == 6 else resource.RLIM_INFINITY):
+        with space(size if step == 6 else resource.RLIM_INFINITY):
             save(self, step, *args, **options)
 
     with monkeypatch.context() as patch:
@@ -99,7 +99,7 @@ def test_in_the_final_model(tmp_path, whole, monkeypatch):
     finish = RunFolder.finish
 
     def cramped(self, step):
-        with room(1000):
+        with space(1000):
             finish(self, step)
 
     with monkeypatch.context() as patch:

@@ -80,7 +80,7 @@ def test_tied_parameters_appear_once_and_under_any_name():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"no_decay": ["cls_tokens"]}, "'cls_tokens'.*'cls_token'"),
         ({"decay": "all", "no_decay": ["cls_token"]}, "decay='all' "),
@@ -88,8 +88,8 @@ def test_tied_parameters_appear_once_and_under_any_name():
         ({"weight_decay": -1.0}, "weight_decay=-1"),
     ],
 )
-def test_refusals(options, told):
-    with pytest.raises(ValueError, match=told):
+def test_refusals(options, message):
+    with pytest.raises(ValueError, match=message):
         parameter_groups(Toy(), **{"weight_decay": 0.05, **options})
 
 

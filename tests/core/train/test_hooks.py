@@ -1,4 +1,4 @@
-"""Hooks with a state: kept in checkpoints, given back, and told apart by name."""
+"""Hooks with a state: kept in checkpoints, restored, and distinguished by name."""
 
 import signal
 
@@ -12,7 +12,7 @@ from d2v.core.train import Interrupted, RunFolderError
 
 
 class Average:
-    """A running mean of what is logged, which goes on after an interruption."""
+    """A running mean of what is logged, which continues after an interruption."""
 
     def __init__(self, name=None):
         if name is not None:
@@ -69,7 +69,7 @@ def test_a_module_may_be_a_hook(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "told"),
+    ("first", "second", "message"),
     [
         ([Average("slow")], [], "lacks: slow"),
         ([Average(), Average()], [Average()], "lacks: Average-1"),
@@ -78,9 +78,9 @@ def test_a_module_may_be_a_hook(tmp_path):
         ([], [Average()], "no state .*: Average-0"),
     ],
 )
-def test_other_hooks_are_refused(tmp_path, first, second, told):
+def test_other_hooks_are_refused(tmp_path, first, second, message):
     interrupted(tmp_path / "run", *first)
-    with pytest.raises(RunFolderError, match=told):
+    with pytest.raises(RunFolderError, match=message):
         train(tmp_path / "run", hooks=second)
 
 
@@ -90,7 +90,7 @@ def test_two_of_one_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("state", "message"),
     [
         ({"best": numpy.float64(1)}, r"Holding-0\.best .*numpy\.float64"),
         ({"seen": [1, At(1, print)]}, r"Holding-0\.seen .*training\.At"),
@@ -98,8 +98,8 @@ def test_two_of_one_name(tmp_path):
         ({(1, At): 1}, r"key of Holding-0 .*builtins\.type"),
     ],
 )
-def test_what_cannot_be_read_back_is_refused_before_training(tmp_path, state, told):
+def test_what_cannot_be_read_back_is_refused_before_training(tmp_path, state, message):
     hook = Holding(state)
-    with pytest.raises(TypeError, match=told):
+    with pytest.raises(TypeError, match=message):
         train(tmp_path / "run", hooks=[hook])
     assert hook.seen == 0

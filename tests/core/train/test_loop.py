@@ -73,7 +73,7 @@ def test_crash_in_a_checkpoint(tmp_path, whole, monkeypatch, place, call):
     calls = count(1)
     with monkeypatch.context() as patch:
         patch.setattr(folder_module, place, breaking(getattr(folder_module, place), lambda *_: next(calls) == call))
-        # As a killed process leaves it: nobody tidies up.
+        # As a killed process leaves it, without cleanup.
         patch.setattr(folder_module.shutil, "rmtree", lambda *args, **options: None)
         with pytest.raises(Boom):
             train(tmp_path / "run")

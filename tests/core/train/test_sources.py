@@ -1,4 +1,4 @@
-"""Training on every kind of source at once goes on after an interruption as if there had been none."""
+"""Training on every kind of source together resumes exactly after an interruption."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Sinks of other people's trackers: first with modules that record their calls, then by the packages themselves."""
+"""Sinks of third-party trackers: first with modules that record their calls, then by the packages themselves."""
 
 import sys
 from types import ModuleType, SimpleNamespace
@@ -111,7 +111,7 @@ def test_wandb_itself(tmp_path, monkeypatch):
     cut(tmp_path / "run", lambda: WandB(tmp_path / "run", CONFIG, project="mine"))
     known = (tmp_path / "run/wandb.id").read_text().strip()
     files = sorted((tmp_path / "run/wandb").glob(f"offline-run-*/run-{known}.wandb"))
-    assert len(files) == 2, "two parts of the same run"
+    assert len(files) == 2, "two files of the same run"
     for file in files:
         content = file.read_bytes()
         for word in (b"target_var", b"loss", b"mine", b"max_steps"):

@@ -1,4 +1,4 @@
-"""The report page: whole, closed, honest, and readable with what is there."""
+"""The report page: complete, well-formed, correct, and readable with any subset of its content."""
 
 import copy
 import re
@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from d2v.vision.demo import FeatureMaps, Neighbour, Neighbours, Prediction, ReportImages, View, page
+from d2v.vision.demo import FeatureMaps, MaskedViews, Neighbour, Neighbours, Prediction, ReportImages, page
 
 pytest.importorskip("jinja2")
 Image = pytest.importorskip("PIL.Image")
@@ -74,14 +74,14 @@ MORE = {
         },
         "finetune_100": {"scratch": 2.8, "pretrained": 1.8},
     },
-    "seconds_of": {"pretraining": 240.1, "probing": 30.2, "fine-tuning": 20.0, "pictures": 7.1},
+    "seconds_of": {"pretraining": 240.1, "probing": 30.2, "fine-tuning": 20.0, "drawing": 7.1},
     "samples": {"train": 10000, "test": 2000},
     "version": "0.1.0",
 }
 
 
 def png(*shape):
-    """A picture of noise, `h w` or `h w 3`."""
+    """A noise image, `h w` or `h w 3`."""
     stream = BytesIO()
     Image.fromarray(torch.randint(256, shape, dtype=torch.uint8).numpy()).save(stream, "PNG")
     return stream.getvalue()
@@ -97,12 +97,12 @@ def neighbour(name):
 
 @pytest.fixture(scope="module")
 def images():
-    """Six of everything: eight views of a picture, and six neighbours before and after."""
+    """Six of everything: eight views of an image, and six neighbours before and after."""
     names = ("image", "masked", "predicted", "target")
     six = tuple(map(neighbour, ("Bag", "Shirt", "Bag", "Coat", "Bag", "Bag")))
     return ReportImages(
         curves=CURVES,
-        views=tuple(View(image=png(28, 28), masked=pngs(8)) for _ in range(6)),
+        views=tuple(MaskedViews(image=png(28, 28), masked=pngs(8)) for _ in range(6)),
         predictions=tuple(Prediction(**dict(zip(names, pngs(4), strict=True))) for _ in range(6)),
         features=tuple(
             FeatureMaps(image=png(28, 28), untrained=png(4, 4, 3), pretrained=png(4, 4, 3)) for _ in range(6)
@@ -112,7 +112,7 @@ def images():
 
 
 def changed(**values):
-    """The report with figures of the pretrained network under the mean pooling replaced, by probe."""
+    """The report with other accuracies of the pretrained network under mean pooling, by probe."""
     report = copy.deepcopy(REPORT)
     for probe, pretrained in values.items():
         report["probe"]["mean"][probe]["pretrained"] = pretrained
@@ -128,7 +128,7 @@ def words(soup):
 
 
 def is_closed(text):
-    """Whether elements end where the parser, which mends what is wrong, says that they do."""
+    """Whether elements end where the parser, which corrects errors, ends them."""
 
     def ends(tag):
         for child in tag.find_all(recursive=False):
@@ -175,22 +175,22 @@ def test_nothing_is_fetched(images):
     assert not re.search(r"@import|url\(", str(soup))
 
 
-def test_pictures_have_words(images):
+def test_images_have_alt_texts(images):
     images = parsed(REPORT | MORE, images).find_all("img")
     assert len(images) == 6 * (9 + 4 + 3 + 13)
     named = [image["alt"] for image in images if image["alt"]]
-    assert "Picture 2, view 8 of 8, hidden patches blanked" in named
-    # Without words of its own only where the name stands below.
+    assert "Image 2, view 8 of 8, hidden patches blanked" in named
+    # An empty alt text only where the caption names the image.
     below = [image.parent.figcaption.get_text(strip=True) for image in images if not image["alt"]]
     assert len(below) == 6 * 13
     assert all(below)
 
 
-def test_the_picture_is_the_one_in_the_album(images):
+def test_the_image_is_the_one_in_the_report_images(images):
     assert b64decode(parsed(REPORT, images).img["src"].partition(",")[2]) == images.views[0].image
 
 
-def test_figures_are_there(images):
+def test_results_are_there(images):
     text = words(parsed(REPORT | MORE, images))
     for number in ("84.1", "69.8", "83.9", "61.6", "71.7", "±2.2", "±2.8", "7,000", "56,000", "10,000", "4 min 57 s"):
         assert number in text
@@ -199,7 +199,7 @@ def test_figures_are_there(images):
     assert "each about 6 times" in text
 
 
-def test_pixels_and_untrained_stand_beside_every_figure():
+def test_every_row_has_pixels_and_untrained():
     rows = parsed(REPORT).table.select("tbody tr:not(.group)")
     assert len(rows) == 7
     for row in rows:
@@ -294,7 +294,7 @@ def test_finetuning(scratch, pixels, said):
 def test_what_is_absent_is_left_out():
     soup = parsed(REPORT)
     assert not re.search("±|uncertain by", words(soup))
-    assert "looked at pictures of clothes" in words(soup)
+    assert "pretrained on images of clothes" in words(soup)
     assert [tag.name for tag in soup.find_all(re.compile("^h[1-6]$"))] == ["h1", "h2", "h3", "h2", "h3", "h3", "h3"]
     assert not soup.find_all("img")
 
@@ -324,9 +324,9 @@ def test_a_report_that_lacks_something_is_refused():
         page({key: value for key, value in REPORT.items() if key not in ("steps", "seed")}, ReportImages())
 
 
-def test_pictures_that_are_none_are_refused():
-    with pytest.raises(ValueError, match=r"View\.masked\[1\].*PNG"):
-        View(image=png(1, 1), masked=(png(1, 1), b"\xff\xd8"))
+def test_other_files_than_pngs_are_refused():
+    with pytest.raises(ValueError, match=r"MaskedViews\.masked\[1\].*PNG"):
+        MaskedViews(image=png(1, 1), masked=(png(1, 1), b"\xff\xd8"))
     with pytest.raises(ValueError, match=r"Neighbour\.image.*PNG"):
         Neighbour(image=b"", name="Bag")
 

@@ -1,4 +1,4 @@
-"""The tree of figures that a report holds."""
+"""The tree of results in a report."""
 
 import torch
 

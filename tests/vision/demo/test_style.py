@@ -1,4 +1,4 @@
-"""The page's colours: contrast as the standard wants it (WCAG 2, AA)."""
+"""The page's colours: contrast as the standard requires (WCAG 2, AA)."""
 
 import re
 from importlib.resources import files

@@ -1,6 +1,6 @@
-"""What the calls of this package take as keywords, for editors and type checkers.
+"""Keywords of the calls of this package, for editors and type checkers.
 
-Written by tools/make_keywords.py out of the settings classes; do not change it by hand.
+Written by tools/make_keywords.py from the settings classes; do not edit it by hand.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,55 +22,55 @@ from d2v.core.task import Task
 
 
 class DataKeys(TypedDict, total=False):
-    """Keys of `data`; which of them there are depends on it."""
+    """Keys of `data`; which of them exist depends on the data."""
 
     size: int
-    """Height and width in pixels of what the model sees (`data.size`)."""
+    """Height and width of the model's input in pixels (`data.size`)."""
 
     channels: Literal[1, 3]
     """3 = RGB, 1 = grey (`data.channels`)."""
 
     crop_area: Sequence[float] | None
-    """Fraction of the picture's area that a random crop covers; None = no random crop, as in evaluation
+    """Range of a random crop's area, as fractions of the image; None = no random crop, as in evaluation
     (`data.crop_area`).
     """
 
     crop_ratio: Sequence[float]
-    """Range of width by height of a crop (`data.crop_ratio`)."""
+    """Range of a crop's aspect ratio, width by height (`data.crop_ratio`)."""
 
     flip: float
     """Probability of a horizontal flip (`data.flip`)."""
 
     mean: Sequence[float] | None
-    """Subtracted from values from 0 to 1, one number or one a channel; None = ImageNet's (`data.mean`)."""
+    """Subtracted from values in 0 to 1, one number or one for each channel; None = ImageNet's (`data.mean`)."""
 
     std: Sequence[float] | None
-    """What is divided by afterwards, likewise (`data.std`)."""
+    """Divisor after that, one number or one for each channel; None = ImageNet's (`data.std`)."""
 
     resize: int | None
-    """Shorter side before the central crop of evaluation; None = size * 256 / 224 (`data.resize`)."""
+    """Shorter side before the centre crop in evaluation, in pixels; None = size * 256 / 224 (`data.resize`)."""
 
     hold_out: float | None
-    """Fraction that is held out to report on, where the data have no such part: by a hash of names, about so many of
+    """Fraction held out as the split `test` if the data has no split to report on; selected by a hash of the names, in
     each class (see `d2v.core.data.HoldOut`) (`data.hold_out`).
     """
 
     hold_out_seed: int
-    """Other images are held out for another one (`data.hold_out_seed`)."""
+    """Seed of the held-out selection (`data.hold_out_seed`)."""
 
     per_class: int | None
-    """Train on so many pictures of each class, drawn by seed; None = on all (`data.per_class`)."""
+    """Train on this number of images of each class, drawn by seed; None = on all (`data.per_class`)."""
 
     max_megapixels: float
     """Image files with more pixels (millions) count as broken; they are not decoded (`data.max_megapixels`)."""
 
     max_value: float | None
-    """What white is in files of more than 8 bits, say 4095 for 12 bits in a file of 16; None = 65535 where a value is
-    above 32767, else the file counts as broken, as floats and integers of 32 bits do (`data.max_value`).
+    """Value of white in files of more than 8 bits, for example 4095 for 12 bits in a 16-bit file; None = 65535 if a
+    value is above 32767, otherwise the file counts as broken, as do floats and 32-bit integers (`data.max_value`).
     """
 
     num_workers: int
-    """Reading processes, at most one a processor; 0 = read in the training process (`data.num_workers`)."""
+    """Loader processes, at most one for each CPU core; 0 = load in the training process (`data.num_workers`)."""
 
 
 class RunKeys(DataKeys, total=False):

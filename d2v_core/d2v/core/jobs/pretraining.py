@@ -21,6 +21,8 @@ from d2v.core.recipes.keywords import with_keywords
 from d2v.core.train import Fitted
 from d2v.core.train.run_folder import newest_step
 
+_FIRST_JUDGED = 50  # updates; targets of nearly initial weights say nothing about a collapse
+
 
 def pretrain(
     recipe: str,
@@ -69,7 +71,7 @@ def pretrain(
         seen = start_from(model, settings.init).description.seen
     seen = added(seen, seen_in("pretrain", data, training_splits(settings)))
     model.to(device)
-    warmup = updates(settings.monitor.warmup, settings.train.max_steps)
+    warmup = max(updates(settings.monitor.warmup, settings.train.max_steps), _FIRST_JUDGED)
     monitor = CollapseMonitor(
         min_target_var=settings.monitor.min_target_var,
         min_pred_var=settings.monitor.min_pred_var,

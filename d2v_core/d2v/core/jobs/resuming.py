@@ -13,7 +13,7 @@ from d2v.core.train.run_folder import newest_step
 
 _Recipe = PretrainRecipe | FinetuneRecipe
 _SHOWN = 6
-_MEANING = {"machine": ": the run is no longer bit-identical to one that was not stopped"}
+_MEANING = {"machine": ": the run is no longer bit-identical to an uninterrupted one"}
 
 
 def allowed_changes(recipe: _Recipe, config_text: str, data: Batches) -> list[str]:

@@ -9,13 +9,13 @@ from d2v.core.nn import Dropout, initialise
 
 
 class SentenceClassifier(nn.Module):
-    """The first token's vector through dropout, linear, tanh, dropout and linear.
+    """Classify sentences by the first token's vector, through dropout, linear, tanh, dropout and linear.
 
     Args:
         encoder: a `Backbone`, or any other module with its `encode` method.
         num_classes: number of classes; 1 = regression with squared error.
         embed_dim: d, the width of the encoder.
-        dropout: before both linear layers.
+        dropout: dropout before both linear layers.
 
     >>> from d2v.core.model import Backbone, BlockConfig, TransformerConfig
     >>> from d2v.text import TextAdapterConfig
@@ -51,7 +51,7 @@ class SentenceClassifier(nn.Module):
         """
         del update
         if batch.labels is None:
-            raise ValueError("the batch has no labels to learn from")
+            raise ValueError("the batch has no labels; classification needs them")
         scores = self.logits(batch).float()
         if scores.shape[1] == 1:
             loss = F.mse_loss(scores[:, 0], batch.labels.float(), reduction="sum")

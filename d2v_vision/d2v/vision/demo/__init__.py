@@ -1,7 +1,7 @@
-"""The quickstart: what a small model learns in minutes, and the page that shows it."""
+"""The quickstart: train and evaluate a small model in minutes, and write a page that shows the results."""
 
 from d2v.vision.demo.html import page
-from d2v.vision.demo.report_images import FeatureMaps, Neighbour, Neighbours, Prediction, ReportImages, View
+from d2v.vision.demo.report_images import FeatureMaps, MaskedViews, Neighbour, Neighbours, Prediction, ReportImages
 from d2v.vision.demo.running import quickstart
 
-__all__ = ["FeatureMaps", "Neighbour", "Neighbours", "Prediction", "ReportImages", "View", "page", "quickstart"]
+__all__ = ["FeatureMaps", "MaskedViews", "Neighbour", "Neighbours", "Prediction", "ReportImages", "page", "quickstart"]

@@ -1,4 +1,4 @@
-"""How many updates fit into a time: ten are measured, and the schedule is fixed before the first that counts."""
+"""Number of updates that fit into a time limit, from the time of ten updates before the run."""
 
 import math
 import statistics
@@ -12,12 +12,12 @@ from d2v.core.recipes import PretrainRecipe
 
 _MEASURED, _WARM_UP = 10, 5
 _REST = 2400
-"""Updates that take as long as all else does, probes, fine-tuning and report; only for refusing in time."""
-_MARGIN = 0.97  # metrics and checkpoints, and a processor that slows down when it gets warm
+"""Time of probes, fine-tuning and report in updates, about; only to refuse a limit that is too short."""
+_MARGIN = 0.97  # for metrics, checkpoints and a CPU that slows down when it gets warm
 
 
 def seconds_per_update(recipe: PretrainRecipe, device: torch.device) -> float:
-    """Median time of ten updates of the recipe's model on its data; nothing of them is kept."""
+    """Median time of ten updates of the recipe's model on its data; the trained weights are discarded."""
     ticks: list[float] = []
 
     class Ticks:
@@ -34,11 +34,11 @@ def seconds_per_update(recipe: PretrainRecipe, device: torch.device) -> float:
 
 
 def updates_within(seconds: float, update: float) -> int:
-    """Whole updates that fit, at least 0.
+    """Number of updates that fit into a time, at least 0.
 
     Args:
-        seconds: for them alone.
-        update: seconds of one.
+        seconds: time for the updates.
+        update: seconds of one update.
 
     >>> updates_within(100.0, 0.5)
     194
@@ -47,23 +47,23 @@ def updates_within(seconds: float, update: float) -> int:
 
 
 def require_time(minutes: float, update: float) -> None:
-    """Refuse a time in which nothing would be learned.
+    """Refuse a time limit that leaves no time for an update.
 
     Args:
-        minutes: for everything.
+        minutes: time for everything.
         update: seconds of one update.
 
     Raises:
-        ValueError: naming the least.
+        ValueError: naming the minimum.
 
     >>> require_time(0.1, 0.1)
     Traceback (most recent call last):
-    ValueError: 0.1 minutes are too few for a single update: all else takes about 4.0 minutes here; give at least 4.2
+    ValueError: 0.1 minutes are too few for one update: all other stages take about 4.0 minutes here; give at least 4.2
     """
     rest = _REST * update / 60
     if updates_within(60 * (minutes - rest), update) < 1:
         least = math.ceil(10 * (rest + (update / 60) / _MARGIN) + 1) / 10
         raise ValueError(
-            f"{minutes:g} minutes are too few for a single update: all else takes about {rest:.1f} minutes here; "
+            f"{minutes:g} minutes are too few for one update: all other stages take about {rest:.1f} minutes here; "
             f"give at least {least:.1f}"
         )

@@ -1,7 +1,4 @@
-"""The images of a trained run: its masks, what it predicts, its features, and what lies near what.
-
-Everything is shown by real samples as images.
-"""
+"""Draw the images of a report: masks, predictions, patch features and nearest neighbours of a trained run."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,27 +11,27 @@ from d2v.core.model import Batch, Data2Vec, StepOutput, Student
 from d2v.core.plots import hide, pca_colours, png
 from d2v.core.plots.arrays import plane, stretched
 from d2v.core.probes import Features, collect_features, nearest_samples
-from d2v.vision.demo.report_images import FeatureMaps, Neighbour, Neighbours, Prediction, ReportImages, View
+from d2v.vision.demo.report_images import FeatureMaps, MaskedViews, Neighbour, Neighbours, Prediction, ReportImages
 
 _SHOWN = 6
 _NEAREST = 5
-_BANK = 1000  # samples whose patches predictions are shown by
+_BANK = 1000  # samples whose patches fill the hidden positions
 _Images = Callable[[Batch], Tensor]
 
 
 @frozen(kw_only=True)
 class Material:
-    """What an images is made of.
+    """Models and data that the images are drawn from.
 
     Args:
-        model: the trained one.
+        model: the trained model.
         untrained: its encoder before training.
-        pretrained: its encoder after it.
+        pretrained: its encoder after training.
         train: all samples to take neighbours and patches from.
-        test: samples that were not trained on; some are shown.
-        features: of both parts, by "untrained" and "pretrained", then "train" and "test".
-        classes: their names in the order of their numbers.
-        images: what samples look like.
+        test: held-out samples; some are shown.
+        features: features of both splits, by "untrained" and "pretrained", then "train" and "test".
+        classes: class names in the order of their numbers.
+        images: function from a batch to its images for display.
     """
 
     model: Data2Vec
@@ -49,11 +46,11 @@ class Material:
 
 @torch.no_grad()
 def draw(material: Material, *, curves: str = "") -> ReportImages:
-    """Draw all images; the model is in evaluation mode afterwards.
+    """Draw all images; this sets the model to evaluation mode.
 
     Args:
-        material: what of.
-        curves: learning curves that are drawn already.
+        material: models and data.
+        curves: learning curves, already drawn.
     """
     material.model.eval()
     shown = _one_of_each_class(material.test)
@@ -62,45 +59,45 @@ def draw(material: Material, *, curves: str = "") -> ReportImages:
     return ReportImages(
         curves=curves,
         views=_views(material, shown, _hidden(out, grid)),
-        predictions=_imagined(material, shown, out, grid),
+        predictions=_predictions(material, shown, out, grid),
         features=_feature_maps(material, shown, plane(grid)),
         neighbours=_neighbours(material, shown),
     )
 
 
 def _take(batch: Batch, index: Tensor) -> Batch:
-    """The samples at Long `n` of a batch that has ids and labels."""
+    """Select samples by index, Long `n`, from a batch with ids and labels."""
     assert batch.ids is not None
     assert batch.labels is not None
     return Batch(source=batch.source[index], ids=batch.ids[index], labels=batch.labels[index], modality=batch.modality)
 
 
 def _one_of_each_class(test: Batch) -> Batch:
-    """The first samples that are of different classes."""
-    assert test.labels is not None  # the probes have read them
+    """Select the first sample of each class, up to the number shown."""
+    assert test.labels is not None  # the probes need them too
     labels = test.labels.tolist()
     first = [labels.index(label) for label in dict.fromkeys(labels)]
     return _take(test, torch.tensor(first[:_SHOWN]))
 
 
 def _hidden(out: StepOutput, grid: tuple[int, ...]) -> Tensor:
-    """Bool `b m gh gw`, what each view hides."""
+    """Hidden patches of each view, Bool `b m gh gw`."""
     assert out.mask is not None
     return rearrange(out.mask.hidden, "(b m) (gh gw) -> b m gh gw", m=out.mask.num_masks, gh=plane(grid)[0])
 
 
-def _views(material: Material, shown: Batch, hidden: Tensor) -> tuple[View, ...]:
+def _views(material: Material, shown: Batch, hidden: Tensor) -> tuple[MaskedViews, ...]:
     images = material.images(shown)
     return tuple(
-        View(image=png(image), masked=tuple(png(hide(image, one)) for one in views))
+        MaskedViews(image=png(image), masked=tuple(png(hide(image, one)) for one in views))
         for image, views in zip(images, hidden, strict=True)
     )
 
 
-def _imagined(material: Material, shown: Batch, out: StepOutput, grid: tuple[int, ...]) -> tuple[Prediction, ...]:
-    """Hidden places of the first view, filled with the patches whose targets are nearest."""
-    places = torch.linspace(0, material.train.size - 1, min(_BANK, material.train.size)).long()
-    others = _take(material.train, places)
+def _predictions(material: Material, shown: Batch, out: StepOutput, grid: tuple[int, ...]) -> tuple[Prediction, ...]:
+    """Fill the hidden positions of the first view with the patches whose targets are nearest."""
+    indices = torch.linspace(0, material.train.size - 1, min(_BANK, material.train.size)).long()
+    others = _take(material.train, indices)
     known = material.model(others, update=0)
     images, hidden = material.images(shown), _hidden(out, grid)
     patches = cut_patches(material.images(others), _hidden(known, grid))
@@ -121,14 +118,14 @@ def _imagined(material: Material, shown: Batch, out: StepOutput, grid: tuple[int
 
 
 def cut_patches(images: Tensor, hidden: Tensor) -> Tensor:
-    """The pixels at the hidden places of all views, in the order of predictions.
+    """Cut the pixels at the hidden positions of all views, in the order of predictions.
 
     Args:
         images: `b c h w`; h is a multiple of gh, w of gw.
         hidden: Bool `b m gh gw`.
 
     Returns:
-        `n c h/gh w/gw`, sample first, then view, then place.
+        `n c h/gh w/gw`, ordered by sample, view and position.
 
     >>> cut_patches(torch.arange(4.0).view(1, 1, 2, 2), torch.tensor([[[[False, True], [True, False]]]])).flatten()
     tensor([1., 2.])
@@ -139,12 +136,12 @@ def cut_patches(images: Tensor, hidden: Tensor) -> Tensor:
 
 
 def put_patches(image: Tensor, hidden: Tensor, patches: Tensor) -> Tensor:
-    """A image with other patches at its hidden places.
+    """Replace the patches at the hidden positions of an image.
 
     Args:
         image: `c h w`; h is a multiple of gh, w of gw.
         hidden: Bool `gh gw`.
-        patches: `n c h/gh w/gw`, one for each hidden place.
+        patches: `n c h/gh w/gw`, one for each hidden position.
 
     Returns:
         A new image, `c h w`.
@@ -164,7 +161,7 @@ def _feature_maps(material: Material, shown: Batch, cells: tuple[int, int]) -> t
     size = (images.shape[2], images.shape[3])
     for name, encoder in (("untrained", material.untrained), ("pretrained", material.pretrained)):
         found = collect_features(encoder, [shown], poolings=["tokens"])
-        # All images of a network at once, so that like colours mean like features.
+        # All images of a network together, so that similar colours mean similar features.
         colours = pca_colours(found.values["all"]["tokens"])
         planes = rearrange(colours, "b (gh gw) c -> b c gh gw", gh=cells[0])
         maps[name] = [png(stretched(one, size)) for one in planes]
@@ -187,21 +184,21 @@ def _neighbours(material: Material, shown: Batch) -> tuple[Neighbours, ...]:
     images = material.images(shown)
     return tuple(
         Neighbours(
-            query=Neighbour(image=png(image), name=_name(material, shown, place)),
-            **{name: _told(material, index[place].tolist()) for name, index in nearest.items()},
+            query=Neighbour(image=png(image), name=_name(material, shown, number)),
+            **{name: _neighbour_images(material, index[number].tolist()) for name, index in nearest.items()},
         )
-        for place, image in enumerate(images)
+        for number, image in enumerate(images)
     )
 
 
-def _told(material: Material, index: Sequence[int]) -> tuple[Neighbour, ...]:
+def _neighbour_images(material: Material, index: Sequence[int]) -> tuple[Neighbour, ...]:
     found = _take(material.train, torch.tensor(index))
     return tuple(
-        Neighbour(image=png(image), name=_name(material, found, place))
-        for place, image in enumerate(material.images(found))
+        Neighbour(image=png(image), name=_name(material, found, number))
+        for number, image in enumerate(material.images(found))
     )
 
 
-def _name(material: Material, batch: Batch, place: int) -> str:
+def _name(material: Material, batch: Batch, number: int) -> str:
     assert batch.labels is not None
-    return material.classes[int(batch.labels[place])]
+    return material.classes[int(batch.labels[number])]

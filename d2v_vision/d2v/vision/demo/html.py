@@ -1,6 +1,6 @@
-"""The report as one page: a template filled with figures, sentences and pictures, with nothing to fetch.
+"""Render the report as a self-contained page: a template filled with results, sentences and images.
 
-It computes nothing; sentences come from `sentences`, pictures from the images.
+Nothing is computed here; `sentences` writes the sentences, and `drawing` draws the images.
 """
 
 from base64 import b64encode
@@ -13,19 +13,19 @@ from d2v.vision.demo.sentences import Report
 
 
 def page(report: Report, images: ReportImages) -> str:
-    """A self-contained HTML page of a quickstart: no script, no font, no picture from elsewhere.
+    """Render a quickstart's report as a self-contained HTML page, without scripts or external fonts and images.
 
     Args:
-        report: what `report.json` holds: accuracies in percent under `probe` and `finetune_100`, `seconds`, `steps`,
-            `images_seen`, `device`, `seed`, `recipe`; and, where there are any, `std` (the same tree), `seconds_of`
-            (by stage), `samples` (`train`, `test`) and `version`.
-        images: its pictures; what is empty is left out.
+        report: content of `report.json`: accuracies in percent under `probe` and `finetune_100`, `seconds`, `steps`,
+            `images_seen`, `device`, `seed`, `recipe`; optional are `std` (the same tree), `seconds_of` (by stage),
+            `samples` (`train`, `test`) and `version`.
+        images: the images; sections without images are left out.
 
     Returns:
-        The page. All text in it is escaped; `images.curves` is put in as it is.
+        The page. All text is escaped; `images.curves` is inserted unchanged.
 
     Raises:
-        ValueError: if the report lacks something, named.
+        ValueError: if the report lacks a key; the message names it.
 
     >>> knn = {"pixels": 82.2, "untrained": 68.7, "pretrained": 83.9}
     >>> report = {"probe": {"mean": {"knn": knn}}, "finetune_100": {"scratch": 58.1, "pretrained": 70.2}}
@@ -56,8 +56,8 @@ def page(report: Report, images: ReportImages) -> str:
         columns=sentences.COLUMNS,
         verdict=_kept_together(sentences.verdict(report)),
         sentences=[
-            _kept_together(say(report))
-            for say in (sentences.beside_untrained, sentences.beside_scratch, sentences.chance)
+            _kept_together(sentence(report))
+            for sentence in (sentences.versus_untrained, sentences.versus_scratch, sentences.chance)
         ],
         device=sentences.device_words(report["device"]),
         std=bool(report.get("std")),

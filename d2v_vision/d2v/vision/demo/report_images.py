@@ -1,6 +1,6 @@
-"""The pictures of a report, as PNG bytes: what was drawn, and for what.
+"""The images of a report as PNG bytes: the interface between drawing and page.
 
-The page that shows them knows no tensors, and who draws them knows no HTML.
+The page needs no tensors, and drawing needs no HTML.
 """
 
 from typing import Any
@@ -11,74 +11,74 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def _check(instance: object, attribute: "Attribute[Any]", value: bytes | tuple[bytes, ...]) -> None:
-    for number, picture in enumerate((value,) if isinstance(value, bytes) else value):
-        if not picture.startswith(_SIGNATURE):
-            place = attribute.name if isinstance(value, bytes) else f"{attribute.name}[{number}]"
-            raise ValueError(f"{type(instance).__name__}.{place} is not a PNG; write it with d2v.core.plots.png")
+    for number, image in enumerate((value,) if isinstance(value, bytes) else value):
+        if not image.startswith(_SIGNATURE):
+            name = attribute.name if isinstance(value, bytes) else f"{attribute.name}[{number}]"
+            raise ValueError(f"{type(instance).__name__}.{name} is not a PNG; write it with d2v.core.plots.png")
 
 
-def _picture() -> Any:
+def _image() -> Any:
     return field(validator=_check)
 
 
 @frozen(kw_only=True)
-class View:
+class MaskedViews:
     """An image and its masked views.
 
     Args:
-        image: the whole one.
-        masked: one picture for each of the M views, hidden patches blanked.
+        image: the whole image.
+        masked: one image for each of the M views, with hidden patches blanked.
 
     Raises:
-        ValueError: if a picture is no PNG, here and in all classes of an images.
+        ValueError: if an image is not a PNG, here and in all classes of this module.
 
-    >>> View(image=b"GIF89a", masked=())
+    >>> MaskedViews(image=b"GIF89a", masked=())
     Traceback (most recent call last):
-    ValueError: View.image is not a PNG; write it with d2v.core.plots.png
+    ValueError: MaskedViews.image is not a PNG; write it with d2v.core.plots.png
     """
 
-    image: bytes = _picture()
-    masked: tuple[bytes, ...] = _picture()
+    image: bytes = _image()
+    masked: tuple[bytes, ...] = _image()
 
 
 @frozen(kw_only=True)
 class Prediction:
-    """What the student predicts at hidden places, shown by real patches of other images.
+    """The student's predictions at hidden positions, shown by real patches of other images.
 
     Args:
-        image: the whole one.
-        masked: what the student sees of it.
-        predicted: each hidden place filled with the patch whose target is nearest to the prediction.
-        target: the same with the teacher's target in place of the prediction.
+        image: the whole image.
+        masked: the part that the student sees.
+        predicted: each hidden position filled with the patch whose target is nearest to the prediction.
+        target: the same for the teacher's target.
 
     >>> png = bytes.fromhex("89504e470d0a1a0a")
     >>> Prediction(image=png, masked=png, predicted=png, target=png).target[1:4]
     b'PNG'
     """
 
-    image: bytes = _picture()
-    masked: bytes = _picture()
-    predicted: bytes = _picture()
-    target: bytes = _picture()
+    image: bytes = _image()
+    masked: bytes = _image()
+    predicted: bytes = _image()
+    target: bytes = _image()
 
 
 @frozen(kw_only=True)
 class FeatureMaps:
-    """Features of an image's patches as colours, their three principal components.
+    """Patch features of an image as colours: their first three principal components.
 
     Args:
         image: the image.
-        untrained: by the network before training.
-        pretrained: by the network after it.
+        untrained: features of the untrained network.
+        pretrained: features of the pretrained network.
 
     >>> png = bytes.fromhex("89504e470d0a1a0a")
     >>> FeatureMaps(image=png, untrained=png, pretrained=png).image[1:4]
     b'PNG'
     """
 
-    image: bytes = _picture()
-    untrained: bytes = _picture()
-    pretrained: bytes = _picture()
+    image: bytes = _image()
+    untrained: bytes = _image()
+    pretrained: bytes = _image()
 
 
 @frozen(kw_only=True)
@@ -89,18 +89,18 @@ class Neighbour:
     'Bag'
     """
 
-    image: bytes = _picture()
+    image: bytes = _image()
     name: str
 
 
 @frozen(kw_only=True)
 class Neighbours:
-    """An image and those nearest to it, the nearest first.
+    """An image and its nearest neighbours, the nearest first.
 
     Args:
         query: the image.
-        untrained: its neighbours in the features of the network before training.
-        pretrained: its neighbours after it.
+        untrained: neighbours by the features of the untrained network.
+        pretrained: neighbours by the features of the pretrained network.
 
     >>> bag = Neighbour(image=bytes.fromhex("89504e470d0a1a0a"), name="Bag")
     >>> len(Neighbours(query=bag, untrained=(bag,), pretrained=(bag, bag)).pretrained)
@@ -114,21 +114,21 @@ class Neighbours:
 
 @frozen(kw_only=True)
 class ReportImages:
-    """All pictures of a report. A section of the page whose pictures are missing is left out.
+    """All images of a report. The page leaves out sections without images.
 
     Args:
-        curves: learning curves, an inline SVG that is put into the page as it is.
-        views: images and their masks.
-        predictions: predictions at hidden places.
-        features: pictures of patch features.
-        neighbours: nearest neighbours before and after.
+        curves: learning curves, an SVG that is inserted into the page unchanged.
+        views: images and their masked views.
+        predictions: predictions at hidden positions.
+        features: patch features as colours.
+        neighbours: nearest neighbours before and after pretraining.
 
     >>> ReportImages().views
     ()
     """
 
     curves: str = ""
-    views: tuple[View, ...] = ()
+    views: tuple[MaskedViews, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     features: tuple[FeatureMaps, ...] = ()
     neighbours: tuple[Neighbours, ...] = ()

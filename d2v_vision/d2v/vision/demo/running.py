@@ -1,4 +1,4 @@
-"""The quickstart from the first sample to the page: what is done in which order, and what is said meanwhile."""
+"""The quickstart command: check the arguments, and run its stages in order."""
 
 import os
 from pathlib import Path
@@ -23,30 +23,28 @@ def quickstart(
     device: str = "auto",
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Pretrain a small model on images that ship, measure what it has learned, and show it on a page.
+    """Pretrain a small model on built-in images, evaluate its features, and write a page with the results.
 
-    Raw pixels and the untrained network are measured first, and the network is fine-tuned on 100 labels from scratch.
-    Then the number of updates is fixed, the model is pretrained without labels, and measured in the same way. Results
-    are of images on which nothing was chosen.
+    First the raw pixels and the untrained network are evaluated, and the network is fine-tuned on 100 labels from
+    scratch. Then the number of updates is fixed, and the model is pretrained without labels and evaluated in the same
+    way. All results are on images that no setting was chosen on.
 
     Args:
-        out: folder to make, with `report.html`, the figures in `report.json`, and the run in `run`.
-        minutes: for everything together, above 0; ten updates are timed and the rest follows. None = 5, unless `steps`
-            is given.
-        steps: updates of the pretraining in place of `minutes`, at least 1: the same number and seed give the same run
-            again.
-        seed: of weights, order, masks and draws of labels, at least 0.
-        device: auto = cuda, mps or cpu, the first that there is.
-        progress: whether to say how far it is, on standard error.
+        out: folder to create, with `report.html`, the results in `report.json`, and the run in `run`.
+        minutes: time for everything, above 0; the number of updates follows from the time of ten updates. None = 5,
+            unless `steps` is given.
+        steps: updates of the pretraining instead of `minutes`, at least 1; the same number and seed repeat a run.
+        seed: seed of weights, order, masks and label draws, at least 0.
+        device: auto = the first available of cuda, mps and cpu.
+        progress: whether to show the progress on standard error.
 
     Returns:
-        What `report.json` holds: `probe.<pooling>.<probe>` with accuracies in percent of pixels, untrained and
-        pretrained, `finetune_100`, `verdict` (a sentence), `seconds`, `steps`, `images_seen` and what else tells the
-        run.
+        The content of `report.json`: `probe.<pooling>.<probe>` with accuracies in percent of pixels, untrained and
+        pretrained, `finetune_100`, `verdict` (a sentence), `seconds`, `steps`, `images_seen` and more about the run.
 
     Raises:
-        FileExistsError: if `out` is there.
-        OSError: if it cannot be made.
+        FileExistsError: if `out` exists.
+        OSError: if it cannot be created.
         MissingExtraError: if the packages of the extra `vision` or `plot` are missing.
         ConfigError: if there is no such device.
         ValueError: if a number is out of its range, both `minutes` and `steps` are given, or the minutes are too few.
@@ -59,7 +57,7 @@ def quickstart(
     """
     _check(minutes, steps, seed)
     require_plotting()
-    from d2v.vision import modality  # its record names this function
+    from d2v.vision import modality  # here, since d2v.vision imports this module
 
     modality.require_extra()
     folder = Path(out)
@@ -93,6 +91,6 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True)
     except FileExistsError as error:
-        raise FileExistsError(f"{folder} is there already; give another folder as out") from error
+        raise FileExistsError(f"{folder} already exists; give another folder as out") from error
     except OSError as error:
-        raise OSError(f"{folder} cannot be made: {error.strerror}; give another folder as out") from error
+        raise OSError(f"{folder} cannot be created: {error.strerror}; give another folder as out") from error

@@ -1,4 +1,4 @@
-"""A report's figures as rows and sentences. Every sentence is computed, so none can praise what was not measured."""
+"""A report's results as table rows and sentences. Every sentence is computed from the results."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -17,18 +17,18 @@ _IN_A_SENTENCE = {
     "linear": "a linear classifier with all labels",
     "linear_100": "a linear classifier with 100 labels",
 }
-_DEVICES = {"cpu": "the processor", "cuda": "the graphics card", "mps": "the graphics cores"}
+_DEVICES = {"cpu": "the CPU", "cuda": "the GPU", "mps": "the GPU"}
 _NEEDED = ("probe", "finetune_100", "seconds", "steps", "images_seen", "device", "seed", "recipe", "lead")
 
 
 @frozen(kw_only=True)
 class Cell:
-    """An accuracy as the table shows it.
+    """An accuracy in the table.
 
     Args:
-        value: percent, one decimal.
-        std: standard deviation over label draws, if there were several.
-        best: no other cell of its row is higher.
+        value: percent, rounded to one decimal.
+        std: standard deviation over label draws, if there are several.
+        best: whether no other cell of the row is higher.
 
     >>> Cell(value=83.9).best
     False
@@ -41,14 +41,14 @@ class Cell:
 
 @frozen(kw_only=True)
 class Row:
-    """One comparison: pixels, the untrained network and the pretrained one under the same classifier.
+    """One comparison: pixels, the untrained and the pretrained network under the same classifier.
 
     Args:
-        group: what classified, as a heading.
-        label: of what features.
-        cells: by the keys of `COLUMNS`.
-        phrase: the comparison's name inside a sentence.
-        leads: of the pretrained network, by the column that it is compared with.
+        group: classifier, as a heading.
+        label: features.
+        cells: accuracies by the keys of `COLUMNS`.
+        phrase: name of the comparison in a sentence.
+        leads: leads of the pretrained network by the column that it is compared with.
     """
 
     group: str
@@ -59,10 +59,10 @@ class Row:
 
 
 def check(report: Report) -> None:
-    """Refuse a report that lacks what a page needs.
+    """Refuse a report that lacks a key the page needs.
 
     Raises:
-        ValueError: naming what is missing.
+        ValueError: naming the missing keys.
 
     >>> check({"probe": {}, "finetune_100": {}, "lead": {}, "seconds": 1.0, "steps": 1, "images_seen": 8, "seed": 0})
     Traceback (most recent call last):
@@ -74,7 +74,7 @@ def check(report: Report) -> None:
 
 
 def probe_rows(report: Report) -> list[Row]:
-    """A row for each probe and pooling, ordered by probe."""
+    """Return a row for each probe and pooling, ordered by probe."""
     stds = report.get("std", {}).get("probe", {})
     probes = dict.fromkeys(probe for one in report["probe"].values() for probe in one)
     return [
@@ -92,7 +92,7 @@ def probe_rows(report: Report) -> list[Row]:
 
 
 def finetuning_row(report: Report) -> Row:
-    """Fine-tuning on 100 labels; its pixels are those of the linear classifier with 100 labels, if there is one."""
+    """Return the row of fine-tuning on 100 labels; its raw pixels are from the linear classifier with 100 labels."""
     std = report.get("std", {})
     values = {"untrained": report["finetune_100"]["scratch"], "pretrained": report["finetune_100"]["pretrained"]}
     stds = dict(std.get("finetune_100", {}))
@@ -112,7 +112,7 @@ def finetuning_row(report: Report) -> Row:
 
 
 def verdict(report: Report) -> str:
-    """Where the learned features are ahead of the raw pixels, level with them or behind, in one sentence.
+    """Return a sentence that compares the learned features with the raw pixels: ahead, level or behind.
 
     >>> knn = {"pixels": 82.2, "untrained": 68.7, "pretrained": 83.9}
     >>> lead = {"pixels": {"points": 1.7, "error": 0.6}}
@@ -125,23 +125,23 @@ def verdict(report: Report) -> str:
     return f"The learned features are {_compared(probe_rows(report), 'pixels', 'the raw pixels')}."
 
 
-def beside_untrained(report: Report) -> str:
-    """The same beside the network untrained.
+def versus_untrained(report: Report) -> str:
+    """Return a sentence that compares the learned features with those of the untrained network.
 
     >>> knn = {"pixels": 82.2, "untrained": 68.7, "pretrained": 83.9}
     >>> lead = {"untrained": {"points": 15.2, "error": 0.9}}
-    >>> print(beside_untrained({"probe": {"mean": {"knn": knn}}, "lead": {"probe": {"mean": {"knn": lead}}}}))
+    >>> print(versus_untrained({"probe": {"mean": {"knn": knn}}, "lead": {"probe": {"mean": {"knn": lead}}}}))
     They are ahead of those of the untrained network in the only comparison, by 15.2 points.
     """
     return f"They are {_compared(probe_rows(report), 'untrained', 'those of the untrained network')}."
 
 
-def beside_scratch(report: Report) -> str:
-    """What pretraining is worth to fine-tuning on 100 labels, beside pixels too.
+def versus_scratch(report: Report) -> str:
+    """Return a sentence that compares fine-tuning on 100 labels with training from scratch and with raw pixels.
 
-    >>> figures = {"scratch": 58.1, "pretrained": 70.2}
+    >>> accuracies = {"scratch": 58.1, "pretrained": 70.2}
     >>> lead = {"scratch": {"points": 12.1, "error": 0.9}}
-    >>> print(beside_scratch({"probe": {}, "finetune_100": figures, "lead": {"finetune_100": lead}}))
+    >>> print(versus_scratch({"probe": {}, "finetune_100": accuracies, "lead": {"finetune_100": lead}}))
     Fine-tuned on 100 labels, the network reaches 70.2 %, ahead of the same network trained from scratch by 12.1 points.
     """
     row = finetuning_row(report)
@@ -149,13 +149,13 @@ def beside_scratch(report: Report) -> str:
         "untrained": "the same network trained from scratch",
         "pixels": "a linear classifier on the raw pixels with as many labels",
     }
-    parts = [_beside(row.leads[column], other) for column, other in others.items() if column in row.leads]
+    parts = [_versus(row.leads[column], other) for column, other in others.items() if column in row.leads]
     text = f"Fine-tuned on 100 labels, the network reaches {row.cells['pretrained'].value:.1f} %"
     return f"{text}, {_joined(parts)}." if parts else f"{text}."
 
 
 def chance(report: Report) -> str:
-    """What ahead, level and behind mean, and how uncertain an accuracy is for want of test images.
+    """Return sentences that define ahead, level and behind, and give the uncertainty from the number of test images.
 
     >>> knn = {"pixels": 80.0, "untrained": 80.0, "pretrained": 80.0}
     >>> text = chance({"probe": {"mean": {"knn": knn}}, "lead": {}, "samples": {"test": 1600}})
@@ -163,7 +163,8 @@ def chance(report: Report) -> str:
     (True, True)
     """
     text = (
-        "Ahead and behind mean by more than two standard errors, over test images and draws of labels; less is level."
+        "Ahead and behind mean a difference of more than two standard errors over test images and label draws; level "
+        "means less"
     )
     test = report.get("samples", {}).get("test")
     values = [cell.value for row in probe_rows(report) for cell in row.cells.values()]
@@ -177,7 +178,7 @@ def chance(report: Report) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time that is read, not computed with.
+    """Format a time for a reader.
 
     >>> duration(297.4), duration(42), duration(0.4), duration(3720)
     ('4 min 57 s', '42 s', '1 s', '1 h 2 min')
@@ -189,23 +190,23 @@ def duration(seconds: float) -> str:
 
 
 def device_words(device: str) -> str:
-    """What a device is called in a sentence.
+    """Return the name of a device in a sentence.
 
     >>> device_words("cpu"), device_words("cuda:1"), device_words("xpu")
-    ('the processor', 'the graphics card', 'xpu')
+    ('the CPU', 'the GPU', 'xpu')
     """
     return _DEVICES.get(device.partition(":")[0], device)
 
 
 def _cells(values: Mapping[str, float], stds: Mapping[str, float | None]) -> dict[str, Cell]:
-    # What is shown decides: 83.94 and 83.91 are told as equal.
+    # Compare the rounded values: 83.94 and 83.91 are shown as equal.
     shown = {key: float(f"{values[key]:.1f}") for key in COLUMNS if key in values}
     best = max(shown.values(), default=0.0)
     return {key: Cell(value=one, std=stds.get(key), best=one == best) for key, one in shown.items()}
 
 
 def _compared(rows: list[Row], other: str, name: str) -> str:
-    """In how many comparisons the pretrained network is ahead, level and behind; those where it is behind are named."""
+    """Count the comparisons with the pretrained network ahead, level and behind; name those where it is behind."""
     by: dict[Standing, list[Row]] = {"ahead": [], "level": [], "behind": []}
     for row in rows:
         if other in row.leads:
@@ -228,10 +229,9 @@ def _compared(rows: list[Row], other: str, name: str) -> str:
 
 
 def _listed(rows: list[Row], other: str) -> str:
-    def told(row: Row) -> str:
-        return f"{row.phrase}, {row.cells['pretrained'].value:.1f} against {row.cells[other].value:.1f} %"
-
-    return "; ".join(map(told, rows))
+    return "; ".join(
+        f"{row.phrase}, {row.cells['pretrained'].value:.1f} against {row.cells[other].value:.1f} %" for row in rows
+    )
 
 
 def _joined(parts: list[str]) -> str:
@@ -243,7 +243,7 @@ def _range(points: Iterable[float]) -> str:
     return f"{low:.1f} points" if low == high else f"{low:.1f} to {high:.1f} points"
 
 
-def _beside(lead: Lead, other: str) -> str:
+def _versus(lead: Lead, other: str) -> str:
     if lead.standing == "level":
         return f"level with {other}"
     return f"{lead.standing}{' of' if lead.standing == 'ahead' else ''} {other} by {abs(lead.points):.1f} points"

@@ -1,4 +1,4 @@
-"""The stages of a quickstart, and what passes from one to the next. Their order is `running`'s."""
+"""The stages of the quickstart and the state they share. `running` calls them in order."""
 
 import json
 import sys
@@ -28,88 +28,88 @@ from d2v.core.plots import learning_curves, svg
 from d2v.core.probes import Accuracy, Features, ProbeResults, Probing, collect_features
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, read_recipe
 from d2v.core.recipes.recipe import Weights
-from d2v.vision.data import images_of
 from d2v.vision.demo.drawing import Material, draw
 from d2v.vision.demo.html import page
 from d2v.vision.demo.results import DRAWS, LABELS, POOLINGS, report_tree
 from d2v.vision.demo.sentences import verdict
+from d2v.vision.display import images_of
 
 RECIPE, FINETUNE = "vision/small", "vision/small-finetune"
 DATA = "fashion-mnist"
 _FEW_LABELS = {"data.per_class": LABELS // 10, "train.max_steps": 100}  # of ten classes
-_FROM_SCRATCH = {"optim.layer_decay": 1.0, "optim.lr": 2e-3}  # without pretraining these give more
+_FROM_SCRATCH = {"optim.layer_decay": 1.0, "optim.lr": 2e-3}  # better without pretraining
 _BATCH = 500
-_PAGE = 6.0  # seconds that pictures and page take, about
+_PAGE = 6.0  # seconds for images and page, about
 
 
 class Stages:
-    """A quickstart in a folder: baselines, pretraining, report.
+    """The stages of a quickstart in a folder: baselines, pretraining, report.
 
     Args:
-        folder: that is there, and empty.
-        seed: of everything, at least 0.
+        folder: an existing, empty folder.
+        seed: seed of everything, at least 0.
         device: see `pick_device`.
-        progress: whether to say how far it is, on standard error.
+        progress: whether to show the progress on standard error.
 
     Raises:
         ConfigError: if there is no such device.
     """
 
     def __init__(self, folder: Path, *, seed: int, device: str, progress: bool) -> None:
-        self.began = time.monotonic()
+        self.start = time.monotonic()
         self.folder = folder
         self.seed, self.device, self.progress = seed, pick_device(device), progress
         self.probing = Probing(labels=LABELS, draws=DRAWS, seed=seed)
-        self.figures: list[ProbeResults] = []
+        self.probed: list[ProbeResults] = []
         self.finetuned: dict[str, Accuracy] = {}
         self.features: dict[str, dict[str, Features]] = {}
         self.seconds_of: dict[str, float] = {}
-        self._trained_like: float = 0.0
-        self.parts = LabelledSplits.of(self._data(), batch_size=_BATCH).in_memory()
+        self._seconds_of_untrained: float = 0.0
+        self.splits = LabelledSplits.of(self._data(), batch_size=_BATCH).in_memory()
 
     def spent(self) -> float:
         """Seconds since the start."""
-        return time.monotonic() - self.began
+        return time.monotonic() - self.start
 
     def to_come(self) -> float:
-        """Seconds that the report takes: it measures the pretrained network as the baselines did the untrained one."""
-        return self._trained_like + _PAGE
+        """Estimated seconds of the report: evaluating the pretrained network takes as long as the untrained one did."""
+        return self._seconds_of_untrained + _PAGE
 
     def recipe(self, *, steps: int) -> PretrainRecipe:
-        """The pretraining of so many updates."""
+        """The pretraining recipe for a number of updates."""
         return read_recipe(RECIPE, self._overrides(steps), PretrainRecipe)
 
     def baselines(self) -> None:
-        """Measure raw input and the untrained network, and fine-tune from scratch."""
-        with self._stage("baselines", "what raw input and the untrained network are worth"):
-            raw = self.parts.raw()
+        """Evaluate the raw pixels and the untrained network, and fine-tune from scratch."""
+        with self._stage("baselines", "raw pixels and the untrained network"):
+            raw = self.splits.raw()
             assert raw is not None  # images of one size
-            self.figures.append(self.probing.measure("raw", raw))
+            self.probed.append(self.probing.measure("raw", raw))
             begin = time.monotonic()
             model = self.recipe(steps=1).model.student
             self._measure("untrained", new_encoder(model, seed=self.seed)[0])
             recipes = self._finetuning("untrained")
             encoders = (new_encoder(model, adapt=one.task.adapt, seed=one.seed) for one in recipes)
             self._finetune("scratch", recipes, encoders)
-            self._trained_like = time.monotonic() - begin
+            self._seconds_of_untrained = time.monotonic() - begin
 
     def pretrain(self, steps: int) -> None:
-        """Pretrain for so many updates, without labels."""
+        """Pretrain for a number of updates, without labels."""
         self.steps = steps
         with self._stage("pretraining", f"pretraining, {steps:,} updates without labels"):
             pretrain(RECIPE, self._overrides(steps), progress=self.progress)
 
     def report(self) -> dict[str, Any]:
-        """Measure the pretrained network, draw the pictures, and write report and page."""
+        """Evaluate the pretrained network, draw the images, and write report and page."""
         stored = open_model(self.folder / "run")
         assert isinstance(stored.module, Data2Vec)
-        with self._stage("measuring", "what the pretrained network is worth"):
+        with self._stage("measuring", "the pretrained network"):
             encoder = encoder_of(stored, "teacher")[0]
             self._measure("pretrained", encoder)
             recipes = self._finetuning("teacher")
             encoders = (encoder_of(stored, "teacher", adapt=one.task.adapt, seed=one.seed) for one in recipes)
             self._finetune("pretrained", recipes, encoders)
-        with self._stage("drawing", "pictures"):
+        with self._stage("drawing", "report"):
             images = draw(self._material(stored.module.to(self.device), encoder), curves=self._curves())
         report = self._content()
         write_text(self.folder / "report.json", json.dumps(report, indent=1) + "\n")
@@ -123,12 +123,12 @@ class Stages:
     def _overrides(self, steps: int) -> dict[str, Any]:
         out = str(self.folder / "run")
         chosen = {"seed": self.seed, "device": str(self.device), "train.max_steps": steps}
-        # A short run has lines to draw curves of as well.
+        # A short run needs metrics for its curves too.
         every = max(1, min(100, steps // 10))
         return {"data.path": DATA, "out": out, "train.log_every": every, **chosen}
 
     def _finetuning(self, weights: Weights) -> list[FinetuneRecipe]:
-        """A recipe for each draw of labels."""
+        """A fine-tuning recipe for each label draw."""
         given: dict[str, Any] = {"model": str(self.folder / "run"), "out": str(self.folder / "classifier")}
         given |= {"data.path": DATA, "weights": weights, **_FEW_LABELS}
         if weights == "untrained":
@@ -139,13 +139,13 @@ class Stages:
 
     def _measure(self, name: str, encoder: Student) -> None:
         encoder.to(self.device)
-        self.features[name] = self.parts.read(lambda batches: collect_features(encoder, batches, poolings=POOLINGS))
-        self.figures.append(self.probing.measure(name, self.features[name]))
+        self.features[name] = self.splits.read(lambda batches: collect_features(encoder, batches, poolings=POOLINGS))
+        self.probed.append(self.probing.measure(name, self.features[name]))
 
     def _finetune(
         self, start: str, recipes: Iterable[FinetuneRecipe], encoders: Iterable[tuple[Student, StudentConfig]]
     ) -> None:
-        test, labels = self.parts.batches["test"], self.parts.labels
+        test, labels = self.splits.batches["test"], self.splits.labels
         draws = [
             trial(recipe, encoder, config, test, labels=labels, device=self.device)
             for recipe, (encoder, config) in zip(recipes, encoders, strict=True)
@@ -158,10 +158,10 @@ class Stages:
             model=model,
             untrained=new_encoder(self.recipe(steps=1).model.student, seed=self.seed)[0].to(self.device),
             pretrained=encoder,
-            train=_whole(self.parts.batches["train"]).to(self.device),
-            test=_whole(self.parts.batches["test"]).to(self.device),
+            train=_whole(self.splits.batches["train"]).to(self.device),
+            test=_whole(self.splits.batches["test"]).to(self.device),
             features={"untrained": self.features["untrained"], "pretrained": self.features["pretrained"]},
-            classes=self.parts.labels.names,
+            classes=self.splits.labels.names,
             images=lambda batch: images_of(batch, data),
         )
 
@@ -170,9 +170,9 @@ class Stages:
         return svg(learning_curves({"run": lines}, columns=2), label="Learning curves of the pretraining.")
 
     def _content(self) -> dict[str, Any]:
-        recipe, figures = self.recipe(steps=self.steps), reduce(or_, self.figures)
+        recipe, probed = self.recipe(steps=self.steps), reduce(or_, self.probed)
         content = {
-            **report_tree(figures, self.finetuned),
+            **report_tree(probed, self.finetuned),
             "seconds": round(self.spent(), 1),
             "steps": self.steps,
             "images_seen": self.steps * recipe.train.batch_size * recipe.train.accumulate,
@@ -182,23 +182,23 @@ class Stages:
             "seed": self.seed,
             "recipe": RECIPE,
             "seconds_of": {name: round(seconds, 1) for name, seconds in self.seconds_of.items()},
-            "samples": {"train": figures.num_train, "test": figures.num_test},
+            "samples": {"train": probed.num_train, "test": probed.num_test},
             "version": __version__,
         }
         return {**content, "verdict": verdict(content)}
 
     @contextmanager
-    def _stage(self, name: str, told: str) -> Iterator[None]:
+    def _stage(self, name: str, description: str) -> Iterator[None]:
         if self.progress:
-            print(f"[{self.spent():4.0f} s] {told}", file=sys.stderr, flush=True)
+            print(f"[{self.spent():4.0f} s] {description}", file=sys.stderr, flush=True)
         begin = time.monotonic()
         yield
         self.seconds_of[name] = time.monotonic() - begin
 
 
-def _whole(part: Iterable[Batch]) -> Batch:
-    """All samples of a part, with ids and labels."""
-    batches = list(part)
+def _whole(split: Iterable[Batch]) -> Batch:
+    """All samples of a split as one batch, with ids and labels."""
+    batches = list(split)
     return Batch(
         source=torch.cat([batch.source for batch in batches]),
         ids=torch.cat([batch.ids for batch in batches if batch.ids is not None]),

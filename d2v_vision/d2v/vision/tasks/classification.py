@@ -1,6 +1,6 @@
 """Image classification: the classifier, and the task that a recipe names.
 
-The classifier takes plain values and works around any encoder; the task builds, measures and uses it.
+The classifier takes plain values and wraps any encoder; the task builds, evaluates and applies it.
 """
 
 from typing import Any, ClassVar, Literal
@@ -24,15 +24,15 @@ _SHOWN = 5
 
 
 class ImageClassifier(nn.Module):
-    """Pooled features through a norm and a linear layer; the defaults are those of the published 2.0 models.
+    """Classify pooled features by a norm and a linear layer; the defaults are those of the published 2.0 models.
 
     Args:
         encoder: a `Backbone`, or any other module with its `encode` method.
         num_classes: number of classes.
         embed_dim: d, the width of the encoder.
-        pooling: "mean" = of all patches, without extra tokens; "class-token".
-        norm: whether a LayerNorm (eps 1e-6) stands before the linear layer.
-        label_smoothing: fraction of the target that is spread over all classes, in training mode only.
+        pooling: "mean" = over all patches, without extra tokens; "class-token".
+        norm: whether a LayerNorm (eps 1e-6) precedes the linear layer.
+        label_smoothing: fraction of the target that is distributed over all classes, only in training mode.
 
     Raises:
         ValueError: if a value is out of its range.
@@ -73,7 +73,7 @@ class ImageClassifier(nn.Module):
         """Scores `b classes`.
 
         Raises:
-            ValueError: if the class token is asked for and the encoder has none.
+            ValueError: if the pooling is "class-token" and the encoder has none.
         """
         encoder: Encodes = self.encoder  # type: ignore[assignment]  # a module with that method
         encoded = encoder.encode(batch)
@@ -92,7 +92,7 @@ class ImageClassifier(nn.Module):
         """
         del update
         if batch.labels is None:
-            raise ValueError("the batch has no labels to learn from")
+            raise ValueError("the batch has no labels; classification needs them")
         scores = self.logits(batch).float()
         smoothing = self.label_smoothing if self.training else 0.0
         loss = F.cross_entropy(scores, batch.labels, reduction="sum", label_smoothing=smoothing)
@@ -103,11 +103,11 @@ class ImageClassifier(nn.Module):
 
 @frozen(kw_only=True)
 class ImageClassification:
-    """Images into classes, one each; see `ImageClassifier`.
+    """Classification of images into one class each; see `ImageClassifier`.
 
     Args:
-        drop_path_rate: probability that a branch of the last block is left out; it falls linearly towards the input.
-        metrics: measured beside loss and accuracies: mcc, f1 (mean over the classes), calibration_error.
+        drop_path_rate: probability of dropping a branch of the last block; it decreases linearly towards the input.
+        metrics: metrics in addition to loss and accuracies: mcc, f1 (mean over the classes), calibration_error.
     """
 
     described_by: ClassVar[tuple[type, ...]] = (ImageClassifier,)
@@ -123,7 +123,7 @@ class ImageClassification:
     metrics: tuple[ClassMetric, ...] = ()
 
     def adapt(self, config: StudentConfig) -> StudentConfig:
-        """The encoder without dropout of any kind but drop path, as published; somebody else's stays as it is."""
+        """Return the encoder with drop path as its only dropout, as published; a third-party encoder is unchanged."""
         if not isinstance(config, BackboneConfig) or not isinstance(config.encoder, TransformerConfig):
             return config
         adapter = config.adapters[self.modality]
@@ -148,7 +148,7 @@ class ImageClassification:
         return attrs.evolve(config, encoder=encoder, adapters={**config.adapters, self.modality: adapter})
 
     def build(self, encoder: Student, *, embed_dim: int, labels: Labels) -> ImageClassifier:
-        """The classifier around an encoder.
+        """Build the classifier around an encoder.
 
         Raises:
             ValueError: if there are fewer than two classes.
@@ -171,12 +171,12 @@ class ImageClassification:
         return module.logits(batch)
 
     def scorer(self, labels: Labels) -> ClassScorer:
-        """Accuracies, loss, confusions and a table of the classes."""
+        """Scorer of accuracies, loss, confusions and a table by class."""
         assert isinstance(labels, Classes)
         return ClassScorer(labels, metrics=self.metrics)
 
     def predict(self, module: nn.Module, batch: Batch, *, labels: Labels) -> list[dict[str, Any]]:
-        """The class, its probability, and the five likeliest classes, of each image."""
+        """Return the class, its probability and the five likeliest classes of each image."""
         assert isinstance(labels, Classes)
         names, probabilities = labels.names, self.outputs(module, batch, labels=labels).float().softmax(1)
         ranked = probabilities.argsort(dim=1, descending=True, stable=True)[:, :_SHOWN].tolist()

@@ -1,7 +1,4 @@
-"""Drop-path rates of fine-tuning.
-
-Numbers only: they go into `ContextConfig.drop_path_rate` and `EncoderConfig.drop_path_rate`.
-"""
+"""Drop-path rates for fine-tuning, as numbers for `ContextConfig.drop_path_rate` and `EncoderConfig.drop_path_rate`."""
 
 from d2v.core.validators import check, probability
 
@@ -9,15 +6,15 @@ Range = tuple[float, float]
 
 
 def fine_tuning_drop_path(rate: float, *, context_depth: int, depth: int) -> tuple[Range, Range]:
-    """Rates of the first and the last block, of the context (prenet) blocks and of the shared ones, as published.
+    """Return the published rates of the first and last block, for the context (prenet) blocks and the shared blocks.
 
-    r = linspace(0, rate, depth) is made for the shared blocks alone, and then dealt out: with P context blocks, these
-    run from r[0] to r[P - 1] and the shared ones from r[P] to r[depth - 1].
+    r = linspace(0, rate, depth) counts only the shared blocks, but its values are distributed over all: the P context
+    blocks get r[0] to r[P - 1], and the shared blocks r[P] to r[depth - 1].
 
     Args:
-        rate: of the last block, in [0, 1).
-        context_depth: P, context blocks in the adapter.
-        depth: shared blocks, more than P.
+        rate: rate of the last block, in [0, 1).
+        context_depth: P, number of context blocks in the adapter.
+        depth: number of shared blocks, more than P.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -29,7 +26,7 @@ def fine_tuning_drop_path(rate: float, *, context_depth: int, depth: int) -> tup
     check(probability, rate=rate)
     if not 0 <= context_depth < depth:
         raise ValueError(
-            f"{context_depth} context blocks need more shared blocks than {depth} for the published drop-path rates"
+            f"{context_depth} context blocks need more than {depth} shared blocks for the published drop-path rates"
         )
     step = rate / max(1, depth - 1)
     return (0.0, step * max(0, context_depth - 1)), (step * context_depth, rate if depth > 1 else 0.0)

@@ -295,7 +295,7 @@ class MonitorConfig:
     Args:
         min_target_var: stop after 5,000 updates if the targets' standard deviation is lower; 0 = off.
         min_pred_var: the same for the predictions.
-        warmup: updates before the library's own rules apply.
+        warmup: updates before the library's own rules apply; never fewer than 50.
         stop: whether these rules stop the run; false = they only warn.
     """
 

@@ -27,7 +27,7 @@ ROOTS: dict[str, type] = {
     "`d2v probe`": ProbeSettings,
     "`d2v extract`": ExtractSettings,
 }
-_SIMPLE = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "null"}
+_SIMPLE = {int: "integer", float: "number", bool: "true or false", str: "text", type(None): "null"}
 
 
 def keys_text() -> str:

@@ -53,7 +53,7 @@ def test_bad_input_is_one_line(made: Path, tmp_path: Path, d2v: Run) -> None:
         (["evaluate", run, photos], 2, "is pretrained"),
         (["predict", f"model={made / 'classifier'}", photos, "out=p.xml"], 2, ".csv or .jsonl"),
         (["probe", f"model={made / 'classifier'}", photos, "weights=teacher"], 2, "no teacher"),
-        (["data", "export-images", "digits", str(empty)], 1, f"{empty} is there"),
+        (["data", "export-images", "digits", str(empty)], 1, f"{empty} already exists"),
     ]
     for arguments, code, word in cases:
         found, _, errors = d2v(*arguments)

@@ -92,7 +92,7 @@ def test_a_key_that_is_given_twice(overrides: dict[str, Any], keys: dict[str, An
     [
         ({"max_step": 3}, "max_step", "train.max_steps"),
         ({"train": {"max_step": 3}}, "train.max_step", "train.max_steps"),
-        ({"max_steps": "many"}, "train.max_steps", "whole number"),
+        ({"max_steps": "many"}, "train.max_steps", "integer"),
         ({"data": {"pth": "photos"}}, "data.pth", "data.path"),
         ({"data": 3}, "data", "mapping"),
         ({"model": {"student": {"kind": "unknown"}}}, "unknown", "backbone"),

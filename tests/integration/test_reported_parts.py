@@ -162,7 +162,7 @@ def test_a_model_that_says_nothing_of_its_samples(made: Path, tmp_path: Path) ->
     (model / "config.json").write_text(json.dumps(values))
     result = measured(model, made / "plain")
     assert list(result.splits) == ["train+test"]
-    assert len(notes(result, "does not say")) == 1
+    assert len(notes(result, "no record")) == 1
     values["seen"] = [{"how": "finetune"}]
     (model / "config.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match="seen"):

@@ -78,7 +78,7 @@ def read_conv_layers(spec: str | list[Any]) -> tuple[ConvSpec, ...]:
 def _conv_spec(channels: Any, kernel: Any, stride: Any) -> ConvSpec:
     for number in (channels, kernel, stride):
         if type(number) is not int or not 0 < number <= _LARGEST_NUMBER:  # excludes True
-            raise ValueError(f"{number!r} is not a whole number from 1 to {_LARGEST_NUMBER}")
+            raise ValueError(f"{number!r} is not an integer from 1 to {_LARGEST_NUMBER}")
     return channels, kernel, stride
 
 

@@ -248,7 +248,7 @@ def _target_layers(text: Any, depth: int) -> list[int]:
     """Parse the blocks that targets were averaged over, from a text such as "[6, 7, 8]"."""
     layers = json.loads(text) if isinstance(text, str) else text
     if not isinstance(layers, list) or not all(type(layer) is int for layer in layers):
-        raise ValueError(f"arguments.target_layers={text!r} must be a list of whole numbers")
+        raise ValueError(f"arguments.target_layers={text!r} must be a list of integers")
     known = [layer for layer in layers if 0 <= layer < depth]
     if known != layers or not layers:
         warnings.warn(

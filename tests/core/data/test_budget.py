@@ -215,7 +215,7 @@ def test_four_bytes_a_sample() -> None:
     ("wrong", "error", "message"),
     [
         ({"lengths": torch.tensor([], dtype=torch.int32)}, DataError, "empty"),
-        ({"lengths": torch.tensor([0.5])}, ValueError, "whole numbers"),
+        ({"lengths": torch.tensor([0.5])}, ValueError, "integers"),
         ({"lengths": torch.tensor([3, 11])}, ValueError, "sample 1 has length 11, above max_tokens=10"),
         ({"lengths": torch.tensor([3, -1])}, ValueError, "sample 1 has length -1"),
         ({"max_tokens": None}, ValueError, "max_tokens or max_samples"),

@@ -236,8 +236,8 @@ BAD_CALLS: list[tuple[Masker, dict[str, Any], str]] = [
     (RECTANGLES, {"grid": (1, 60)}, "both sides must be at least 2"),
     (TEXT, {"b": 0}, "b.*0"),
     (TEXT, {"num_masks": 0}, "num_masks.*0"),
-    (TEXT, {"lengths": torch.tensor([60])}, r"lengths must be 2 whole numbers, one a sample, not torch.int64 \(1,\)"),
-    (TEXT, {"lengths": torch.tensor([60.0, 60.0])}, "whole numbers, one a sample, not torch.float32"),
+    (TEXT, {"lengths": torch.tensor([60])}, r"lengths must be 2 integers, one per sample, not torch.int64 \(1,\)"),
+    (TEXT, {"lengths": torch.tensor([60.0, 60.0])}, "integers, one per sample, not torch.float32"),
     (TEXT, {"lengths": torch.tensor([60, 61])}, r"lengths\[1\]=61 must be from 1 to 60"),
     (TEXT, {"lengths": torch.tensor([0, 60])}, r"lengths\[0\]=0 must be from 1 to"),
     (TEXT, {"lengths": torch.tensor([60, 1])}, "every one of the 1 valid positions of sample 1 .* lower mask_prob"),
@@ -288,7 +288,7 @@ def test_bad_calls_say_what_is_wrong(masker: Masker, change: dict[str, Any], mes
         (BlockMasker, {"num_masked": 9, "min_per_block": 4, "min_aspect": 0.0}, "min_aspect.*0.0"),
         (ChannelMasker, {"positions": SPANS, "channels": SPANS, "embed_dim": 0}, "embed_dim.*0"),
         (Draw, {"seed": 1 << 63, "update": 0, "ids": torch.tensor([1])}, "seed=.*64 bits"),
-        (Draw, {"seed": 0, "update": 0, "ids": torch.tensor([0.5])}, "ids must be whole numbers"),
+        (Draw, {"seed": 0, "update": 0, "ids": torch.tensor([0.5])}, "ids must be integers"),
     ],
 )
 def test_bad_values_say_what_is_wrong(build: Any, values: dict[str, Any], message: str) -> None:

@@ -170,7 +170,7 @@ def test_spans_of_1_0_hide_the_published_fraction(published: dict[str, Any]) -> 
     masker = SpanMasker(mask_prob=published["mask_prob"], mask_length=published["mask_length"], equal_counts=False)
     hidden = masker(ROWS, (t,), draw=Draw(seed=1, update=2, ids=torch.arange(ROWS))).hidden.numpy().mean(1)
     figures = mean_and_std("fraction", {"mean": published["mean_masked_fraction"], "std": published["std"]}, hidden)
-    # Every mean is a whole number of frames over 400 rows, so that is how many there were.
+    # Every mean is an integer of frames over 400 rows, so that is how many there were.
     assert max(abs(z) for _, z in scores(list(figures), 1, 400)) < 4
 
 

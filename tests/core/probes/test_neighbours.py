@@ -123,7 +123,7 @@ def test_one_class_and_other_widths_are_refused():
     ("features", "labels", "message"),
     [
         (torch.zeros(3, 2), None, "no labels"),
-        (torch.zeros(3, 2), torch.zeros(3), "whole numbers of shape \\(3,\\)"),
+        (torch.zeros(3, 2), torch.zeros(3), "integers of shape \\(3,\\)"),
         (torch.zeros(3, 2), torch.tensor([1, 2]), "not torch.int64 \\(2,\\)"),
         (torch.tensor([[0.0], [torch.nan], [torch.inf]]), torch.arange(3), "features of 2 of 3 samples are not finite"),
         (torch.zeros(3, 2, 2), torch.arange(3), "float of shape n d"),

@@ -236,8 +236,8 @@ def test_unknown_keys_name_the_nearest(key: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("train.batch_size", "many", "train.batch_size: .*whole number.*'many'"),
-        ("train.batch_size", 2.5, "train.batch_size: .*whole number.*2.5"),
+        ("train.batch_size", "many", "train.batch_size: .*integer.*'many'"),
+        ("train.batch_size", 2.5, "train.batch_size: .*integer.*2.5"),
         ("train.batch_size", 0, r"batch_size.*\b0\b"),
         ("train.precision", "half", "train.precision"),
         ("optim.lr", "fast", "optim.lr: .*number.*'fast'"),

@@ -48,7 +48,7 @@ def test_constant(schedule):
         (lambda: EMASchedule(-0.1), "start.*-0.1"),
         (lambda: EMASchedule(float("nan")), "start.*nan"),
         (lambda: EMASchedule(0.9, end=2.0), "end.*2.0"),
-        (lambda: EMASchedule(0.9, end=0.99, anneal=0.5), "total .* is needed"),
+        (lambda: EMASchedule(0.9, end=0.99, anneal=0.5), "needs total"),
         (lambda: EMASchedule(0.9, end=0.99, anneal=-3), "-3 is negative"),
         (lambda: EMASchedule(0.9)(-1), "n=-1 .* finished"),
         (lambda: EMASchedule(0.9, end=0.99, anneal=3, first=0)(0), "n=0 .* finished"),

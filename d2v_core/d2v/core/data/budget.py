@@ -214,7 +214,7 @@ class BudgetPlan:
 
 def _check_lengths(lengths: Tensor, max_tokens: int | None) -> None:
     if lengths.dim() != 1 or lengths.is_floating_point() or lengths.dtype == torch.bool:
-        raise ValueError(f"lengths must be whole numbers of shape n, not {lengths.dtype} {tuple(lengths.shape)}")
+        raise ValueError(f"lengths must be integers of shape n, not {lengths.dtype} {tuple(lengths.shape)}")
     if int(lengths.min()) < 0:
         raise ValueError(f"sample {int(lengths.argmin())} has length {int(lengths.min())}, below 0")
     most = min(max_tokens or (1 << 31) - 1, (1 << 31) - 1)

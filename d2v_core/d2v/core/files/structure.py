@@ -19,7 +19,7 @@ from d2v.core.suggestions import nearest
 _Config = TypeVar("_Config")
 
 _MISSING = "missing key "
-_SIMPLE: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_SIMPLE: dict[type, str] = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 
 
 def to_plain(value: Any, declared: Any = None) -> Any:
@@ -194,7 +194,7 @@ def _converter() -> Any:
 
 
 def _simple(value: Any, kind: type) -> Any:
-    """Convert to exactly this type; whole numbers are valid floats, and 3.0 is a valid int."""
+    """Convert to exactly this type; integers are valid floats, and 3.0 is a valid int."""
     number = kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool)
     if number and kind(value) == value:
         return kind(value)

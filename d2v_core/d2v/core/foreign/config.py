@@ -58,7 +58,7 @@ class ForeignConfig:
         """
         value = self.get(field, *default)
         if type(value) is not int or not 0 <= value <= most:
-            raise ValueError(f"{self.name}.{field}={value!r} must be a whole number from 0 to {most}")
+            raise ValueError(f"{self.name}.{field}={value!r} must be an integer from 0 to {most}")
         return value
 
     def section(self, field: str) -> "ForeignConfig":

@@ -13,7 +13,7 @@ from d2v.core.validators import must
 _BITS = 53  # of every source: enough to rank positions practically without ties
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio as a signed integer: the increment of SplitMix64
 _MIX = ((30, -4658895280553007687), (27, -7723592293110705685), (31, None))  # the finaliser of SplitMix64
-_in_64_bits = must(lambda number: -(1 << 63) <= number < 1 << 63, "a whole number that fits into 64 bits with sign")
+_in_64_bits = must(lambda number: -(1 << 63) <= number < 1 << 63, "an integer that fits into 64 bits with sign")
 
 
 @frozen(kw_only=True, eq=False)
@@ -48,9 +48,9 @@ class Draw:
     @ids.validator
     def _check_ids(self, _: object, ids: Tensor) -> None:
         if not isinstance(ids, Tensor):
-            raise ValueError(f"ids must be a tensor of whole numbers of shape b, not a {type(ids).__name__}")
+            raise ValueError(f"ids must be a tensor of integers of shape b, not a {type(ids).__name__}")
         if ids.dim() != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
-            raise ValueError(f"ids must be whole numbers of shape b, not {ids.dtype} {tuple(ids.shape)}")
+            raise ValueError(f"ids must be integers of shape b, not {ids.dtype} {tuple(ids.shape)}")
 
     def bits(self, num_masks: int, n: int, *, stream: int) -> Tensor:
         """Return random integers below 2^53, Long `(b m) n`; each use within a mask has its own stream, from 0.
@@ -91,7 +91,7 @@ def uniform(bits: Tensor) -> Tensor:
 
 
 def below(bits: Tensor, high: Tensor | int) -> Tensor:
-    """Convert random integers to whole numbers in [0, high), same shape; `high` < 2^31, broadcast."""
+    """Convert random integers to integers in [0, high), same shape; `high` < 2^31, broadcast."""
     return ((bits >> (_BITS - 31)) * high) >> 31
 
 

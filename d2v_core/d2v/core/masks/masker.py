@@ -56,7 +56,7 @@ def valid_positions(b: int, grid: tuple[int, ...], num_masks: int, lengths: Tens
         given = tuple(grid) if whole else grid
         raise ValueError(f"grid={given} must hold positive sizes {wanted}")
     check(
-        must(lambda number: isinstance(number, Integral) and int(number) >= 1, "a whole number >= 1"),
+        must(lambda number: isinstance(number, Integral) and int(number) >= 1, "an integer >= 1"),
         b=b,
         num_masks=num_masks,
     )
@@ -64,13 +64,9 @@ def valid_positions(b: int, grid: tuple[int, ...], num_masks: int, lengths: Tens
     if lengths is None:
         return torch.full((b * num_masks,), t)
     if not isinstance(lengths, Tensor):
-        raise ValueError(
-            f"lengths must be a tensor of {b} whole numbers, one per sample, not a {type(lengths).__name__}"
-        )
+        raise ValueError(f"lengths must be a tensor of {b} integers, one per sample, not a {type(lengths).__name__}")
     if lengths.shape != (b,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
-        raise ValueError(
-            f"lengths must be {b} whole numbers, one per sample, not {lengths.dtype} {tuple(lengths.shape)}"
-        )
+        raise ValueError(f"lengths must be {b} integers, one per sample, not {lengths.dtype} {tuple(lengths.shape)}")
     lengths = lengths.cpu().long()
     bad = ((lengths < 1) | (lengths > t)).nonzero()
     if len(bad):

@@ -35,7 +35,7 @@ class SpanMasker:
         add_masks: bring rows to the largest count instead, by hiding further single valid positions.
         mask_dropout: fraction of a row's hidden positions (rounded) to unmask at the end, in [0, 1].
         selection: distribution of the lengths: "static"; "normal" with standard deviation `mask_other`, rounded, at
-            least 1; "poisson"; "uniform" over the whole numbers from `mask_other` to 2 mask_length.
+            least 1; "poisson"; "uniform" over the integers from `mask_other` to 2 mask_length.
         mask_other: parameter of `selection`.
         no_overlap: draw spans without overlap, every arrangement equally likely. Spans that do not fit are left out,
             and none is longer than v - 1. The range of starts above does not apply; excludes `reach_end`.

@@ -43,10 +43,10 @@ class Labelled:
     @labels.validator
     def _check_labels(self, _: "Attribute[Tensor]", labels: Tensor | None) -> None:
         if labels is None:
-            raise ValueError("there are no labels; a probe needs one whole number for each sample")
+            raise ValueError("there are no labels; a probe needs one integer for each sample")
         if labels.is_floating_point() or labels.shape != self.features.shape[:1]:
             raise ValueError(
-                f"labels must be whole numbers of shape {tuple(self.features.shape[:1])}, one for each sample, "
+                f"labels must be integers of shape {tuple(self.features.shape[:1])}, one for each sample, "
                 f"not {labels.dtype} {tuple(labels.shape)}"
             )
 

@@ -72,7 +72,7 @@ class TargetAverager:
         self.kind: ResultKind = kind
         self.each = tuple(each)
         self.after = tuple(after)
-        check(deep_iterable(must(lambda layer: isinstance(layer, Integral), "a whole number")), layers=self.layers)
+        check(deep_iterable(must(lambda layer: isinstance(layer, Integral), "an integer")), layers=self.layers)
         if not self.layers or min(self.layers) < 0 or len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers={list(self.layers)} must be different layers, counted from 0, at least one")
         self.layers = tuple(sorted(map(int, self.layers)))

@@ -20,7 +20,7 @@ def world() -> tuple[int, int]:
 
 
 def sum_over_ranks(values: list[int], device: torch.device) -> list[int]:
-    """Return whole numbers summed over the ranks."""
+    """Return integers summed over the ranks."""
     if world()[1] == 1:
         return values
     total = torch.tensor(values, device=device)

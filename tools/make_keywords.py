@@ -16,8 +16,8 @@ import attrs
 from attrs import frozen
 
 from d2v.core.files.kinds import role_of
-from d2v.core.jobs.evaluation import UseSettings
 from d2v.core.jobs.extraction import ExtractSettings
+from d2v.core.jobs.fine_tuned import UseSettings
 from d2v.core.jobs.probing import ProbeSettings
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe
 from d2v.core.recipes.keywords import field_types, needed_by, section_forms, short_keys

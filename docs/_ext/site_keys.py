@@ -12,8 +12,8 @@ import attrs
 
 from d2v.core.files import to_plain
 from d2v.core.files.kinds import role_of
-from d2v.core.jobs.evaluation import UseSettings
 from d2v.core.jobs.extraction import ExtractSettings
+from d2v.core.jobs.fine_tuned import UseSettings
 from d2v.core.jobs.probing import ProbeSettings
 from d2v.core.paths import is_path
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, recipe_names, recipe_values

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from d2v.core import Data2Vec, load, pretrain, probe
 from d2v.core.files import open_model
-from d2v.core.jobs.evaluation import predict
+from d2v.core.jobs.prediction import predict
 from d2v.core.probes import Case
 from d2v.vision import ImageClassifier
 

@@ -20,8 +20,8 @@ import pytest
 from d2v.core.cli import main
 from d2v.core.cli.entry import COMMANDS
 from d2v.core.files.kinds import roles
-from d2v.core.jobs.evaluation import UseSettings
 from d2v.core.jobs.extraction import ExtractSettings
+from d2v.core.jobs.fine_tuned import UseSettings
 from d2v.core.jobs.probing import ProbeSettings
 from d2v.core.modality import modalities
 from d2v.core.recipes import parse_overrides, recipe_names, recipe_values

@@ -12,8 +12,8 @@ import pytest
 from d2v.core.cli.arguments import Keys, Options, RecipeAndKeys, summary_and_details
 from d2v.core.cli.command import Parser
 from d2v.core.files import ConfigError, to_plain
-from d2v.core.jobs.evaluation import UseSettings
 from d2v.core.jobs.extraction import ExtractSettings
+from d2v.core.jobs.fine_tuned import UseSettings
 from d2v.core.jobs.probing import ProbeSettings
 from d2v.core.paths import is_path
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 from d2v.core.cli.arguments import Keys, Options, RecipeAndKeys, summary_and_details
 from d2v.core.cli.command import Command, Parser
 from d2v.core.jobs import doctor, evaluate, extract, finetune, plot, predict, pretrain, probe
-from d2v.core.jobs.evaluation import UseSettings, as_csv
 from d2v.core.jobs.extraction import Extracted, ExtractSettings
+from d2v.core.jobs.fine_tuned import UseSettings
 from d2v.core.jobs.plotting import Plotted
+from d2v.core.jobs.prediction import as_csv
 from d2v.core.jobs.probing import ProbeSettings
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe
 from d2v.core.train import Fitted

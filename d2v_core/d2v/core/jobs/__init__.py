@@ -1,10 +1,11 @@
 """The commands as Python calls, one function each, with the same keys."""
 
 from d2v.core.jobs.diagnosis import DoctorError, DoctorReport, doctor
-from d2v.core.jobs.evaluation import evaluate, predict
+from d2v.core.jobs.evaluation import evaluate
 from d2v.core.jobs.extraction import extract
 from d2v.core.jobs.finetuning import finetune
 from d2v.core.jobs.plotting import plot
+from d2v.core.jobs.prediction import predict
 from d2v.core.jobs.pretraining import pretrain
 from d2v.core.jobs.probing import probe
 from d2v.core.jobs.ready import ReadyModel, SampleFeatures, load

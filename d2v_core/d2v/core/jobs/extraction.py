@@ -9,8 +9,8 @@ from attrs import field, frozen, validators
 from d2v.core.data import DataConfig
 from d2v.core.finite import NotFiniteError
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.evaluation import check_ending
 from d2v.core.jobs.feature_file import write_features
+from d2v.core.jobs.fine_tuned import check_ending
 from d2v.core.jobs.keywords import ExtractKeys
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.opening import say_contents

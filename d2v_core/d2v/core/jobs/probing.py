@@ -13,7 +13,7 @@ from d2v.core.data import DataConfig
 from d2v.core.files import Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.evaluation import check_ending
+from d2v.core.jobs.fine_tuned import check_ending
 from d2v.core.jobs.keywords import ProbeKeys
 from d2v.core.jobs.labelled_splits import LabelledSplits
 from d2v.core.jobs.models import encoder_of, match_input, settings_of

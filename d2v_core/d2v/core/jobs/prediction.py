@@ -1,0 +1,85 @@
+"""The call behind `d2v predict`, and its rows as text."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+
+from d2v.core.files.atomic import write_text
+from d2v.core.finite import check_answers
+from d2v.core.jobs.fine_tuned import UseSettings, check_ending, labels_of, opened, prepared
+from d2v.core.jobs.keywords import UseKeys
+from d2v.core.jobs.opening import say_contents
+from d2v.core.jobs.running import with_progress
+from d2v.core.precision import autocast, decided
+from d2v.core.recipes.keywords import with_keywords
+
+
+@torch.no_grad()
+def predict(
+    overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[UseKeys]
+) -> list[dict[str, Any]]:
+    """Predict each sample with a fine-tuned model, in the order of the data.
+
+    Args:
+        overrides: settings by dotted key, as on the command line (see `UseSettings`).
+        progress: whether to show progress on standard error.
+        keys: settings as keywords; `model` and `data` are required.
+
+    Returns:
+        A mapping for each sample: the file, and the fields that the task predicts.
+
+    Raises:
+        ConfigError: if a key is unknown, missing or of a wrong type, a task's option is built in, or the model is not
+            fine-tuned.
+        FileNotFoundError: if there is no model at `model`.
+        DataError: if the data cannot be used.
+        ValueError: if weights or predictions are not finite.
+
+    >>> for row in predict(model="classifier", data="photos"):  # doctest: +SKIP
+    ...     print(row["file"], row["class"], row["probability"])
+    >>> predict(data="photos")
+    Traceback (most recent call last):
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
+    """
+    settings, stored = opened(with_keywords(UseSettings, overrides, keys))
+    check_ending(settings.out, ".csv", ".jsonl")
+    labels = labels_of(stored)
+    say_contents(settings.data)
+    loaders = [settings.data.build(split, batch_size=settings.batch_size) for split in settings.split or (None,)]
+    device = prepared(settings, stored)
+    rows = []
+    with autocast(decided(settings.precision, device), device):
+        for loader in loaders:
+            for batch in with_progress(loader, progress):
+                assert batch.ids is not None  # the loader gives them
+                names = [loader.name(id) for id in batch.ids.tolist()]
+                answers = settings.task.predict(stored.module, batch.to(device), labels=labels)
+                check_answers(answers, names)
+                rows += [{"file": name, **answer} for name, answer in zip(names, answers, strict=True)]
+    if settings.out is not None:
+        write_text(Path(settings.out), as_csv(rows) if settings.out.endswith(".csv") else as_json_lines(rows))
+    return rows
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """Rows as a table with a header.
+
+    >>> print(as_csv([{"file": "a.png", "class": "cat"}]), end="")
+    file,class
+    a.png,cat
+    """
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else ["file"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def as_json_lines(rows: list[dict[str, Any]]) -> str:
+    """Rows as JSON lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows)

@@ -242,12 +242,12 @@ LEVEL = (0.4, 0.5)
     [
         (
             [],
-            "ahead of the raw pixels in 5 of 6 comparisons, by 1.0 to 3.2 points and behind in 1 (ten nearest "
+            "ahead of the raw pixels in 5 of 6 comparisons, by 1.0 to 3.2 points, and behind in 1 (ten nearest "
             "neighbours on the mean pooling, 83.9 against 84.1 %).",
         ),
         ([], "They are ahead of those of the untrained network in all 6 comparisons, by 4.3 to 21.4 points."),
         ([(0.8, 0.3)], "The learned features are ahead of the raw pixels in all 6 comparisons, by 0.8 to 3.2 points."),
-        ([LEVEL], "ahead of the raw pixels in 5 of 6 comparisons, by 1.0 to 3.2 points and level in 1."),
+        ([LEVEL], "ahead of the raw pixels in 5 of 6 comparisons, by 1.0 to 3.2 points, and level in 1."),
         ([LEVEL, (-0.9, 0.5), (-1.1, 0.5)], "level in 2 and behind in 1 (a linear classifier with all labels on"),
     ],
 )

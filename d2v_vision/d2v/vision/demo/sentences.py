@@ -225,6 +225,8 @@ def _compared(rows: list[Row], other: str, name: str) -> str:
         elif standing == "behind":
             text += f" ({_listed(some, other)})"
         parts.append(text)
+    if len(parts) == 2 and ", by " in parts[0]:
+        parts[0] += ","
     return _joined(parts) if parts else f"not compared with {name}"
 
 

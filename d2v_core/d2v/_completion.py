@@ -47,7 +47,7 @@ def installed() -> str:
     here = os.path.realpath(".")  # the working directory changes all the time
     for folder in sorted({os.path.realpath(one or ".") for one in sys.path} - {here}):
         try:
-            if any(name.endswith((".dist-info", ".egg-info")) for name in os.listdir(folder)):  # noqa: PTH208
+            if any(name.endswith((".dist-info", ".egg-info")) for name in os.listdir(folder)):  # noqa: PTH208 - for speed
                 marks += [folder, os.stat(folder).st_mtime_ns]  # noqa: PTH116 - for speed
         except OSError:  # a zip archive, or missing
             continue
@@ -56,7 +56,7 @@ def installed() -> str:
         for folder, _, names in os.walk(root):
             for name in names:
                 if name.endswith((".py", ".yaml")):
-                    newest = [newest[0] + 1, max(newest[1], os.stat(f"{folder}/{name}").st_mtime_ns)]  # noqa: PTH116
+                    newest = [newest[0] + 1, max(newest[1], os.stat(f"{folder}/{name}").st_mtime_ns)]  # noqa: PTH116 - speed
     return hashlib.sha256(repr([*marks, *d2v.__path__, newest]).encode()).hexdigest()
 
 
@@ -140,7 +140,7 @@ def files(prefix: str, *endings: str) -> Iterable[str]:
     folder, _, name = prefix.rpartition("/")
     folder += "/" if "/" in prefix else ""
     try:
-        with os.scandir(os.path.expanduser(folder) or ".") as found:  # noqa: PTH111
+        with os.scandir(os.path.expanduser(folder) or ".") as found:  # noqa: PTH111 - a Path would drop ./
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError:
         return

@@ -185,7 +185,7 @@ def _check_kind(name: str) -> None:
 
 def _size(name: str) -> int:
     try:
-        return os.stat(name).st_size  # noqa: PTH116
+        return os.stat(name).st_size  # noqa: PTH116 - any bytes may be in a name
     except OSError:
         return 1
 

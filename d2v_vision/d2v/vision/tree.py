@@ -102,7 +102,7 @@ def _sort_in(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder]
     try:
         is_folder, is_file = entry.is_dir(), entry.is_file()
         if not is_folder and not is_file:
-            kind = BROKEN if entry.is_symlink() and not os.path.exists(entry.path) else SPECIAL  # noqa: PTH110
+            kind = BROKEN if entry.is_symlink() and not os.path.exists(entry.path) else SPECIAL  # noqa: PTH110 - speed
         elif name.lower() in _OF_SYSTEMS:
             kind = SYSTEM
         elif is_folder:
@@ -121,7 +121,7 @@ def _sort_in(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder]
 def _enter(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder], waiting: list[Folder]) -> str:
     """Add a subfolder to the tree; return the kind of a folder that is not added, otherwise ""."""
     is_link = entry.is_symlink()
-    real = os.path.realpath(entry.path) if is_link else os.path.join(folder.real, entry.name)  # noqa: PTH118
+    real = os.path.realpath(entry.path) if is_link else os.path.join(folder.real, entry.name)  # noqa: PTH118 - speed
     if is_link and f"{folder.real}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}"):
         return LOOPS
     child = known.get(real)
@@ -173,7 +173,7 @@ def gather(folders: Iterable[tuple[str, str, Folder, bool]]) -> Gathered:
             continue
         taken[folder.real] = folder
         images[name] += [prefix + image for image in folder.images]
-        links += [(f"{prefix}{image}", name, os.path.join(folder.path, image)) for image in folder.linked_images]  # noqa: PTH118
+        links += [(f"{prefix}{image}", name, os.path.join(folder.path, image)) for image in folder.linked_images]  # noqa: PTH118 - speed
         for kind, other in folder.others:
             unused.setdefault(kind, []).append(f"{prefix}{other}".rstrip("/"))
         unused_runs = [one for one, child in {**folder.folders, **folder.linked}.items() if child.is_run]
@@ -212,7 +212,7 @@ def _target(link: str, parents: dict[str, str]) -> tuple[str, str]:
     try:
         target = os.path.join(os.path.dirname(link), os.readlink(link))  # noqa: PTH115, PTH118, PTH120
         above, name = os.path.split(target)
-        if os.path.islink(target) or name in ("", ".", ".."):  # noqa: PTH114
+        if os.path.islink(target) or name in ("", ".", ".."):  # noqa: PTH114 - speed
             return os.path.split(os.path.realpath(link))
     except OSError:
         return os.path.split(link)

@@ -251,7 +251,7 @@ class Data2Vec(nn.Module):
     @property
     def _inside(self) -> Backbone:
         """The student without wrappers; a third-party encoder may have fewer members than a `Backbone`."""
-        return unwrapped(self.student)  # type: ignore[return-value]
+        return unwrapped(self.student)  # type: ignore[return-value]  # a protocol
 
     def update_teacher(self, n: int) -> None:
         """Update the teacher, right after the n-th optimiser step (n >= 1)."""

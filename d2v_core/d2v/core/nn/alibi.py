@@ -29,10 +29,10 @@ class Placed(Protocol):
     def position(self) -> Tensor | None: ...  # noqa: D102 - described in the class
 
     @property
-    def grid(self) -> tuple[int, ...]: ...  # noqa: D102
+    def grid(self) -> tuple[int, ...]: ...  # noqa: D102 - a protocol
 
     @property
-    def num_prefix_tokens(self) -> int: ...  # noqa: D102
+    def num_prefix_tokens(self) -> int: ...  # noqa: D102 - a protocol
 
 
 class Alibi(nn.Module):

@@ -25,10 +25,10 @@ class LayerSink(Protocol):
     def wants(self) -> frozenset[int]: ...  # noqa: D102 - described in the class
 
     @property
-    def kind(self) -> ResultKind: ...  # noqa: D102
+    def kind(self) -> ResultKind: ...  # noqa: D102 - a protocol
 
     @property
-    def output(self) -> bool: ...  # noqa: D102
+    def output(self) -> bool: ...  # noqa: D102 - a protocol
 
     def __call__(self, layer: int, result: Tensor, num_prefix_tokens: int) -> None:
         """Receive the result `r (e+k) d` of one layer; its first `num_prefix_tokens` tokens are extra tokens."""

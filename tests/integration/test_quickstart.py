@@ -197,7 +197,7 @@ def test_minutes_and_steps_exclude_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("on_few_images")
 def test_the_time_decides_the_number_of_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten updates of 0.1 s, 30 s spent and 50 s to come: 220 s of five minutes remain."""
+    """Updates of 0.1 s, 30 s spent and 50 s to come: 220 s of five minutes remain."""
     chosen: list[int] = []
     monkeypatch.setattr(running, "seconds_per_update", lambda recipe, device: 0.1)
     monkeypatch.setattr(Stages, "baselines", lambda self: None)

@@ -2,15 +2,17 @@
 
 import logging
 import os
+import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["BusyHint", "load", "load_text", "usable_processors"]
+__all__ = ["BusyHint", "load_text", "others_running", "usable_processors"]
 
 _logger = logging.getLogger(__name__)
 _WINDOW = 5.0  # seconds over which a rate is measured
 _SLOW = 0.5  # fraction of the best rate so far
-_MARGIN = 0.75  # CPU cores that other programs may use without a hint
+_SAMPLES, _PAUSE = 9, 0.01  # the threads of this process sleep in the pauses
 
 
 def usable_processors() -> int:
@@ -20,42 +22,60 @@ def usable_processors() -> int:
     return os.cpu_count() or 1
 
 
-def load() -> float | None:
-    """Return the load average of the last minute; None if unknown."""
-    try:
-        return os.getloadavg()[0]
-    except (AttributeError, OSError):  # not available on Windows
-        return None
-
-
 def load_text() -> str:
-    """Return the load as text for a report.
+    """Return the load average of the last minute as text for a report.
 
     >>> load_text().endswith((" CPU core", " CPU cores"))
     True
     """
-    known, count = load(), usable_processors()
+    count = usable_processors()
     ending = f"on {count} CPU core{'s' if count > 1 else ''}"
-    return f"unknown {ending}" if known is None else f"{known:.1f} {ending}"
+    try:
+        return f"{os.getloadavg()[0]:.1f} {ending}"
+    except (AttributeError, OSError):  # not available on Windows
+        return f"unknown {ending}"
+
+
+def others_running() -> int | None:
+    """Return how many threads of other programs are running now.
+
+    The load average does not say this: it includes what this process, or the command before it, computed in the last
+    minutes.
+
+    Returns:
+        None if unknown: the system does not count them (only Linux does), or this process may only use some of the
+        cores, so that the others may run elsewhere.
+    """
+    if usable_processors() < (os.cpu_count() or 1):
+        return None
+    counts = []
+    for _ in range(_SAMPLES):
+        time.sleep(_PAUSE)
+        try:
+            running = Path("/proc/loadavg").read_text().split()[3].partition("/")[0]
+        except (OSError, IndexError):
+            return None
+        counts.append(int(running) - 1)  # without this thread
+    return statistics.median_low(counts)
 
 
 class BusyHint:
     """Hook of `fit` that reports a busy machine once per run: at the start, or when updates become much slower.
 
-    It checks the load at the start of the run, and when the rate over five seconds falls below half of the best rate.
-    Other updates only read the clock.
+    It counts the running threads at the start of the run, and when the rate over five seconds falls below half of the
+    best rate. Other updates only read the clock.
 
     Args:
         threads: number of threads of the run; there is no hint for a single one.
         tell: function that receives the line; None = log a warning.
-        load: function that returns the load of the machine, or None.
+        others: function that returns how many threads of other programs are running, or None.
         processors: number of CPU cores that may be used; None = all of this process.
         clock: function that returns the time in seconds.
 
     >>> lines = []
-    >>> hint = BusyHint(threads=2, tell=lines.append, load=lambda: 5.1, processors=2)
+    >>> hint = BusyHint(threads=2, tell=lines.append, others=lambda: 3, processors=2)
     >>> hint.on_step_end(1), lines
-    (None, ['the machine is busy (load 5.1 on 2 CPU cores): threads=1 may be much faster'])
+    (None, ['the machine is busy (3 threads of other programs on 2 CPU cores): threads=1 may be much faster'])
     """
 
     def __init__(
@@ -63,13 +83,13 @@ class BusyHint:
         threads: int,
         *,
         tell: Callable[[str], object] | None = None,
-        load: Callable[[], float | None] = load,
+        others: Callable[[], int | None] = others_running,
         processors: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._threads = threads
         self._tell = _logger.warning if tell is None else tell
-        self._load = load
+        self._others = others
         self._processors = usable_processors() if processors is None else processors
         self._clock = clock
         self._done = threads < 2
@@ -77,9 +97,7 @@ class BusyHint:
         self._updates = 0
         self._best = 0.0
         if not self._done:
-            before = load()
-            # The run has not started to compute: the load is that of other programs.
-            self._check(before, others=before)
+            self._check()
 
     def on_step_end(self, step: int) -> None:
         """Count a finished update."""
@@ -97,13 +115,13 @@ class BusyHint:
         self._since, self._updates = now, 0
         self._best = max(self._best, rate)
         if rate < _SLOW * self._best:
-            found = self._load()
-            self._check(found, others=None if found is None else found - self._threads)
+            self._check()
 
-    def _check(self, found: float | None, *, others: float | None) -> None:
-        if found is None or others is None or others + self._threads < self._processors + _MARGIN:
+    def _check(self) -> None:
+        others = self._others()
+        if others is None or others + self._threads <= self._processors:
             return
         self._done = True
-        free = max(1, min(self._threads - 1, int(self._processors - others)))
-        reason = f"load {found:.1f} on {self._processors} CPU cores"
+        free = max(1, min(self._threads - 1, self._processors - others))
+        reason = f"{others} thread{'s' if others > 1 else ''} of other programs on {self._processors} CPU cores"
         self._tell(f"the machine is busy ({reason}): threads={free} may be much faster")

@@ -31,7 +31,7 @@ def quickstart(
 
     Args:
         out: folder to create, with `report.html`, the results in `report.json`, and the run in `run`.
-        minutes: time for everything, above 0; the number of updates follows from the time of ten updates. None = 5,
+        minutes: time for everything, above 0; the number of updates follows from the time of 40 updates. None = 5,
             unless `steps` is given.
         steps: updates of the pretraining instead of `minutes`, at least 1; the same number and seed repeat a run.
         seed: seed of weights, order, masks and label draws, at least 0.

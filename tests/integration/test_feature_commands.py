@@ -73,8 +73,18 @@ def test_probe_reads_any_layer_and_part(made: Path) -> None:
     assert 10 <= part.num_test < 30
     teacher = probe({**given, "weights": "teacher"}, progress=False)
     assert {case.features for case in teacher.accuracies} == {"pretrained"}
+    assert each.notes == teacher.notes == ()
     classifier = probe({**given, "model": str(made / "classifier")}, progress=False)
     assert len(classifier.accuracies) == 2
+
+
+def test_probe_says_when_it_measures_on_samples_that_the_model_was_trained_on(made: Path, tmp_path: Path) -> None:
+    given = {"data.path": str(made / "photos"), "probes": ["knn"], "baselines": False, "out": str(tmp_path / "p.json")}
+    swapped = {**given, "model": str(made / "classifier"), "train": "test", "test": "train"}
+    trained = probe(swapped, progress=False)
+    assert [note.partition(" samples of train ")[0] for note in trained.notes] == ["all 60", "all 60"]
+    assert trained.table().endswith("\n".join(trained.notes) + "\n")
+    assert json.loads((tmp_path / "p.json").read_text())["notes"] == list(trained.notes)
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_bad_input_is_one_line(run: Path, tmp_path: Path, d2v: Run) -> None:
         ([new], 1, f"{new} has no metrics yet"),
         ([run, tmp_path / "empty"], 1, f"{tmp_path / 'empty'} is not a run: it has no config.yaml"),
         ([tmp_path / "nowhere"], 1, "is not a run: the folder does not exist"),
-        ([run, "--out", tmp_path / "file"], 1, f"{tmp_path / 'file'} is a file; give a folder as out"),
+        ([run, "--out", tmp_path / "file"], 1, f"{tmp_path / 'file'} is a file; out must be a folder"),
         ([run, "--out", "/dev/null/plots"], 1, "cannot be written: Not a directory; choose another out"),
         ([run, "--data", "fashion-minst"], 1, "did you mean 'fashion-mnist'?"),
         ([moved], 1, "give their new path as data (--data)"),

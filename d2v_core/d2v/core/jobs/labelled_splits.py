@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from d2v.core.data import DataConfig
 from d2v.core.jobs.running import with_progress
@@ -21,6 +21,7 @@ class LabelledSplits:
     Args:
         batches: of "train", and of "val" and "test" where these splits exist; each can be read several times.
         labels: the classes of all splits.
+        names: names of these splits in the data set.
 
     >>> import torch
     >>> batches = [Batch(source=torch.zeros(2, 3), labels=torch.tensor([0, 1]))]
@@ -31,6 +32,7 @@ class LabelledSplits:
 
     batches: Mapping[str, Iterable[Batch]]
     labels: Classes
+    names: Mapping[str, str] = field(factory=dict)
 
     @classmethod
     def of(
@@ -56,13 +58,10 @@ class LabelledSplits:
         """
         known, labels = data.splits(), data.labels(Classes)
         assert isinstance(labels, Classes)  # requested above
-        names = {"train": train or known.train, "val": val or known.val, "test": test or known.test}
-        batches = {
-            part: data.build(split, batch_size=batch_size, labels=labels)
-            for part, split in names.items()
-            if split is not None
-        }
-        return cls(batches=batches, labels=labels)
+        given = {"train": train or known.train, "val": val or known.val, "test": test or known.test}
+        names = {part: split for part, split in given.items() if split is not None}
+        batches = {part: data.build(split, batch_size=batch_size, labels=labels) for part, split in names.items()}
+        return cls(batches=batches, labels=labels, names=names)
 
     def in_memory(self) -> "LabelledSplits":
         """The same splits, read once and kept in memory, for data that is read several times."""

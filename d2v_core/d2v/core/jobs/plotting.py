@@ -144,7 +144,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise FileExistsError(f"{folder} is a file; give a folder as out") from error
+        raise FileExistsError(f"{folder} is a file; out must be a folder") from error
     except OSError as error:
         raise OSError(f"{folder} cannot be written: {error.strerror}; choose another out") from error
 

@@ -9,7 +9,8 @@ from typing import Any, Literal, Unpack
 
 from attrs import evolve, field, frozen, validators
 
-from d2v.core.data import DataConfig
+from d2v.core.data import DataConfig, identity_of
+from d2v.core.data.seen import said_of_seen
 from d2v.core.files import Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
@@ -86,7 +87,8 @@ def probe(
 
     Returns:
         Accuracies of the raw input (if it is a fixed number of floats), of the untrained network and of the model, by
-        features, layers, pooling and probe. `left_out` names what a small data set or the model does not allow.
+        features, layers, pooling and probe. `left_out` names what a small data set or the model does not allow, `notes`
+        test samples that the model has seen in training.
 
     Raises:
         ConfigError: if a key is unknown, missing or of a wrong type.
@@ -128,10 +130,12 @@ def probe(
         found.append(settings.measure(name, features))
     results = reduce(or_, found)
     raw_name = modalities.load(stored.description.modality).raw_name
-    results = evolve(results, left_out=(*left_out, *results.left_out), raw_name=raw_name)
+    notes = _notes(parts, stored)
+    results = evolve(results, left_out=(*left_out, *results.left_out), raw_name=raw_name, notes=notes)
     if settings.out is not None:
         content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
         content |= {"seed": settings.seed, "accuracies": results.to_plain(), "left_out": list(results.left_out)}
+        content |= {"notes": list(results.notes)} if results.notes else {}
         write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
     return results
 
@@ -140,6 +144,12 @@ def _encoder(settings: ProbeSettings, stored: Stored, weights: Weights) -> Stude
     encoder, _ = encoder_of(stored, weights, seed=settings.seed)
     match_input(settings.data, encoder, stored.description.modality)
     return encoder.to(pick_device(settings.device))
+
+
+def _notes(parts: LabelledSplits, stored: Stored) -> tuple[str, ...]:
+    """Notes on test samples that the model has seen; none if the probes hold out a part of the training samples."""
+    identity = identity_of(parts.batches.get("test"))
+    return () if identity is None else tuple(said_of_seen(identity, parts.names["test"], stored.description.seen))
 
 
 def _features(

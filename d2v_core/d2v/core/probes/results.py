@@ -82,6 +82,7 @@ class ProbeResults:
         num_test: number of test samples.
         left_out: probes that could not run and classes without samples, one line each.
         raw_name: title of the row of the raw input.
+        notes: remarks on the test samples, one line each.
 
     >>> found = {Case("pretrained", "all", "mean", "knn"): Accuracy(percent=83.94)}
     >>> results = ProbeResults(accuracies=found, neighbours=10, labels=100, num_train=10000, num_test=2000)
@@ -100,6 +101,7 @@ class ProbeResults:
     num_test: int
     left_out: tuple[str, ...] = ()
     raw_name: str = "raw input"
+    notes: tuple[str, ...] = ()
 
     def __or__(self, other: "ProbeResults") -> "ProbeResults":
         """These and other results of the same probes on the same samples."""
@@ -117,7 +119,7 @@ class ProbeResults:
             name = self.raw_name if features == "raw" else features
             lines.append(f"{name:<14}{layers:<10}{pooling:<13}{cells}")
         summary = f"accuracy in percent; {self.num_train} training samples, {self.num_test} test samples"
-        return "\n".join([*lines, summary, *(f"left out: {line}" for line in self.left_out)]) + "\n"
+        return "\n".join([*lines, summary, *(f"left out: {line}" for line in self.left_out), *self.notes]) + "\n"
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values: features -> layers -> pooling -> probe -> percent, or mean and std if there are draws."""

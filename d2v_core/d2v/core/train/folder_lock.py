@@ -51,7 +51,7 @@ def _locked(path: Path) -> int:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
             os.close(descriptor)
             raise InUseError(
-                f"run folder {path} is in use by process {holder or 'unknown'}; wait for it or give another out"
+                f"run folder {path} is in use by process {holder or 'unknown'}; wait for it or choose another out"
             ) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)

@@ -220,7 +220,7 @@ class RunFolder:
         if file.exists():
             if not resume:
                 raise RunFolderError(
-                    f"{self.path} holds a run already; resume it with resume=true, or give another out"
+                    f"{self.path} holds a run already; resume it with resume=true, or choose another out"
                 )
             if (existing := file.read_text()) != config:
                 self._changes = _refused(self.path, existing, config) if judge is None else judge(existing)
@@ -281,7 +281,7 @@ def _refused(path: Path, old: str, new: str) -> Sequence[str]:
         if line[:1] in "+-" and line[:3] not in ("+++", "---")
     ]
     raise RunFolderError(
-        f"{path} was started with another configuration (- old, + new): {'; '.join(changed[:6])}; give another out"
+        f"{path} was started with another configuration (- old, + new): {'; '.join(changed[:6])}; choose another out"
     )
 
 

@@ -91,6 +91,6 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True)
     except FileExistsError as error:
-        raise FileExistsError(f"{folder} already exists; give another folder as out") from error
+        raise FileExistsError(f"{folder} already exists; choose another out") from error
     except OSError as error:
-        raise OSError(f"{folder} cannot be created: {error.strerror}; give another folder as out") from error
+        raise OSError(f"{folder} cannot be created: {error.strerror}; choose another out") from error

@@ -1,17 +1,24 @@
 """data2vec for speech and other audio."""
 
-from d2v.audio.adapter import WaveformAdapter
-from d2v.audio.config import WaveformAdapterConfig
+from d2v.audio.adapter import AudioAdapter, LogMelAdapter, WaveformAdapter
+from d2v.audio.config import LogMelAdapterConfig, WaveformAdapterConfig
 from d2v.audio.convert import converters
+from d2v.audio.extractor import ConvExtractor
+from d2v.audio.log_mel import LogMel, LogMelFront
 from d2v.audio.positions import ConvPositions
-from d2v.audio.waveform import WaveformExtractor, WaveformFront
+from d2v.audio.waveform import WaveformFront
 from d2v.core.modality import Modality
 
 __all__ = [
+    "AudioAdapter",
+    "ConvExtractor",
     "ConvPositions",
+    "LogMel",
+    "LogMelAdapter",
+    "LogMelAdapterConfig",
+    "LogMelFront",
     "WaveformAdapter",
     "WaveformAdapterConfig",
-    "WaveformExtractor",
     "WaveformFront",
     "modality",
 ]
@@ -21,6 +28,6 @@ modality = Modality(
     description="speech and other audio: frames of the waveform, masked in blocks (2.0) or spans (1.0)",
     extra="d2v[audio]",
     requires=("torchaudio",),
-    adapters={"waveform": WaveformAdapterConfig},
+    adapters={"waveform": WaveformAdapterConfig, "log-mel": LogMelAdapterConfig},
     converters=converters,
 )

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import frozen
 
 from d2v.audio.config import WaveformAdapterConfig
-from d2v.audio.waveform import ConvSpec
+from d2v.audio.extractor import ConvSpec
 from d2v.core.description import Description
 from d2v.core.foreign import (
     ForeignConfig,

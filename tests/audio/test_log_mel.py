@@ -16,12 +16,13 @@ def front(**options: float) -> LogMelFront:
 def test_energies_are_those_of_torchaudio() -> None:
     waveform = torch.randn(2, 9_000, generator=torch.Generator().manual_seed(0))
     reference = MelSpectrogram(16_000, n_fft=512, win_length=400, hop_length=160, f_min=40.0, n_mels=40, center=False)
-    expected = (reference(waveform) + 1e-6).log().transpose(1, 2)
+    left = (512 - 400) // 2  # zeros where the window is zero
+    expected = (reference(torch.nn.functional.pad(waveform, (left, left))) + 1e-6).log().transpose(1, 2)
     expected = (expected - expected.mean(1, keepdim=True)) / (expected.std(1, correction=0, keepdim=True) + 1e-5)
     torch.testing.assert_close(LogMel()(waveform), expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("samples", [511, 512, 671, 672, 1_000, 16_000])
+@pytest.mark.parametrize("samples", [399, 400, 559, 560, 1_000, 16_000])
 def test_number_of_frames(samples: int) -> None:
     spectrogram = LogMel()
     frames = spectrogram.num_frames(samples)
@@ -52,7 +53,7 @@ def test_a_padded_recording_has_the_features_of_the_same_recording_alone() -> No
 def test_loudness_does_not_matter_and_silence_is_finite() -> None:
     made, source = LogMel(), torch.randn(1, 8_000)
     torch.testing.assert_close(made(source), made(20 * source), atol=2e-3, rtol=0)
-    assert torch.equal(made(torch.zeros(1, 8_000)), torch.zeros(1, 47, 40))
+    assert torch.equal(made(torch.zeros(1, 8_000)), torch.zeros(1, 48, 40))
     assert front()(Batch(source=torch.zeros(1, 8_000))).x.isfinite().all()
 
 
@@ -81,7 +82,7 @@ def test_weights_hold_no_filters() -> None:
 
 @pytest.mark.parametrize(
     ("options", "key"),
-    [({"window": 600}, "n_fft"), ({"min_frequency": 8_000.0}, "min_frequency"), ({"hop": 0}, "hop")],
+    [({"window": 1e-6}, "window"), ({"min_frequency": 8_000.0}, "min_frequency"), ({"hop": 0}, "hop")],
 )
 def test_bad_values_are_named(options: dict[str, float], key: str) -> None:
     with pytest.raises(ValueError, match=key):

@@ -140,9 +140,8 @@ class LogMelAdapter(AudioAdapter):
             makes frames of 40 ms.
         sample_rate: of the recordings, in Hz.
         num_bands: number of bands.
-        window: length of the Hann window, in samples.
-        hop: samples from one window to the next.
-        n_fft: length of the Fourier transform, at least `window`.
+        window: length of the Hann window, in seconds.
+        hop: time from one window to the next, in seconds.
         min_frequency: lower edge of the first band, in Hz.
         gradient_scale: factor of the gradient that reaches the whole front end; 0 = it keeps its initial weights.
         parts: see `AudioAdapter`.
@@ -164,9 +163,8 @@ class LogMelAdapter(AudioAdapter):
         conv_layers: Sequence[ConvSpec] = ((128, 3, 2), (128, 3, 2)),
         sample_rate: int = 16_000,
         num_bands: int = 40,
-        window: int = 400,
-        hop: int = 160,
-        n_fft: int = 512,
+        window: float = 0.025,
+        hop: float = 0.01,
         min_frequency: float = 40.0,
         gradient_scale: float = 0.0,
         **parts: Unpack[AudioParts],
@@ -176,7 +174,6 @@ class LogMelAdapter(AudioAdapter):
             num_bands=num_bands,
             window=window,
             hop=hop,
-            n_fft=n_fft,
             min_frequency=min_frequency,
         )
         extractor = ConvExtractor(conv_layers, in_channels=num_bands)

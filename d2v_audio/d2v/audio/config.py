@@ -70,9 +70,8 @@ class LogMelAdapterConfig(AudioAdapterParts):
     conv_layers: tuple[ConvSpec, ...] = ((128, 3, 2), (128, 3, 2))
     sample_rate: int = 16_000
     num_bands: int = 40
-    window: int = 400
-    hop: int = 160
-    n_fft: int = 512
+    window: float = 0.025
+    hop: float = 0.01
     min_frequency: float = 40.0
     gradient_scale: float = 0.0
 

@@ -23,6 +23,7 @@ class ConvExtractor(nn.Module):
         bias: whether the convolutions have a bias.
         in_channels: channels of the input: 1 for waveforms, the number of bands for spectrograms.
 
+    >>> import torch
     >>> ConvExtractor([(8, 10, 5), (8, 3, 2)])(torch.zeros(2, 1, 100)).shape
     torch.Size([2, 9, 8])
     """

@@ -1,6 +1,7 @@
 """Log-mel spectrograms to frames: a front end that learns on a CPU, where raw waveforms take too long."""
 
 import torch
+import torch.nn.functional as F
 from attrs.validators import ge
 from torch import Tensor, nn
 
@@ -8,33 +9,33 @@ from d2v.audio.extractor import ConvExtractor
 from d2v.audio.waveform import frame_padding, waveforms
 from d2v.core.model import Batch, Local
 from d2v.core.nn.gradients import scale_gradient
-from d2v.core.validators import check
+from d2v.core.validators import check, positive
 
 _FLOOR = 1e-6  # added to the energies before the logarithm
+_LEAST_FFT = 512
 _EPS = 1e-5  # added to the standard deviations, for bands of silence
 
 
 class LogMel(nn.Module):
     """Logarithmic energies in bands of the mel scale, standardised in each band over the recording.
 
-    Windows are not padded at the ends, so padded samples never reach a valid frame.
+    Every window is inside the recording, so padded samples never reach a valid frame.
 
     Args:
         sample_rate: of the recordings, in Hz.
         num_bands: number of bands.
-        window: length of the Hann window, in samples.
-        hop: samples from one window to the next.
-        n_fft: length of the Fourier transform, at least `window`.
+        window: length of the Hann window, in seconds.
+        hop: time from one window to the next, in seconds.
         min_frequency: lower edge of the first band, in Hz; the last band ends at half the sample rate.
 
     Raises:
         ValueError: if a number is out of its range.
 
     >>> LogMel(num_bands=20)(torch.randn(2, 16000)).shape
-    torch.Size([2, 97, 20])
+    torch.Size([2, 98, 20])
     """
 
-    window: Tensor
+    taper: Tensor
     bands: Tensor
 
     def __init__(
@@ -42,39 +43,42 @@ class LogMel(nn.Module):
         *,
         sample_rate: int = 16_000,
         num_bands: int = 40,
-        window: int = 400,
-        hop: int = 160,
-        n_fft: int = 512,
+        window: float = 0.025,
+        hop: float = 0.01,
         min_frequency: float = 40.0,
     ) -> None:
         super().__init__()
-        check(ge(1), sample_rate=sample_rate, num_bands=num_bands, window=window, hop=hop, n_fft=n_fft)
-        if n_fft < window:
-            raise ValueError(f"n_fft={n_fft} must be at least window={window}")
+        check(ge(1), sample_rate=sample_rate, num_bands=num_bands)
+        check(positive, window=window, hop=hop)
+        self.window, self.hop = round(window * sample_rate), round(hop * sample_rate)
+        if min(self.window, self.hop) < 1:
+            raise ValueError(f"window={window} and hop={hop} must be at least one sample at sample_rate={sample_rate}")
         if not 0 <= min_frequency < sample_rate / 2:
             raise ValueError(f"min_frequency={min_frequency} must be from 0 to half of sample_rate={sample_rate}")
         from torchaudio.functional import melscale_fbanks
 
-        self.hop, self.n_fft = hop, n_fft
-        bands = melscale_fbanks(n_fft // 2 + 1, min_frequency, sample_rate / 2, num_bands, sample_rate)
+        # A window shorter than the transform is padded with zeros, which gives narrow bands their own bins.
+        self.n_fft = max(_LEAST_FFT, 1 << (self.window - 1).bit_length())
+        bands = melscale_fbanks(self.n_fft // 2 + 1, min_frequency, sample_rate / 2, num_bands, sample_rate)
         # They follow from the arguments, so they are not stored with the weights.
-        self.register_buffer("window", torch.hann_window(window), persistent=False)
+        self.register_buffer("taper", torch.hann_window(self.window), persistent=False)
         self.register_buffer("bands", bands, persistent=False)
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Standardised log-mel energies `b t f` of waveforms `b s`, in float32.
 
         Args:
-            waveform: `b s`, with at least `n_fft` samples.
+            waveform: `b s`, with at least one window.
             lengths: valid frames of each row, Long `b`; None = all. Other frames are 0.
         """
         with torch.autocast(waveform.device.type, enabled=False):
+            left = (self.n_fft - self.window) // 2
             spectrum = torch.stft(
-                waveform.float(),
+                F.pad(waveform.float(), (left, self.n_fft - self.window - left)),
                 self.n_fft,
                 hop_length=self.hop,
-                win_length=len(self.window),
-                window=self.window,
+                win_length=self.window,
+                window=self.taper,
                 center=False,
                 return_complex=True,
             )
@@ -83,7 +87,11 @@ class LogMel(nn.Module):
 
     def num_frames(self, samples: int) -> int:
         """Number of frames of a recording with `samples` samples."""
-        return max(samples - self.n_fft, -self.hop) // self.hop + 1
+        return max(samples - self.window, -self.hop) // self.hop + 1
+
+    def frame_lengths(self, lengths: Tensor) -> Tensor:
+        """Numbers of frames, Long `b`, of recordings with these numbers of samples."""
+        return (lengths - self.window).div(self.hop, rounding_mode="floor") + 1
 
 
 class LogMelFront(nn.Module):
@@ -122,8 +130,7 @@ class LogMelFront(nn.Module):
         if self.num_frames(source.shape[1]) < 1:
             raise ValueError(f"{source.shape[1]} samples are shorter than one frame; give longer recordings")
         if batch.padding is not None:
-            samples = (~batch.padding).sum(1)
-            lengths = (samples - self.spectrogram.n_fft).div(self.spectrogram.hop, rounding_mode="floor") + 1
+            lengths = self.spectrogram.frame_lengths((~batch.padding).sum(1))
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient_scale > 0):
             frames = self.extractor(self.spectrogram(source, lengths).transpose(1, 2))
             x = scale_gradient(self.proj(self.norm(frames)), self.gradient_scale)

@@ -90,7 +90,7 @@ def main() -> None:
     known = {name: text for name, text in known.items() if 0.4 <= len(recordings[name]) / 2 / RATE <= 10}
     names = list(known)
     draw.shuffle(names)
-    splits = {name: "train" for name in names}
+    splits = dict.fromkeys(names, "train")
     for split, count in SPLITS.items():
         for name in [name for name in names if splits[name] == "train"][:count]:
             splits[name] = split

@@ -134,7 +134,7 @@ def probe(
     results = evolve(results, left_out=(*left_out, *results.left_out), raw_name=raw_name, notes=notes)
     if settings.out is not None:
         content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
-        content |= {"seed": settings.seed, "accuracies": results.to_plain(), "left_out": list(results.left_out)}
+        content |= {"seed": settings.seed, "scores": results.to_plain(), "left_out": list(results.left_out)}
         content |= {"notes": list(results.notes)} if results.notes else {}
         write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
     return results

@@ -8,12 +8,11 @@ from d2v.core.probes.linear import STRENGTHS, LinearClassifier, LinearResult, fi
 from d2v.core.probes.neighbours import knn_accuracy, knn_predictions, nearest_samples
 from d2v.core.probes.pooling import POOLINGS, NoClassTokenError, pool_layer
 from d2v.core.probes.probing import Probing
-from d2v.core.probes.results import Accuracy, Case, ProbeResults
+from d2v.core.probes.results import Case, ProbeResults, Score
 
 __all__ = [
     "POOLINGS",
     "STRENGTHS",
-    "Accuracy",
     "Case",
     "Features",
     "FewLabelResult",
@@ -23,6 +22,7 @@ __all__ = [
     "NoClassTokenError",
     "ProbeResults",
     "Probing",
+    "Score",
     "collect_features",
     "draw_labels",
     "encode_layers",

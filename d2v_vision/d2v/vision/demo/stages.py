@@ -25,7 +25,7 @@ from d2v.core.jobs.plotting import read_metrics
 from d2v.core.jobs.running import decided_precision
 from d2v.core.model import Batch, Data2Vec, Student, StudentConfig
 from d2v.core.plots import learning_curves, svg
-from d2v.core.probes import Accuracy, Features, ProbeResults, Probing, collect_features
+from d2v.core.probes import Features, ProbeResults, Probing, Score, collect_features
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, read_recipe
 from d2v.core.recipes.recipe import Weights
 from d2v.vision.demo.drawing import Material, draw
@@ -61,7 +61,7 @@ class Stages:
         self.seed, self.device, self.progress = seed, pick_device(device), progress
         self.probing = Probing(labels=LABELS, draws=DRAWS, seed=seed)
         self.probed: list[ProbeResults] = []
-        self.finetuned: dict[str, Accuracy] = {}
+        self.finetuned: dict[str, Score] = {}
         self.features: dict[str, dict[str, Features]] = {}
         self.seconds_of: dict[str, float] = {}
         self._seconds_of_untrained: float = 0.0
@@ -150,7 +150,7 @@ class Stages:
             trial(recipe, encoder, config, test, labels=labels, device=self.device)
             for recipe, (encoder, config) in zip(recipes, encoders, strict=True)
         ]
-        self.finetuned[start] = Accuracy.of(draws)
+        self.finetuned[start] = Score.of(draws)
 
     def _material(self, model: Data2Vec, encoder: Student) -> Material:
         data = self._data()

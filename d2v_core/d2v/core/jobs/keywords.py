@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict
 from d2v.core.data.config import DataConfig
 from d2v.core.masks.masker import Masker
 from d2v.core.model.config import ModelConfig
+from d2v.core.probes.sequences import SequenceProbing
 from d2v.core.recipes.sections import (
     FinetuneOptimConfig,
     FreezeConfig,
@@ -289,6 +290,9 @@ class ProbeKeys(DataKeys, total=False):
 
     baselines: bool
     """Whether to measure the raw input and the untrained network too."""
+
+    sequences: SequenceProbing | Mapping[str, Any]
+    """Recognisers for data whose labels are sequences of symbols, such as transcripts."""
 
     batch_size: int
     """Samples in a batch."""

@@ -8,7 +8,7 @@ from d2v.core.model import Batch, Local
 from d2v.core.probes import Case, SequenceProbing, Sequences, local_sequences
 
 LETTERS = Symbols(("<s>", "|", "A", "B", "C"), blank="<s>", boundary="|")
-SHORT = SequenceProbing(epochs=25, heads=2, width=16, kernel=3, dropout=0.0)
+SHORT = SequenceProbing(epochs=40, heads=1, width=16, kernel=3, dropout=0.0)
 
 
 def spoken(n: int, *, seed: int, noise: float = 0.1) -> Sequences:

@@ -66,7 +66,7 @@ class HoldingOut(Generic[S]):
         Raises:
             DataError: if the split does not exist or has no samples, or none can be held out.
         """
-        if split not in (TRAIN, TEST, ALL) or not self._holds_out:
+        if split not in (self.found.train, TRAIN, TEST, ALL) or not self._holds_out:
             return split, self.opened(split), None
         source = self.opened(self.found.train)
         if split == ALL:

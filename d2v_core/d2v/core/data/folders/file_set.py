@@ -147,15 +147,20 @@ class FileSet:
         return found
 
     def part(self, split: str) -> SplitFiles:
-        """The files of a split, whose name may be spelled in another way.
+        """The files of a split; raises `DataError` as `part_name`."""
+        return self.parts[self.part_name(split)]
+
+    def part_name(self, split: str) -> str:
+        """The name of a split, which may be spelled in another way.
 
         Raises:
             DataError: if the split does not exist.
         """
-        own = {_plain(name): name for name in self.parts}
-        known = split if split in self.parts else own.get(_plain(split), split_name(split))
-        if known in self.parts:
-            return self.parts[known]
+        use = split_name(split)
+        alike = [name for name in self.parts if _plain(name) == _plain(split)]
+        alike += [name for name in self.parts if use is not None and split_name(name) == use]
+        if split in self.parts or alike:
+            return split if split in self.parts else alike[0]
         if not self.has_splits:
             raise DataError(
                 f"data.path={self.path!r} has no split {split!r}: all {self.medium.unit} are the split 'train', since "

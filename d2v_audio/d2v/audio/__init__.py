@@ -3,6 +3,8 @@
 from d2v.audio.adapter import AudioAdapter, LogMelAdapter, WaveformAdapter
 from d2v.audio.config import LogMelAdapterConfig, WaveformAdapterConfig
 from d2v.audio.convert import converters
+from d2v.audio.data import AudioDataConfig
+from d2v.audio.data_commands import check_recordings, labels, manifest
 from d2v.audio.extractor import ConvExtractor
 from d2v.audio.log_mel import LogMel, LogMelFront
 from d2v.audio.positions import ConvPositions
@@ -11,6 +13,7 @@ from d2v.core.modality import Modality
 
 __all__ = [
     "AudioAdapter",
+    "AudioDataConfig",
     "ConvExtractor",
     "ConvPositions",
     "LogMel",
@@ -27,7 +30,9 @@ modality = Modality(
     name="audio",
     description="speech and other audio: frames of the waveform, masked in blocks (2.0) or spans (1.0)",
     extra="d2v[audio]",
-    requires=("torchaudio",),
+    requires=("torchaudio", "soundfile"),
     adapters={"waveform": WaveformAdapterConfig, "log-mel": LogMelAdapterConfig},
+    data={"recordings": AudioDataConfig},
+    data_commands={"check-recordings": check_recordings, "manifest": manifest, "labels": labels},
     converters=converters,
 )

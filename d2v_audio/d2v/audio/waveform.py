@@ -1,5 +1,6 @@
 """Waveforms to frames: the front end of speech models."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -70,6 +71,11 @@ class WaveformExtractor(nn.Module):
             samples = (samples - kernel) // stride + 1 if samples >= kernel else 0
         return samples
 
+    @property
+    def stride(self) -> int:
+        """Number of samples from the start of a frame to that of the next."""
+        return math.prod(stride for _, _, stride in self.spec)
+
     def frame_padding(self, padding: Tensor, num_frames: int) -> Tensor:
         """Padding of frames, Bool `b t`, from right padding of samples, Bool `b s`."""
         lengths = (~padding).sum(1)
@@ -98,6 +104,11 @@ class WaveformFront(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.proj = nn.Linear(width, embed_dim)
         self.gradient_scale = gradient_scale
+
+    @property
+    def stride(self) -> int:
+        """Number of samples from the start of a frame to that of the next."""
+        return self.extractor.stride
 
     def forward(self, batch: Batch) -> Local:
         """Features of waveforms `b s`.

@@ -6,9 +6,7 @@ from d2v.core.masks import Draw, Mask, Masker
 from d2v.core.model.batch import Batch, Local
 
 
-def mask_of(
-    batch: Batch, local: Local | None, masker: Masker, *, seed: int, update: int, num_masks: int = 1
-) -> Mask:
+def mask_of(batch: Batch, local: Local | None, masker: Masker, *, seed: int, update: int, num_masks: int = 1) -> Mask:
     """Return the batch's mask, or one drawn from (seed, update, ids).
 
     Args:

@@ -4,11 +4,25 @@ from d2v.audio.adapter import WaveformAdapter
 from d2v.audio.config import WaveformAdapterConfig
 from d2v.audio.convert import converters
 from d2v.audio.positions import ConvPositions
+from d2v.audio.tasks.classification import AudioClassification, AudioTagging
+from d2v.audio.tasks.classifier import AudioClassifier, AudioTagger
+from d2v.audio.tasks.ctc import CTC
+from d2v.audio.tasks.ctc_model import CTCModel
+from d2v.audio.tasks.mixing import SourceMixup
+from d2v.audio.tasks.pooling import FrameClassifier
 from d2v.audio.waveform import WaveformExtractor, WaveformFront
 from d2v.core.modality import Modality
 
 __all__ = [
+    "CTC",
+    "AudioClassification",
+    "AudioClassifier",
+    "AudioTagger",
+    "AudioTagging",
+    "CTCModel",
     "ConvPositions",
+    "FrameClassifier",
+    "SourceMixup",
     "WaveformAdapter",
     "WaveformAdapterConfig",
     "WaveformExtractor",
@@ -23,4 +37,5 @@ modality = Modality(
     requires=("torchaudio",),
     adapters={"waveform": WaveformAdapterConfig},
     converters=converters,
+    tasks={"ctc": CTC, "classification": AudioClassification, "tagging": AudioTagging},
 )

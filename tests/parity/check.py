@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import case_beit
 import case_checkpoint
+import case_finetune
 import case_former
 import case_multimodal
 from compare import compare
@@ -28,6 +29,8 @@ Run = Callable[[dict[str, Any], Tensors, Tensors], tuple[Tensors, Tensors]]
 
 def kind_of(config: dict[str, Any]) -> Run:
     """What runs a case of a configuration."""
+    if case_finetune.is_finetuning(config):
+        return case_finetune.run
     if "model_cfg" not in config:
         return case_multimodal.run
     return case_beit.run if "train_cfg" in config else case_former.run

@@ -8,18 +8,32 @@ from d2v.audio.data_commands import check_recordings, labels, manifest
 from d2v.audio.extractor import ConvExtractor
 from d2v.audio.log_mel import LogMel, LogMelFront
 from d2v.audio.positions import ConvPositions
+from d2v.audio.tasks.classification import AudioClassification, AudioTagging
+from d2v.audio.tasks.classifier import AudioClassifier, AudioTagger
+from d2v.audio.tasks.ctc import CTC
+from d2v.audio.tasks.ctc_model import CTCModel
+from d2v.audio.tasks.mixing import SourceMixup
+from d2v.audio.tasks.pooling import FrameClassifier
 from d2v.audio.waveform import WaveformFront
 from d2v.core.modality import Modality
 
 __all__ = [
+    "CTC",
     "AudioAdapter",
+    "AudioClassification",
+    "AudioClassifier",
     "AudioDataConfig",
+    "AudioTagger",
+    "AudioTagging",
+    "CTCModel",
     "ConvExtractor",
     "ConvPositions",
+    "FrameClassifier",
     "LogMel",
     "LogMelAdapter",
     "LogMelAdapterConfig",
     "LogMelFront",
+    "SourceMixup",
     "WaveformAdapter",
     "WaveformAdapterConfig",
     "WaveformFront",
@@ -35,4 +49,5 @@ modality = Modality(
     data={"recordings": AudioDataConfig},
     data_commands={"check-recordings": check_recordings, "manifest": manifest, "labels": labels},
     converters=converters,
+    tasks={"ctc": CTC, "classification": AudioClassification, "tagging": AudioTagging},
 )

@@ -1,5 +1,6 @@
 """Strided convolutions that turn waveforms or spectrograms into frames."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -69,6 +70,11 @@ class ConvExtractor(nn.Module):
         for _, kernel, stride in self.spec:
             samples = (samples - kernel) // stride + 1 if samples >= kernel else 0
         return samples
+
+    @property
+    def stride(self) -> int:
+        """Number of positions of the input from the start of a frame to that of the next."""
+        return math.prod(stride for _, _, stride in self.spec)
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """Numbers of frames, Long `b`, of recordings with these numbers of samples."""

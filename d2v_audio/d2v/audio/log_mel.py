@@ -141,6 +141,11 @@ class LogMelFront(nn.Module):
         """Number of frames of a recording with `samples` samples."""
         return self.extractor.num_frames(self.spectrogram.num_frames(samples))
 
+    @property
+    def stride(self) -> int:
+        """Number of samples from the start of a frame to that of the next."""
+        return self.spectrogram.hop * self.extractor.stride
+
 
 def _standardised(x: Tensor, lengths: Tensor | None) -> Tensor:
     """Zero mean and unit variance over the valid frames of each row and band of `b t f`."""

@@ -43,7 +43,10 @@ class ConvPositions(nn.Module):
             if mask.channels is not None:
                 x = x.masked_fill(mask.channels[:, None], 0)
         length = x.shape[1]
+        x = x.transpose(1, 2)
         for conv in self.convs:
-            y = conv(x.transpose(1, 2)).transpose(1, 2)[:, :length]
-            x = F.gelu(F.layer_norm(y, y.shape[-1:]))
-        return x
+            y = conv(x)[..., :length].transpose(1, 2)
+            # Not on contiguous frames: torch has another kernel for those, which rounds differently from the published
+            # models.
+            x = F.gelu(F.layer_norm(y, y.shape[-1:]).transpose(1, 2))
+        return x.transpose(1, 2)

@@ -48,6 +48,11 @@ class WaveformFront(nn.Module):
         """Number of frames of a recording with `samples` samples."""
         return self.extractor.num_frames(samples)
 
+    @property
+    def stride(self) -> int:
+        """Number of samples from the start of a frame to that of the next."""
+        return self.extractor.stride
+
 
 def waveforms(batch: Batch) -> Tensor:
     """The source of a batch.

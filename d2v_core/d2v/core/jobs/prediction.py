@@ -72,16 +72,22 @@ def predict(
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows as a table with a header.
+    """Rows as a table with a header; lists and mappings are written as JSON.
 
     >>> print(as_csv([{"file": "a.png", "class": "cat"}]), end="")
     file,class
     a.png,cat
+    >>> print(as_csv([{"file": "a.wav", "classes": ["speech"]}]), end="")
+    file,classes
+    a.wav,"[""speech""]"
     """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else ["file"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow(
+            {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in row.items()}
+        )
     return stream.getvalue()
 
 

@@ -10,13 +10,15 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import ge, gt, lt, min_len, optional
 
 from d2v.audio.batching import long_enough, token_limit
+from d2v.audio.config import LogMelAdapterConfig, WaveformAdapterConfig
 from d2v.audio.dictionary import find_dictionary, parse_dictionary
 from d2v.audio.items import item_waveforms
 from d2v.audio.labelling import class_names_beside, labelling_of, unlabelled
+from d2v.audio.log_mel import LogMelFront
 from d2v.audio.reading import Reader
 from d2v.audio.samples import Collate, RecordingSamples, padded
 from d2v.audio.sources import Recordings, RecordingSet, open_recordings
@@ -238,15 +240,20 @@ class AudioDataConfig:
         raise unlabelled(self.path, wanted, self.label_file)
 
     def match(self, adapter: ModalityAdapter) -> None:
-        """Check that an adapter takes recordings; raises `DataError` if not."""
+        """Check that an adapter takes recordings of this rate; raises `DataError` if not."""
         if adapter.modality != "audio":
             raise self._other(adapter)
+        rate = adapter.front.spectrogram.sample_rate if isinstance(adapter.front, LogMelFront) else self.sample_rate
+        if rate != self.sample_rate:
+            raise DataError(
+                f"data.sample_rate={self.sample_rate}, but the model takes {rate}; set data.sample_rate={rate}"
+            )
 
     def matching(self, adapter: AdapterConfig) -> AdapterConfig:
-        """Return the adapter's configuration; raises `DataError` if it does not take recordings."""
-        from d2v.audio import modality
-
-        if type(adapter) not in modality.adapters.values():
+        """Return the adapter's configuration for this rate; raises `DataError` if it does not take recordings."""
+        if isinstance(adapter, LogMelAdapterConfig):
+            return evolve(adapter, sample_rate=self.sample_rate)
+        if not isinstance(adapter, WaveformAdapterConfig):
             raise self._other(adapter)
         return adapter
 

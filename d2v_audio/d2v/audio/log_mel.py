@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from attrs.validators import ge
+from einops import rearrange
 from torch import Tensor, nn
 
 from d2v.audio.extractor import ConvExtractor
@@ -49,6 +50,7 @@ class LogMel(nn.Module):
     ) -> None:
         super().__init__()
         check(ge(1), sample_rate=sample_rate, num_bands=num_bands)
+        self.sample_rate = sample_rate
         check(positive, window=window, hop=hop)
         self.window, self.hop = round(window * sample_rate), round(hop * sample_rate)
         if min(self.window, self.hop) < 1:
@@ -145,6 +147,23 @@ class LogMelFront(nn.Module):
     def stride(self) -> int:
         """Number of samples from the start of a frame to that of the next."""
         return self.spectrogram.hop * self.extractor.stride
+
+
+def stacked_energies(batch: Batch, sample_rate: int, *, stack: int = 4) -> Local:
+    """Log-mel energies of each `stack` windows side by side, `b t (stack f)`: what features of speech must exceed.
+
+    Args:
+        batch: waveforms `b s`.
+        sample_rate: of the waveforms, in Hz.
+        stack: windows for each frame; 4 make frames of 40 ms.
+    """
+    spectrogram = LogMel(sample_rate=sample_rate).to(batch.source.device)
+    lengths = None if batch.padding is None else spectrogram.frame_lengths((~batch.padding).sum(1))
+    energies = spectrogram(waveforms(batch), lengths)
+    t = energies.shape[1] // stack
+    x = rearrange(energies[:, : t * stack], "b (t s) f -> b t (s f)", s=stack)
+    padding = None if lengths is None else frame_padding(lengths // stack, t)
+    return Local(x=x, padding=padding, grid=(t,))
 
 
 def _standardised(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from attrs import field, frozen
 from attrs.validators import ge, gt, lt, min_len, optional
 
-from d2v.audio.batching import long_enough, token_limit
+from d2v.audio.batching import counted_lengths, long_enough, token_limit
 from d2v.audio.dictionary import find_dictionary, parse_dictionary
 from d2v.audio.items import item_waveforms
 from d2v.audio.labelling import class_names_beside, labelling_of, unlabelled
@@ -27,6 +27,8 @@ from d2v.core.data.holding_out import HoldingOut
 from d2v.core.labels import Classes, Labels, MultiLabel, Symbols
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 from d2v.core.paths import PathText
+
+__all__ = ["AudioDataConfig"]
 
 
 @frozen(kw_only=True)
@@ -54,7 +56,8 @@ class AudioDataConfig:
             `phn`, units are separated by spaces.
         dictionary: file with the symbols of labels; `librispeech` = the published letters; None = the file
             `dict.LABEL_FILE.txt` beside the recordings, otherwise the symbols of the training transcripts.
-        train_split: split to train on; None = by its name.
+        train_split: split to train on, or several joined by `+`; None = `train`, otherwise all that are named for
+            training, such as `train-clean-100` and `train-other-500`.
         min_samples: training skips shorter recordings, in samples at `sample_rate`.
         max_samples: training crops longer recordings at random places; None = no crop.
         max_tokens: limit of recordings x longest recording of a batch on one rank, in samples; in evaluation, a longer
@@ -150,8 +153,7 @@ class AudioDataConfig:
         labelling = None
         if labels is not None:
             labelling = labelling_of(self.path, source, labels, self.label_file, kept.tolist())
-        # Unreadable headers count as empty: reading them gives the reason.
-        counted = lengths[kept].clamp(min=0, max=self.max_samples if training else None)
+        counted = counted_lengths(lengths[kept], self.max_samples if training else None)
         plan = BudgetPlan(
             lengths=counted,
             max_tokens=token_limit(self.path, source, kept, counted, self.max_tokens, cropped=training),
@@ -231,8 +233,8 @@ class AudioDataConfig:
         source = self._set.open(self._held_out.found.train)
         if wanted is Classes and source.classes:
             return Classes(source.classes)
-        if wanted is MultiLabel and source.manifest is not None and source.manifest.beside("lbl").is_file():
-            return MultiLabel(class_names_beside(source.manifest))
+        if wanted is MultiLabel and source.manifests and source.manifests[0].beside("lbl").is_file():
+            return MultiLabel(class_names_beside(source.manifests[0]))
         if wanted is Symbols and self._dictionary is not None:
             return parse_dictionary(self._dictionary[1], self._dictionary[0])
         raise unlabelled(self.path, wanted, self.label_file)
@@ -274,7 +276,7 @@ class AudioDataConfig:
     def _dictionary(self) -> tuple[str, str] | None:
         """Name and text of the dictionary; None = the training split has no transcripts."""
         train = self._held_out.found.train
-        if train not in self._set.files.parts:
+        if not self._set.has_training_split(train):
             return None
         transcripts = self._set.open(train).transcripts(self.label_file)
         if transcripts is None:

@@ -46,10 +46,13 @@ class Transcripts:
             found.update(self.units(id))
         return found
 
-    @property
-    def num_missing(self) -> int:
-        """Number of recordings without a transcript."""
-        return sum(line is None for line in self.lines)
+    @classmethod
+    def joined(cls, parts: "Sequence[Transcripts]") -> "Transcripts":
+        """The transcripts of several splits in turn."""
+        if len(parts) == 1:
+            return parts[0]
+        lines = [" ".join(part.units(id)) for part in parts for id in range(len(part.lines))]
+        return cls(lines=lines, spelled=True, letters=parts[0].letters, source=parts[0].source)
 
 
 def letters_of(text: str) -> list[str]:

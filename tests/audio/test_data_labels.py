@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from recordings import LIBRIVOX, config, manifest, save
 
 from d2v.audio.dictionary import dictionary_text, librispeech_dictionary, parse_dictionary
-from d2v.audio.transcripts import letters_of, read_two_columns, words_of_names
+from d2v.audio.transcripts import Transcripts, letters_of, read_two_columns, words_of_names
 from d2v.core.data import DataError
 from d2v.core.labels import Classes, MultiLabel, Number, Symbols
 from d2v.core.model import Batch
@@ -149,6 +149,20 @@ def test_labels_survive_shuffled_training(folder: Path) -> None:
     for _, batch in zip(range(4), loader, strict=False):
         assert texts(batch, LETTERS) == {0: "HI ALL", 1: "BYE"}
         assert batch.padding is not None, "labelled recordings are padded, not cropped"
+
+
+def test_cropped_transcripts_are_noted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "train.wrd").write_text("HI ALL\nBYE\n")
+    config(folder, max_samples=801).build("train", batch_size=2, training=True, labels=LETTERS)
+    assert "cropped" not in caplog.text
+    config(folder, max_samples=800).build("train", batch_size=2, training=True, labels=LETTERS)
+    assert "1 of 2 recordings are cropped to data.max_samples=800" in caplog.text
+
+
+@given(st.lists(st.text(st.sampled_from("AB |é\t")), min_size=1), st.booleans(), st.booleans())
+def test_the_fast_way_finds_the_same_units(lines: list[str], spelled: bool, letters: bool) -> None:
+    transcripts = Transcripts(lines=lines, spelled=spelled, letters=letters, source="")
+    assert transcripts.distinct(range(len(lines))) == set(transcripts.counts(range(len(lines))))
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------

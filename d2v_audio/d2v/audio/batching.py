@@ -57,6 +57,26 @@ def counted_lengths(lengths: Tensor, max_samples: int | None) -> Tensor:
     return found if max_samples is None else found.clamp(max=max_samples)
 
 
+def warn_of_cropped_text(path: str, lengths: Tensor, max_samples: int | None) -> None:
+    """Log how many transcribed recordings are cropped: their transcripts are not.
+
+    Args:
+        path: name of the data in messages.
+        lengths: of the recordings, Long `n`.
+        max_samples: longer recordings are cropped to this length; None = no crop.
+    """
+    count = 0 if max_samples is None else int((lengths > max_samples).sum())
+    if count:
+        _logger.warning(
+            "data.path=%r: %d of %d recordings are cropped to data.max_samples=%d, but their transcripts are not; set "
+            "data.max_samples=null",
+            path,
+            count,
+            len(lengths),
+            max_samples,
+        )
+
+
 def token_limit(
     path: str, source: Recordings, ids: Tensor, lengths: Tensor, max_tokens: int | None, *, cropped: bool
 ) -> int | None:

@@ -13,7 +13,7 @@ import torch
 from attrs import field, frozen
 from attrs.validators import ge, gt, lt, min_len, optional
 
-from d2v.audio.batching import counted_lengths, long_enough, token_limit
+from d2v.audio.batching import counted_lengths, long_enough, token_limit, warn_of_cropped_text
 from d2v.audio.dictionary import find_dictionary, parse_dictionary
 from d2v.audio.items import item_waveforms
 from d2v.audio.labelling import class_names_beside, labelling_of, unlabelled
@@ -61,8 +61,8 @@ class AudioDataConfig:
         min_samples: training skips shorter recordings, in samples at `sample_rate`.
         max_samples: training crops longer recordings at random places; None = no crop.
         max_tokens: limit of recordings x longest recording of a batch on one rank, in samples; in evaluation, a longer
-            recording is a batch of its own. None = batches are limited by `train.batch_size` only; with both, both
-            limits hold.
+            recording is a batch of its own. It holds together with the limit of recordings (`train.batch_size`); None =
+            only that one holds. The default is that of the published evaluation.
         batch_multiple: batches of that many recordings or more have a multiple of it.
         num_buckets: recordings are shuffled within this number of buckets of similar length; more buckets mean less
             padding. 0 = only among recordings of equal length, as published.
@@ -100,7 +100,7 @@ class AudioDataConfig:
     train_split: str | None = None
     min_samples: int = field(default=0, validator=ge(0))
     max_samples: int | None = field(default=None, validator=optional(gt(0)))
-    max_tokens: int | None = field(default=None, validator=optional(gt(0)))
+    max_tokens: int | None = field(default=4_000_000, validator=optional(gt(0)))
     batch_multiple: int = field(default=1, validator=ge(1))
     num_buckets: int = field(default=0, validator=ge(0))
     pad: bool = False
@@ -153,6 +153,8 @@ class AudioDataConfig:
         labelling = None
         if labels is not None:
             labelling = labelling_of(self.path, source, labels, self.label_file, kept.tolist())
+            if training and isinstance(labels, Symbols):
+                warn_of_cropped_text(self.path, lengths[kept], self.max_samples)
         counted = counted_lengths(lengths[kept], self.max_samples if training else None)
         plan = BudgetPlan(
             lengths=counted,

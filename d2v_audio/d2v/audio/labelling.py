@@ -201,10 +201,10 @@ def _check_units(path: str, transcripts: Transcripts, labels: Symbols, ids: Sequ
         DataError: if there is no unknown symbol, or most of them are unknown: it is the dictionary of other text.
     """
     known = set(labels.symbols) - {labels.blank, *labels.specials}
+    if transcripts.distinct(ids) <= known:
+        return
     counts = transcripts.counts(ids)
     foreign = {unit: count for unit, count in counts.items() if unit not in known}
-    if not foreign:
-        return
     shown = ", ".join(map(repr, sorted(foreign, key=lambda unit: -foreign[unit])[:_SHOWN]))
     total = sum(count for unit, count in counts.items() if unit != BOUNDARY)
     text = (

@@ -39,6 +39,15 @@ class Transcripts:
         line = self.lines[id] or ""
         return letters_of(line) if self.letters and not self.spelled else line.split()
 
+    def distinct(self, ids: Iterable[int]) -> set[str]:
+        """The units that occur in some recordings; faster than `counts`."""
+        lines = (self.lines[id] or "" for id in ids)
+        if not self.letters or self.spelled:
+            return {unit for line in lines for unit in line.split()}
+        found = set().union(*lines)
+        letters = {letter for letter in found if not letter.isspace()}
+        return letters | ({BOUNDARY} if letters else set())
+
     def counts(self, ids: Iterable[int]) -> Counter[str]:
         """How often each unit occurs in some recordings."""
         found: Counter[str] = Counter()

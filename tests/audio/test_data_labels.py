@@ -1,5 +1,6 @@
 """Labels of recordings: letters and other symbols with their dictionaries, classes, and several classes at a time."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,9 @@ def test_cropped_transcripts_are_noted(folder: Path, caplog: pytest.LogCaptureFi
 @given(st.lists(st.text(st.sampled_from("AB |é\t")), min_size=1), st.booleans(), st.booleans())
 def test_the_fast_way_finds_the_same_units(lines: list[str], spelled: bool, letters: bool) -> None:
     transcripts = Transcripts(lines=lines, spelled=spelled, letters=letters, source="")
-    assert transcripts.distinct(range(len(lines))) == set(transcripts.counts(range(len(lines))))
+    expected = Counter(unit for id in range(len(lines)) for unit in transcripts.units(id))
+    assert transcripts.counts(range(len(lines))) == expected
+    assert transcripts.distinct(range(len(lines))) == set(expected)
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------

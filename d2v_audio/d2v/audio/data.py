@@ -27,6 +27,7 @@ from d2v.core.data.holding_out import HoldingOut
 from d2v.core.labels import Classes, Labels, MultiLabel, Symbols
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 from d2v.core.paths import PathText
+from d2v.core.validators import must
 
 __all__ = ["AudioDataConfig"]
 
@@ -100,7 +101,7 @@ class AudioDataConfig:
     train_split: str | None = None
     min_samples: int = field(default=0, validator=ge(0))
     max_samples: int | None = field(default=None, validator=optional(gt(0)))
-    max_tokens: int | None = field(default=4_000_000, validator=optional(gt(0)))
+    max_tokens: int | None = field(default=4_000_000, validator=must(lambda most: most is None or most > 0, "above 0"))
     batch_multiple: int = field(default=1, validator=ge(1))
     num_buckets: int = field(default=0, validator=ge(0))
     pad: bool = False

@@ -51,9 +51,18 @@ class Transcripts:
     def counts(self, ids: Iterable[int]) -> Counter[str]:
         """How often each unit occurs in some recordings."""
         found: Counter[str] = Counter()
-        for id in ids:
-            found.update(self.units(id))
-        return found
+        if not self.letters or self.spelled:
+            for id in ids:
+                found.update(self.units(id))
+            return found
+        words = 0
+        for id in ids:  # without splitting words into letters: there may be a million lines
+            line = self.lines[id] or ""
+            found.update(line)
+            words += len(line.split())
+        counts = Counter({letter: count for letter, count in found.items() if not letter.isspace()})
+        counts[BOUNDARY] += words
+        return +counts
 
     @classmethod
     def joined(cls, parts: "Sequence[Transcripts]") -> "Transcripts":

@@ -178,8 +178,13 @@ def test_classes_are_numbered_as_in_the_model(tmp_path: Path) -> None:
     assert data.labels(Classes) == Classes(("no", "yes"))
     given = Classes(("yes", "maybe", "no"))
     assert only(tmp_path, "train", given).labels.tolist() == [2, 0]  # type: ignore[union-attr]
-    (batch,) = data.build("val", batch_size=2)
-    assert batch.labels.tolist() == [1]
+    for split in ("val", "valid"):
+        (batch,) = data.build(split, batch_size=2)
+        assert batch.labels.tolist() == [1], "as the training split numbers them"
+    (batch,) = data.build("train+val", batch_size=3)
+    assert batch.labels is None, "the splits have other classes"
+    (batch,) = config(tmp_path / "train").build(None, batch_size=2)
+    assert sorted(batch.labels.tolist()) == [0, 1]
     with pytest.raises(DataError, match=r"'no'.*'not'"):
         data.build("train", batch_size=1, labels=Classes(("not", "yes")))
     with pytest.raises(DataError, match="list"):

@@ -152,7 +152,8 @@ def test_manifests_that_share_recordings_need_a_choice(tmp_path: Path) -> None:
         (tmp_path / f"train_{name}.wrd").write_text("".join(f"{path}\n" for path in paths))
     with pytest.raises(DataError, match=r"train_10h, train_1h, train_1m share.*data\.train_split"):
         config(tmp_path).splits()
-    data = config(tmp_path, train_split="train_1h+train_1m")
+    data = config(tmp_path, train_split="train-1h+train_1m")
+    assert "training on train_1h+train_1m" in data.contents().line()
     assert names(data, data.splits().train) == [f"{tmp_path}/other/c.wav", f"{tmp_path}/sound/a.wav"]
     symbols = data.labels(Symbols)
     assert isinstance(symbols, Symbols)

@@ -145,8 +145,8 @@ class AudioDataConfig:
                 is too long for a batch.
         """
         split, source, kept = self._held_out.open_split(split)
-        if labels is None and not training and split is not None and source.classes:
-            labels = Classes(self._set.files.numbering(split))
+        if labels is None and not training and source.classes:
+            labels = Classes(self._set.numbering(split, source))
         lengths = self._set.lengths(split, source, self._reader)
         kept = torch.arange(len(source)) if kept is None else kept
         if training:
@@ -213,7 +213,8 @@ class AudioDataConfig:
             MissingExtraError: if soundfile or torchaudio is not installed.
             DataError: if the path does not exist, contains no recordings, or its folders are ambiguous.
         """
-        return self._held_out.described(self._set.contents(self.sample_rate), labelled=self._set.has_labels)
+        found = self._set.contents(self.sample_rate, self._held_out.found.train)
+        return self._held_out.described(found, labelled=self._set.has_labels)
 
     def splits(self) -> Splits:
         """The splits by their use; of several for one use, the last in sorted order (`dev_other`, `test_other`).
@@ -264,7 +265,7 @@ class AudioDataConfig:
         _require_extra()
         return open_recordings(self.path)
 
-    @property
+    @cached_property
     def _held_out(self) -> HoldingOut[Recordings]:
         return HoldingOut(
             path=self.path,

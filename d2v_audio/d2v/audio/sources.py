@@ -15,13 +15,7 @@ from d2v.audio.endings import RECORDINGS
 from d2v.audio.lengths import measured_lengths
 from d2v.audio.manifests import Manifest, is_manifest, read_manifest
 from d2v.audio.reading import Reader, entry_of
-from d2v.audio.transcripts import (
-    LETTERS,
-    TRANSCRIPT_FILE,
-    Transcripts,
-    read_librispeech,
-    words_of_tree,
-)
+from d2v.audio.transcripts import LETTERS, TRANSCRIPT_FILE, Transcripts, read_librispeech, words_of_tree
 from d2v.core.data import Contents, DataError, Splits
 from d2v.core.data.folders import LISTS, Files, FileSet, SplitFiles, find_files
 from d2v.core.data.folders.layout import split_name, splits_by_use, use_of
@@ -120,7 +114,7 @@ class RecordingSet:
                     "data.train_split"
                 )
         elif train is not None:
-            self.names(train)
+            train = "+".join(self.names(train))
         return splits_by_use(parts, train)
 
     def names(self, split: str) -> list[str]:
@@ -180,8 +174,21 @@ class RecordingSet:
         beside = any(one.beside(end).is_file() for one in self.manifests.values() for end in _BESIDE)
         return beside or bool(self.words) or any(part.classes for part in self.files.parts.values())
 
-    def contents(self, sample_rate: int) -> Contents:
+    def numbering(self, split: str | None, source: Recordings) -> tuple[str, ...]:
+        """Class names that number a split if no model gives any: those of the training split, if it is not joined.
+
+        Raises:
+            DataError: if the split has a class that the training split lacks.
+        """
+        names = [] if split is None else self.names(split)
+        return self.files.numbering(names[0]) if len(names) == 1 else source.classes
+
+    def contents(self, sample_rate: int, train: str) -> Contents:
         """Describe the recordings; hours are known from manifests only.
+
+        Args:
+            sample_rate: in Hz.
+            train: split to train on.
 
         Raises:
             DataError: if there are no recordings.
@@ -197,7 +204,7 @@ class RecordingSet:
         for name, count in found.items():
             if missing := len(self.words[name]) - count:
                 notes.append(f"{name} has {missing} recordings without a transcript")
-        if "+" in (train := self.splits(None).train):
+        if "+" in train:
             facts.append(f"training on {train}")
         contents = self.files.contents()
         return evolve(contents, facts=tuple(facts), notes=(*contents.notes, *notes))

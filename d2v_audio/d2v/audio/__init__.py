@@ -3,6 +3,8 @@
 from d2v.audio.adapter import WaveformAdapter
 from d2v.audio.config import WaveformAdapterConfig
 from d2v.audio.convert import converters
+from d2v.audio.data import AudioDataConfig
+from d2v.audio.data_commands import check_recordings, labels, manifest
 from d2v.audio.positions import ConvPositions
 from d2v.audio.tasks.classification import AudioClassification, AudioTagging
 from d2v.audio.tasks.classifier import AudioClassifier, AudioTagger
@@ -17,6 +19,7 @@ __all__ = [
     "CTC",
     "AudioClassification",
     "AudioClassifier",
+    "AudioDataConfig",
     "AudioTagger",
     "AudioTagging",
     "CTCModel",
@@ -34,8 +37,11 @@ modality = Modality(
     name="audio",
     description="speech and other audio: frames of the waveform, masked in blocks (2.0) or spans (1.0)",
     extra="d2v[audio]",
-    requires=("torchaudio",),
+    requires=("torchaudio", "soundfile"),
     adapters={"waveform": WaveformAdapterConfig},
+    data={"recordings": AudioDataConfig},
+    recipes="d2v.audio.recipes",
+    data_commands={"check-recordings": check_recordings, "manifest": manifest, "labels": labels},
     converters=converters,
     tasks={"ctc": CTC, "classification": AudioClassification, "tagging": AudioTagging},
 )

@@ -8,8 +8,11 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
-from d2v.core.data import DataError, escaped
-from d2v.vision.tree import Folder
+from d2v.core.data.broken import DataError
+from d2v.core.data.config import Splits
+from d2v.core.data.folders.medium import Medium
+from d2v.core.data.folders.tree import Folder
+from d2v.core.data.names import escaped
 
 SPLITS = ("train", "val", "test")
 _WORDS = {
@@ -49,39 +52,80 @@ def class_name(folder: str) -> str:
     return escaped(unicodedata.normalize("NFC", folder))
 
 
-def split_folders(path: str, root: Folder) -> dict[str, str]:
+def split_folders(path: str, root: Folder, medium: Medium) -> dict[str, str]:
     """Return the folder name of each split; {} = there are no splits.
 
     Args:
         path: name of the data set in messages.
         root: its folder tree.
+        medium: what counts as a file.
 
     Raises:
         DataError: if two folders are the same split, a folder could be a split or a class, the splits are deeper in the
             tree, or the folder is a run.
     """
     if root.is_run:
-        raise DataError(f"data.path={path!r} is the folder of a run, which contains no data; give the image folder")
+        raise DataError(
+            f"data.path={path!r} is the folder of a run, which contains no data; give the folder of the {medium.unit}"
+        )
     children = root.children()
-    filled = [name for name, one in children.items() if one.holds_images()]
+    filled = [name for name, one in children.items() if one.holds_files()]
+    if medium.own_splits and _are_own_splits(filled):
+        return {name: name for name in filled}
     named: dict[str, list[str]] = {}
     for name in children:
         if (split := split_name(name)) is not None:
             named.setdefault(split, []).append(name)
-    # Next to a split with images, an empty folder is not a split.
+    # Next to a split with files, an empty folder is not a split.
     found = {split: [name for name in names if name in filled] or names for split, names in named.items()}
     if any(name in filled for names in found.values() for name in names):
         found = {split: names for split, names in found.items() if names[0] in filled}
     _refuse_doubles(path, found)
     others = [name for name in filled if split_name(name) is None]
     if not found:
-        if others and not root.images and not root.linked_images:
+        if others and not root.files and not root.linked_files:
             _refuse_hidden_splits(path, {name: children[name] for name in others})
         return {}
     splits = {split: found[split][0] for split in SPLITS if split in found}
     if others:
         _refuse_unclear(path, splits, others, children)
     return splits
+
+
+def use_of(name: str) -> str | None:
+    """Return what a split with a name of its own is for: train, val or test; None = it does not say.
+
+    >>> [use_of(name) for name in ("train-clean-100", "dev_other", "test_clean", "lectures")]
+    ['train', 'val', 'test', None]
+    """
+    return split_name(name) or resembles(name)
+
+
+def splits_by_use(names: Iterable[str], train: str | None = None) -> Splits:
+    """Return splits by their use, from their names. If there is only one of val and test, results are reported on it.
+
+    Of several splits for one use, the one that is named exactly so is taken, otherwise the last one in sorted order, as
+    in the published recipes (`dev_other`, `test_other`).
+
+    Args:
+        names: of the splits.
+        train: split to train on; None = by its name.
+
+    >>> splits_by_use(["train", "dev_clean", "dev_other", "test_other"])
+    Splits(train='train', val='dev_other', test='test_other', pretrain=None, whole=None)
+    """
+    found: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: (split_name(name) is not None, name)):
+        if (use := use_of(name)) is not None and name != train:
+            found[use] = name
+    first, test = train or found.get("train", "train"), found.get("test")
+    val = found.get("val")
+    return Splits(train=first, val=val if test else None, test=test or val)
+
+
+def _are_own_splits(names: list[str]) -> bool:
+    uses = list(map(use_of, names))
+    return None not in uses and "train" in uses and any(split_name(name) is None for name in names)
 
 
 def _refuse_doubles(path: str, found: Mapping[str, list[str]]) -> None:
@@ -138,20 +182,20 @@ def _refuse_hidden_splits(path: str, others: Mapping[str, Folder]) -> None:
 
 
 def _only(folder: Folder) -> tuple[str, Folder] | None:
-    """Return the only subfolder with images, if the folder contains no other images."""
-    filled = [(name, one) for name, one in folder.children().items() if one.holds_images()]
-    return filled[0] if len(filled) == 1 and not folder.images and not folder.linked_images else None
+    """Return the only subfolder with files, if the folder contains no other files."""
+    filled = [(name, one) for name, one in folder.children().items() if one.holds_files()]
+    return filled[0] if len(filled) == 1 and not folder.files and not folder.linked_files else None
 
 
 def _splits_in(folder: Folder) -> dict[str, str]:
-    """Return the subfolders with images that are named like splits; none if a single one is next to other folders."""
-    filled = [name for name, one in folder.children().items() if one.holds_images()]
+    """Return the subfolders with files that are named like splits; none if a single one is next to other folders."""
+    filled = [name for name, one in folder.children().items() if one.holds_files()]
     found = {split: name for name in filled if (split := split_name(name)) is not None}
     return found if len(found) > 1 or (found and len(filled) == 1) else {}
 
 
 def _has_folders(folder: Folder) -> bool:
-    return any(one.holds_images() for one in folder.children().values())
+    return any(one.holds_files() for one in folder.children().values())
 
 
 def _renamed(similar: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
-"""Scan a tree of folders, and collect the images below some of them, every real file once.
+"""Scan a tree of folders, and collect the files of a medium below some of them, every real file once.
 
-Scanning lists folders and opens no files, except those whose extension Pillow does not know.
+Scanning lists folders and opens no files, except those whose extension the medium does not know.
 """
 
 import os
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 
 from attrs import define, field, frozen
 
-from d2v.core.data import DataError
-from d2v.vision.endings import ending, endings_as_written, is_image, known_endings
+from d2v.core.data.broken import DataError
+from d2v.core.data.folders.medium import Medium, extension
 
 HIDDEN = "hidden files and folders"
 SYSTEM = "files and folders of operating systems and archives"
@@ -27,7 +27,7 @@ _OF_SYSTEMS = frozenset(
 
 @define(eq=False)
 class Folder:
-    """A folder: names of its images, its subfolders, and its other contents by kind.
+    """A folder: names of its files of the medium, its subfolders, and its other contents by kind.
 
     Args:
         path: path where the folder was found first.
@@ -36,8 +36,8 @@ class Folder:
 
     path: str
     real: str
-    images: list[str] = field(factory=list)
-    linked_images: list[str] = field(factory=list)
+    files: list[str] = field(factory=list)
+    linked_files: list[str] = field(factory=list)
     folders: dict[str, "Folder"] = field(factory=dict)
     linked: dict[str, "Folder"] = field(factory=dict)
     others: list[tuple[str, str]] = field(factory=list)
@@ -47,9 +47,9 @@ class Folder:
         """Subfolders by name, including linked ones, without run folders."""
         return {name: one for name, one in sorted({**self.folders, **self.linked}.items()) if not one.is_run}
 
-    def holds_images(self) -> bool:
-        """Return whether the folder contains an image, at any depth."""
-        return any(one.images or one.linked_images for one in self._below())
+    def holds_files(self) -> bool:
+        """Return whether the folder contains a file of the medium, at any depth."""
+        return any(one.files or one.linked_files for one in self._below())
 
     def _below(self) -> Iterator["Folder"]:
         seen, waiting = {self.real}, [self]
@@ -61,7 +61,7 @@ class Folder:
             waiting += new
 
 
-def scan(root: str) -> Folder:
+def scan(root: str, medium: Medium) -> Folder:
     """Return the tree below a folder. Links to folders are followed, except to a folder that contains the link.
 
     Raises:
@@ -83,18 +83,20 @@ def scan(root: str) -> Folder:
         if "config.yaml" in names and names & {"checkpoints", "model"}:
             folder.is_run = True
             continue
-        plain, images = endings_as_written(), folder.images
+        plain, files = medium.as_written, folder.files
         for entry in entries:
             name = entry.name
-            # Fast path: nearly all entries are images, and there may be a million of them.
+            # Fast path: nearly all entries are such files, and there may be a million of them.
             if name[name.rfind(".") :] in plain and name[0] != "." and entry.is_file(follow_symlinks=False):
-                images.append(name)
+                files.append(name)
             else:
-                _sort_in(folder, entry, known, waiting)
+                _sort_in(folder, entry, known, waiting, medium)
     return first
 
 
-def _sort_in(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder], waiting: list[Folder]) -> None:
+def _sort_in(
+    folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder], waiting: list[Folder], medium: Medium
+) -> None:
     name = entry.name
     if name[0] == ".":
         folder.others.append((HIDDEN, name))
@@ -107,8 +109,8 @@ def _sort_in(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder]
             kind = SYSTEM
         elif is_folder:
             kind = _enter(folder, entry, known, waiting)
-        elif (end := ending(name)) in known_endings() or is_image(entry.path):
-            (folder.linked_images if entry.is_symlink() else folder.images).append(name)
+        elif (end := extension(name)) in medium.known or medium.recognises(entry.path):
+            (folder.linked_files if entry.is_symlink() else folder.files).append(name)
             return
         else:
             kind = f".{end} files" if 0 < len(end) <= 8 and end.isalnum() else "files of unknown type"
@@ -134,19 +136,19 @@ def _enter(folder: Folder, entry: "os.DirEntry[str]", known: dict[str, Folder], 
 
 @frozen(kw_only=True)
 class Gathered:
-    """Images by folder, in the order of their paths, and the files and folders that are not used.
+    """Files of the medium by folder, in the order of their paths, and the files and folders that are not used.
 
     Args:
-        images: paths by the name passed for a folder; they start with its prefix.
+        files: paths by the name passed for a folder; they start with its prefix.
         unused: names by kind.
     """
 
-    images: dict[str, list[str]]
+    files: dict[str, list[str]]
     unused: dict[str, list[str]]
 
 
 def gather(folders: Iterable[tuple[str, str, Folder, bool]]) -> Gathered:
-    """Collect the images below folders, every real file once, independent of links to it.
+    """Collect the files of the medium below folders, every real file once, independent of links to it.
 
     Real folders and files come first, then links in the order of their paths; a link to a file or folder that has been
     counted is not used. Two hard links to a file are two files.
@@ -155,13 +157,13 @@ def gather(folders: Iterable[tuple[str, str, Folder, bool]]) -> Gathered:
         folders: name, prefix of the paths ("" or with a trailing slash), the folder, and whether it is a link.
     """
     taken: dict[str, Folder] = {}
-    images: dict[str, list[str]] = {}
+    files: dict[str, list[str]] = {}
     unused: dict[str, list[str]] = {}
     links: list[tuple[str, str, str]] = []  # path, name, prefix of the folder's path
     real: deque[tuple[str, str, Folder]] = deque()
     linked: list[tuple[str, str, Folder]] = []
     for name, prefix, folder, is_link in folders:
-        images[name] = []
+        files[name] = []
         (linked if is_link else real).append((name, prefix, folder))
     while real or linked:
         if not real:
@@ -172,8 +174,8 @@ def gather(folders: Iterable[tuple[str, str, Folder, bool]]) -> Gathered:
             unused.setdefault(DOUBLE, []).append(prefix.rstrip("/"))
             continue
         taken[folder.real] = folder
-        images[name] += [prefix + image for image in folder.images]
-        links += [(f"{prefix}{image}", name, os.path.join(folder.path, image)) for image in folder.linked_images]  # noqa: PTH118 - speed
+        files[name] += [prefix + file for file in folder.files]
+        links += [(f"{prefix}{file}", name, os.path.join(folder.path, file)) for file in folder.linked_files]  # noqa: PTH118 - speed
         for kind, other in folder.others:
             unused.setdefault(kind, []).append(f"{prefix}{other}".rstrip("/"))
         unused_runs = [one for one, child in {**folder.folders, **folder.linked}.items() if child.is_run]
@@ -181,16 +183,16 @@ def gather(folders: Iterable[tuple[str, str, Folder, bool]]) -> Gathered:
             unused.setdefault(RUNS, []).extend(prefix + one for one in unused_runs)
         real += [(name, f"{prefix}{one}/", child) for one, child in folder.folders.items() if not child.is_run]
         linked += [(name, f"{prefix}{one}/", child) for one, child in folder.linked.items() if not child.is_run]
-    _add_links(links, taken, images, unused)
-    for paths in (*images.values(), *unused.values()):
+    _add_links(links, taken, files, unused)
+    for paths in (*files.values(), *unused.values()):
         paths.sort()
-    return Gathered(images=images, unused=unused)
+    return Gathered(files=files, unused=unused)
 
 
 def _add_links(
     links: list[tuple[str, str, str]],
     taken: dict[str, Folder],
-    images: dict[str, list[str]],
+    files: dict[str, list[str]],
     unused: dict[str, list[str]],
 ) -> None:
     parents: dict[str, str] = {}
@@ -199,12 +201,12 @@ def _add_links(
     for path, name, link in sorted(links):
         parent, file = _target(link, parents)
         if parent in taken and parent not in names:
-            names[parent] = set(taken[parent].images)
+            names[parent] = set(taken[parent].files)
         if (parent, file) in seen or file in names.get(parent, ()):
             unused.setdefault(DOUBLE, []).append(path)
             continue
         seen.add((parent, file))
-        images[name].append(path)
+        files[name].append(path)
 
 
 def _target(link: str, parents: dict[str, str]) -> tuple[str, str]:

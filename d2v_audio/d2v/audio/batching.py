@@ -1,0 +1,72 @@
+"""Which recordings training uses, and the limit of a batch in samples. SPEC_FINETUNE 8."""
+
+import logging
+
+import torch
+from torch import Tensor
+
+from d2v.audio.sources import Recordings
+from d2v.core.data import DataError, escaped
+
+_logger = logging.getLogger(__name__)
+
+
+def long_enough(path: str, ids: Tensor, lengths: Tensor, min_samples: int) -> Tensor:
+    """Return the recordings that are not too short for training; the number of others is logged.
+
+    Args:
+        path: name of the data in messages.
+        ids: of the recordings, Long.
+        lengths: of all recordings, Long `n`, -1 = unknown: these are kept, since reading them tells why.
+        min_samples: shortest length that is used.
+
+    Raises:
+        DataError: if all are too short.
+    """
+    short = (lengths[ids] >= 0) & (lengths[ids] < min_samples)
+    count = int(short.sum())
+    if count == len(ids) > 0:
+        raise DataError(
+            f"data.path={path!r}: all {count} recordings are shorter than data.min_samples={min_samples}; the longest "
+            f"has {int(lengths[ids].max())} samples"
+        )
+    if count:
+        _logger.warning(
+            "data.path=%r: %d of %d recordings are shorter than data.min_samples=%d and not trained on",
+            path,
+            count,
+            len(ids),
+            min_samples,
+        )
+    return ids[~short]
+
+
+def token_limit(
+    path: str, source: Recordings, ids: Tensor, lengths: Tensor, max_tokens: int | None, *, cropped: bool
+) -> int | None:
+    """Return the limit of a batch in samples; in evaluation, at least the longest recording.
+
+    Args:
+        path: name of the data in messages.
+        source: the recordings.
+        ids: of the recordings that are used, Long `k`.
+        lengths: of these recordings as the model receives them, Long `k`.
+        max_tokens: limit that was asked for; None = no limit.
+        cropped: whether longer recordings can be cropped, as in training.
+
+    Raises:
+        DataError: in training, if a recording exceeds the limit.
+    """
+    if max_tokens is None or not len(lengths):
+        return max_tokens
+    longest = int(lengths.argmax())
+    if not cropped:
+        return max(max_tokens, int(lengths[longest]))
+    if int(lengths[longest]) > max_tokens:
+        count = int(torch.count_nonzero(lengths > max_tokens))
+        raise DataError(
+            f"data.path={path!r}: {count} recordings are longer than data.max_tokens={max_tokens}, for example "
+            f"{escaped(source.name(int(ids[longest])))} with {int(lengths[longest])} samples; raise data.max_tokens, "
+            "or set data.max_samples to crop them"
+        )
+    return max_tokens

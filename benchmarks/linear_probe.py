@@ -135,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="", help="only rows that begin with this, such as pixels or 'correlated 1000'")
+    parser.add_argument("--only", default="", help="only rows that begin so: pixels, 'correlated 1000'")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore", module="sklearn")

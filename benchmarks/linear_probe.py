@@ -51,7 +51,8 @@ def features(case: Case) -> Labelled:
         from d2v.core.probes import raw_features
         from d2v.vision import ImageDataConfig
 
-        raw = raw_features(ImageDataConfig(path="fashion-mnist").build("train", batch_size=1000))
+        data = ImageDataConfig(path="fashion-mnist", size=28, resize=28, channels=1, num_workers=0)
+        raw = raw_features(data.build("train", batch_size=1000))
         assert raw is not None  # images of one size
         whole = raw.labelled("raw", "input")
         return whole.take(torch.arange(case.n))
@@ -134,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="", help="kind of features")
+    parser.add_argument("--only", default="", help="only rows that begin so: pixels, 'correlated 1000'")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore", module="sklearn")
@@ -143,7 +144,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for case in CASES:
-        if arguments.only in case.kind:
+        if f"{case.kind} {case.n} {case.d} {case.classes}".startswith(arguments.only):
             print(row(case, arguments.repeats), flush=True)
 
 

@@ -1,14 +1,18 @@
 """One page for each public package, with all its public names; autodoc reads the docstrings."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
 PACKAGES = ("d2v.core", "d2v.vision", "d2v.audio", "d2v.text")
+_ALIASES = ("typing", "types", "collections.abc")  # modules of the types of type aliases
 
 
 @cache
@@ -58,7 +62,7 @@ def api_pages() -> Iterator[tuple[str, str]]:
         parts = [f"# {package}\n", f"{inspect.getdoc(module) or ''}\n"]
         here = [name for name in module.__all__ if homes()[f"{package}.{name}"] == f"{package}.{name}"]
         rows = [
-            f"| {{py:obj}}`{name} <{homes()[f'{package}.{name}']}>` | {_first_line(getattr(module, name))} |"
+            f"| {{py:obj}}`{name} <{homes()[f'{package}.{name}']}>` | {_description(package, name)} |"
             for name in sorted(module.__all__)
         ]
         parts.append("| name | description |\n|---|---|\n" + "\n".join(rows) + "\n")
@@ -74,14 +78,30 @@ def packages_text() -> str:
     return "\n".join(["| package | content |", "|---|---|", *rows]) + "\n"
 
 
+def _description(package: str, name: str) -> str:
+    """First line of the docstring of a name; that of a constant or a type alias is below its assignment."""
+    value = getattr(public_packages()[package], name)
+    said = "" if inspect.isclass(value) or inspect.isroutine(value) else _assigned(package, name)[1]
+    return said.partition("\n")[0].replace("|", "\\|") or _first_line(value)
+
+
 def _first_line(value: Any) -> str:
-    """First line of the docstring of a name; for a constant, which has no docstring, its type."""
-    if (
-        not (inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value))
-        and type(value).__module__ == "builtins"
-    ):
-        return f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else repr(value)
     return next(iter((inspect.getdoc(value) or "").splitlines()), "").replace("|", "\\|")
+
+
+@cache
+def _assigned(package: str, name: str) -> tuple[str, str]:
+    """Source of the value, and docstring, of a name that a module of the package assigns; empty without one."""
+    home = homes()[f"{package}.{name}"].rpartition(".")[0]
+    for key, module in sorted(sys.modules.items()):
+        inside = f"{key}.".startswith(f"{home}.") and getattr(module, "__file__", None)
+        for node, after in pairwise(ast.parse(inspect.getsource(module)).body) if inside else ():
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and target.id == name:
+                text = after.value if isinstance(after, ast.Expr) else None
+                said = str(text.value) if isinstance(text, ast.Constant) else ""
+                return ast.unparse(node.value) if node.value else "", said
+    return "", ""
 
 
 def _directive(package: str, name: str, value: Any) -> str:
@@ -93,5 +113,12 @@ def _directive(package: str, name: str, value: Any) -> str:
         return f".. auto{kind}:: {full}{signature}\n   :members:\n   :special-members: __call__\n"
     if inspect.isroutine(value):
         return f".. autofunction:: {full}\n"
-    shown = f"   :value: {value!r}\n" if isinstance(value, str | int | float | tuple | list) else ""
-    return f".. py:data:: {full}\n   :type: {type(value).__name__}\n{shown}"
+    source, said = _assigned(package, name)
+    if isinstance(value, str | int | float | tuple | list):
+        shown = f"   :value: {value!r}\n"
+    elif type(value).__module__ in _ALIASES:
+        shown = f"   :value: {source}\n"
+    else:
+        shown = f"   :type: {type(value).__name__}\n"
+    body = "".join(f"   {line}".rstrip() + "\n" for line in said.replace("`", "``").splitlines())
+    return f".. py:data:: {full}\n{shown}\n{body}"

@@ -14,6 +14,8 @@ from sphinx import addnodes
 _CODE = re.compile(r"(`+[^`]*`+)")
 _SPECIAL = re.compile(r"([\\*|]|_(?=\W|$))")
 _NAME = re.compile(r"([\w.]+)(?:\(\))?")
+_LETTER = re.compile(r"^(\s*\w+: )(\w\.)$")  # a description of one letter, which would start a numbered list
+_COLON = "\ufff9"  # stands for a colon while Napoleon runs
 
 
 def as_rst(lines: list[str]) -> list[str]:
@@ -39,7 +41,7 @@ def as_rst(lines: list[str]) -> list[str]:
         if returns is not None and bare and indent <= returns:
             returns = None
             out.append("")
-        out.append("".join(_plain(part) for part in _CODE.split(line)))
+        out.append(_LETTER.sub(r"\1\\\2", "".join(_plain(part) for part in _CODE.split(line))))
     return out
 
 
@@ -52,6 +54,26 @@ def _plain(part: str) -> str:
 def docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Convert docstrings; a handler of autodoc's event that runs before Napoleon's."""
     lines[:] = as_rst(lines)
+    if what in ("property", "attribute") and lines:
+        # Napoleon would parse the words before a colon as a type.
+        lines[0] = lines[0].replace(":", _COLON)
+
+
+def colons(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Put back the colons that were hidden from Napoleon."""
+    lines[:] = [line.replace(_COLON, ":") for line in lines]
+
+
+def signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Show defaults that attrs makes by a factory as dots, as stubs do, not as its marker."""
+    return signature and re.sub(r"= NOTHING\b", "= ...", signature), returns
+
+
+def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
+    """Leave out the fields of a NamedTuple; their own docstrings only number them."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
 
 
 def link_names(app: Any, doctree: nodes.document) -> None:
@@ -125,6 +147,9 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_lexer("console", Console)
     connect: Callable[..., int] = app.connect
     connect("autodoc-process-docstring", docstring, priority=400)
+    connect("autodoc-process-docstring", colons, priority=600)
+    connect("autodoc-process-signature", signature)
+    connect("autodoc-skip-member", skip)
     connect("doctree-read", link_names)
     connect("missing-reference", resolve)
     return {"parallel_read_safe": True}

@@ -47,7 +47,7 @@ def fraction_and_length() -> Drawn:
             cells.append(hide(image, mask.hidden[0].view(GRID)))
         rows[f"mask_prob\n{fraction}"] = cells
     return (
-        image_grid(rows, columns=[f"mask_length {lengths[0]}", *map(str, lengths[1:])]),
+        image_grid(rows, columns=[f"mask_length\n{lengths[0]}", *map(str, lengths[1:])]),
         "One image under inverse block masks: from top to bottom more patches are hidden, from left to right the "
         "visible blocks are larger and fewer.",
     )

@@ -59,7 +59,7 @@ def teacher() -> Drawn:
         for curve, decay, colour, dash in zip(curves[1:], decays, COLOURS, DASHES, strict=False):
             axes.plot(curve, color=colour, linestyle=dash, label=f"decay {decay}")
         axes.set(xlabel="updates", ylabel="a weight", xlim=(0, steps))
-        figure.legend(loc="outside upper left", ncols=4, columnspacing=1.2, handlelength=1.6)
+        figure.legend(loc="outside upper left", ncols=2, columnspacing=1.2)
     return figure, "A noisy weight that rises; the higher the decay, the smoother and the later the teacher's curve."
 
 
@@ -133,7 +133,7 @@ def reach() -> Drawn:
         from matplotlib.colors import to_rgb
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(WIDTH, 1.25), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.95), layout="constrained")
         colour = torch.tensor(to_rgb(COLOURS[0]))
         for one, count, cell in zip(figure.subplots(1, len(layers)), layers, cells, strict=True):
             shown = torch.cat([colour.expand(*GRID, 3), cell[..., None].float()], -1)

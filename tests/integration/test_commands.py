@@ -106,7 +106,7 @@ def test_evaluate_tells_figures_and_tables(made: Path, tmp_path: Path, d2v: Run)
     assert code == 0
     figures = json.loads(out.read_text())
     assert figures["split"] == "test"
-    assert f"accuracy     {figures['accuracy']:.4g}" in shown
+    assert f"accuracy       {figures['accuracy']:.4g}" in shown
     assert "confusion matrix" in shown
     assert "T-shirt or top" in shown
     rows = predict({"model": str(made / "classifier"), "data.path": str(made / "photos/test")}, progress=False)

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from d2v.core.modality import modalities
+from d2v.core.recipes import recipe_names, recipe_text
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -78,6 +79,57 @@ def test_the_key_page_shows_what_recipes_set(site: ModuleType) -> None:
     finetune = keys.partition("FinetuneOptimConfig, used by `d2v finetune`")[2].partition("\n## ")[0]
     assert "vision/small-finetune" in finetune
     assert "vision/base" not in finetune
+
+
+def test_every_public_name_is_described(site: ModuleType) -> None:
+    empty = [
+        row
+        for path, text in site.pages()
+        if path.startswith("api/")
+        for row in re.findall(r"^\| .+ \|$", text, re.M)
+        if re.search(r"\|\s*\|$|generic container|Built-in|Runtime representation", row)
+    ]
+    assert not empty
+
+
+def test_a_type_alias_shows_its_value_and_description(site: ModuleType) -> None:
+    page = dict(site.pages())["api/d2v.core.train.md"]
+    shown = page.partition(".. py:data:: d2v.core.train.Schedule\n")[2].partition("```")[0]
+    assert ":value: Callable[[int], float]\n\n   A function from" in shown
+
+
+def test_napoleon_reads_descriptions_as_text(extension: None) -> None:
+    pytest.importorskip("sphinx")
+    napoleon = pytest.importorskip("sphinx.ext.napoleon")
+    links = importlib.import_module("site_links")
+
+    def shown(what: str, text: str) -> str:
+        lines = text.splitlines()
+        links.docstring(None, what, "d2v.x", None, None, lines)
+        lines = napoleon.GoogleDocstring(lines, None, None, what, "d2v.x").lines()
+        links.colons(None, what, "d2v.x", None, None, lines)
+        return "\n".join(lines).strip()
+
+    assert shown("property", "The model: a module.") == "The model: a module."
+    assert ":param d: \\d." in shown("class", "A layer.\n\nArgs:\n    d: d.")
+
+
+def test_signatures_and_members_have_no_internals(extension: None) -> None:
+    pytest.importorskip("sphinx")
+    links = importlib.import_module("site_links")
+    from d2v.core.probes import Case
+
+    assert links.signature(None, "class", "x", None, None, "(a: A = NOTHING)", None) == ("(a: A = ...)", None)
+    assert links.skip(None, "class", "layers", Case.layers, False, None) is True
+    assert links.skip(None, "class", "count", Case.count, False, None) is None
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_summary_of_a_recipe_is_one_line(name: str) -> None:
+    """The site and `d2v list` show the first comment line alone."""
+    summary, after = recipe_text(name).splitlines()[:2]
+    assert summary.startswith("# ")
+    assert not after.startswith("#") or after[2].isupper()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -36,6 +36,11 @@ class ConvPositions(nn.Module):
             nn.Conv1d(embed_dim, embed_dim, kernel, padding=kernel // 2, groups=groups) for _ in range(depth)
         )
 
+    @property
+    def reach(self) -> int:
+        """Number of frames on each side that the position of a frame depends on."""
+        return sum(conv.kernel_size[0] // 2 for conv in self.convs if isinstance(conv, nn.Conv1d))
+
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         """Positions `b t d`, or `(b m) t d` with a mask, of frames `b t d`."""
         if mask is not None:

@@ -19,7 +19,7 @@ from d2v.core.data import BrokenSampleError
 from d2v.core.data.folders.regular import check_regular
 
 if TYPE_CHECKING:
-    from soundfile import SoundFile  # type: ignore[import-untyped, unused-ignore]
+    from soundfile import SoundFile
 
 _BLOCK = 1 << 20  # samples read at a time: a header may announce more than fits into memory
 _ENTRY = re.compile(r"(?P<archive>.+\.zip):(?P<offset>\d+):(?P<length>\d+)", re.DOTALL)
@@ -102,7 +102,7 @@ class Reader:
                 f"{rate} Hz instead of data.sample_rate={self.sample_rate}; set data.resample=true to resample"
             )
         if rate != self.sample_rate:
-            from torchaudio.functional import resample  # type: ignore[import-untyped, unused-ignore]
+            from torchaudio.functional import resample
 
             samples = resample(samples, rate, self.sample_rate)
         return self.finished(samples)
@@ -145,7 +145,7 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def _opened(path: str) -> Iterator["SoundFile"]:
-    import soundfile  # type: ignore[import-untyped, unused-ignore]
+    import soundfile
 
     entry = entry_of(path)
     name = path if entry is None else entry[0]

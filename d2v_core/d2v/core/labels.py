@@ -255,7 +255,7 @@ class Number:
 
     @property
     def num_outputs(self) -> int:
-        """1."""
+        """Always 1."""
         return 1
 
     def check(self, batch: Batch) -> None:

@@ -23,7 +23,9 @@ FASHION_MNIST_CLASSES = (
     "Bag",
     "Ankle boot",
 )
+"""Names of the classes of Fashion-MNIST, in the order of their numbers."""
 DIGITS_CLASSES = tuple("0123456789")
+"""Names of the classes of the digits, in the order of their numbers."""
 
 _SPLITS = {"fashion_mnist": ("train", "val", "test"), "digits": ("train", "test")}
 

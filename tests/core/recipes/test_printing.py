@@ -19,6 +19,13 @@ def test_every_field_has_a_comment(name: str) -> None:
     assert bare == []
 
 
+@pytest.mark.parametrize("name", recipe_names())
+def test_comments_write_none_as_yaml_does(name: str) -> None:
+    comments = " ".join(key.comment for key in keys(*recipe_values(name)))
+    assert "null" in comments
+    assert "None" not in comments
+
+
 @pytest.mark.parametrize("name", PRETRAIN)
 def test_the_printed_recipe_is_the_recipe(name: str, tmp_path: Path) -> None:
     kind, values = recipe_values(name, GIVEN)

@@ -80,11 +80,10 @@ def keys_text(settings: type) -> str:
 
 
 def _meaning(key: Key) -> str:
-    text = key.comment.replace("None = ", "null = ")  # values are YAML
     if key.section:
-        return text
+        return key.comment
     stated = "required" if key.value is REQUIRED else f"default: {yaml_scalar(key.value)}"
-    return f"{text} ({stated})".strip()
+    return f"{key.comment} ({stated})".strip()
 
 
 def _paragraph(name: str, text: str, column: int) -> str:

@@ -71,7 +71,7 @@ class Command:
 
     def add_to(self, commands: "argparse._SubParsersAction[Parser]") -> None:
         """Add the command to the parser of `d2v`."""
-        text = f"{self.summary[0].upper()}{self.summary[1:]}."
+        text = sentence(self.summary)
         parser = commands.add_parser(
             self.name,
             help=self.summary,
@@ -80,6 +80,11 @@ class Command:
         )
         self.add_arguments(parser)
         parser.set_defaults(run=self.run)
+
+
+def sentence(summary: str) -> str:
+    """A summary as the first sentence of a help text."""
+    return f"{summary[0].upper()}{summary[1:]}."
 
 
 def help_width() -> int:

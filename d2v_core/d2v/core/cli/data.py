@@ -3,7 +3,7 @@
 from argparse import Namespace
 from collections.abc import Sequence
 
-from d2v.core.cli.command import Command, Parser
+from d2v.core.cli.command import Command, Parser, sentence
 from d2v.core.modality import modalities
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: Parser) -> None:
         if name in modalities.broken():
             continue
         for verb, what in modalities.load(name).data_commands.items():
-            one = verbs.add_parser(verb, help=f"{name}: {what.summary}", description=what.summary)
+            one = verbs.add_parser(verb, help=f"{name}: {what.summary}", description=sentence(what.summary))
             what.add_arguments(one)
             one.set_defaults(verb=what)
 

@@ -19,6 +19,7 @@ from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig, Transformer
 from d2v.core.state_dict import complaint, load_strictly, shapes_of
 
 Shapes = Mapping[str, tuple[int, ...]]
+"""Shapes of tensors by their names."""
 T = TypeVar("T")
 
 _STUDENT, _TEACHER = "student.", "teacher."

@@ -52,8 +52,10 @@ class Evaluated:
         """Readable text: metrics and tables, split by split."""
         parts = []
         for split, one in self.splits.items():
-            lines = [f"{name:<12} {value:.4g}" for name, value in one.metrics().items()]
-            lines += [f"{name:<12} undefined: {reason}" for name, reason in one.undefined().items()]
+            shown = {name: f"{value:.4g}" for name, value in one.metrics().items()}
+            shown |= {name: f"undefined: {reason}" for name, reason in one.undefined().items()}
+            width = max(map(len, shown), default=0)
+            lines = [f"{name:<{width}}  {value}" for name, value in shown.items()]
             title = [split] if len(self.splits) > 1 else []
             title += [f"note: {note}" for note in self.notes.get(split, ())]
             parts.append("\n".join([*title, *lines, one.tables()]))

@@ -385,6 +385,11 @@ class ExtractKeys(DataKeys, total=False):
     pooling: Literal["mean", "grid", "class-token", "tokens"]
     """Mean of the tokens (mean), grid = means of its quarters, class-token = the class token, tokens = every token."""
 
+    window: int | None
+    """Samples of the raw input (at 16 kHz, 480000 are 30 s) of the windows in which recordings are read, with memory
+    for one window at a time; None = whole.
+    """
+
     batch_size: int
     """Samples in a batch."""
 

@@ -26,19 +26,20 @@ class Masker(Protocol):
     The result is on the device of the draw. Only valid positions are hidden. All rows of a call are trimmed to the
     smallest count unless a masker says otherwise. With a `Draw`, a row depends only on (seed, update, id, clone) and
     its own length, except for this trimming.
-
-    Args (of the call):
-        b: number of samples.
-        grid: (t,) or (h, w); positions are counted row by row. `SpanMasker` also takes t.
-        num_masks: m, number of views of each sample.
-        draw: a `Draw`, or a `torch.Generator`.
-        lengths: Long `b`, number of valid positions of each sample, which come first; None = all are valid.
     """
 
     def __call__(
         self, b: int, grid: tuple[int, ...], *, num_masks: int = 1, draw: Source, lengths: Tensor | None = None
     ) -> Mask:
-        """Draw a mask, `hidden` Bool `(b m) t`."""
+        """Draw a mask, `hidden` Bool `(b m) t`.
+
+        Args:
+            b: number of samples.
+            grid: (t,) or (h, w); positions are counted row by row. `SpanMasker` also takes t.
+            num_masks: m, number of views of each sample.
+            draw: a `Draw`, or a `torch.Generator`.
+            lengths: Long `b`, number of valid positions of each sample, which come first; None = all are valid.
+        """
         ...
 
 

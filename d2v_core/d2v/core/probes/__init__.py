@@ -10,6 +10,7 @@ from d2v.core.probes.pooling import POOLINGS, NoClassTokenError, pool_layer
 from d2v.core.probes.probing import Probing
 from d2v.core.probes.results import Case, ProbeResults, Score
 from d2v.core.probes.sequences import SequenceProbing, Sequences, encoded_sequences, local_sequences
+from d2v.core.probes.windows import cut_windows, encode_windows
 
 __all__ = [
     "POOLINGS",
@@ -28,8 +29,10 @@ __all__ = [
     "SequenceProbing",
     "Sequences",
     "collect_features",
+    "cut_windows",
     "draw_labels",
     "encode_layers",
+    "encode_windows",
     "encoded_sequences",
     "few_label_probe",
     "fit_linear",

@@ -4,23 +4,21 @@ Attention is over the whole input, so features of a window differ a little from 
 at the ends of a window, which lack context on one side, are not used.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol, runtime_checkable
 
 import torch
 from attrs import evolve, frozen
-from attrs.validators import ge
-from torch import Tensor
 
-from d2v.core.model import Backbone, Batch, Encodes
+from d2v.core.model import Backbone, Batch
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.precision import FeaturePrecision
 from d2v.core.probes.encoding import ALL, Layers, encode_layers
 from d2v.core.probes.features import Features, described
 from d2v.core.probes.pooling import check_pooling, pool_layer
-from d2v.core.validators import check
 
 
+@runtime_checkable
 class Framed(Protocol):
     """Front end that cuts a sequence into frames at a constant stride, without padding at the ends."""
 
@@ -75,7 +73,9 @@ def cut_windows(front: Framed, samples: int, *, window: int, margin: int) -> lis
     """
     used = front.num_frames(window) - 2 * margin
     if used < 1:
-        raise ValueError(f"window={window} has {used + 2 * margin} frames, of which {2 * margin} are margins; enlarge it")
+        raise ValueError(
+            f"window={window} has {used + 2 * margin} frames, of which {2 * margin} are margins; enlarge it"
+        )
     total = front.num_frames(samples)
     found = [Window(start=0, stop=min(window, samples), first=0, last=min(used + margin, total))]
     done = found[0].last
@@ -85,7 +85,72 @@ def cut_windows(front: Framed, samples: int, *, window: int, margin: int) -> lis
         last = min(margin + used, total - done + margin)
         found.append(Window(start=start, stop=stop, first=margin, last=last))
         done += last - margin
-    if found[-1].stop == samples:
-        return found
-    end = front.num_frames(samples - found[-1].start)
-    return [*found[:-1], evolve(found[-1], stop=samples, last=end)]
+    return found
+
+
+def encode_windows(
+    encoder: Backbone,
+    batches: Iterable[Batch],
+    *,
+    window: int,
+    pooling: str = "mean",
+    layers: Mapping[str, Layers] = ALL,
+    result: ResultKind = "block",
+    precision: FeaturePrecision = "fp32",
+) -> Iterator[Features]:
+    """Features sample by sample, each read in windows; otherwise as `encode_layers`.
+
+    The margins are at least the reach of the convolutional positions, and an eighth of the window.
+
+    Args:
+        encoder: a backbone whose front end is `Framed`.
+        batches: of any size, right-padded.
+        window: raw samples of a window; shorter samples are encoded as a whole.
+        pooling: see `pool_layer`; of all frames together. The class token has no place in windows.
+        layers: name to choice of layers.
+        result: of a layer: "block" = its output; "ffn" = its feed-forward branch.
+        precision: of the encoder.
+
+    Returns:
+        An iterator over the features of each sample.
+
+    Raises:
+        ValueError: if the front end has no constant stride, a window is too short, or as in `encode_layers`.
+    """
+    check_pooling(pooling)
+    if pooling == "class-token":
+        raise ValueError("pooling='class-token' cannot be read in windows; use mean, grid or tokens")
+    first = 0
+    for batch in batches:
+        front = encoder.adapter(batch.modality).front
+        if not isinstance(front, Framed):
+            raise ValueError(
+                f"a {type(front).__name__} has no constant stride, so its input cannot be cut into windows"
+            )
+        margin = _margin(encoder, front, batch.modality, window)
+        named = described(batch, first)
+        lengths = [batch.source.shape[1]] * batch.size
+        if batch.padding is not None:
+            lengths = (~batch.padding).sum(1).tolist()
+        for row, length in enumerate(lengths):
+            parts = []
+            for one in cut_windows(front, length, window=window, margin=margin):
+                piece = Batch(source=batch.source[row : row + 1, one.start : one.stop], modality=batch.modality)
+                (found,) = encode_layers(
+                    encoder, [piece], poolings=["tokens"], layers=layers, result=result, precision=precision
+                )
+                parts.append({name: read["tokens"][:, one.first : one.last] for name, read in found.values.items()})
+            whole = {name: torch.cat([part[name] for part in parts], 1) for name in layers}
+            values = {
+                name: {pooling: pool_layer(x, pooling, num_prefix_tokens=0, grid=x.shape[1:2])}
+                for name, x in whole.items()
+            }
+            grid = tuple(next(iter(whole.values())).shape[1:2]) if pooling == "tokens" else None
+            labels = None if named.labels is None else named.labels[row : row + 1]
+            yield evolve(named, values=values, ids=named.ids[row : row + 1], labels=labels, grid=grid)
+        first += batch.size
+
+
+def _margin(encoder: Backbone, front: Framed, modality: str | None, window: int) -> int:
+    reach = getattr(encoder.adapter(modality).positions, "reach", 0)
+    return max(int(reach), front.num_frames(window) // 8)

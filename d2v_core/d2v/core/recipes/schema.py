@@ -5,6 +5,7 @@ texts and the check of overrides.
 """
 
 import inspect
+import re
 import types
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -173,7 +174,7 @@ def _default(field: "attrs.Attribute[Any]") -> Any:
 
 @cache
 def descriptions(config: type) -> Mapping[str, str]:
-    """The first sentence of each field's description.
+    """The first sentence of each field's description, with None as YAML writes it.
 
     It is taken from the docstrings of the class, its base classes, and the classes that it builds (`described_by`).
 
@@ -184,7 +185,7 @@ def descriptions(config: type) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for source in (*config.__mro__[:-1], *getattr(config, "described_by", ())):
         for name, text in parameters(source.__doc__).items():
-            found.setdefault(name, text.split(". ")[0].rstrip("."))
+            found.setdefault(name, re.sub(r"\bNone\b", "null", text.split(". ")[0].rstrip(".")))
     return found
 
 

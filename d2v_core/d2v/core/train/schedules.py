@@ -15,6 +15,7 @@ from d2v.core.durations import Duration, check_update, updates
 from d2v.core.validators import factor, not_negative, positive
 
 Schedule: TypeAlias = Callable[[int], float]
+"""A function from the number of finished updates to the value in the next update."""
 
 
 def _line(start: float, end: float, step: int, count: int) -> float:

@@ -8,6 +8,7 @@ import torch
 from speech import DIM, LETTERS, encoder, student
 
 from d2v.audio import CTC, AudioDataConfig, AudioTagging
+from d2v.core.files import ConfigError
 from d2v.core.labels import MultiLabel
 from d2v.core.masks import SpanMasker
 from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_names, recipe_text
@@ -202,3 +203,9 @@ def test_variants_are_only_differences() -> None:
         if path.name.startswith("ctc-"):
             assert len(path.read_text().splitlines()) <= 16
             assert "extends: audio/ctc" in path.read_text()
+
+
+@pytest.mark.parametrize("key", ["freeze.updates", "validation.start"])
+def test_a_fraction_above_one_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        recipe("ctc-base-10m", **{key: 1.5})

@@ -49,7 +49,9 @@ class DataKeys(TypedDict, total=False):
     """
 
     train_split: str | None
-    """Split to train on; None = by its name (`data.train_split`)."""
+    """Split to train on, or several joined by `+`; None = `train`, otherwise all that are named for training, such as
+    `train-clean-100` and `train-other-500` (`data.train_split`).
+    """
 
     min_samples: int
     """Training skips shorter recordings, in samples at `sample_rate` (`data.min_samples`)."""

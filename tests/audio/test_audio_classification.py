@@ -13,7 +13,7 @@ from speech import DIM, encoder, speech, student
 
 from d2v.audio import AudioClassification, AudioClassifier, AudioTagger, AudioTagging, FrameClassifier, SourceMixup
 from d2v.audio.tasks.frames import Frames
-from d2v.audio.tasks.loudness import a_weights, loudness
+from d2v.audio.tasks.levels import a_weights, loudness
 from d2v.audio.tasks.pooling import Pooling
 from d2v.core.labels import Classes, MultiLabel
 from d2v.core.masks import SpanMasker

@@ -13,8 +13,8 @@ from recordings import LIBRIVOX, config, manifest, save
 from torch import Tensor
 
 from d2v.audio import WaveformAdapter
-from d2v.audio.batching import counted_lengths
-from d2v.audio.samples import Collate, Sample, cropped, padded
+from d2v.audio.recordings.batching import counted_lengths
+from d2v.audio.recordings.samples import Collate, Sample, cropped, padded
 from d2v.core.data import BudgetPlan, DataError, Loader
 from d2v.core.data.budget import bucket_limits
 from d2v.core.labels import Symbols
@@ -243,14 +243,14 @@ def test_lengths_of_manifests_are_used_without_opening_files(folder: Path, monke
     def refuse(*_: object) -> int:
         raise AssertionError("a header was read")
 
-    monkeypatch.setattr("d2v.audio.reading.Reader.length", refuse)
+    monkeypatch.setattr("d2v.audio.recordings.reading.Reader.length", refuse)
     assert len(config(path, max_tokens=3000).build(None, batch_size=4)) > 1
     with pytest.raises(AssertionError):
         config(folder).build(None, batch_size=4)
 
 
 def test_headers_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from d2v.audio.reading import Reader
+    from d2v.audio.recordings.reading import Reader
 
     read: list[str] = []
     original = Reader.length

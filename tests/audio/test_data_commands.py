@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from recordings import LIBRI, save
 
-from d2v.audio.manifest_files import divided
+from d2v.audio.recordings.manifest_files import divided
 from d2v.core.cli import main
 
 

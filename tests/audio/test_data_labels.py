@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import LIBRIVOX, config, manifest, save
 
-from d2v.audio.dictionary import dictionary_text, librispeech_dictionary, parse_dictionary
-from d2v.audio.transcripts import Transcripts, letters_of, read_two_columns, words_of_names
+from d2v.audio.recordings.dictionary import dictionary_text, librispeech_dictionary, parse_dictionary
+from d2v.audio.recordings.transcripts import Transcripts, letters_of, read_two_columns, words_of_names
 from d2v.core.data import DataError
 from d2v.core.labels import Classes, MultiLabel, Number, Symbols
 from d2v.core.model import Batch

@@ -12,8 +12,8 @@ import torch
 from recordings import LIBRIVOX, noise_wave, save
 from torchaudio.functional import resample
 
-from d2v.audio.endings import RECORDINGS, is_recording
-from d2v.audio.reading import Reader, entry_of
+from d2v.audio.recordings.endings import RECORDINGS, is_recording
+from d2v.audio.recordings.reading import Reader, entry_of
 from d2v.core.data import BrokenSampleError
 
 PLAIN = Reader(normalize=False)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from d2v.audio.config import WaveformAdapterConfig
-from d2v.audio.fine_tuned import CTCReader, FineTunedFormat, TaggingReader
-from d2v.audio.former import FormerAudioFormat
-from d2v.audio.published import EXTRACTOR_NORMS, extractor_rules, read_conv_layers, recordings_data
+from d2v.audio.conversion.fine_tuned import CTCReader, FineTunedFormat, TaggingReader
+from d2v.audio.conversion.former import FormerAudioFormat
+from d2v.audio.conversion.published import EXTRACTOR_NORMS, extractor_rules, read_conv_layers, recordings_data
 from d2v.core.foreign import Converter, ForeignConfig, Rule, Shapes, both
 from d2v.core.foreign.fairseq import MultimodalFormat, read_alibi, read_block_masks, read_context, read_noise
 from d2v.core.masks import Masker

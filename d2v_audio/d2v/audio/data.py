@@ -13,16 +13,16 @@ import torch
 from attrs import evolve, field, frozen
 from attrs.validators import ge, gt, lt, min_len, optional
 
-from d2v.audio.batching import counted_lengths, long_enough, token_limit, warn_of_cropped_text
 from d2v.audio.config import LogMelAdapterConfig, WaveformAdapterConfig
-from d2v.audio.dictionary import find_dictionary, parse_dictionary
-from d2v.audio.items import item_waveforms
-from d2v.audio.labelling import class_names_beside, labelling_of, unlabelled
 from d2v.audio.log_mel import LogMelFront
-from d2v.audio.reading import Reader
-from d2v.audio.samples import Collate, RecordingSamples, padded
-from d2v.audio.sources import Recordings, RecordingSet, open_recordings
-from d2v.audio.transcripts import LETTERS
+from d2v.audio.recordings.batching import counted_lengths, long_enough, token_limit, warn_of_cropped_text
+from d2v.audio.recordings.dictionary import find_dictionary, parse_dictionary
+from d2v.audio.recordings.items import item_waveforms
+from d2v.audio.recordings.labelling import class_names_beside, labelling_of, unlabelled
+from d2v.audio.recordings.reading import Reader
+from d2v.audio.recordings.samples import Collate, RecordingSamples, padded
+from d2v.audio.recordings.sources import Recordings, RecordingSet, open_recordings
+from d2v.audio.recordings.transcripts import LETTERS
 from d2v.core.changes import may_change
 from d2v.core.data import BudgetPlan, Contents, DataError, Loader, Splits
 from d2v.core.data.holding_out import HoldingOut

@@ -4,8 +4,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from d2v.audio.data import AudioDataConfig
-from d2v.audio.label_files import write_labels
-from d2v.audio.manifest_files import write_manifests
+from d2v.audio.recordings.label_files import write_labels
+from d2v.audio.recordings.manifest_files import write_manifests
 from d2v.core.data import DataError, escaped
 from d2v.core.jobs.opening import say_contents
 from d2v.core.modality import DataCommand

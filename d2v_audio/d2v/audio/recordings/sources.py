@@ -11,11 +11,11 @@ import torch
 from attrs import evolve, field, frozen
 from torch import Tensor
 
-from d2v.audio.endings import RECORDINGS
-from d2v.audio.lengths import measured_lengths
-from d2v.audio.manifests import Manifest, is_manifest, read_manifest
-from d2v.audio.reading import Reader, entry_of
-from d2v.audio.transcripts import LETTERS, TRANSCRIPT_FILE, Transcripts, read_librispeech, words_of_tree
+from d2v.audio.recordings.endings import RECORDINGS
+from d2v.audio.recordings.lengths import measured_lengths
+from d2v.audio.recordings.manifests import Manifest, is_manifest, read_manifest
+from d2v.audio.recordings.reading import Reader, entry_of
+from d2v.audio.recordings.transcripts import LETTERS, TRANSCRIPT_FILE, Transcripts, read_librispeech, words_of_tree
 from d2v.core.data import Contents, DataError, Splits
 from d2v.core.data.folders import LISTS, Files, FileSet, SplitFiles, find_files
 from d2v.core.data.folders.layout import split_name, splits_by_use, use_of

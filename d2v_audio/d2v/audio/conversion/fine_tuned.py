@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from d2v.audio.dictionary import toolkit_symbols
-from d2v.audio.former import read_span_masks
-from d2v.audio.published import recordings_data
+from d2v.audio.conversion.former import read_span_masks
+from d2v.audio.conversion.published import recordings_data
+from d2v.audio.recordings.dictionary import toolkit_symbols
 from d2v.audio.tasks.classification import AudioTagging
 from d2v.audio.tasks.ctc import CTC
 from d2v.audio.tasks.mixing import GainMode

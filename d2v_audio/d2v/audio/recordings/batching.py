@@ -1,11 +1,11 @@
-"""Which recordings training uses, and the limit of a batch in samples. SPEC_FINETUNE 8."""
+"""Which recordings training uses, and the limit of a batch in samples."""
 
 import logging
 
 import torch
 from torch import Tensor
 
-from d2v.audio.sources import Recordings
+from d2v.audio.recordings.sources import Recordings
 from d2v.core.data import DataError, escaped
 
 _logger = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """Manifests of the field: a root folder in the first line, then a path and a number of samples in each line.
 
-SPEC_FINETUNE 7.1. A path may also be `ARCHIVE.zip:OFFSET:LENGTH`. Labels are in files beside it, line by line.
+A path may also be `ARCHIVE.zip:OFFSET:LENGTH`. Labels are in files beside it, line by line.
 """
 
 import os
@@ -10,8 +10,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from d2v.audio.reading import entry_of
-from d2v.audio.transcripts import LETTERS, WORDS, Transcripts, read_lines
+from d2v.audio.recordings.reading import entry_of
+from d2v.audio.recordings.transcripts import LETTERS, WORDS, Transcripts, read_lines
 from d2v.core.data import DataError, escaped
 
 _TRIED = 10  # files that are looked for, to notice that all have moved

@@ -1,4 +1,4 @@
-"""Samples and batches of recordings: random crops, padding and labels. SPEC_FINETUNE 8.1."""
+"""Samples and batches of recordings: random crops, padding and labels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,9 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from d2v.audio.labelling import Labelling
-from d2v.audio.reading import Reader
-from d2v.audio.sources import Recordings
+from d2v.audio.recordings.labelling import Labelling
+from d2v.audio.recordings.reading import Reader
+from d2v.audio.recordings.sources import Recordings
 from d2v.core.data import BrokenSampleError, Identity, sample_seed
 from d2v.core.model import Batch
 

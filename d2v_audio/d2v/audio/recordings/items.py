@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d2v.audio.reading import Reader
+from d2v.audio.recordings.reading import Reader
 from d2v.core.data import BrokenSampleError, item_error, item_list
 
 

@@ -1,4 +1,4 @@
-"""Write the manifests of the field for a folder of recordings. SPEC_FINETUNE 7.1.
+"""Write the manifests of the field for a folder of recordings.
 
 The original takes files in the order in which the file system lists them, so its manifests differ between machines.
 Here files are sorted first; the random rule is the same.
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from attrs.validators import and_, ge, le
 
-from d2v.audio.endings import RECORDINGS
-from d2v.audio.lengths import measured_lengths
-from d2v.audio.reading import Reader
+from d2v.audio.recordings.endings import RECORDINGS
+from d2v.audio.recordings.lengths import measured_lengths
+from d2v.audio.recordings.reading import Reader
 from d2v.core.data import DataError, escaped
 from d2v.core.data.folders import Medium, gathered_files
 from d2v.core.files.atomic import write_bytes

@@ -1,11 +1,11 @@
-"""Write letters, words and the dictionary for a manifest. SPEC_FINETUNE 7.2."""
+"""Write letters, words and the dictionary for a manifest."""
 
 from collections import Counter
 from pathlib import Path, PurePath
 
-from d2v.audio.dictionary import dictionary_text
-from d2v.audio.manifests import Manifest, read_manifest
-from d2v.audio.transcripts import (
+from d2v.audio.recordings.dictionary import dictionary_text
+from d2v.audio.recordings.manifests import Manifest, read_manifest
+from d2v.audio.recordings.transcripts import (
     LETTERS,
     TRANSCRIPT_FILE,
     WORDS,

@@ -9,9 +9,9 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from d2v.audio.manifests import Manifest
-from d2v.audio.sources import Recordings
-from d2v.audio.transcripts import BOUNDARY, Transcripts, read_lines
+from d2v.audio.recordings.manifests import Manifest
+from d2v.audio.recordings.sources import Recordings
+from d2v.audio.recordings.transcripts import BOUNDARY, Transcripts, read_lines
 from d2v.core.data import DataError, escaped
 from d2v.core.labels import Classes, Labels, MultiLabel, Symbols
 from d2v.core.suggestions import nearest

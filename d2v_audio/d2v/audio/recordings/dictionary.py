@@ -1,13 +1,10 @@
-"""Dictionaries of the field (`dict.ltr.txt`): a symbol and a count in each line. Four more symbols come first.
-
-SPEC_FINETUNE 3.5.
-"""
+"""Dictionaries of the field (`dict.ltr.txt`): a symbol and a count in each line. Four more symbols come first."""
 
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from d2v.audio.transcripts import BOUNDARY, Transcripts, read_lines
+from d2v.audio.recordings.transcripts import BOUNDARY, Transcripts, read_lines
 from d2v.core.data import DataError, escaped
 from d2v.core.labels import Symbols
 
@@ -22,7 +19,7 @@ def librispeech_dictionary() -> str:
     >>> parse_dictionary(librispeech_dictionary(), "dict.ltr.txt").num_outputs
     32
     """
-    return files("d2v.audio").joinpath("shipped/dict.ltr.txt").read_text(encoding="utf-8")
+    return files("d2v.audio.recordings").joinpath("shipped/dict.ltr.txt").read_text(encoding="utf-8")
 
 
 def dictionary_text(counts: Mapping[str, int]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from attrs import frozen
 
 from d2v.audio.config import WaveformAdapterConfig
-from d2v.audio.published import EXTRACTOR_NORMS, extractor_rules, read_conv_layers, recordings_data
+from d2v.audio.conversion.published import EXTRACTOR_NORMS, extractor_rules, read_conv_layers, recordings_data
 from d2v.core.description import Description
 from d2v.core.foreign import (
     ForeignConfig,

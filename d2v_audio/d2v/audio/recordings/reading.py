@@ -42,8 +42,8 @@ class Reader:
         sample_rate: of the result, in Hz.
         resample: whether files of other rates are resampled.
         mixdown: whether several channels are averaged.
-        normalize: whether each recording is scaled to zero mean and unit variance, over all its samples (eps 1e-5;
-            SPEC: a layer norm without weights). Silence becomes zeros.
+        normalize: whether each recording is scaled to zero mean and unit variance, over all its samples (a layer
+            norm without weights, eps 1e-5). Silence becomes zeros.
 
     >>> Reader().finished(torch.ones(400)).abs().max()
     tensor(0.)

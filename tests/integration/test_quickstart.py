@@ -208,3 +208,8 @@ def test_the_time_decides_the_number_of_updates(tmp_path: Path, monkeypatch: pyt
     quickstart(tmp_path / "out", progress=False)
     assert chosen == [budget.updates_within(220.0, 0.1)]
     assert chosen[0] == pytest.approx(2200, rel=0.05)
+    monkeypatch.setattr(running, "seconds_per_update", lambda recipe, device: 1.0)
+    quickstart(tmp_path / "slow", progress=False)
+    assert chosen[1] == 1000, "five minutes are a goal, not a limit"
+    with pytest.raises(ValueError, match="minutes"):
+        quickstart(tmp_path / "limited", minutes=5, progress=False)

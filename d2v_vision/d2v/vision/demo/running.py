@@ -12,6 +12,7 @@ from d2v.vision.demo.budget import require_time, seconds_per_update, updates_wit
 from d2v.vision.demo.stages import Stages
 
 MINUTES = 5.0
+LEAST = 1000  # updates without a time limit of the user, however slow the machine is; fewer teach little
 
 
 def quickstart(
@@ -32,7 +33,7 @@ def quickstart(
     Args:
         out: folder to create, with `report.html`, the results in `report.json`, and the run in `run`.
         minutes: time for everything, above 0; the number of updates follows from the time of 40 updates. None = 5,
-            unless `steps` is given.
+            but at least 1,000 updates, unless `steps` is given.
         steps: updates of the pretraining instead of `minutes`, at least 1; the same number and seed repeat a run.
         seed: seed of weights, order, masks and label draws, at least 0.
         device: auto = the first available of cuda, mps and cpu.
@@ -67,13 +68,15 @@ def quickstart(
         update = None
         if steps is None:
             update = seconds_per_update(stages.recipe(steps=1000), stages.device)
-            require_time(minutes or MINUTES, update)
+            if minutes is not None:
+                require_time(minutes, update)
         stages.baselines()
     except BaseException:
         folder.rmdir()  # nothing has been written yet
         raise
     if update is not None:
-        steps = max(updates_within(60 * (minutes or MINUTES) - stages.spent() - stages.to_come(), update), 1)
+        fitting = updates_within(60 * (minutes or MINUTES) - stages.spent() - stages.to_come(), update)
+        steps = max(fitting, LEAST if minutes is None else 1)
     assert steps is not None
     stages.pretrain(steps)
     return stages.report()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from bs4 import BeautifulSoup
 from commands import Run
 
@@ -188,6 +189,25 @@ def test_a_missing_extra_is_told_before_anything_is_made(tmp_path: Path, monkeyp
     with pytest.raises(MissingExtraError, match=r"d2v\[plot\]"):
         quickstart(tmp_path / "out", steps=5)
     assert not (tmp_path / "out").exists()
+
+
+def test_on_a_busy_machine_fewer_threads_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    used: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    monkeypatch.setattr(running, "usable_processors", lambda: 8)
+    monkeypatch.setattr(running, "others_running", lambda: 3)
+    monkeypatch.setattr(running, "_run", lambda folder, **options: {})
+    quickstart(tmp_path / "busy")
+    assert used == [5, 8]
+    assert "5 of 8 threads" in capsys.readouterr().err
+    quickstart(tmp_path / "fixed", steps=10)
+    assert used == [5, 8], "the same number of updates gives the same run"
+    monkeypatch.setattr(running, "others_running", lambda: 0)
+    quickstart(tmp_path / "idle")
+    assert used == [5, 8, 8]
 
 
 def test_minutes_and_steps_exclude_each_other(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["BusyHint", "load_text", "others_running", "usable_processors"]
+__all__ = ["BusyHint", "fewer_threads", "load_text", "others_running", "usable_processors"]
 
 _logger = logging.getLogger(__name__)
 _WINDOW = 5.0  # seconds over which a rate is measured
@@ -57,6 +57,22 @@ def others_running() -> int | None:
             return None
         counts.append(int(running) - 1)  # without this thread
     return statistics.median_low(counts)
+
+
+def fewer_threads(threads: int, *, others: int | None, processors: int) -> int | None:
+    """Return the number of threads that other programs leave free; None = all `threads` have a core, or it is unknown.
+
+    Args:
+        threads: that a run would use.
+        others: threads of other programs that are running, see `others_running`.
+        processors: number of CPU cores.
+
+    >>> fewer_threads(8, others=3, processors=8), fewer_threads(2, others=5, processors=2)
+    (5, 1)
+    """
+    if others is None or threads < 2 or others + threads <= processors:
+        return None
+    return max(1, min(threads - 1, processors - others))
 
 
 class BusyHint:
@@ -119,9 +135,9 @@ class BusyHint:
 
     def _check(self) -> None:
         others = self._others()
-        if others is None or others + self._threads <= self._processors:
+        free = fewer_threads(self._threads, others=others, processors=self._processors)
+        if others is None or free is None:
             return
         self._done = True
-        free = max(1, min(self._threads - 1, self._processors - others))
         reason = f"{others} thread{'s' if others > 1 else ''} of other programs on {self._processors} CPU cores"
         self._tell(f"the machine is busy ({reason}): threads={free} may be much faster")

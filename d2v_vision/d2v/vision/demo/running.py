@@ -1,12 +1,17 @@
 """The quickstart command: check the arguments, and run its stages in order."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from attrs.validators import ge, optional
 
 from d2v.core.plots import require_plotting
+from d2v.core.train.busy import fewer_threads, others_running, usable_processors
 from d2v.core.validators import check, positive
 from d2v.vision.demo.budget import require_time, seconds_per_update, updates_within
 from d2v.vision.demo.stages import Stages
@@ -28,7 +33,8 @@ def quickstart(
 
     First the raw pixels and the untrained network are evaluated, and the network is fine-tuned on 100 labels from
     scratch. Then the number of updates is fixed, and the model is pretrained without labels and evaluated in the same
-    way. All results are on images that no setting was chosen on.
+    way. All results are on images that no setting was chosen on. Unless `steps` is given, only as many threads are used
+    as other programs leave free.
 
     Args:
         out: folder to create, with `report.html`, the results in `report.json`, and the run in `run`.
@@ -63,6 +69,13 @@ def quickstart(
     modality.require_extra()
     folder = Path(out)
     _make(folder)
+    with _free_threads(progress) if steps is None else nullcontext():
+        return _run(folder, minutes=minutes, steps=steps, seed=seed, device=device, progress=progress)
+
+
+def _run(
+    folder: Path, *, minutes: float | None, steps: int | None, seed: int, device: str, progress: bool
+) -> dict[str, Any]:
     try:
         stages = Stages(folder, seed=seed, device=device, progress=progress)
         update = None
@@ -80,6 +93,21 @@ def quickstart(
     assert steps is not None
     stages.pretrain(steps)
     return stages.report()
+
+
+@contextmanager
+def _free_threads(progress: bool) -> Iterator[None]:
+    """Use fewer threads inside the block if other programs are running: threads that wait for a core are slow."""
+    threads = torch.get_num_threads()
+    free = fewer_threads(threads, others=others_running(), processors=usable_processors())
+    if free is not None:
+        torch.set_num_threads(free)
+        if progress:
+            print(f"other programs are running: {free} of {threads} threads are used", file=sys.stderr)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _check(minutes: float | None, steps: int | None, seed: int) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from d2v.audio.data import AudioDataConfig
 from d2v.audio.recordings.label_files import write_labels
 from d2v.audio.recordings.manifest_files import write_manifests
-from d2v.core.data import DataError, escaped
-from d2v.core.jobs.opening import say_contents
+from d2v.core.data import Batches, escaped
+from d2v.core.jobs.opening import check_files
 from d2v.core.modality import DataCommand
 
 __all__ = ["check_recordings", "labels", "manifest"]
@@ -113,22 +113,13 @@ def _check(arguments: Namespace) -> None:
         num_workers=arguments.workers,
         hold_out=0.0,
     )
-    say_contents(config)
-    contents = config.contents()
-    broken = 0
-    for split in contents.splits:
-        loader = config.build(split, batch_size=1)
-        lengths = [batch.source.shape[1] for batch in loader]
-        seconds = [length / arguments.sample_rate for length in lengths]
+
+    def describe(split: str, batches: Batches) -> str:
+        seconds = [batch.source.shape[1] / arguments.sample_rate for batch in batches]
         shown = f", {sum(seconds) / 3600:.3g} h, {min(seconds):.3g} to {max(seconds):.3g} s" if seconds else ""
-        print(f"{split}: {len(seconds)} recordings{shown}")
-        if loader.broken:
-            print(loader.report())
-        broken += len(loader.broken)
-    if contents.unused:
-        print(contents.listing())
-    if broken:
-        raise DataError(f"{broken} files of {escaped(arguments.path)} cannot be read; training skips them")
+        return f"{split}: {len(seconds)} recordings{shown}"
+
+    check_files(config, describe, batch_size=1)
 
 
 check_recordings = DataCommand(

@@ -66,7 +66,7 @@ def search(session: nox.Session) -> None:
     run(session, "-m", "pytest", env={"HYPOTHESIS_PROFILE": "search"})
 
 
-PACKAGES = {"vision": ["torchvision", "PIL"], "audio": ["torchaudio"], "text": ["tokenizers"]}
+PACKAGES = {"vision": ["torchvision", "PIL"], "audio": ["torchaudio", "soundfile"], "text": ["tokenizers"]}
 ABSENT = """
 import importlib.util, sys
 present = [name for name in sys.argv[1:] if importlib.util.find_spec(name)]

@@ -8,7 +8,7 @@ import pytest
 from building import changed, converted_back
 
 from d2v.audio.convert import converters
-from d2v.audio.convolutions import read_conv_layers
+from d2v.audio.published import read_conv_layers
 
 DATA = Path(__file__).parent / "data"
 CONFIGS = {path.stem: json.loads(path.read_text()) for path in DATA.glob("*.json")}

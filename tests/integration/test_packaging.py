@@ -40,6 +40,7 @@ FORBIDDEN = {
     "state_dict": PIECE,
     "registry": {*PIECE, "data", "foreign", "files"},
     "changes": PIECE,
+    "classification": {*BELOW, "registry", "data", "task", *FROM_DESCRIPTION},
     "data": {*BELOW, "registry", *FROM_DESCRIPTION},
     "task": {*BELOW, "registry", *FROM_DESCRIPTION},
     "description": {*BELOW, "registry", *FROM_DESCRIPTION} - {"description"},

@@ -41,6 +41,42 @@ def long_enough(path: str, ids: Tensor, lengths: Tensor, min_samples: int) -> Te
     return ids[~short]
 
 
+def counted_lengths(lengths: Tensor, max_samples: int | None) -> Tensor:
+    """Return the lengths that recordings have in batches.
+
+    Args:
+        lengths: Long `n`, -1 = unknown, since the header cannot be read. These count as the median: reading them gives
+            the reason, and their replacement in training is one of the shorter half.
+        max_samples: longer recordings are cropped to this length; None = no crop.
+
+    >>> counted_lengths(torch.tensor([900, -1, 500, 600]), 800)
+    tensor([800, 600, 500, 600])
+    """
+    known = lengths[lengths >= 0]
+    found = torch.where(lengths < 0, known.median() if len(known) else 0, lengths)
+    return found if max_samples is None else found.clamp(max=max_samples)
+
+
+def warn_of_cropped_text(path: str, lengths: Tensor, max_samples: int | None) -> None:
+    """Log how many transcribed recordings are cropped: their transcripts are not.
+
+    Args:
+        path: name of the data in messages.
+        lengths: of the recordings, Long `n`.
+        max_samples: longer recordings are cropped to this length; None = no crop.
+    """
+    count = 0 if max_samples is None else int((lengths > max_samples).sum())
+    if count:
+        _logger.warning(
+            "data.path=%r: %d of %d recordings are cropped to data.max_samples=%d, but their transcripts are not; set "
+            "data.max_samples=null",
+            path,
+            count,
+            len(lengths),
+            max_samples,
+        )
+
+
 def token_limit(
     path: str, source: Recordings, ids: Tensor, lengths: Tensor, max_tokens: int | None, *, cropped: bool
 ) -> int | None:

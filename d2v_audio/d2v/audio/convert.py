@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from d2v.audio.config import WaveformAdapterConfig
-from d2v.audio.convolutions import EXTRACTOR_NORMS, extractor_rules, read_conv_layers
 from d2v.audio.fine_tuned import CTCReader, FineTunedFormat, TaggingReader
 from d2v.audio.former import FormerAudioFormat
+from d2v.audio.published import EXTRACTOR_NORMS, extractor_rules, read_conv_layers, recordings_data
 from d2v.core.foreign import Converter, ForeignConfig, Rule, Shapes, both
 from d2v.core.foreign.fairseq import MultimodalFormat, read_alibi, read_block_masks, read_context, read_noise
 from d2v.core.masks import Masker
@@ -38,8 +38,8 @@ class _AudioReader:
     def masker(self, own: ForeignConfig) -> Masker:
         return read_block_masks(own)
 
-    def data(self, adapter: AdapterConfig, foreign: Mapping[str, Any]) -> None:
-        return None
+    def data(self, adapter: AdapterConfig, foreign: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        return recordings_data(foreign)
 
     def rules(self, adapter: AdapterConfig, theirs: str, ours: str) -> list[Rule]:
         assert isinstance(adapter, WaveformAdapterConfig)

@@ -13,7 +13,7 @@ import torch
 from attrs import field, frozen
 from attrs.validators import ge, gt, lt, min_len, optional
 
-from d2v.audio.batching import long_enough, token_limit
+from d2v.audio.batching import counted_lengths, long_enough, token_limit, warn_of_cropped_text
 from d2v.audio.dictionary import find_dictionary, parse_dictionary
 from d2v.audio.items import item_waveforms
 from d2v.audio.labelling import class_names_beside, labelling_of, unlabelled
@@ -27,6 +27,9 @@ from d2v.core.data.holding_out import HoldingOut
 from d2v.core.labels import Classes, Labels, MultiLabel, Symbols
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 from d2v.core.paths import PathText
+from d2v.core.validators import must
+
+__all__ = ["AudioDataConfig"]
 
 
 @frozen(kw_only=True)
@@ -54,12 +57,13 @@ class AudioDataConfig:
             `phn`, units are separated by spaces.
         dictionary: file with the symbols of labels; `librispeech` = the published letters; None = the file
             `dict.LABEL_FILE.txt` beside the recordings, otherwise the symbols of the training transcripts.
-        train_split: split to train on; None = by its name.
+        train_split: split to train on, or several joined by `+`; None = `train`, otherwise all that are named for
+            training, such as `train-clean-100` and `train-other-500`.
         min_samples: training skips shorter recordings, in samples at `sample_rate`.
         max_samples: training crops longer recordings at random places; None = no crop.
         max_tokens: limit of recordings x longest recording of a batch on one rank, in samples; in evaluation, a longer
-            recording is a batch of its own. None = batches are limited by `train.batch_size` only; with both, both
-            limits hold.
+            recording is a batch of its own. It holds together with the limit of recordings (`train.batch_size`); None =
+            only that one holds. The default is that of the published evaluation.
         batch_multiple: batches of that many recordings or more have a multiple of it.
         num_buckets: recordings are shuffled within this number of buckets of similar length; more buckets mean less
             padding. 0 = only among recordings of equal length, as published.
@@ -97,7 +101,7 @@ class AudioDataConfig:
     train_split: str | None = None
     min_samples: int = field(default=0, validator=ge(0))
     max_samples: int | None = field(default=None, validator=optional(gt(0)))
-    max_tokens: int | None = field(default=None, validator=optional(gt(0)))
+    max_tokens: int | None = field(default=4_000_000, validator=must(lambda most: most is None or most > 0, "above 0"))
     batch_multiple: int = field(default=1, validator=ge(1))
     num_buckets: int = field(default=0, validator=ge(0))
     pad: bool = False
@@ -141,8 +145,8 @@ class AudioDataConfig:
                 is too long for a batch.
         """
         split, source, kept = self._held_out.open_split(split)
-        if labels is None and not training and split is not None and source.classes:
-            labels = Classes(self._set.files.numbering(split))
+        if labels is None and not training and source.classes:
+            labels = Classes(self._set.numbering(split, source))
         lengths = self._set.lengths(split, source, self._reader)
         kept = torch.arange(len(source)) if kept is None else kept
         if training:
@@ -150,8 +154,9 @@ class AudioDataConfig:
         labelling = None
         if labels is not None:
             labelling = labelling_of(self.path, source, labels, self.label_file, kept.tolist())
-        # Unreadable headers count as empty: reading them gives the reason.
-        counted = lengths[kept].clamp(min=0, max=self.max_samples if training else None)
+            if training and isinstance(labels, Symbols):
+                warn_of_cropped_text(self.path, lengths[kept], self.max_samples)
+        counted = counted_lengths(lengths[kept], self.max_samples if training else None)
         plan = BudgetPlan(
             lengths=counted,
             max_tokens=token_limit(self.path, source, kept, counted, self.max_tokens, cropped=training),
@@ -208,7 +213,8 @@ class AudioDataConfig:
             MissingExtraError: if soundfile or torchaudio is not installed.
             DataError: if the path does not exist, contains no recordings, or its folders are ambiguous.
         """
-        return self._held_out.described(self._set.contents(self.sample_rate), labelled=self._set.has_labels)
+        found = self._set.contents(self.sample_rate, self._held_out.found.train)
+        return self._held_out.described(found, labelled=self._set.has_labels)
 
     def splits(self) -> Splits:
         """The splits by their use; of several for one use, the last in sorted order (`dev_other`, `test_other`).
@@ -231,8 +237,8 @@ class AudioDataConfig:
         source = self._set.open(self._held_out.found.train)
         if wanted is Classes and source.classes:
             return Classes(source.classes)
-        if wanted is MultiLabel and source.manifest is not None and source.manifest.beside("lbl").is_file():
-            return MultiLabel(class_names_beside(source.manifest))
+        if wanted is MultiLabel and source.manifests and source.manifests[0].beside("lbl").is_file():
+            return MultiLabel(class_names_beside(source.manifests[0]))
         if wanted is Symbols and self._dictionary is not None:
             return parse_dictionary(self._dictionary[1], self._dictionary[0])
         raise unlabelled(self.path, wanted, self.label_file)
@@ -259,7 +265,7 @@ class AudioDataConfig:
         _require_extra()
         return open_recordings(self.path)
 
-    @property
+    @cached_property
     def _held_out(self) -> HoldingOut[Recordings]:
         return HoldingOut(
             path=self.path,
@@ -274,7 +280,7 @@ class AudioDataConfig:
     def _dictionary(self) -> tuple[str, str] | None:
         """Name and text of the dictionary; None = the training split has no transcripts."""
         train = self._held_out.found.train
-        if train not in self._set.files.parts:
+        if not self._set.has_training_split(train):
             return None
         transcripts = self._set.open(train).transcripts(self.label_file)
         if transcripts is None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from d2v.audio.former import read_span_masks
+from d2v.audio.published import recordings_data
 from d2v.audio.tasks.classification import AudioTagging
 from d2v.audio.tasks.ctc import CTC
 from d2v.audio.tasks.mixing import GainMode
@@ -129,7 +130,13 @@ class FineTunedFormat:
         noise_std: float = getattr(whole_model(description).predictors["audio"], "noise_std", 0.0)
         task, labels = self.reader.read(model, foreign, shapes, noise_std)
         model.finish()
-        return Description(model=task.adapt(description.student.unmasked()), task=task, labels=labels)
+        data = recordings_data(foreign)
+        return Description(
+            model=task.adapt(description.student.unmasked()),
+            data={"audio": data} if data else description.data,
+            task=task,
+            labels=labels,
+        )
 
     def layout(self, description: Description, shapes: Shapes) -> Layout:
         """Return the key table of a file of this model."""

@@ -6,7 +6,7 @@ from typing import Any
 from attrs import frozen
 
 from d2v.audio.config import WaveformAdapterConfig
-from d2v.audio.convolutions import EXTRACTOR_NORMS, extractor_rules, read_conv_layers
+from d2v.audio.published import EXTRACTOR_NORMS, extractor_rules, read_conv_layers, recordings_data
 from d2v.core.description import Description
 from d2v.core.foreign import (
     ForeignConfig,
@@ -86,7 +86,8 @@ class FormerAudioFormat:
         )
         _refuse(model)
         model.finish()
-        return Description(model=config)
+        data = recordings_data(foreign)
+        return Description(model=config, data={"audio": data} if data else {})
 
     def layout(self, description: Description, shapes: Shapes) -> Layout:
         """Return the key table of a file of this model."""

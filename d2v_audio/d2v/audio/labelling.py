@@ -138,10 +138,19 @@ class _SeveralLabels:
 
 
 def _several_labels(path: str, source: Recordings, labels: MultiLabel) -> _SeveralLabels:
-    lines = None if source.manifest is None else source.manifest.label_lines("lbl")
-    if source.manifest is None or lines is None:
+    found = [(manifest, manifest.label_lines("lbl")) for manifest in source.manifests]
+    numbers: list[list[int]] = []
+    for manifest, lines in found:
+        if lines is not None:
+            numbers += _class_numbers(manifest, lines, labels)
+    if not found or len(numbers) < len(source):
         raise unlabelled(path, MultiLabel, "")
-    name, own = source.manifest.beside("lbl"), class_names_beside(source.manifest)
+    return _SeveralLabels(numbers, labels.num_outputs)
+
+
+def _class_numbers(manifest: Manifest, lines: Sequence[str], labels: MultiLabel) -> list[list[int]]:
+    """Numbers of the classes in each line: start, end and indices."""
+    name, own = manifest.beside("lbl"), class_names_beside(manifest)
     known = {one: number for number, one in enumerate(labels.names)}
     if missing := [one for one in own if one not in known]:
         raise DataError(f"{escaped(str(name))}: {missing[0]!r} is not one of the model's {len(known)} classes")
@@ -151,7 +160,7 @@ def _several_labels(path: str, source: Recordings, labels: MultiLabel) -> _Sever
         if not all(index.strip().isdigit() and int(index) < len(own) for index in indices):
             raise DataError(f"{escaped(str(name))}, line {number}: expected start, end and indices below {len(own)}")
         numbers.append([known[own[int(index)]] for index in indices])
-    return _SeveralLabels(numbers, labels.num_outputs)
+    return numbers
 
 
 @frozen
@@ -192,10 +201,10 @@ def _check_units(path: str, transcripts: Transcripts, labels: Symbols, ids: Sequ
         DataError: if there is no unknown symbol, or most of them are unknown: it is the dictionary of other text.
     """
     known = set(labels.symbols) - {labels.blank, *labels.specials}
+    if transcripts.distinct(ids) <= known:
+        return
     counts = transcripts.counts(ids)
     foreign = {unit: count for unit, count in counts.items() if unit not in known}
-    if not foreign:
-        return
     shown = ", ".join(map(repr, sorted(foreign, key=lambda unit: -foreign[unit])[:_SHOWN]))
     total = sum(count for unit, count in counts.items() if unit != BOUNDARY)
     text = (

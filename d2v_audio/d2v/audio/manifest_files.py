@@ -1,7 +1,7 @@
 """Write the manifests of the field for a folder of recordings. SPEC_FINETUNE 7.1.
 
-The original takes files in the order in which the file system lists them, so its manifests differ between machines. Here
-files are sorted first; the random rule is the same.
+The original takes files in the order in which the file system lists them, so its manifests differ between machines.
+Here files are sorted first; the random rule is the same.
 """
 
 import os
@@ -47,11 +47,9 @@ def write_manifests(
         DataError: if there are no recordings.
         ValueError: if the fraction is not from 0 to 1.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_manifests(Path(folder), Path(folder))
+    >>> write_manifests(Path("recordings"), Path("manifests"), valid_fraction=10)
     Traceback (most recent call last):
-    d2v.core.data.broken.DataError: ... contains no recordings...
+    ValueError: 'valid_fraction' must be <= 1: 10
     """
     check(and_(ge(0), le(1)), valid_fraction=valid_fraction)
     root = root.resolve()
@@ -64,19 +62,16 @@ def write_manifests(
     paths = [os.path.join(root, path) for path in gathered_files(str(root), medium, labelled=False).paths]  # noqa: PTH118 - any bytes
     paths = [path for path in paths if path_must_contain in path]
     if not paths:
-        raise DataError(
-            f"no .{extension.removeprefix('.')} file of {escaped(str(root))} has {path_must_contain!r} in its path"
-        )
-    lengths = measured_lengths(len(paths), lambda id: -1 if "\n" in paths[id] else Reader().length(paths[id])).tolist()
-    lines = [
-        f"{os.path.relpath(path, root)}\t{length}" for path, length in zip(paths, lengths, strict=True) if length >= 0
-    ]
+        raise DataError(f"no recording of {escaped(str(root))} has {path_must_contain!r} in its path")
+    found = measured_lengths(len(paths), lambda id: -1 if "\n" in paths[id] else Reader().length(paths[id]))
+    lengths = dict(zip(paths, found.tolist(), strict=True))
+    lines = [f"{os.path.relpath(path, root)}\t{length}" for path, length in lengths.items() if length >= 0]
     written = {}
     for name, part in zip(("train", "valid"), divided(lines, valid_fraction, seed), strict=True):
         if name == "train" or valid_fraction > 0:
             write_bytes(dest / f"{name}.tsv", os.fsencode("\n".join([str(root), *part, ""])))
             written[dest / f"{name}.tsv"] = len(part)
-    return written, [path for path, length in zip(paths, lengths, strict=True) if length < 0]
+    return written, [path for path, length in lengths.items() if length < 0]
 
 
 def divided(lines: Sequence[str], fraction: float, seed: int) -> tuple[list[str], list[str]]:

@@ -74,14 +74,14 @@ class Manifest:
 
 
 def is_manifest(path: str | Path) -> bool:
-    """Whether a file is a manifest: no tab in its first line, a path, a tab and a number in the second."""
+    """Return whether a file is a manifest: no tab in its first line; a path, a tab and a number in the second."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123 - any bytes
             first, second = file.readline(), file.readline()
     except OSError:
         return False
-    _, tab, count = second.rstrip("\r\n").rpartition("\t")
-    return bool(first.strip()) and "\t" not in first and (not second.strip() or (bool(tab) and count.isdigit()))
+    path, _, count = second.rstrip("\r\n").rpartition("\t")
+    return bool(first.strip()) and "\t" not in first and bool(path) and count.isdigit()
 
 
 def read_manifest(file: Path) -> Manifest:

@@ -92,7 +92,8 @@ class Collate:
     """Make a batch of samples.
 
     Args:
-        crop: whether all are cropped to the shortest, as in pretraining; otherwise they are padded with zeros.
+        crop: whether all are cropped to the shortest, as in pretraining; otherwise they are padded with zeros to the
+            longest (the original pads to the limit of the bucket if there are buckets).
         labelling: their labels; None = no labels.
     """
 

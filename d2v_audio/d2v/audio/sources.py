@@ -4,7 +4,7 @@ This module provides splits, names and contents; `data` adds reading and batches
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,16 +15,10 @@ from d2v.audio.endings import RECORDINGS
 from d2v.audio.lengths import measured_lengths
 from d2v.audio.manifests import Manifest, is_manifest, read_manifest
 from d2v.audio.reading import Reader, entry_of
-from d2v.audio.transcripts import (
-    LETTERS,
-    TRANSCRIPT_FILE,
-    Transcripts,
-    read_librispeech,
-    words_of_tree,
-)
+from d2v.audio.transcripts import LETTERS, TRANSCRIPT_FILE, Transcripts, read_librispeech, words_of_tree
 from d2v.core.data import Contents, DataError, Splits
 from d2v.core.data.folders import LISTS, Files, FileSet, SplitFiles, find_files
-from d2v.core.data.folders.layout import splits_by_use
+from d2v.core.data.folders.layout import split_name, splits_by_use, use_of
 
 _TEXTS = ".txt files"
 _BESIDE = ("ltr", "wrd", "lbl", "phn")
@@ -39,7 +33,7 @@ class Recordings(Files):
         of_split: whether a folder that contains all files is the folder of their split.
         lengths: samples of each recording at its own rate, Long `n`, from a manifest; None = not known.
         words: transcript of each recording, None = it has none; None = there are no transcripts.
-        manifest: with the files of labels beside it, or None.
+        manifests: with files of labels beside them, in the order of the recordings; () = there are none.
     """
 
     def __init__(
@@ -50,10 +44,10 @@ class Recordings(Files):
         of_split: bool = False,
         lengths: Tensor | None = None,
         words: list[str | None] | None = None,
-        manifest: Manifest | None = None,
+        manifests: Sequence[Manifest] = (),
     ) -> None:
         super().__init__(root, files, of_split=of_split)
-        self.lengths, self.words, self.manifest = lengths, words, manifest
+        self.lengths, self.words, self.manifests = lengths, words, tuple(manifests)
 
     def sizes(self, ids: Tensor) -> Tensor:
         """Sizes of the given recordings in bytes, -1 = it cannot be read."""
@@ -63,14 +57,20 @@ class Recordings(Files):
                 found[place] = entry[2]
         return found
 
+    def absolute(self) -> list[str]:
+        """Paths to open the recordings by."""
+        return _below(self.root, self.paths)
+
     def transcripts(self, ending: str) -> Transcripts | None:
         """Transcripts in the units of an ending: `ltr` = letters; None = there are none.
 
         Raises:
             DataError: if a file of labels does not fit its manifest.
         """
-        if self.manifest is not None:
-            return self.manifest.transcripts(ending)
+        if self.manifests:
+            found = [one.transcripts(ending) for one in self.manifests]
+            parts = [one for one in found if one is not None]
+            return Transcripts.joined(parts) if len(parts) == len(found) else None
         if self.words is None:
             return None
         return Transcripts(lines=self.words, spelled=False, letters=ending == LETTERS, source=self.root)
@@ -94,31 +94,68 @@ class RecordingSet:
     _measured: dict[str | None, Tensor] = field(factory=dict, init=False)
 
     def splits(self, train: str | None) -> Splits:
-        """The splits by their use; `train` is the one to train on, None = by its name.
+        """The splits by their use.
+
+        Args:
+            train: split to train on, or several joined by `+`; None = the one that is named `train`, otherwise all that
+                are named for training.
 
         Raises:
-            DataError: if there is no such split.
+            DataError: if there is no such split, or those named for training share recordings.
         """
-        if train is not None:
-            self.files.part(train)
-        return splits_by_use(self.files.parts, train)
+        parts = self.files.parts
+        named = [name for name in parts if use_of(name) == "train"]
+        if train is None and len(named) > 1 and not any(split_name(name) for name in named):
+            train = "+".join(named)
+            paths = self.open(train).absolute()
+            if len(set(paths)) < len(paths):
+                raise DataError(
+                    f"data.path={self.files.path!r}: the splits {', '.join(named)} share recordings; choose one with "
+                    "data.train_split"
+                )
+        elif train is not None:
+            train = "+".join(self.names(train))
+        return splits_by_use(parts, train)
+
+    def names(self, split: str) -> list[str]:
+        """Names of the parts that a split has: one, or several joined by `+`.
+
+        Raises:
+            DataError: if the split does not exist.
+        """
+        if split in self.files.parts or "+" not in split:
+            return [self.files.part_name(split)]
+        return [self.files.part_name(part) for part in split.split("+")]
+
+    def has_training_split(self, train: str) -> bool:
+        """Whether the split to train on, as `splits` returns it, exists."""
+        return train in self.files.parts or "+" in train
 
     def open(self, split: str | None) -> Recordings:
-        """The recordings of a split; None = of all splits, without labels if there are several.
+        """The recordings of a split, or of several joined by `+`; None = of all splits.
 
         Raises:
             DataError: if the split does not exist or has no recordings.
         """
-        parts = self.files.parts
-        if split is None and len(parts) > 1:
-            return self._all()
-        name = next(iter(parts)) if split is None else self.files.part_name(split)
-        files = self.files.selected(name)
-        manifest = self.manifests.get(name)
-        if manifest is not None:
-            return Recordings(manifest.root, files, lengths=manifest.lengths, manifest=manifest)
-        of_split = self.files.has_splits and split is not None
-        return Recordings(self.files.root, files, of_split=of_split, words=self.words.get(name))
+        names = list(self.files.parts) if split is None else self.names(split)
+        if len(names) > 1:
+            names = [name for name in names if self.files.parts[name].paths]
+        parts = [self.files.selected(name) for name in names]
+        if not parts:
+            raise self.files.empty()
+        manifests = [self.manifests[name] for name in names if name in self.manifests]
+        roots = [one.root for one in manifests] or [self.files.root]
+        if len(set(roots)) > 1:
+            parts = [evolve(part, paths=_below(root, part.paths)) for root, part in zip(roots, parts, strict=True)]
+        words = [line for name in names for line in self.words.get(name, ())]
+        return Recordings(
+            roots[0] if len(set(roots)) == 1 else "",
+            _joined(parts),
+            of_split=self.files.has_splits and len(names) == 1 and split is not None,
+            lengths=torch.cat([one.lengths for one in manifests]) if manifests else None,
+            words=words if all(name in self.words for name in names) else None,
+            manifests=manifests,
+        )
 
     def lengths(self, split: str | None, source: Recordings, reader: Reader) -> Tensor:
         """Length of each recording as it is read, Long `n`, -1 = its header cannot be read.
@@ -137,15 +174,21 @@ class RecordingSet:
         beside = any(one.beside(end).is_file() for one in self.manifests.values() for end in _BESIDE)
         return beside or bool(self.words) or any(part.classes for part in self.files.parts.values())
 
-    def _all(self) -> Recordings:
-        if not self.manifests:
-            return Recordings(self.files.root, self.files.selected(None))
-        manifests = self.manifests.values()
-        paths = [os.path.join(one.root, path) for one in manifests for path in one.paths]  # noqa: PTH118 - any bytes
-        return Recordings("", SplitFiles(paths=paths), lengths=torch.cat([one.lengths for one in manifests]))
+    def numbering(self, split: str | None, source: Recordings) -> tuple[str, ...]:
+        """Class names that number a split if no model gives any: those of the training split, if it is not joined.
 
-    def contents(self, sample_rate: int) -> Contents:
+        Raises:
+            DataError: if the split has a class that the training split lacks.
+        """
+        names = [] if split is None else self.names(split)
+        return self.files.numbering(names[0]) if len(names) == 1 else source.classes
+
+    def contents(self, sample_rate: int, train: str) -> Contents:
         """Describe the recordings; hours are known from manifests only.
+
+        Args:
+            sample_rate: in Hz.
+            train: split to train on.
 
         Raises:
             DataError: if there are no recordings.
@@ -161,6 +204,8 @@ class RecordingSet:
         for name, count in found.items():
             if missing := len(self.words[name]) - count:
                 notes.append(f"{name} has {missing} recordings without a transcript")
+        if "+" in train:
+            facts.append(f"training on {train}")
         contents = self.files.contents()
         return evolve(contents, facts=tuple(facts), notes=(*contents.notes, *notes))
 
@@ -220,3 +265,17 @@ def _with_transcripts(files: FileSet) -> RecordingSet:
     lines = {name: words_of_tree(words, part.paths) for name, part in parts.items()}
     unused = files.unused | {_TEXTS: [name for name in files.unused[_TEXTS] if name not in set(texts)]}
     return RecordingSet(files=evolve(files, parts=parts, unused=unused), words=lines, folder=files.root)
+
+
+def _below(root: str, paths: Sequence[str]) -> list[str]:
+    return [os.path.join(root, path) for path in paths]  # noqa: PTH118 - any bytes
+
+
+def _joined(parts: Sequence[SplitFiles]) -> SplitFiles:
+    """The files of several splits; they keep their classes only if all have the same."""
+    same = all(part.classes == parts[0].classes for part in parts)
+    return SplitFiles(
+        paths=[path for part in parts for path in part.paths],
+        classes=parts[0].classes if same else (),
+        labels=[label for part in parts for label in part.labels] if same else [],
+    )

@@ -39,17 +39,38 @@ class Transcripts:
         line = self.lines[id] or ""
         return letters_of(line) if self.letters and not self.spelled else line.split()
 
+    def distinct(self, ids: Iterable[int]) -> set[str]:
+        """The units that occur in some recordings; faster than `counts`."""
+        lines = (self.lines[id] or "" for id in ids)
+        if not self.letters or self.spelled:
+            return {unit for line in lines for unit in line.split()}
+        found = set().union(*lines)
+        letters = {letter for letter in found if not letter.isspace()}
+        return letters | ({BOUNDARY} if letters else set())
+
     def counts(self, ids: Iterable[int]) -> Counter[str]:
         """How often each unit occurs in some recordings."""
         found: Counter[str] = Counter()
-        for id in ids:
-            found.update(self.units(id))
-        return found
+        if not self.letters or self.spelled:
+            for id in ids:
+                found.update(self.units(id))
+            return found
+        words = 0
+        for id in ids:  # without splitting words into letters: there may be a million lines
+            line = self.lines[id] or ""
+            found.update(line)
+            words += len(line.split())
+        counts = Counter({letter: count for letter, count in found.items() if not letter.isspace()})
+        counts[BOUNDARY] += words
+        return +counts
 
-    @property
-    def num_missing(self) -> int:
-        """Number of recordings without a transcript."""
-        return sum(line is None for line in self.lines)
+    @classmethod
+    def joined(cls, parts: "Sequence[Transcripts]") -> "Transcripts":
+        """The transcripts of several splits in turn."""
+        if len(parts) == 1:
+            return parts[0]
+        lines = [" ".join(part.units(id)) for part in parts for id in range(len(part.lines))]
+        return cls(lines=lines, spelled=True, letters=parts[0].letters, source=parts[0].source)
 
 
 def letters_of(text: str) -> list[str]:

@@ -106,7 +106,7 @@ def test_each_shell_completes(shell: str, line: str, offers: list[str], ask: Ask
         ),
         ("d2v pretrain vision/small resume=", ["false", "true"]),
         ("d2v pretrain vision/small seed=1 see", [""]),
-        ("d2v data ch", ["check-images"]),
+        ("d2v data ch", ["check-images", "check-recordings"]),
         ("d2v plot no", ["notes.txt"]),
         ("d2v quickstart --st", ["--steps"]),
         ("d2v completion ", ["bash", "fish", "zsh"]),

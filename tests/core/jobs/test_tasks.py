@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from labelled import LABELS, SIZES, TASKS, ToyNumber, ToySymbols, installed, prepared
 
 from d2v.core.cli import main
-from d2v.core.data import DataError
+from d2v.core.data import DataError, FixedPlan, Request
 from d2v.core.files import ConfigError, open_model
 from d2v.core.jobs import evaluate, finetune, predict
 
@@ -101,6 +102,17 @@ def test_a_split_that_is_missing_is_reported_before_anything_is_measured(
     monkeypatch.setattr("d2v.core.jobs.evaluation.scored", None)
     with pytest.raises(DataError, match="dev"):
         evaluate(use(tuned, "classes", split=["test", "dev"]), progress=False)
+
+
+def test_predictions_are_in_the_order_of_the_data(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = predict(use(tuned, "symbols"), progress=False)
+    in_order = FixedPlan.requests
+
+    def turned(plan: FixedPlan, epoch: int, first: int = 0) -> list[Request]:
+        return [attrs.evolve(one, ids=one.ids[::-1]) for one in in_order(plan, epoch, first)][::-1]
+
+    monkeypatch.setattr(FixedPlan, "requests", turned)
+    assert predict(use(tuned, "symbols"), progress=False) == expected
 
 
 def test_predictions_of_several_splits_follow_each_other(tuned: Path) -> None:

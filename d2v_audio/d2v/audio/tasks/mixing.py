@@ -8,7 +8,7 @@ from attrs import field, frozen
 from attrs.validators import ge
 from torch import Tensor
 
-from d2v.audio.tasks.loudness import loudness
+from d2v.audio.tasks.levels import loudness
 from d2v.core.model import Batch
 from d2v.core.validators import fraction, one_of
 

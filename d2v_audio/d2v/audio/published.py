@@ -1,6 +1,7 @@
-"""Convolutions of the original toolkit's speech models: read from a configuration, and named in a file."""
+"""What the files of the original toolkit's speech models have in common: convolutions, and how input was prepared."""
 
 import ast
+from collections.abc import Mapping
 from typing import Any
 
 from d2v.audio.config import WaveformAdapterConfig
@@ -75,3 +76,16 @@ def extractor_rules(adapter: WaveformAdapterConfig, theirs: str, ours: str) -> l
     if adapter.extractor_norm == "group":
         rules += both(f"{theirs}.conv_layers.0.2", f"{ours}.norms.0")
     return rules
+
+
+def recordings_data(foreign: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the preparation of recordings of a run, as plain values of `AudioDataConfig`; None = unknown.
+
+    >>> recordings_data({"task": {"normalize": True, "labels": "ltr"}})
+    {'kind': 'audio/recordings', 'sample_rate': 16000, 'normalize': True}
+    """
+    task = foreign.get("task")
+    if not isinstance(task, Mapping) or "normalize" not in task:
+        return None
+    rate = task.get("sample_rate", 16_000)
+    return {"kind": "audio/recordings", "sample_rate": rate, "normalize": bool(task["normalize"])}

@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-import torch
 from attrs import field, frozen
 from attrs.validators import ge, optional
 from torch import Tensor
@@ -28,13 +27,8 @@ _finite = must(math.isfinite, "a finite number")
 class DecoderConfig(Protocol):
     """Configuration of a decoder."""
 
-    def build(self, labels: Symbols, *, device: torch.device) -> Search:
-        """Return a function from log-probabilities `t v` of a recording to its hypotheses, the best first.
-
-        Args:
-            labels: the dictionary.
-            device: for networks that the decoder uses.
-        """
+    def build(self, labels: Symbols) -> Search:
+        """Return a function from log-probabilities `t v` of a recording to its hypotheses, the best first."""
         ...
 
 
@@ -42,9 +36,8 @@ class DecoderConfig(Protocol):
 class Greedy:
     """The best symbol of each frame; see `best_path`."""
 
-    def build(self, labels: Symbols, *, device: torch.device) -> Search:
+    def build(self, labels: Symbols) -> Search:
         """Return the decoder."""
-        del device
         blank = labels.blank_number
         return lambda scores: [best_path(scores, blank)]
 
@@ -72,7 +65,7 @@ class Beam:
     unk_score: float | None = field(default=None, validator=optional(_finite))
     sil_score: float = field(default=0.0, validator=_finite)
 
-    def build(self, labels: Symbols, *, device: torch.device) -> BeamSearch:
+    def build(self, labels: Symbols) -> BeamSearch:
         """Return the search. Searches with the same files share lexicon and language model.
 
         Raises:
@@ -81,7 +74,7 @@ class Beam:
             MissingExtraError: if the extra `decode` is not installed.
             ValueError: if the dictionary has no blank or no symbol for silence.
         """
-        space = _space(labels, self.lexicon, self.lm, device, (_stamp(self.lexicon), _stamp(self.lm)))
+        space = _space(labels, self.lexicon, self.lm, (_stamp(self.lexicon), _stamp(self.lm)))
         return BeamSearch(
             space,
             nbest=self.nbest,
@@ -99,15 +92,13 @@ add_role(DecoderConfig, {"greedy": Greedy, "beam": Beam}, default="greedy")
 
 
 @lru_cache(maxsize=1)  # a language model may take gigabytes
-def _space(
-    labels: Symbols, lexicon: str | None, lm: str | None, device: torch.device, stamps: tuple[object, ...]
-) -> SearchSpace:
+def _space(labels: Symbols, lexicon: str | None, lm: str | None, stamps: tuple[object, ...]) -> SearchSpace:
     """Lexicon and language model of files; `stamps` tell whether the files have changed."""
     del stamps
     spelled = None if lexicon is None else read_lexicon(lexicon, labels)
     words = searched_words(labels, spelled)
     specials = [symbol for symbol in (labels.blank, labels.unknown, *labels.specials) if symbol is not None]
-    model = None if lm is None else load_lm(lm, words, ignored=specials if spelled is None else (), device=device)
+    model = None if lm is None else load_lm(lm, words, ignored=specials if spelled is None else ())
     return SearchSpace.of(labels, spelled, model)
 
 

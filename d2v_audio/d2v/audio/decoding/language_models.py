@@ -3,12 +3,9 @@
 import logging
 import os
 import pickle
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from d2v.audio.decoding.ngrams import load_ngrams, missing_from_ngrams
 from d2v.audio.decoding.prefix_scores import PrefixScores, for_search
@@ -21,20 +18,13 @@ _END = "</s>"
 _NAMED = 5
 
 
-def load_lm(
-    path: str | os.PathLike[str],
-    words: Sequence[str],
-    *,
-    ignored: Sequence[str] = (),
-    device: torch.device | str = "cpu",
-) -> Any:
+def load_lm(path: str | os.PathLike[str], words: Sequence[str], *, ignored: Sequence[str] = ()) -> Any:
     """Load a language model for a search over these words, and warn of those that it lacks.
 
     Args:
         path: of an ARPA file, a binary file of KenLM, or a `transformer_lm` checkpoint with `dict.txt` in its folder.
         words: `searched_words`.
         ignored: words that may be missing: specials.
-        device: of a transformer.
 
     Raises:
         DataError: if the file is missing or damaged, or the language model has none of the words.
@@ -50,7 +40,7 @@ def load_lm(
     numbers = [None if word == UNKNOWN_WORD else known.get(word) for word in words]
     missing = [word for word, number in zip(words, numbers, strict=True) if number is None]
     _check_words(path, words, missing, ignored, "are never found")
-    return for_search(PrefixScores(lm.to(device), numbers, start=known[_END]))
+    return for_search(PrefixScores(lm, numbers, start=known[_END]))
 
 
 def _is_checkpoint(path: str | os.PathLike[str]) -> bool:
@@ -58,7 +48,8 @@ def _is_checkpoint(path: str | os.PathLike[str]) -> bool:
     if not Path(path).is_file():
         return False  # reported for n-grams
     with Path(path).open("rb") as stream:
-        return zipfile.is_zipfile(path) or stream.read(1) == pickle.PROTO
+        start = stream.read(4)
+    return start == b"PK\x03\x04" or start.startswith(pickle.PROTO)
 
 
 def _check_words(

@@ -124,6 +124,7 @@ def for_search(scores: PrefixScores) -> Any:
 
         def __init__(self) -> None:
             decoder.LM.__init__(self)
+            self.network = scores.lm
             self.prefixes: dict[Any, Prefix] = {}
 
         def start(self, start_with_nothing: bool) -> Any:

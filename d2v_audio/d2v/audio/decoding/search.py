@@ -135,6 +135,9 @@ class BeamSearch:
         Raises:
             ValueError: if the shape does not fit the dictionary.
         """
+        network = getattr(self.space.lm, "network", None)
+        if network is not None:
+            network.to(scores.device)  # a transformer runs where the scores were computed
         frames = scores.detach().to("cpu", torch.float32).contiguous()
         if frames.dim() != 2 or frames.shape[1] != self.space.labels.num_outputs:
             raise ValueError(f"scores {tuple(frames.shape)} must be (t, {self.space.labels.num_outputs})")

@@ -95,8 +95,14 @@ class CTC(FineTuningParts):
         return found
 
     def scorer(self, labels: Labels) -> SymbolScorer:
-        """Scorer of error rates."""
+        """Scorer of error rates.
+
+        Raises:
+            DataError: as `outputs`; a scorer is made before any work.
+            MissingExtraError: as `outputs`.
+        """
         assert isinstance(labels, Symbols)
+        self.decoder.build(labels)
         return SymbolScorer(labels)
 
     def predict(self, module: nn.Module, batch: Batch, *, labels: Labels) -> list[dict[str, Any]]:
@@ -125,9 +131,7 @@ class CTC(FineTuningParts):
         return rows
 
     def _hypotheses(self, results: list[Tensor], labels: Symbols) -> list[list[Hypothesis]]:
-        if not results:
-            return []
-        search = self.decoder.build(labels, device=results[0].device)
+        search = self.decoder.build(labels)
         return [search(scores) for scores in results]
 
 

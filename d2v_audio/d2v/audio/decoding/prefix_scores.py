@@ -19,7 +19,7 @@ from d2v.audio.decoding.transformer_lm import TransformerLM
 from d2v.core.validators import check
 
 Prefix = tuple[int, ...]
-_BATCH = 16
+_BATCH = 32
 _MOST_BYTES = 1 << 28
 
 

@@ -12,7 +12,7 @@ from d2v.core.jobs.fine_tuned import UseSettings, check_use, labels_of
 from d2v.core.jobs.models import settings_for, stored_of, task_of, trained_values
 from d2v.core.jobs.scoring import scored_by_each
 from d2v.core.model import Batch
-from d2v.core.recipes.alternatives import alternatives, combinations
+from d2v.core.recipes.several_values import alternatives, combinations
 from d2v.core.scores.scores import aligned
 from d2v.core.task import Evaluation, Task, TwoStepTask
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from d2v.audio import CTC, AudioTagging
 from d2v.audio.convert import converters
-from d2v.audio.fine_tuned import toolkit_symbols
+from d2v.audio.dictionary import toolkit_symbols
 from d2v.core.files import open_model, save
 from d2v.core.foreign import Converted, convert
 from d2v.core.labels import MultiLabel, Symbols

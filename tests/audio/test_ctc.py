@@ -315,3 +315,20 @@ def test_refusals() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             CTCModel(torch.nn.Identity(), **{"num_symbols": 5, "embed_dim": 4, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("former", [False, True])
+def test_transcripts_are_learned(former: bool) -> None:
+    torch.manual_seed(0)
+    task, texts = CTC(gradient_scale=1.0), ["AB|C", "CA", "BB"]
+    config = task.adapt(student(former=former))
+    model = task.build(config.build(), embed_dim=DIM, labels=LETTERS)
+    batch = speech([300, 200, 250], texts)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for update in range(150):
+        optimizer.zero_grad()
+        model(batch, update=update).loss_sum.backward()
+        optimizer.step()
+    with torch.no_grad():
+        rows = task.predict(model.eval(), batch, labels=LETTERS)
+    assert [row["text"] for row in rows] == ["AB C", "CA", "BB"]

@@ -61,11 +61,20 @@ def parse_dictionary(text: str, name: str) -> Symbols:
             symbols[places[symbol]] = f"{symbol} (line {places[symbol] - len(SPECIALS) + 1})"
         places[symbol] = len(symbols)
         symbols.append(symbol)
+    return toolkit_symbols(tuple(symbols))
+
+
+def toolkit_symbols(symbols: tuple[str, ...]) -> Symbols:
+    """Return the meaning of all symbols of a dictionary of the field: blank, specials, unknown, boundary of words.
+
+    >>> toolkit_symbols((*SPECIALS, "|", "E")).boundary
+    '|'
+    """
     return Symbols(
-        tuple(symbols),
-        blank="<s>",
-        specials=("<pad>", "</s>"),
-        unknown="<unk>",
+        symbols,
+        blank="<ctc_blank>" if "<ctc_blank>" in symbols else "<s>",
+        specials=tuple(symbol for symbol in ("<pad>", "</s>") if symbol in symbols),
+        unknown="<unk>" if "<unk>" in symbols else None,
         boundary=BOUNDARY if BOUNDARY in symbols else None,
     )
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
+from d2v.audio.dictionary import toolkit_symbols
 from d2v.audio.former import read_span_masks
 from d2v.audio.published import recordings_data
 from d2v.audio.tasks.classification import AudioTagging
@@ -227,21 +228,6 @@ class TaggingReader:
     def rules(self) -> list[Rule]:
         """Return the key table of the linear layer."""
         return both("proj", "head.proj")
-
-
-def toolkit_symbols(symbols: tuple[str, ...]) -> Symbols:
-    """Return the meaning of a dictionary of the original toolkit: blank, specials, unknown and boundary of words.
-
-    >>> toolkit_symbols(("<s>", "<pad>", "</s>", "<unk>", "|", "E")).boundary
-    '|'
-    """
-    return Symbols(
-        symbols,
-        blank="<ctc_blank>" if "<ctc_blank>" in symbols else "<s>",
-        specials=tuple(symbol for symbol in ("<pad>", "</s>") if symbol in symbols),
-        unknown="<unk>" if "<unk>" in symbols else None,
-        boundary="|" if "|" in symbols else None,
-    )
 
 
 def _pretraining(model: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -66,8 +66,10 @@ def test_commands_name_what_exists(page: Path) -> None:
             assert name in ("recipe", kind.command), line
             printed |= {f"{word.removeprefix('out=')}/config.yaml": words[0] for word in words if word[:4] == "out="}
         elif name in SETTINGS:
-            data = {"kind": "vision"}
-            exist = {key.name for key in keys(SETTINGS[name], {"data": data})}
+            speech = any(word.startswith("task.decoder.") for word in words)
+            task = {"kind": "audio/ctc", "decoder": {"kind": "beam"}} if speech else {}
+            values = {"data": {"kind": "audio" if speech else "vision"}, "task": task}
+            exist = {key.name for key in keys(SETTINGS[name], values)}
             assert set(parse_overrides(words)) <= exist, line
 
 

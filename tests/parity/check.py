@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import case_beit
 import case_checkpoint
+import case_decoding
 import case_finetune
 import case_former
 import case_multimodal
@@ -55,7 +56,7 @@ def case(path: Path) -> tuple[Tensors, Tensors]:
 def check(path: Path) -> dict[str, object]:
     """The result for one path."""
     try:
-        problems, largest = compare(*case(path))
+        problems, largest = case_decoding.compare(path) if case_decoding.is_decoding(path) else compare(*case(path))
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         line = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"

@@ -44,6 +44,7 @@ def parse_dictionary(text: str, name: str) -> Symbols:
         DataError: naming the line, if it has no count, or repeats a symbol without the flag.
     """
     symbols = list(SPECIALS)
+    places = {symbol: place for place, symbol in enumerate(symbols)}  # dictionaries of words have hundreds of thousands
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -51,10 +52,11 @@ def parse_dictionary(text: str, name: str) -> Symbols:
         symbol, _, count = rest.rpartition(" ")
         if not symbol or not count.lstrip("-").isdigit():
             raise DataError(f"{escaped(name)}, line {number}: expected a symbol, a space and a count")
-        if symbol in symbols:
+        if symbol in places:
             if not line.rstrip().endswith(_OVERWRITE) or symbol in SPECIALS:
                 raise DataError(f"{escaped(name)}, line {number}: {symbol!r} is there already; remove one of them")
-            symbols[symbols.index(symbol)] = f"{symbol} (line {symbols.index(symbol) - len(SPECIALS) + 1})"
+            symbols[places[symbol]] = f"{symbol} (line {places[symbol] - len(SPECIALS) + 1})"
+        places[symbol] = len(symbols)
         symbols.append(symbol)
     return toolkit_symbols(tuple(symbols))
 

@@ -288,7 +288,7 @@ class UseKeys(DataKeys, total=False):
     """CPU threads for computation; None = PyTorch's default."""
 
     out: str | PathLike[str] | None
-    """File to write: .json for an evaluation, .csv or .jsonl for predictions; None = none."""
+    """File to write: .json for an evaluation, or a folder; .csv or .jsonl for predictions; None = none."""
 
 
 class ProbeKeys(DataKeys, total=False):

@@ -17,7 +17,7 @@ from d2v.audio.decoding import (
     read_transformer_lm,
     searched_words,
 )
-from d2v.audio.dictionary import librispeech_dictionary, parse_dictionary
+from d2v.audio.recordings.dictionary import librispeech_dictionary, parse_dictionary
 
 _SCORES = 1e-4
 _OPTIONS = {

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from d2v.audio.decoding import best_path, read_transformer_lm
-from d2v.audio.dictionary import librispeech_dictionary, parse_dictionary
+from d2v.audio.recordings.dictionary import librispeech_dictionary, parse_dictionary
 from d2v.core.labels import Symbols
 from d2v.core.model import Batch
 from d2v.core.scores import SymbolScorer

@@ -6,7 +6,7 @@ from pathlib import Path
 from attrs import field, frozen
 from attrs.validators import min_len
 
-from d2v.audio.transcripts import read_lines
+from d2v.audio.recordings.transcripts import read_lines
 from d2v.core.data import DataError, escaped
 from d2v.core.labels import Symbols
 

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from d2v.audio.decoding.transformer_lm import TransformerLM
-from d2v.audio.dictionary import parse_dictionary
-from d2v.audio.transcripts import read_lines
+from d2v.audio.recordings.dictionary import parse_dictionary
+from d2v.audio.recordings.transcripts import read_lines
 from d2v.core.data import DataError, escaped
 from d2v.core.foreign import ForeignConfig, KeyTable, Rename, Rule, Shapes, both, load_tensors, read_file
 from d2v.core.foreign.fairseq import model_section, read_activation, separate_block_rules, unpack

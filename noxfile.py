@@ -101,7 +101,7 @@ def trackers(session: nox.Session) -> None:
 def decode(session: nox.Session) -> None:
     """Run the tests of beam search with its packages; kenlm is compiled, which takes minutes and a C++ compiler."""
     session.install("-e", ".[decode,test-core]")
-    session.run("python", "tests/parity/check.py", "tests/parity/data/v1/decoding")
+    session.run("python", "tests/parity/check.py", "tests/parity/data/decoding")
     session.run(
         "python", "-m", "pytest", "tests/audio/decoding", "tests/parity/test_decoding.py", "d2v_audio", *session.posargs
     )

@@ -9,7 +9,7 @@ import soundfile
 from d2v.audio import AudioDataConfig
 
 LIBRIVOX = Path(__file__).parent / "audio" / "data" / "librivox"
-LIBRI = Path(__file__).parent / "parity" / "data" / "v1" / "libri"
+LIBRI = Path(__file__).parent / "parity" / "data" / "rules" / "libri"
 
 
 def noise_wave(length: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -16,7 +16,7 @@ from d2v.core.labels import Symbols
 from d2v.core.model import Batch
 from d2v.core.scores import SymbolScorer
 
-DATA = Path(__file__).parent / "data/v1"
+DATA = Path(__file__).parent / "data"
 DECODING = DATA / "decoding"
 LETTERS = parse_dictionary(librispeech_dictionary(), "dict.ltr.txt")
 
@@ -75,4 +75,4 @@ def test_greedy_decoding_and_error_rates() -> None:
 
 def test_what_is_a_decoding_case() -> None:
     assert case_decoding.is_decoding(DECODING)
-    assert not case_decoding.is_decoding(DATA / "audio_v1_base")
+    assert not case_decoding.is_decoding(DATA / "v1/audio_v1_base")

@@ -13,7 +13,7 @@ from d2v.audio.decoding.ngrams import missing_from_ngrams
 from d2v.core.data import DataError
 from d2v.core.registry import MissingExtraError
 
-DATA = Path(__file__).parents[2] / "parity/data/v1/decoding"
+DATA = Path(__file__).parents[2] / "parity/data/decoding"
 ARPA = (DATA / "lm.arpa").read_text()
 
 

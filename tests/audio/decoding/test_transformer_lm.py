@@ -17,7 +17,7 @@ from d2v.audio.decoding.transformer_lm import sinusoids
 from d2v.core.data import DataError
 from d2v.core.foreign import ForeignFileError
 
-DATA = Path(__file__).parents[2] / "parity/data/v1/decoding"
+DATA = Path(__file__).parents[2] / "parity/data/decoding"
 WORDS = 8
 
 

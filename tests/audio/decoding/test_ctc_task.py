@@ -73,8 +73,8 @@ def beam(folder: Path, **more: Any) -> dict[str, Any]:
 def test_kinds_and_defaults() -> None:
     assert CTC().decoder == Greedy()
     assert from_plain({"decoder": {"kind": "beam", "lm_weight": 3}}, CTC).decoder == Beam(lm_weight=3.0)
-    plain = to_plain(CTC(decoder=Beam(nbest=4, unk_score=-3.0)))
-    assert from_plain(plain, Task).decoder == Beam(nbest=4, unk_score=-3.0)  # type: ignore[type-abstract]
+    plain = to_plain(CTC(decoder=Beam(nbest=4, lexicon="words.txt", unk_score=-3.0)))
+    assert from_plain(plain, Task).decoder == Beam(nbest=4, lexicon="words.txt", unk_score=-3.0)  # type: ignore[type-abstract]
     assert json.loads(json.dumps(plain)) == plain
 
 
@@ -85,7 +85,8 @@ def test_the_decoder_may_change_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"beam_size": 0}, {"nbest": 0}, {"lm_weight": float("nan")}, {"beam_threshold": -1}]
+    "options",
+    [{"beam_size": 0}, {"nbest": 0}, {"lm_weight": float("nan")}, {"beam_threshold": -1}, {"unk_score": -2.0}],
 )
 def test_options_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"decoder.*{next(iter(options))}"):

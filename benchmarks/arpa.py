@@ -43,6 +43,7 @@ class Ngrams:
         if not self.counts:
             raise ValueError("the text has no sentences")
         self.words = sorted(self.counts[()])
+        self._sizes = {context: after.total() + len(after) for context, after in self.counts.items()}
         self._known: dict[tuple[Gram, str], float] = {}
 
     def probability(self, context: Gram, word: str) -> float:
@@ -50,16 +51,14 @@ class Ngrams:
         key = context, word
         if key not in self._known:
             shorter = self.probability(context[1:], word) if context else 1 / (len(self.words) + 1)
-            after = self.counts.get(context)
-            mass = 1.0 if after is None else len(after) / (after.total() + len(after))
-            seen = 0.0 if after is None else after[word] / (after.total() + len(after))
-            self._known[key] = seen + mass * shorter
+            weight = self.back_off(context)
+            seen = self.counts[context][word] / self._sizes[context] if context in self._sizes else 0.0
+            self._known[key] = seen + (1.0 if weight is None else weight) * shorter
         return self._known[key]
 
     def back_off(self, context: Gram) -> float | None:
         """Weight of the shorter context; None if nothing follows this one."""
-        after = self.counts.get(context)
-        return None if after is None else len(after) / (after.total() + len(after))
+        return len(self.counts[context]) / self._sizes[context] if context in self._sizes else None
 
     def arpa(self) -> str:
         """The text of an ARPA file, with log10 probabilities."""

@@ -1,10 +1,12 @@
 """The decoder of the CTC task: predictions, evaluation, comparison of weights, transcripts in files, and validation."""
 
 import csv
+import inspect
 import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from recordings import save as save_recording
@@ -12,7 +14,7 @@ from scripts import loaded
 from speech import DIM, LETTERS, encoder, speech, student
 
 from d2v.audio import CTC, CTCModel
-from d2v.audio.decoding import Beam, Greedy
+from d2v.audio.decoding import Beam, BeamSearch, Greedy
 from d2v.core.cli import main
 from d2v.core.data import DataError
 from d2v.core.description import Description
@@ -71,8 +73,8 @@ def beam(folder: Path, **more: Any) -> dict[str, Any]:
 def test_kinds_and_defaults() -> None:
     assert CTC().decoder == Greedy()
     assert from_plain({"decoder": {"kind": "beam", "lm_weight": 3}}, CTC).decoder == Beam(lm_weight=3.0)
-    plain = to_plain(CTC(decoder=Beam(nbest=4, unk_score=-3.0)))
-    assert from_plain(plain, Task).decoder == Beam(nbest=4, unk_score=-3.0)  # type: ignore[type-abstract]
+    plain = to_plain(CTC(decoder=Beam(nbest=4, lexicon="words.txt", unk_score=-3.0)))
+    assert from_plain(plain, Task).decoder == Beam(nbest=4, lexicon="words.txt", unk_score=-3.0)  # type: ignore[type-abstract]
     assert json.loads(json.dumps(plain)) == plain
 
 
@@ -83,7 +85,8 @@ def test_the_decoder_may_change_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"beam_size": 0}, {"nbest": 0}, {"lm_weight": float("nan")}, {"beam_threshold": -1}]
+    "options",
+    [{"beam_size": 0}, {"nbest": 0}, {"lm_weight": float("nan")}, {"beam_threshold": -1}, {"unk_score": -2.0}],
 )
 def test_options_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"decoder.*{next(iter(options))}"):
@@ -228,3 +231,12 @@ def test_greedy_has_nothing_to_compare(folder: Path) -> None:
 def test_lists_are_not_for_other_options(folder: Path) -> None:
     with pytest.raises(ConfigError, match="lexicon"):
         evaluate(beam(folder, lexicon=["a", "b"]), progress=False)
+
+
+def test_defaults_are_those_of_the_search() -> None:
+    taken = inspect.signature(BeamSearch).parameters
+    fields = {one.name: one.default for one in attrs.fields(Beam)}
+    assert {name: taken[name].default for name in fields if name not in ("lexicon", "lm")} == {
+        name: default for name, default in fields.items() if name not in ("lexicon", "lm")
+    }
+    assert set(taken) - set(fields) == {"space"}

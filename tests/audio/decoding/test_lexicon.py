@@ -38,6 +38,13 @@ def test_any_words(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -
     assert [LETTERS.text(numbers) for _, numbers in found.spellings] == list(found.words)
 
 
+def test_many_words_of_one_spelling(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_lexicon(written(tmp_path, "".join(f"A{i} A |\n" for i in range(6))), LETTERS)
+    assert not caplog.messages
+    read_lexicon(written(tmp_path, "".join(f"A{i} A |\n" for i in range(7))), LETTERS)
+    assert "7 words are spelled A|" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

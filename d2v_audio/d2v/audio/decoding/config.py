@@ -65,6 +65,11 @@ class Beam:
     unk_score: float | None = field(default=None, validator=optional(_finite))
     sil_score: float = field(default=0.0, validator=_finite)
 
+    @unk_score.validator
+    def _check(self, _: object, unk_score: float | None) -> None:
+        if unk_score is not None and self.lexicon is None:
+            raise ValueError(f"unk_score={unk_score} needs a lexicon: without one, no word is unknown")
+
     def build(self, labels: Symbols) -> BeamSearch:
         """Return the search. Searches with the same files share lexicon and language model.
 

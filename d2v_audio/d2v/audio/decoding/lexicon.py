@@ -1,6 +1,8 @@
 """Lexicons of beam search: words and how the symbols of a dictionary spell them."""
 
+import logging
 import os
+from collections import Counter
 from pathlib import Path
 
 from attrs import field, frozen
@@ -10,7 +12,9 @@ from d2v.audio.recordings.transcripts import read_lines
 from d2v.core.data import DataError, escaped
 from d2v.core.labels import Symbols
 
+_logger = logging.getLogger(__name__)
 _NAMED = 3
+_MOST_HOMOPHONES = 6  # of flashlight-text's tree
 
 
 @frozen(kw_only=True)
@@ -65,4 +69,8 @@ def read_lexicon(path: str | os.PathLike[str], labels: Symbols) -> Lexicon:
         )
     if not words:
         raise DataError(f"{name} has no words: write lines like CAT C A T {labels.boundary or ''}".rstrip())
+    most, count = Counter(spelling for _, spelling in spellings).most_common(1)[0]
+    if count > _MOST_HOMOPHONES:
+        spelled = "".join(labels.symbols[number] for number in most)
+        _logger.warning("%s: %d words are spelled %s; the search uses the first 6", name, count, escaped(spelled))
     return Lexicon(words=tuple(words), spellings=tuple(spellings))

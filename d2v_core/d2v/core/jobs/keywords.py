@@ -25,6 +25,68 @@ from d2v.core.task import Task
 class DataKeys(TypedDict, total=False):
     """Keys of `data`; which of them exist depends on the data."""
 
+    sample_rate: int
+    """Of the model's input in Hz (`data.sample_rate`)."""
+
+    resample: bool
+    """Whether recordings of another rate are resampled; otherwise they count as broken (`data.resample`)."""
+
+    mixdown: bool
+    """Whether several channels are averaged; otherwise such recordings count as broken (`data.mixdown`)."""
+
+    normalize: bool
+    """Whether each recording is scaled to zero mean and unit variance over its whole length, as all data2vec models
+    need (`data.normalize`).
+    """
+
+    label_file: str
+    """Ending of the label files: `ltr` = letters, also spelled from words; with another ending, such as `phn`, units
+    are separated by spaces (`data.label_file`).
+    """
+
+    dictionary: str | None
+    """File with the symbols of labels; `librispeech` = the published letters; None = the file `dict.LABEL_FILE.txt`
+    beside the recordings, otherwise the symbols of the training transcripts (`data.dictionary`).
+    """
+
+    train_split: str | None
+    """Split to train on, or several joined by `+`; None = `train`, otherwise all that are named for training, such as
+    `train-clean-100` and `train-other-500` (`data.train_split`).
+    """
+
+    min_samples: int
+    """Training skips shorter recordings, in samples at `sample_rate` (`data.min_samples`)."""
+
+    max_samples: int | None
+    """Training crops longer recordings at random places; None = no crop (`data.max_samples`)."""
+
+    max_tokens: int | None
+    """Limit of recordings x longest recording of a batch on one rank, in samples; in evaluation, a longer recording is
+    a batch of its own (`data.max_tokens`).
+    """
+
+    batch_multiple: int
+    """Batches of that many recordings or more have a multiple of it (`data.batch_multiple`)."""
+
+    num_buckets: int
+    """Recordings are shuffled within this number of buckets of similar length; more buckets mean less padding
+    (`data.num_buckets`).
+    """
+
+    pad: bool
+    """Whether training without labels pads as well, instead of cropping to the shortest (`data.pad`)."""
+
+    hold_out: float | None
+    """Fraction held out as the split `test` if the data has no split to report on; selected by a hash of the names, in
+    each class (see `d2v.core.data.HoldOut`) (`data.hold_out`).
+    """
+
+    hold_out_seed: int
+    """Seed of the held-out selection (`data.hold_out_seed`)."""
+
+    num_workers: int
+    """Loader processes, at most one for each CPU core; 0 = load in the training process (`data.num_workers`)."""
+
     size: int
     """Height and width of the model's input in pixels (`data.size`)."""
 
@@ -51,14 +113,6 @@ class DataKeys(TypedDict, total=False):
     resize: int | None
     """Shorter side before the centre crop in evaluation, in pixels; None = size * 256 / 224 (`data.resize`)."""
 
-    hold_out: float | None
-    """Fraction held out as the split `test` if the data has no split to report on; selected by a hash of the names, in
-    each class (see `d2v.core.data.HoldOut`) (`data.hold_out`).
-    """
-
-    hold_out_seed: int
-    """Seed of the held-out selection (`data.hold_out_seed`)."""
-
     per_class: int | None
     """Train on this number of images of each class, drawn by seed; None = on all (`data.per_class`)."""
 
@@ -69,9 +123,6 @@ class DataKeys(TypedDict, total=False):
     """Value of white in files of more than 8 bits, for example 4095 for 12 bits in a 16-bit file; None = 65535 if a
     value is above 32767, otherwise the file counts as broken, as do floats and 32-bit integers (`data.max_value`).
     """
-
-    num_workers: int
-    """Loader processes, at most one for each CPU core; 0 = load in the training process (`data.num_workers`)."""
 
 
 class RunKeys(DataKeys, total=False):

@@ -136,7 +136,7 @@ def test_greedy_reading_of_a_published_file() -> None:
     assert model.description.labels is not None
     with torch.no_grad():
         found = model.description.task.outputs(model.module.eval(), batch, labels=model.description.labels)
-    assert found == [[30, 12, 30, 12, 30, 12, 30, 12, 24, 12, 30], [12]]
+    assert [list(one) for one in found] == [[30, 12, 30, 12, 30, 12, 30, 12, 24, 12, 30], [12]]
 
 
 @pytest.mark.parametrize(

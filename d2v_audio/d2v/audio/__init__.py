@@ -4,10 +4,10 @@ from d2v.audio.adapter import AudioAdapter, LogMelAdapter, WaveformAdapter
 from d2v.audio.config import LogMelAdapterConfig, WaveformAdapterConfig
 from d2v.audio.convert import converters
 from d2v.audio.data import AudioDataConfig
+from d2v.audio.data_commands import check_recordings, labels, manifest
 from d2v.audio.extractor import ConvExtractor
 from d2v.audio.log_mel import LogMel, LogMelFront, stacked_energies
 from d2v.audio.positions import ConvPositions
-from d2v.audio.recordings.commands import check_recordings, labels, manifest
 from d2v.audio.tasks.classification import AudioClassification, AudioTagging
 from d2v.audio.tasks.classifier import AudioClassifier, AudioTagger
 from d2v.audio.tasks.ctc import CTC

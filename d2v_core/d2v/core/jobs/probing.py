@@ -89,10 +89,7 @@ class ProbeSettings(Probing):
 def probe(
     overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[ProbeKeys]
 ) -> ProbeResults:
-    """Measure the accuracy of simple classifiers on frozen features, or the error rate of recognisers of sequences.
-
-    Data with classes are classified. From data with sequences of symbols, such as recordings with transcripts, the
-    symbols are read by small networks that are trained with CTC.
+    """Measure the accuracy of simple classifiers on frozen features, or the error rate of recognisers of transcripts.
 
     Args:
         overrides: settings by dotted key, as on the command line (see `ProbeSettings`).

@@ -66,7 +66,7 @@ def search(session: nox.Session) -> None:
     run(session, "-m", "pytest", env={"HYPOTHESIS_PROFILE": "search"})
 
 
-PACKAGES = {"vision": ["torchvision", "PIL"], "audio": ["torchaudio"], "text": ["tokenizers"]}
+PACKAGES = {"vision": ["torchvision", "PIL"], "audio": ["torchaudio", "soundfile"], "text": ["tokenizers"]}
 ABSENT = """
 import importlib.util, sys
 present = [name for name in sys.argv[1:] if importlib.util.find_spec(name)]
@@ -95,6 +95,16 @@ def trackers(session: nox.Session) -> None:
     """Run the tests that need Weights & Biases, MLflow or a notebook, with these packages; nothing is sent."""
     session.install("-e", ".[test-trackers]")
     session.run("python", "-m", "pytest", "tests/core/train/test_trackers.py", "tests/core/train/test_progress.py")
+
+
+@nox.session(python=OLDEST, default=False)
+def decode(session: nox.Session) -> None:
+    """Run the tests of beam search with its packages; kenlm is compiled, which takes minutes and a C++ compiler."""
+    session.install("-e", ".[decode,test-core]")
+    session.run("python", "tests/parity/check.py", "tests/parity/data/decoding")
+    session.run(
+        "python", "-m", "pytest", "tests/audio/decoding", "tests/parity/test_decoding.py", "d2v_audio", *session.posargs
+    )
 
 
 @nox.session(python=OLDEST)

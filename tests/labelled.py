@@ -3,7 +3,7 @@
 Below `installed()` they have kinds, so that recipes and model folders can name them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -242,9 +242,14 @@ class ToySymbols(ToyTask):
         )
 
     def outputs(self, module: nn.Module, batch: Batch, *, labels: Labels) -> Any:
+        return self.decode(self.results(module, batch), labels=labels)
+
+    def results(self, module: nn.Module, batch: Batch) -> list[Tensor]:
+        return list(module.logits(batch).argmax(2))  # type: ignore[operator]
+
+    def decode(self, results: list[Tensor], *, labels: Labels) -> list[list[int]]:
         assert isinstance(labels, Symbols)
-        paths: Sequence[Tensor] = module.logits(batch).argmax(2)  # type: ignore[operator]
-        return [labels.collapse(path)[: self.longest] for path in paths]
+        return [labels.collapse(path)[: self.longest] for path in results]
 
     def scorer(self, labels: Labels) -> Scorer:
         assert isinstance(labels, Symbols)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from building import changed, converted_back
 
-from d2v.audio.convert import converters, read_conv_layers
+from d2v.audio.conversion.published import read_conv_layers
+from d2v.audio.convert import converters
 
 DATA = Path(__file__).parent / "data"
 CONFIGS = {path.stem: json.loads(path.read_text()) for path in DATA.glob("*.json")}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from building import padding_of, randomise
 
-from d2v.audio import WaveformAdapterConfig, WaveformExtractor, WaveformFront
-from d2v.audio.config import WAV2VEC_LAYERS
+from d2v.audio import ConvExtractor, WaveformAdapterConfig, WaveformFront
+from d2v.audio.extractor import WAV2VEC_LAYERS
 from d2v.core.model import (
     BackboneConfig,
     Batch,
@@ -22,23 +22,23 @@ modes = pytest.mark.parametrize("norm", ["layer", "group"])
 
 
 def make(norm="layer", **options):
-    return randomise(WaveformFront(WaveformExtractor(SPEC, norm=norm), embed_dim=8, **options), std=0.1)
+    return randomise(WaveformFront(ConvExtractor(SPEC, norm=norm), embed_dim=8, **options), std=0.1)
 
 
 @modes
 @pytest.mark.parametrize("bias", [False, True])
 def test_lengths(norm, bias):
-    extractor = WaveformExtractor(SPEC, norm=norm, bias=bias)
+    extractor = ConvExtractor(SPEC, norm=norm, bias=bias)
     for samples in range(25, 140):
         frames = extractor.num_frames(samples)
         if frames:
-            assert extractor(torch.randn(2, samples)).shape == (2, frames, 4), samples
+            assert extractor(torch.randn(2, 1, samples)).shape == (2, frames, 4), samples
     assert all((conv.bias is not None) == bias for conv in extractor.convs)
     assert len(extractor.norms) == (3 if norm == "layer" else 1)
 
 
 def test_published_lengths():
-    extractor = WaveformExtractor([(1, kernel, stride) for _, kernel, stride in WAV2VEC_LAYERS])
+    extractor = ConvExtractor([(1, kernel, stride) for _, kernel, stride in WAV2VEC_LAYERS])
     assert [extractor.num_frames(n) for n in (0, 399, 400, 719, 720, 16_000, 160_000)] == [0, 0, 1, 1, 2, 49, 499]
 
 
@@ -100,7 +100,7 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"\(2, 2, 90\).*channels"):
         make()(Batch(source=torch.randn(2, 2, 90)))
     with pytest.raises(ValueError, match=r"norm='batch'.*'group'"):
-        WaveformExtractor(SPEC, norm="batch")
+        ConvExtractor(SPEC, norm="batch")
 
 
 def test_waveforms_have_no_raw_content_to_reconstruct():

@@ -51,7 +51,7 @@ def test_our_own_modality_without_its_extra(name: str) -> None:
     program = f"""
         import sys
         # None there is Python's own way to say that a module cannot be imported, installed or not.
-        sys.modules.update(dict.fromkeys(("torchvision", "PIL", "torchaudio", "tokenizers")))
+        sys.modules.update(dict.fromkeys(("torchvision", "PIL", "torchaudio", "soundfile", "tokenizers")))
         from d2v.{name} import modality
         try:
             modality.require_extra()

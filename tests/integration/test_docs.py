@@ -66,8 +66,10 @@ def test_commands_name_what_exists(page: Path) -> None:
             assert name in ("recipe", kind.command), line
             printed |= {f"{word.removeprefix('out=')}/config.yaml": words[0] for word in words if word[:4] == "out="}
         elif name in SETTINGS:
-            data = {"kind": "vision"}
-            exist = {key.name for key in keys(SETTINGS[name], {"data": data})}
+            speech = any(word.startswith("task.decoder.") for word in words)
+            task = {"kind": "audio/ctc", "decoder": {"kind": "beam"}} if speech else {}
+            values = {"data": {"kind": "audio" if speech else "vision"}, "task": task}
+            exist = {key.name for key in keys(SETTINGS[name], values)}
             assert set(parse_overrides(words)) <= exist, line
 
 
@@ -199,4 +201,28 @@ def test_your_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd:
             words.append("labels=20")
         assert main(words) == 0, f"{line}: {capfd.readouterr().err}"
     assert (tmp_path / "predictions.csv").read_text().startswith("file,class,")
+    assert (tmp_path / "features.safetensors").exists()
+
+
+def test_your_own_recordings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The page from recordings to word error rates, with the five real sentences; published recipes need a GPU."""
+    lines = [line for line in commands(ROOT / "docs/own-recordings.md") if "audio/base" not in line]
+    assert [line.split()[1] for line in lines] == ["pretrain", "probe", "finetune", "evaluate", "predict", "extract"]
+    recordings = Path(__file__).parents[1] / "audio/data/librivox"
+    shutil.copytree(recordings, tmp_path / "speech")
+    rows = (recordings / "librivox.csv").read_text().splitlines()
+    table = ["path,text,split", *(f"speech/{row},{'test' if n == 4 else 'train'}" for n, row in enumerate(rows[1:]))]
+    (tmp_path / "transcribed.csv").write_text("\n".join(table) + "\n")
+    monkeypatch.chdir(tmp_path)
+    shorter = {
+        "pretrain": ["train.max_steps=4", "data.max_samples=16000"],
+        "finetune": ["train.max_steps=4", "train.batch_size=2"],
+        "probe": ["sequences.epochs=1", "sequences.heads=1"],
+    }
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        assert main([*words, *shorter.get(words[0], [])]) == 0, f"{line}: {capfd.readouterr().err}"
+    assert '"words"' in (tmp_path / "words.jsonl").read_text()
     assert (tmp_path / "features.safetensors").exists()

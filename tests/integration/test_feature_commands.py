@@ -20,7 +20,7 @@ def test_probe_puts_baselines_beside_every_figure(made: Path, tmp_path: Path, d2
         "probe", f"model={made / 'run'}", f"data.path={made / 'photos'}", f"out={out}", "labels=20", "draws=2"
     )
     assert code == 0, errors
-    figures = json.loads(out.read_text())["accuracies"]
+    figures = json.loads(out.read_text())["scores"]
     assert set(figures) == {"raw", "untrained", "pretrained"}
     assert set(figures["pretrained"]["all"]) == {"mean", "grid"}
     assert set(figures["pretrained"]["all"]["grid"]) == {"knn", "linear", "few"}
@@ -52,7 +52,7 @@ def test_a_class_token_that_is_not_there_is_left_out(made: Path, tmp_path: Path,
     code, shown, errors = d2v("probe", *asked, "poolings=[class-token,mean]", f"out={out}")
     assert code == 0, errors
     assert "left out: class-token: " in shown
-    assert list(json.loads(out.read_text())["accuracies"]["pretrained"]["all"]) == ["mean"]
+    assert list(json.loads(out.read_text())["scores"]["pretrained"]["all"]) == ["mean"]
     code, _, errors = d2v("probe", *asked, "poolings=[class-token]")
     assert (code, "class token" in errors) == (1, True)
 
@@ -61,21 +61,21 @@ def test_probe_reads_any_layer_and_part(made: Path) -> None:
     """One layer alone is what `each` says of it; a folder without parts is split by names."""
     given = {"model": str(made / "run"), "data.path": str(made / "photos"), "probes": ["knn"], "baselines": False}
     each = probe({**given, "each": True, "poolings": ["class-token"]}, progress=False)
-    assert [case.layers for case in each.accuracies] == ["0", "1", "2", "3", "all"]
+    assert [case.layers for case in each.scores] == ["0", "1", "2", "3", "all"]
     alone = probe({**given, "layers": [-1], "poolings": ["class-token"]}, progress=False)
-    assert list(alone.accuracies.values()) == [each.accuracies[Case("pretrained", "3", "class-token", "knn")]]
+    assert list(alone.scores.values()) == [each.scores[Case("pretrained", "3", "class-token", "knn")]]
     final = probe({**given, "layers": "final", "each": True, "poolings": ["mean"]}, progress=False)
-    assert [case.layers for case in final.accuracies] == ["0", "1", "2", "3", "final"]
+    assert [case.layers for case in final.scores] == ["0", "1", "2", "3", "final"]
     branches = probe({**given, "layers": [0], "result": "ffn", "poolings": ["mean"]}, progress=False)
-    assert [case.layers for case in branches.accuracies] == ["0"]
+    assert [case.layers for case in branches.scores] == ["0"]
     part = probe({**given, "data.path": str(made / "photos/train"), "neighbours": 3}, progress=False)
     assert part.num_train + part.num_test == 60
     assert 10 <= part.num_test < 30
     teacher = probe({**given, "weights": "teacher"}, progress=False)
-    assert {case.features for case in teacher.accuracies} == {"pretrained"}
+    assert {case.features for case in teacher.scores} == {"pretrained"}
     assert each.notes == teacher.notes == ()
     classifier = probe({**given, "model": str(made / "classifier")}, progress=False)
-    assert len(classifier.accuracies) == 2
+    assert len(classifier.scores) == 2
 
 
 def test_probe_says_when_it_measures_on_samples_that_the_model_was_trained_on(made: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ THIRD_PARTY = {"attr", "attrs", "einops", "entrypoints", "safetensors", "yaml"}
 # The same for all modules of core together.
 THIRD_PARTY_ALL_ROOMS = {"attr", "attrs", "einops", "entrypoints", "safetensors", "yaml"}
 
-EXTRAS = {"torchvision", "PIL", "torchaudio", "tokenizers", "transformers", "matplotlib"}
+EXTRAS = {"torchvision", "PIL", "torchaudio", "soundfile", "tokenizers", "transformers", "matplotlib"}
 
 # Imports that a module of core must not have. Add a line for each new module.
 ABOVE = {"recipes", "jobs", "cli"}
@@ -40,6 +40,7 @@ FORBIDDEN = {
     "state_dict": PIECE,
     "registry": {*PIECE, "data", "foreign", "files"},
     "changes": PIECE,
+    "classification": {*BELOW, "registry", "data", "task", *FROM_DESCRIPTION},
     "data": {*BELOW, "registry", *FROM_DESCRIPTION},
     "task": {*BELOW, "registry", *FROM_DESCRIPTION},
     "description": {*BELOW, "registry", *FROM_DESCRIPTION} - {"description"},

@@ -32,8 +32,9 @@ def test_the_typed_keywords_are_current() -> None:
 @settings(max_examples=20)
 @given(st.data())
 def test_keywords_mean_the_dotted_keys(data: st.DataObject) -> None:
-    short = short_keys(PretrainRecipe)
     plain = to_plain(SMALL)
+    # Keys of the data of other modalities are not those of images.
+    short = {name: key for name, key in short_keys(PretrainRecipe).items() if name in plain[key.split(".")[0]]}
     names = data.draw(st.sets(st.sampled_from(sorted(short)), min_size=1))
     values = {name: plain[short[name].split(".")[0]][name] for name in names}
     dotted = {short[name]: value for name, value in values.items()}

@@ -110,11 +110,11 @@ def test_its_figures_are_those_of_the_probe_command(photos: Path, out: Path, rep
     found = probe(settings, progress=False)
     columns = {"raw": "pixels", "untrained": "untrained", "pretrained": "pretrained"}
     names = {"knn": "knn", "few": "linear_100"}
-    for case, accuracy in found.accuracies.items():
+    for case, accuracy in found.scores.items():
         for pooling in ["mean", "grid"] if case.features == "raw" else [case.pooling]:
             shown = report["probe"][pooling][names[case.probe]][columns[case.features]]
             assert shown == pytest.approx(accuracy.percent, abs=0.51), "a sample at the boundary may change sides"
-    assert len(found.accuracies) == 10
+    assert len(found.scores) == 10
 
 
 def test_the_run_is_one_to_go_on_with(photos: Path, out: Path, report: dict[str, Any], d2v: Run) -> None:

@@ -3,17 +3,20 @@
 import warnings
 from pathlib import Path
 
+import case_finetune
 import torch
 from reading import Tensors, all_layers
 from safetensors.torch import load_file
 
+from d2v.audio import CTCModel
 from d2v.core.files import open_model
 from d2v.core.masks import Mask
 from d2v.core.model import Batch, Data2Vec
 
 SUFFIXES = (".pt", ".pth")
 _SOURCES = ("source", "pixels", "tokens")
-_INPUTS = (*_SOURCES, "padding_mask", "bool_masked_pos", "padded.source", "padded.padding_mask")
+_TRANSCRIPTS = ("target", "target_lengths")
+_INPUTS = (*_SOURCES, *_TRANSCRIPTS, "padding_mask", "bool_masked_pos", "padded.source", "padded.padding_mask")
 
 
 def run(path: Path) -> tuple[Tensors, Tensors]:
@@ -21,11 +24,14 @@ def run(path: Path) -> tuple[Tensors, Tensors]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # unknown fields of foreign configurations
         model = open_model(path).module.eval()
-    if not isinstance(model, Data2Vec):
-        raise ValueError(f"a {type(model).__name__} is not compared yet")
     io = load_file(path.with_name(f"{path.stem}.io.safetensors"))
-    with torch.no_grad():
-        produced = _features(model, io) | _predictions(model, io)
+    if isinstance(model, CTCModel):
+        produced = case_finetune.checkpoint(model, io)
+    elif isinstance(model, Data2Vec):
+        with torch.no_grad():
+            produced = _features(model, io) | _predictions(model, io)
+    else:
+        raise ValueError(f"a {type(model).__name__} is not compared yet")
     return {name: tensor for name, tensor in io.items() if name not in _INPUTS}, produced
 
 

@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import case_beit
 import case_checkpoint
+import case_decoding
+import case_finetune
 import case_former
 import case_multimodal
 from compare import compare
@@ -28,6 +30,8 @@ Run = Callable[[dict[str, Any], Tensors, Tensors], tuple[Tensors, Tensors]]
 
 def kind_of(config: dict[str, Any]) -> Run:
     """What runs a case of a configuration."""
+    if case_finetune.is_finetuning(config):
+        return case_finetune.run
     if "model_cfg" not in config:
         return case_multimodal.run
     return case_beit.run if "train_cfg" in config else case_former.run
@@ -52,7 +56,7 @@ def case(path: Path) -> tuple[Tensors, Tensors]:
 def check(path: Path) -> dict[str, object]:
     """The result for one path."""
     try:
-        problems, largest = compare(*case(path))
+        problems, largest = case_decoding.compare(path) if case_decoding.is_decoding(path) else compare(*case(path))
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         line = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"

@@ -22,8 +22,8 @@ def test_features_agree(path: Path) -> None:
     assert result["ok"], result["error"]
 
 
-def test_there_are_six_files() -> None:
-    assert len(FILES) == 6
+def test_there_are_eight_files() -> None:
+    assert len(FILES) == 8
 
 
 @pytest.mark.filterwarnings(ALMOST_NO_WARNING)

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from d2v.core.data import Contents, DataError, Splits
+from d2v.core.data.folders.layout import split_name
 from d2v.core.labels import Classes
 from d2v.vision import ImageDataConfig
-from d2v.vision.layout import split_name
 
 
 def fill(root: Path, *names: str) -> None:

@@ -1,30 +1,18 @@
-"""Configuration of a speech adapter."""
+"""Configurations of the speech adapters."""
 
 from typing import ClassVar
 
 from attrs import field, frozen
 
-from d2v.audio.adapter import WaveformAdapter
-from d2v.audio.waveform import WAV2VEC_LAYERS, ConvSpec, ExtractorNorm
+from d2v.audio.adapter import AudioAdapter, LogMelAdapter, WaveformAdapter
+from d2v.audio.extractor import WAV2VEC_LAYERS, ConvSpec, ExtractorNorm
 from d2v.core.model import AdapterParts, AlibiConfig, EncoderConfig
 
 
 @frozen(kw_only=True)
-class WaveformAdapterConfig(AdapterParts):
-    """Configuration of `WaveformAdapter`, which describes the fields; for the common ones see `AdapterParts`.
+class AudioAdapterParts(AdapterParts):
+    """Settings that speech adapters share; `AudioAdapter` describes them, for the common ones see `AdapterParts`."""
 
-    >>> from d2v.core.model import BlockConfig, TransformerConfig
-    >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
-    >>> adapter = WaveformAdapterConfig(conv_layers=((8, 10, 5),), positions_groups=4).build(encoder)
-    >>> adapter.front.extractor.num_frames(100)
-    19
-    """
-
-    described_by: ClassVar[tuple[type, ...]] = (WaveformAdapter,)
-
-    conv_layers: tuple[ConvSpec, ...] = WAV2VEC_LAYERS
-    extractor_norm: ExtractorNorm = "layer"
-    conv_bias: bool = False
     positions_width: int = 95
     positions_depth: int = 5
     positions_groups: int = 16
@@ -44,6 +32,49 @@ class WaveformAdapterConfig(AdapterParts):
         """0: waveforms are not reconstructed."""
         return 0
 
+
+@frozen(kw_only=True)
+class WaveformAdapterConfig(AudioAdapterParts):
+    """Configuration of `WaveformAdapter`.
+
+    >>> from d2v.core.model import BlockConfig, TransformerConfig
+    >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
+    >>> adapter = WaveformAdapterConfig(conv_layers=((8, 10, 5),), positions_groups=4).build(encoder)
+    >>> adapter.front.num_frames(100)
+    19
+    """
+
+    described_by: ClassVar[tuple[type, ...]] = (WaveformAdapter, AudioAdapter)
+
+    conv_layers: tuple[ConvSpec, ...] = WAV2VEC_LAYERS
+    extractor_norm: ExtractorNorm = "layer"
+    conv_bias: bool = False
+
     def build(self, encoder: EncoderConfig) -> WaveformAdapter:
         """Build the adapter for a shared encoder."""
         return WaveformAdapter(**self.arguments(encoder))
+
+
+@frozen(kw_only=True)
+class LogMelAdapterConfig(AudioAdapterParts):
+    """Configuration of `LogMelAdapter`.
+
+    >>> from d2v.core.model import BlockConfig, TransformerConfig
+    >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
+    >>> LogMelAdapterConfig().build(encoder).front.num_frames(16000)
+    23
+    """
+
+    described_by: ClassVar[tuple[type, ...]] = (LogMelAdapter, AudioAdapter)
+
+    conv_layers: tuple[ConvSpec, ...] = ((128, 3, 2), (128, 3, 2))
+    sample_rate: int = 16_000
+    num_bands: int = 40
+    window: float = 0.025
+    hop: float = 0.01
+    min_frequency: float = 40.0
+    gradient_scale: float = 0.0
+
+    def build(self, encoder: EncoderConfig) -> LogMelAdapter:
+        """Build the adapter for a shared encoder."""
+        return LogMelAdapter(**self.arguments(encoder))

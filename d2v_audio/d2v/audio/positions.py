@@ -36,6 +36,11 @@ class ConvPositions(nn.Module):
             nn.Conv1d(embed_dim, embed_dim, kernel, padding=kernel // 2, groups=groups) for _ in range(depth)
         )
 
+    @property
+    def reach(self) -> int:
+        """Number of frames on each side that the position of a frame depends on."""
+        return sum(conv.kernel_size[0] // 2 for conv in self.convs if isinstance(conv, nn.Conv1d))
+
     def forward(self, x: Tensor, mask: Mask | None) -> Tensor:
         """Positions `b t d`, or `(b m) t d` with a mask, of frames `b t d`."""
         if mask is not None:
@@ -43,7 +48,10 @@ class ConvPositions(nn.Module):
             if mask.channels is not None:
                 x = x.masked_fill(mask.channels[:, None], 0)
         length = x.shape[1]
+        x = x.transpose(1, 2)
         for conv in self.convs:
-            y = conv(x.transpose(1, 2)).transpose(1, 2)[:, :length]
-            x = F.gelu(F.layer_norm(y, y.shape[-1:]))
-        return x
+            y = conv(x)[..., :length].transpose(1, 2)
+            # Not on contiguous frames: torch has another kernel for those, which rounds differently from the published
+            # models.
+            x = F.gelu(F.layer_norm(y, y.shape[-1:]).transpose(1, 2))
+        return x.transpose(1, 2)

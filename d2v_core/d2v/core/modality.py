@@ -15,7 +15,7 @@ from torch import Tensor
 
 from d2v.core.data import DataConfig
 from d2v.core.foreign import Converter
-from d2v.core.model import AdapterConfig, Batch
+from d2v.core.model import AdapterConfig, Batch, Local
 from d2v.core.registry import MissingExtraError, Registry
 from d2v.core.task import Task
 
@@ -103,6 +103,8 @@ class Modality:
         images: function from a batch and its data configuration to images of the samples, `b c h w` with one or three
             channels from 0 to 1, to draw masks and features on; None = samples are not images.
         raw_name: title of results on the raw input.
+        raw_frames: function from a batch and its data configuration to features of the raw input at each position, a
+            baseline for labels that are sequences; None = there are none.
 
     Raises:
         ValueError: if `requires` names packages and `extra` is missing.
@@ -128,6 +130,7 @@ class Modality:
     quickstart: Quickstart | None = None
     images: Callable[[Batch, DataConfig], Tensor] | None = None
     raw_name: str = "raw input"
+    raw_frames: Callable[[Batch, DataConfig], Local] | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.requires and not self.extra:

@@ -6,14 +6,14 @@ computes its metrics.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from torch import nn
 
 from d2v.core.labels import Labels
 from d2v.core.model import Batch, Student, StudentConfig
 
-__all__ = ["Evaluation", "Scorer", "Task"]
+__all__ = ["Evaluation", "Scorer", "Task", "TwoStepTask"]
 
 
 class Evaluation(Protocol):
@@ -110,4 +110,20 @@ class Task(Protocol):
 
     def predict(self, module: nn.Module, batch: Batch, *, labels: Labels) -> list[dict[str, Any]]:
         """Return one mapping of plain values per sample; the module is in eval mode, without gradients."""
+        ...
+
+
+@runtime_checkable
+class TwoStepTask(Task, Protocol):
+    """A task that computes its outputs in two steps: those of the module, and a search that `use_options` change.
+
+    `evaluate` can therefore compare many values of such options with one pass of the module over the data.
+    """
+
+    def results(self, module: nn.Module, batch: Batch) -> Any:
+        """Return the results of the module, the first step of `outputs`; independent of `use_options`."""
+        ...
+
+    def decode(self, results: Any, *, labels: Labels) -> Any:
+        """Return the input of the scorer, as `outputs`."""
         ...

@@ -4,31 +4,30 @@
 Pillow and torchvision are imported when they are needed, so this module can be imported without the extra.
 """
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from attrs import Attribute, evolve, field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import ge, lt, min_len, optional
 
 from d2v.core.changes import may_change
 from d2v.core.data import Contents, DataError, FixedPlan, Loader, Splits
+from d2v.core.data.holding_out import HoldingOut
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 from d2v.core.paths import PathText
 from d2v.core.validators import fraction, must, one_of, positive
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig
-from d2v.vision.folder import ImageFolder
-from d2v.vision.held_out import held_out_splits, open_split, with_held_out
+from d2v.vision.files import ImageFolder
 from d2v.vision.items import item_images
-from d2v.vision.preparation import MEAN, STD, Preparation, is_area_range, is_range
+from d2v.vision.preparation import MEAN, STD, Preparation, for_channels, is_area_range, is_range
 from d2v.vision.reading import Channels, Reader
 from d2v.vision.samples import ImageSamples, class_numbers, collate_images, few_ids, other_labels, unlabelled
-from d2v.vision.sources import ImageSet, open_set
+from d2v.vision.sources import ImageSet, ImageSource, open_set
 
 __all__ = ["ImageDataConfig", "ImageFolder"]
 
@@ -95,8 +94,8 @@ class ImageDataConfig:
         default=(3 / 4, 4 / 3), validator=must(is_range, "two rising numbers above 0")
     )
     flip: float = field(default=0.5, validator=fraction)
-    mean: tuple[float, ...] | None = field(default=None)
-    std: tuple[float, ...] | None = field(default=None)
+    mean: tuple[float, ...] | None = field(default=None, validator=for_channels)
+    std: tuple[float, ...] | None = field(default=None, validator=for_channels)
     resize: int | None = field(default=None)
     hold_out: float | None = field(default=None, validator=optional([ge(0), lt(1)]))
     hold_out_seed: int = field(default=0, validator=ge(0))
@@ -109,16 +108,6 @@ class ImageDataConfig:
     def _check_resize(self, _: object, resize: int | None) -> None:
         if resize is not None and resize < self.size:
             raise ValueError(f"resize={resize} must be at least size={self.size}, the size of the crop")
-
-    @mean.validator
-    @std.validator
-    def _check_channel_values(self, attribute: "Attribute[Any]", values: tuple[float, ...] | None) -> None:
-        if values is not None and (len(values) not in (1, self.channels) or not all(map(math.isfinite, values))):
-            raise ValueError(
-                f"{attribute.name}={values!r} must be one number, or {self.channels}, one for each channel"
-            )
-        if values is not None and attribute.name == "std" and min(values) <= 0:
-            raise ValueError(f"std={values!r} must be above 0")
 
     def build(
         self,
@@ -147,7 +136,7 @@ class ImageDataConfig:
             DataError: if the folder, the split, the set or a class does not exist, there are no images, they have no
                 such labels, or a class has fewer than `per_class`.
         """
-        split, source, kept = open_split(self._set, self.path, split, self._reader(), self.hold_out, self.hold_out_seed)
+        split, source, kept = self._held_out.open_split(split)
         numbers = None
         if labels is None and split is not None and source.classes:
             labels = Classes(self._set.numbering(split))
@@ -206,7 +195,8 @@ class ImageDataConfig:
         >>> ImageDataConfig(path="digits").contents().line()
         'digits: 1797 images (train 1438, test 359), 10 classes (0, 1, 2, ...)'
         """
-        return with_held_out(self._set, self._set.contents(), self._reader(), self.hold_out, self.hold_out_seed)
+        found = self._set.contents()
+        return self._held_out.described(found, labelled=bool(found.classes))
 
     def splits(self) -> Splits:
         """The splits of this data set.
@@ -217,7 +207,7 @@ class ImageDataConfig:
         Raises:
             DataError: if the folder or the set does not exist.
         """
-        return held_out_splits(self._set.splits(), self.hold_out)
+        return self._held_out.splits()
 
     def labels(self, wanted: type[Labels]) -> Labels:
         """The classes of the training split.
@@ -240,7 +230,7 @@ class ImageDataConfig:
         Raises:
             DataError: if the split does not exist, or has a class that the training split lacks.
         """
-        known = held_out_splits(self._set.splits(), self.hold_out)
+        known = self._held_out.splits()
         return self._set.numbering(known.train if known.whole and split in (known.test, known.whole) else split)
 
     def match(self, adapter: ModalityAdapter) -> None:
@@ -279,6 +269,17 @@ class ImageDataConfig:
         """The image set; a folder is scanned once for each configuration."""
         _require_extra()
         return open_set(self.path)
+
+    @property
+    def _held_out(self) -> HoldingOut[ImageSource]:
+        return HoldingOut(
+            path=self.path,
+            found=self._set.splits(),
+            opened=lambda split: self._set.open(split, self._reader()),
+            fraction=self.hold_out,
+            seed=self.hold_out_seed,
+            unit="images",
+        )
 
     def _reader(self) -> Reader:
         return Reader(channels=self.channels, max_megapixels=self.max_megapixels, max_value=self.max_value)

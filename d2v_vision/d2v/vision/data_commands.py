@@ -4,8 +4,8 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from pathlib import Path
 
-from d2v.core.data import DataError, escaped
-from d2v.core.jobs.opening import say_contents
+from d2v.core.data import Batches, DataError
+from d2v.core.jobs.opening import check_files, say_contents
 from d2v.core.modality import DataCommand
 from d2v.vision import builtin
 from d2v.vision.data import ImageDataConfig
@@ -31,27 +31,18 @@ def _check(arguments: Namespace) -> None:
         DataError: if the folder cannot be used, or a file in it is broken.
     """
     config = ImageDataConfig(path=arguments.path, num_workers=arguments.workers)
-    say_contents(config)
-    contents = config.contents()
-    broken = 0
-    for split in contents.splits:
-        loader = config.build(split, batch_size=64)
+
+    def describe(split: str, batches: Batches) -> str:
         counts: Counter[int] = Counter()
         total = 0
-        for batch in loader:
+        for batch in batches:
             total += batch.size
             counts.update([] if batch.labels is None else batch.labels.tolist())
         names = config.classes(split)
-        print(f"{split}: {total} images" + (f" of {len(names)} classes" if names else ""))
-        for number, name in enumerate(names):
-            print(f"  {name:<24} {counts[number]}")
-        if loader.broken:
-            print(loader.report())
-        broken += len(loader.broken)
-    if contents.unused:
-        print(contents.listing())
-    if broken:
-        raise DataError(f"{broken} files of {escaped(arguments.path)} cannot be read; training skips them")
+        title = f"{split}: {total} images" + (f" of {len(names)} classes" if names else "")
+        return "\n".join([title, *(f"  {name:<24} {counts[number]}" for number, name in enumerate(names))])
+
+    check_files(config, describe, batch_size=64)
 
 
 check_images = DataCommand(

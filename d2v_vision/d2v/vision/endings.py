@@ -42,21 +42,6 @@ def known_endings() -> frozenset[str]:
     return frozenset(ending[1:] for ending, name in by_ending.items() if name in known or name == "MPO")
 
 
-@cache
-def endings_as_written() -> frozenset[str]:
-    """The extensions with the dot, in lower, upper and title case."""
-    return frozenset(f".{form}" for end in known_endings() for form in (end, end.upper(), end.title()))
-
-
-def ending(name: str) -> str:
-    """The extension of a file name in lower case, without the dot; "" = none.
-
-    >>> ending("a.b.JPG"), ending("README")
-    ('jpg', '')
-    """
-    return name.rpartition(".")[2].lower() if "." in name else ""
-
-
 def is_image(path: str) -> bool:
     """Return whether the content of a file starts like an image, independent of its name.
 

@@ -1,11 +1,15 @@
 """Image preprocessing: resize, crop, flip and normalise."""
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from attrs import Attribute
 
 # By number of channels: ImageNet's values, and their mean for grey images.
 MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
@@ -133,3 +137,11 @@ def is_range(pair: tuple[float, float]) -> bool:
 def is_area_range(pair: tuple[float, float]) -> bool:
     """Return whether two numbers are a range of fractions of an image, above 0 and up to 1."""
     return is_range(pair) and pair[1] <= 1
+
+
+def for_channels(config: Any, attribute: "Attribute[Any]", values: tuple[float, ...] | None) -> None:
+    """Validate a mean or standard deviation: one number, or one for each of the channels of a configuration."""
+    if values is not None and (len(values) not in (1, config.channels) or not all(map(math.isfinite, values))):
+        raise ValueError(f"{attribute.name}={values!r} must be one number, or {config.channels}, one for each channel")
+    if values is not None and attribute.name == "std" and min(values) <= 0:
+        raise ValueError(f"std={values!r} must be above 0")

@@ -3,10 +3,8 @@
 Pillow is imported when the first image is read. An error of any type affects only its own file.
 """
 
-import errno
 import os
 import re
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import numpy as np
 from attrs import frozen
 
 from d2v.core.data import BrokenSampleError
+from d2v.core.data.folders.regular import check_regular
 from d2v.vision.endings import formats
 
 if TYPE_CHECKING:
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
 Channels = Literal[1, 3]
 
 _UPPER_HALF = 32768  # of the range of 16 bits
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 @frozen(kw_only=True)
@@ -67,7 +59,7 @@ class Reader:
 
         name = os.fspath(path)
         try:
-            _check_kind(name)
+            check_regular(name)
             with self.limits(), Image.open(path, formats=formats()) as image:
                 return self.load(image)
         except UnidentifiedImageError as error:
@@ -174,13 +166,6 @@ class Reader:
                 "only the high bytes of 16-bit colours are read, so they must use the full range: set "
                 "data.max_value=65535 if they do, otherwise store the file with 8 bits"
             )
-
-
-def _check_kind(name: str) -> None:
-    """Refuse anything but a regular file: opening a pipe would block until something is written to it."""
-    kind = stat.S_IFMT(os.stat(name).st_mode)  # noqa: PTH116 - any bytes
-    if kind != stat.S_IFREG:
-        raise OSError(errno.EINVAL, f"it is {_KINDS.get(kind, 'a special file')}, not a file")
 
 
 def _size(name: str) -> int:

@@ -3,8 +3,6 @@
 This module provides splits, class names and contents; `data` adds augmentation and batches.
 """
 
-import os
-import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,15 +10,12 @@ from attrs import frozen
 from torch import Tensor
 
 from d2v.core.data import Contents, DataError, Splits, name_keys
+from d2v.core.data.folders import LISTS, find_files
 from d2v.core.suggestions import nearest
 from d2v.vision import builtin
-from d2v.vision.endings import ending, is_image, known_endings
-from d2v.vision.files import FileSet, SplitFiles
-from d2v.vision.folder import read_folder
-from d2v.vision.lists import LISTS, read_list
+from d2v.vision.files import IMAGES, ImageFileSet
 from d2v.vision.reading import Reader
 from d2v.vision.torchvision_sets import PREFIX, TorchvisionSet, torchvision_splits
-from d2v.vision.tree import unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -99,28 +94,10 @@ def open_set(path: str) -> ImageSet:
         return _BuiltinSet(path)
     if path.startswith(PREFIX):
         return _TorchvisionSets(path)
-    try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 - any bytes
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise _no_data(path) from None
-    except OSError as error:
-        raise unreadable(error) from error
-    if stat.S_ISDIR(mode):
-        return read_folder(path)
-    if not stat.S_ISREG(mode):
+    found = find_files(path, IMAGES)
+    if found is None:
         raise _no_data(path)
-    if path.lower().endswith(LISTS):
-        return read_list(path)
-    try:
-        found = ending(path) in known_endings() or is_image(path)
-    except OSError as error:
-        raise unreadable(error) from error
-    if not found:
-        raise DataError(
-            f"data.path={path!r} is a file, but neither an image nor a list; list files end in {', '.join(LISTS)}"
-        )
-    folder, name = os.path.split(path)
-    return FileSet(path=path, root=folder or ".", parts={"train": SplitFiles(paths=[name])}, has_splits=False)
+    return ImageFileSet(found)
 
 
 def _no_data(path: str) -> DataError:

@@ -19,7 +19,7 @@ from d2v.core.paths import is_path
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe
 from d2v.core.recipes.yaml_text import yaml_scalar
 
-SECTIONS = {"data", "task", "model", "mask", "optim", "train", "monitor", "validation", "freeze"}
+SECTIONS = {"data", "task", "model", "mask", "optim", "train", "monitor", "validation", "freeze", "sequences"}
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,9 @@ def main(folder: Path, rank: int) -> None:
             given = {"model": str(folder / kind), "data.path": kind, "device": "cpu", "batch_size": 2}
             result = evaluate(given | {"split": ["val", "test"], "out": f"{folder}/{kind}.json"}, progress=False)
             found[kind] = {"metrics": result.metrics(), "tables": result.tables()}
+        given = {"model": str(folder / "symbols"), "data.path": "symbols", "device": "cpu", "batch_size": 2}
+        result = evaluate(given | {"split": ["val"], "task.longest": [0, 1, 100]}, progress=False)
+        found["sweep"] = {"tried": [one.to_plain() for one in result.tried]}
     (folder / f"shared-{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 

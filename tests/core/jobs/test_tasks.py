@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from labelled import LABELS, SIZES, TASKS, ToyNumber, ToySymbols, installed, prepared
 
 from d2v.core.cli import main
-from d2v.core.data import DataError
+from d2v.core.data import DataError, FixedPlan, Request
 from d2v.core.files import ConfigError, open_model
 from d2v.core.jobs import evaluate, finetune, predict
 
@@ -102,6 +103,17 @@ def test_a_split_that_is_missing_is_reported_before_anything_is_measured(
     monkeypatch.setattr("d2v.core.jobs.evaluation.scored", None)
     with pytest.raises(DataError, match="dev"):
         evaluate(use(tuned, "classes", split=["test", "dev"]), progress=False)
+
+
+def test_predictions_are_in_the_order_of_the_data(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = predict(use(tuned, "symbols"), progress=False)
+    in_order = FixedPlan.requests
+
+    def turned(plan: FixedPlan, epoch: int, first: int = 0) -> list[Request]:
+        return [attrs.evolve(one, ids=one.ids[::-1]) for one in in_order(plan, epoch, first)][::-1]
+
+    monkeypatch.setattr(FixedPlan, "requests", turned)
+    assert predict(use(tuned, "symbols"), progress=False) == expected
 
 
 def test_predictions_of_several_splits_follow_each_other(tuned: Path) -> None:
@@ -195,3 +207,33 @@ def test_two_processes_measure_what_one_does(kind: str, tuned: Path, shared: lis
     assert shared[0][kind]["tables"].splitlines()[:2] == alone.tables().splitlines()[:2]
     assert shared[0] == shared[1]
     assert json.loads((tuned / f"{kind}.json").read_text())["splits"].keys() == {"val", "test"}
+
+
+def test_values_of_an_option_are_compared(tuned: Path, shared: list[dict[str, Any]]) -> None:
+    lengths = [0, 1, 100]
+    alone = [
+        evaluate(use(tuned, "symbols", split=["val"], **{"task.longest": length}), progress=False).metrics()
+        for length in lengths
+    ]
+    found = evaluate(use(tuned, "symbols", split=["val", "test"], **{"task.longest": lengths}), progress=False)
+    assert [one.metrics for one in found.tried] == [pytest.approx(one) for one in alone]
+    assert [one.values for one in found.tried] == [{"task.longest": length} for length in lengths]
+    # Longer predictions cannot be worse here; the first of equal ones is the best.
+    rates = [one["wer"] for one in alone]
+    assert [one.best for one in found.tried] == [number == rates.index(min(rates)) for number in range(3)]
+    assert found.splits["val"].metrics() == pytest.approx(alone[rates.index(min(rates))])
+    assert rates[0] == 100
+    assert min(rates) < 100
+    for process in shared:
+        plain = [one.to_plain() for one in found.tried]
+        assert [one.get("best") for one in process["sweep"]["tried"]] == [one.get("best") for one in plain]
+        assert [one["wer"] for one in process["sweep"]["tried"]] == pytest.approx(rates)
+
+
+def test_options_that_cannot_be_compared_are_refused(tuned: Path) -> None:
+    with pytest.raises(ConfigError, match=r"task\.scale=2"):
+        evaluate(use(tuned, "symbols", **{"task.scale": [1.0, 2.0]}), progress=False)
+    with pytest.raises(ConfigError, match=r"task\.scale.*cannot be compared"):
+        evaluate(use(tuned, "classes", **{"task.scale": [1.0]}), progress=False)
+    with pytest.raises(ConfigError, match=r"task\.longest"):
+        evaluate(use(tuned, "symbols", **{"task.longest": [1, "two"]}), progress=False)

@@ -5,11 +5,11 @@ import torch
 from attrs import evolve
 
 from d2v.core.probes import (
-    Accuracy,
     Case,
     Features,
     ProbeResults,
     Probing,
+    Score,
     few_label_probe,
     hold_out,
     knn_accuracy,
@@ -35,14 +35,14 @@ def features(n, seed):
 def test_every_row_is_what_the_probes_alone_give():
     parts = {"train": features(60, 0), "val": features(30, 1), "test": features(45, 2)}
     figures = Probing(neighbours=3, labels=9, draws=2, seed=4).measure("pretrained", parts)
-    assert list(figures.accuracies) == [Case("pretrained", *row, p) for row in ROWS for p in ("knn", "linear", "few")]
+    assert list(figures.scores) == [Case("pretrained", *row, p) for row in ROWS for p in ("knn", "linear", "few")]
     for layers, pooling in ROWS:
         train, val, test = (part.labelled(pooling, layers) for part in parts.values())
         few = few_label_probe(train, test, labels=9, draws=2, val=val, seed=4)
-        assert [figures.accuracies[Case("pretrained", layers, pooling, p)] for p in ("knn", "linear", "few")] == [
-            Accuracy(percent=knn_accuracy(train, test, k=3)),
-            Accuracy(percent=linear_probe(train, test, val=val, seed=4).accuracy),
-            Accuracy(percent=few.mean, std=few.std, draws=2),
+        assert [figures.scores[Case("pretrained", layers, pooling, p)] for p in ("knn", "linear", "few")] == [
+            Score(percent=knn_accuracy(train, test, k=3)),
+            Score(percent=linear_probe(train, test, val=val, seed=4).accuracy),
+            Score(percent=few.mean, std=few.std, draws=2),
         ]
     assert (figures.neighbours, figures.labels, figures.num_train, figures.num_test) == (3, 9, 60, 45)
 
@@ -52,20 +52,20 @@ def test_without_a_part_to_test_with_a_fifth_is_held_out():
     figures = Probing(probes=("knn",), seed=1).measure("pretrained", {"train": train})
     rest, held = hold_out(train.labelled("grid", "0"), seed=1)
     assert (figures.num_train, figures.num_test) == (48, 12) == (len(rest.labels), len(held.labels))
-    assert figures.accuracies[Case("pretrained", "0", "grid", "knn")].percent == knn_accuracy(rest, held)
+    assert figures.scores[Case("pretrained", "0", "grid", "knn")].percent == knn_accuracy(rest, held)
 
 
 def test_what_few_samples_do_not_allow_is_left_out_and_said():
     parts = {"train": features(20, 0), "test": features(30, 1)}
     figures = Probing(neighbours=21, labels=100).measure("pretrained", parts)
-    assert {case.probe for case in figures.accuracies} == {"linear"}
+    assert {case.probe for case in figures.scores} == {"linear"}
     assert len(figures.left_out) == 2, "once, not for each row"
     assert "21-NN: there are only 20" in figures.left_out[0]
     assert "100 labels: there are only 20" in figures.left_out[1]
     assert figures.table().splitlines()[-2:] == [f"left out: {line}" for line in figures.left_out]
     whole = Probing(neighbours=20, labels=20, draws=1).measure("pretrained", parts)
     assert whole.left_out == ()
-    assert {case.probe for case in whole.accuracies} == {"knn", "linear", "few"}
+    assert {case.probe for case in whole.scores} == {"knn", "linear", "few"}
 
 
 def test_where_no_probe_can_be_run_the_reasons_are_the_error():
@@ -95,7 +95,7 @@ def test_one_draw_has_no_deviation_and_the_input_no_layers():
     x = features(30, 0)
     raw = Features(values={"input": {"raw": x.values["0"]["mean"]}}, ids=x.ids, labels=x.labels)
     figures = Probing(probes=("few",), labels=6, draws=1).measure("raw", {"train": raw, "test": raw})
-    ((case, accuracy),) = figures.accuracies.items()
+    ((case, accuracy),) = figures.scores.items()
     assert case == Case("raw", "-", "-", "few")
     assert accuracy.std is None
 
@@ -109,8 +109,8 @@ def test_settings_out_of_range_are_named(name, value):
 
 
 def test_mean_and_deviation_of_draws():
-    assert Accuracy.of([70.0]) == Accuracy(percent=70.0)
-    found = Accuracy.of([70.0, 71.0, 75.0])
+    assert Score.of([70.0]) == Score(percent=70.0)
+    found = Score.of([70.0, 71.0, 75.0])
     assert found.percent == 72.0
     assert found.std == pytest.approx(torch.tensor([70.0, 71.0, 75.0]).std().item())
 
@@ -118,9 +118,9 @@ def test_mean_and_deviation_of_draws():
 def test_figures_together_as_a_table_and_as_plain_values():
     one, other = (
         ProbeResults(
-            accuracies={
-                Case(name, "all", "mean", "knn"): Accuracy(percent=80.04),
-                Case(name, "all", "mean", "few"): Accuracy(percent=70.0, std=1.26),
+            scores={
+                Case(name, "all", "mean", "knn"): Score(percent=80.04),
+                Case(name, "all", "mean", "few"): Score(percent=70.0, std=1.26),
             },
             neighbours=7,
             labels=20,

@@ -1,5 +1,6 @@
 """Scores of several classes, sequences and numbers against values by hand, and what all scorers have in common."""
 
+import dataclasses
 import math
 import pickle
 import subprocess
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 
 from d2v.core.labels import Classes, MultiLabel, Number, Symbols
 from d2v.core.model import Batch
-from d2v.core.scores import ClassScorer, MultiLabelScorer, NumberScorer, SymbolScorer
+from d2v.core.scores import ClassScorer, MultiLabelScorer, NumberScorer, SymbolScorer, Transcript
 from d2v.core.task import Scorer
 
 LETTERS = Symbols(("<s>", "<pad>", "|", "A", "B", "C"), blank="<s>", specials=("<pad>",), boundary="|")
@@ -232,3 +233,22 @@ scorer.compute().metrics()
 assert "torchmetrics" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_transcripts_of_words_and_their_files() -> None:
+    """Words of a lexicon count as they are written, not as their symbols spell them."""
+    first, second = SymbolScorer(LETTERS), SymbolScorer(LETTERS)
+    truth = dataclasses.replace(batch([[3, 4, 2], [5, 2, 1]], [3, 2]), ids=torch.tensor([4, 1]))
+    first.update([Transcript(symbols=(2, 3, 4, 2), text="b"), [5, 2]], truth)
+    second.update([[4]], dataclasses.replace(batch([[3]], [1]), ids=torch.tensor([2])))
+    first.merge_state([second])
+    scores = first.compute()
+    assert scores.metrics()["wer"] == pytest.approx(100 * 2 / 3)
+    assert scores.files == {
+        "hypo.word": "C (None-1)\nB (None-2)\nb (None-4)\n",
+        "ref.word": "C (None-1)\nA (None-2)\nAB (None-4)\n",
+        "hypo.units": "C | (None-1)\nB (None-2)\n| A B | (None-4)\n",
+        "ref.units": "C | (None-1)\nA (None-2)\nA B | (None-4)\n",
+    }
+    with pytest.raises(ValueError, match="9"):
+        first.update([Transcript(symbols=(9,), text="x")], batch([[3]], [1]))

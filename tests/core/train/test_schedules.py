@@ -117,6 +117,13 @@ def test_a_decay_that_rounds_down_to_nothing():
     assert [schedule(n) for n in (0, 8, 9)] == [1.0, 1.0, 0.01]
 
 
+def test_the_end_of_the_run_may_cut_off_the_decay():
+    """Published: vox_10h_aws and others."""
+    cut = TriStageSchedule(2e-5, warmup=8000, hold=0, decay=72_000, total=60_000, final_scale=0.05)
+    whole = TriStageSchedule(2e-5, warmup=8000, hold=0, decay=72_000, final_scale=0.05)
+    assert cut(59_999) == whole(59_999) > 2e-5 * 0.05
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -131,7 +138,7 @@ def test_a_decay_that_rounds_down_to_nothing():
         (lambda: CosineSchedule(1e-3, total=10, shrink=0.0), "shrink.*0"),
         (lambda: TriStageSchedule(1.0, warmup=0.1, hold=0.4, decay=0.4, total=100), "sum to 0.9; they must sum to 1"),
         (lambda: TriStageSchedule(1.0, warmup=0.1, hold=0.4, decay=0.5), "warmup=0.1 is a fraction.*total"),
-        (lambda: TriStageSchedule(1.0, warmup=50, hold=40, decay=20, total=100), "take 110 updates"),
+        (lambda: TriStageSchedule(1.0, warmup=50, hold=60, decay=20, total=100), "take 110 updates"),
         (lambda: TriStageSchedule(1.0, warmup=-1, hold=40, decay=20), "warmup=-1 is negative"),
         (lambda: TriStageSchedule(1.0, warmup=1, hold=4, decay=2, final_scale=0.0), "final_scale.*0"),
         (lambda: PolynomialSchedule(1.0, total=10, warmup=10), "as long as the run"),

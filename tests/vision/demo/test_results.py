@@ -2,17 +2,17 @@
 
 import torch
 
-from d2v.core.probes import Accuracy, Case, ProbeResults
+from d2v.core.probes import Case, ProbeResults, Score
 from d2v.vision.demo.results import report_tree
 
 
 def test_figures_become_the_tree_of_the_report():
-    accuracies = {
-        Case("raw", "-", "-", "knn"): Accuracy(percent=82.2),
-        Case("pretrained", "all", "grid", "few"): Accuracy(percent=69.581, std=2.224),
+    scores = {
+        Case("raw", "-", "-", "knn"): Score(percent=82.2),
+        Case("pretrained", "all", "grid", "few"): Score(percent=69.581, std=2.224),
     }
-    figures = ProbeResults(accuracies=accuracies, neighbours=10, labels=100, num_train=10, num_test=5)
-    assert report_tree(figures, {"scratch": Accuracy(percent=57.0, std=1.0)}) == {
+    figures = ProbeResults(scores=scores, neighbours=10, labels=100, num_train=10, num_test=5)
+    assert report_tree(figures, {"scratch": Score(percent=57.0, std=1.0)}) == {
         "probe": {
             "mean": {"knn": {"pixels": 82.2}},
             "grid": {"knn": {"pixels": 82.2}, "linear_100": {"pretrained": 69.58}},
@@ -25,17 +25,17 @@ def test_figures_become_the_tree_of_the_report():
 
 def test_what_the_pretrained_network_is_compared_with_has_its_lead():
     def of(*right):
-        return Accuracy.of_correct(torch.arange(100)[None] < torch.tensor(right)[:, None])
+        return Score.of_correct(torch.arange(100)[None] < torch.tensor(right)[:, None])
 
-    accuracies = {
+    scores = {
         Case("raw", "-", "-", "few"): of(60, 70),
         Case("untrained", "all", "mean", "few"): of(50, 50),
         Case("pretrained", "all", "mean", "few"): of(80, 80),
     }
-    figures = ProbeResults(accuracies=accuracies, neighbours=10, labels=100, num_train=10, num_test=100)
+    figures = ProbeResults(scores=scores, neighbours=10, labels=100, num_train=10, num_test=100)
     tuned = {
-        "scratch": Accuracy(percent=60.0, std=1.0, draws=5),
-        "pretrained": Accuracy(percent=65.0, std=1.0, draws=5),
+        "scratch": Score(percent=60.0, std=1.0, draws=5),
+        "pretrained": Score(percent=65.0, std=1.0, draws=5),
     }
     leads = report_tree(figures, tuned)["lead"]
     mean = leads["probe"]["mean"]["linear_100"]

@@ -17,6 +17,8 @@ class Contents:
         path: path as the user gave it.
         splits: number of samples by split, in the order train, val, test.
         classes: names of the classes of the training split, one line each; () = no classes.
+        facts: what else is known of the samples ("2.3 h", "transcripts"); with any, the line does not say that there
+            are no classes.
         unused: names of unused files and folders by kind (".txt files", "empty folders").
         held_out: text after the count of the split `test` if it is held out by rule; "" = the data has a test split.
         notes: further notes to the user, one line each.
@@ -32,6 +34,7 @@ class Contents:
     path: str
     splits: Mapping[str, int]
     classes: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
     unused: Mapping[str, tuple[str, ...]] = field(factory=dict)
     held_out: str = ""
     notes: tuple[str, ...] = ()
@@ -45,9 +48,10 @@ class Contents:
         text = f"{escaped(self.path)}: {total} {self.unit if total != 1 else self.unit.removesuffix('s')}"
         parts += f" {self.held_out}" if self.held_out else ""
         text += f" ({parts})" if len(self.splits) > 1 or "train" not in self.splits else ""
+        text += "".join(f", {fact}" for fact in self.facts)
         if self.classes:
             text += f", {len(self.classes)} {'class' if len(self.classes) == 1 else 'classes'} ({_few(self.classes)})"
-        else:
+        elif not self.facts:
             text += ", no classes"
         if self.unused:
             text += "; not used: "

@@ -1,12 +1,13 @@
 """The call behind `d2v extract`: features in files, for use in other programs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from attrs import field, frozen, validators
 
 from d2v.core.data import DataConfig
+from d2v.core.files import ConfigError
 from d2v.core.finite import NotFiniteError
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.feature_file import write_features
@@ -15,10 +16,11 @@ from d2v.core.jobs.keywords import ExtractKeys
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import with_progress
+from d2v.core.model import Backbone, Batch, Student
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.paths import PathText
 from d2v.core.precision import FeaturePrecision
-from d2v.core.probes import encode_layers
+from d2v.core.probes import Features, Layers, encode_layers, encode_windows
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.recipe import Weights
 
@@ -37,6 +39,8 @@ class ExtractSettings:
         result: of a block: its output (block) or its feed-forward branch (ffn).
         pooling: mean of the tokens (mean), grid = means of its quarters, class-token = the class token, tokens = every
             token.
+        window: samples of the raw input (at 16 kHz, 480000 are 30 s) of the windows in which recordings are read, with
+            memory for one window at a time; null = whole.
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively.
         device: auto = cuda, mps or cpu, the first that is available.
@@ -51,6 +55,7 @@ class ExtractSettings:
     layers: tuple[int, ...] | Literal["final"] = ()
     result: ResultKind = "block"
     pooling: Literal["mean", "grid", "class-token", "tokens"] = "mean"
+    window: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
     batch_size: int = field(default=64, validator=validators.ge(1))
     precision: FeaturePrecision = "fp32"
     device: str = "auto"
@@ -88,7 +93,7 @@ def extract(
         keys: settings as keywords; `model`, `data` and `out` are required.
 
     Raises:
-        ConfigError: if a key is unknown, missing or of a wrong type.
+        ConfigError: if a key is unknown, missing or of a wrong type, or a model cannot read windows.
         FileNotFoundError: if there is no model at `model`.
         DataError: if the data cannot be used, or does not fit the model.
         ValueError: if a layer or pooling does not exist in the model, or weights or features are not finite.
@@ -107,18 +112,39 @@ def extract(
     encoder.to(device)
     say_contents(settings.data)
     loader = settings.data.build(settings.split, batch_size=settings.batch_size)
-    parts = encode_layers(
-        encoder,
-        with_progress(loader, progress),
-        poolings=[settings.pooling],
-        layers={"chosen": settings.layers or "all"},
-        result=settings.result,
-        depth=stored.description.student.depth,
-        precision=settings.precision,
-    )
+    parts = _features(settings, encoder, with_progress(loader, progress), depth=stored.description.student.depth)
     out = Path(settings.out)
     try:
         names, shape = write_features(out, parts, layers="chosen", pooling=settings.pooling, name=loader.name)
     except NotFiniteError as error:
         raise NotFiniteError(error.what, map(loader.name, error.names), where=error.where) from None
     return Extracted(out=out, names=names, shape=shape)
+
+
+def _features(
+    settings: ExtractSettings, encoder: Student, batches: Iterable[Batch], *, depth: int
+) -> Iterator[Features]:
+    layers: dict[str, Layers] = {"chosen": settings.layers or "all"}
+    if settings.window is None:
+        return encode_layers(
+            encoder,
+            batches,
+            poolings=[settings.pooling],
+            layers=layers,
+            result=settings.result,
+            depth=depth,
+            precision=settings.precision,
+        )
+    if not isinstance(encoder, Backbone):
+        raise ConfigError(
+            f"window={settings.window}: a {type(encoder).__name__} reads whole samples only; leave it out"
+        )
+    return encode_windows(
+        encoder,
+        batches,
+        window=settings.window,
+        pooling=settings.pooling,
+        layers=layers,
+        result=settings.result,
+        precision=settings.precision,
+    )

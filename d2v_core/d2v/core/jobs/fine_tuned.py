@@ -1,6 +1,7 @@
 """What the calls on a fine-tuned model share: settings, opening the model, and what may differ from its training."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -43,7 +44,7 @@ class UseSettings:
         precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it natively.
         device: auto = cuda, mps or cpu, the first that is available.
         threads: CPU threads for computation; None = PyTorch's default.
-        out: file to write: .json for an evaluation, .csv or .jsonl for predictions; null = none.
+        out: file to write: .json for an evaluation, or a folder; .csv or .jsonl for predictions; null = none.
     """
 
     model: PathText
@@ -110,11 +111,17 @@ def prepared(settings: UseSettings, stored: Stored) -> torch.device:
     return device
 
 
-def check_ending(out: str | None, *endings: str) -> None:
+def check_ending(out: str | None, *endings: str, folder: bool = False) -> None:
     """Refuse a file name whose ending does not determine the format.
+
+    Args:
+        out: the name.
+        endings: of files.
+        folder: whether a name without ending is that of a folder.
 
     Raises:
         ConfigError: naming the allowed endings.
     """
-    if out is not None and not out.endswith(endings):
-        raise ConfigError(f"out={out!r} must end in {' or '.join(endings)}")
+    if out is None or out.endswith(endings) or (folder and (not Path(out).suffix or Path(out).is_dir())):
+        return
+    raise ConfigError(f"out={out!r} must end in {' or '.join(endings)}" + (", or be a folder" if folder else ""))

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from d2v.core.data import Batches, Seen
 from d2v.core.data.seen import How
 from d2v.core.description import Description
+from d2v.core.durations import updates
 from d2v.core.files import ConfigError, Stored, open_model
 from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import FinetuneKeys
@@ -81,7 +82,7 @@ def finetune(
     encoder, config = encoder_of(stored, settings.weights, adapt=task.adapt, seed=settings.seed)
     config = matched(config, settings.data, task.modality)
     model, optimizer = _put_together(settings, encoder, config, labels, device)
-    freeze = settings.freeze
+    frozen = updates(settings.freeze.updates, settings.train.max_steps)
     validation = _validation(settings, model, labels, device)
     return run_training(
         settings,
@@ -98,7 +99,7 @@ def finetune(
         optimizer=optimizer,
         progress=progress,
         validation=validation,
-        freeze=Freeze(model, freeze.patterns, updates=freeze.updates) if freeze.updates else None,
+        freeze=Freeze(model, settings.freeze.patterns, updates=frozen) if frozen else None,
     )
 
 
@@ -224,7 +225,7 @@ def _validation(settings: FinetuneRecipe, model: nn.Module, labels: Labels, devi
     return Validation(
         run=measure,
         every=rule.every,
-        start=rule.start,
+        start=updates(rule.start, settings.train.max_steps),
         # A checkpoint must not be chosen on the reported split, so that split is only monitored.
         best=None if chosen_on is None else f"val_{best}",
         higher=best not in task.scorer(labels).lower_is_better,

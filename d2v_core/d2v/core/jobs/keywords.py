@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict
 from d2v.core.data.config import DataConfig
 from d2v.core.masks.masker import Masker
 from d2v.core.model.config import ModelConfig
+from d2v.core.probes.sequences import SequenceProbing
 from d2v.core.recipes.sections import (
     FinetuneOptimConfig,
     FreezeConfig,
@@ -23,6 +24,68 @@ from d2v.core.task import Task
 
 class DataKeys(TypedDict, total=False):
     """Keys of `data`; which of them exist depends on the data."""
+
+    sample_rate: int
+    """Of the model's input in Hz (`data.sample_rate`)."""
+
+    resample: bool
+    """Whether recordings of another rate are resampled; otherwise they count as broken (`data.resample`)."""
+
+    mixdown: bool
+    """Whether several channels are averaged; otherwise such recordings count as broken (`data.mixdown`)."""
+
+    normalize: bool
+    """Whether each recording is scaled to zero mean and unit variance over its whole length, as all data2vec models
+    need (`data.normalize`).
+    """
+
+    label_file: str
+    """Ending of the label files: `ltr` = letters, also spelled from words; with another ending, such as `phn`, units
+    are separated by spaces (`data.label_file`).
+    """
+
+    dictionary: str | None
+    """File with the symbols of labels; `librispeech` = the published letters; None = the file `dict.LABEL_FILE.txt`
+    beside the recordings, otherwise the symbols of the training transcripts (`data.dictionary`).
+    """
+
+    train_split: str | None
+    """Split to train on, or several joined by `+`; None = `train`, otherwise all that are named for training, such as
+    `train-clean-100` and `train-other-500` (`data.train_split`).
+    """
+
+    min_samples: int
+    """Training skips shorter recordings, in samples at `sample_rate` (`data.min_samples`)."""
+
+    max_samples: int | None
+    """Training crops longer recordings at random places; None = no crop (`data.max_samples`)."""
+
+    max_tokens: int | None
+    """Limit of recordings x longest recording of a batch on one rank, in samples; in evaluation, a longer recording is
+    a batch of its own (`data.max_tokens`).
+    """
+
+    batch_multiple: int
+    """Batches of that many recordings or more have a multiple of it (`data.batch_multiple`)."""
+
+    num_buckets: int
+    """Recordings are shuffled within this number of buckets of similar length; more buckets mean less padding
+    (`data.num_buckets`).
+    """
+
+    pad: bool
+    """Whether training without labels pads as well, instead of cropping to the shortest (`data.pad`)."""
+
+    hold_out: float | None
+    """Fraction held out as the split `test` if the data has no split to report on; selected by a hash of the names, in
+    each class (see `d2v.core.data.HoldOut`) (`data.hold_out`).
+    """
+
+    hold_out_seed: int
+    """Seed of the held-out selection (`data.hold_out_seed`)."""
+
+    num_workers: int
+    """Loader processes, at most one for each CPU core; 0 = load in the training process (`data.num_workers`)."""
 
     size: int
     """Height and width of the model's input in pixels (`data.size`)."""
@@ -50,14 +113,6 @@ class DataKeys(TypedDict, total=False):
     resize: int | None
     """Shorter side before the centre crop in evaluation, in pixels; None = size * 256 / 224 (`data.resize`)."""
 
-    hold_out: float | None
-    """Fraction held out as the split `test` if the data has no split to report on; selected by a hash of the names, in
-    each class (see `d2v.core.data.HoldOut`) (`data.hold_out`).
-    """
-
-    hold_out_seed: int
-    """Seed of the held-out selection (`data.hold_out_seed`)."""
-
     per_class: int | None
     """Train on this number of images of each class, drawn by seed; None = on all (`data.per_class`)."""
 
@@ -68,9 +123,6 @@ class DataKeys(TypedDict, total=False):
     """Value of white in files of more than 8 bits, for example 4095 for 12 bits in a 16-bit file; None = 65535 if a
     value is above 32767, otherwise the file counts as broken, as do floats and 32-bit integers (`data.max_value`).
     """
-
-    num_workers: int
-    """Loader processes, at most one for each CPU core; 0 = load in the training process (`data.num_workers`)."""
 
 
 class RunKeys(DataKeys, total=False):
@@ -236,7 +288,7 @@ class UseKeys(DataKeys, total=False):
     """CPU threads for computation; None = PyTorch's default."""
 
     out: str | PathLike[str] | None
-    """File to write: .json for an evaluation, .csv or .jsonl for predictions; None = none."""
+    """File to write: .json for an evaluation, or a folder; .csv or .jsonl for predictions; None = none."""
 
 
 class ProbeKeys(DataKeys, total=False):
@@ -290,6 +342,9 @@ class ProbeKeys(DataKeys, total=False):
     baselines: bool
     """Whether to measure the raw input and the untrained network too."""
 
+    sequences: SequenceProbing | Mapping[str, Any]
+    """Recognisers for data whose labels are sequences of symbols, such as transcripts."""
+
     batch_size: int
     """Samples in a batch."""
 
@@ -329,6 +384,11 @@ class ExtractKeys(DataKeys, total=False):
 
     pooling: Literal["mean", "grid", "class-token", "tokens"]
     """Mean of the tokens (mean), grid = means of its quarters, class-token = the class token, tokens = every token."""
+
+    window: int | None
+    """Samples of the raw input (at 16 kHz, 480000 are 30 s) of the windows in which recordings are read, with memory
+    for one window at a time; None = whole.
+    """
 
     batch_size: int
     """Samples in a batch."""

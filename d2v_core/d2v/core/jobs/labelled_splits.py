@@ -7,7 +7,7 @@ from attrs import evolve, field, frozen
 
 from d2v.core.data import DataConfig
 from d2v.core.jobs.running import with_progress
-from d2v.core.labels import Classes
+from d2v.core.labels import Classes, Labels
 from d2v.core.model import Batch
 from d2v.core.probes import Features, raw_features
 
@@ -20,7 +20,7 @@ class LabelledSplits:
 
     Args:
         batches: of "train", and of "val" and "test" where these splits exist; each can be read several times.
-        labels: the classes of all splits.
+        labels: the labels of all splits, such as their classes.
         names: names of these splits in the data set.
 
     >>> import torch
@@ -31,7 +31,7 @@ class LabelledSplits:
     """
 
     batches: Mapping[str, Iterable[Batch]]
-    labels: Classes
+    labels: Labels
     names: Mapping[str, str] = field(factory=dict)
 
     @classmethod
@@ -40,6 +40,7 @@ class LabelledSplits:
         data: DataConfig,
         *,
         batch_size: int,
+        labels: Labels | None = None,
         train: str | None = None,
         val: str | None = None,
         test: str | None = None,
@@ -47,17 +48,17 @@ class LabelledSplits:
         """Open the splits of a data set without reading samples.
 
         Args:
-            data: with classes as labels.
+            data: with labels.
             batch_size: samples in a batch, at least 1.
+            labels: labels that samples must have; None = the classes of the data.
             train: split to train probes on; None = the data set's training split.
             val: split to choose settings on; None = the data set's validation split, if it has one.
             test: split for the reported results; None = the data set's test split, if it has one.
 
         Raises:
-            DataError: if a split does not exist or the samples have no classes.
+            DataError: if a split does not exist or the samples have no such labels.
         """
-        known, labels = data.splits(), data.labels(Classes)
-        assert isinstance(labels, Classes)  # requested above
+        known, labels = data.splits(), data.labels(Classes) if labels is None else labels
         given = {"train": train or known.train, "val": val or known.val, "test": test or known.test}
         names = {part: split for part, split in given.items() if split is not None}
         batches = {part: data.build(split, batch_size=batch_size, labels=labels) for part, split in names.items()}

@@ -35,18 +35,38 @@ def settings_of(kind: type[_Settings], overrides: Mapping[str, Any]) -> tuple[_S
         FileNotFoundError: if there is no model at the path.
         ValueError: if the model cannot be read.
     """
+    stored = stored_of(overrides)
+    return settings_for(kind, stored, overrides), stored
+
+
+def stored_of(overrides: Mapping[str, Any]) -> Stored:
+    """The model that the key `model` names; errors as in `settings_of`."""
     source = overrides.get("model", overrides.get("+model"))
     if not isinstance(source, str | os.PathLike):
         raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
-    stored = open_model(expanded(source))
-    described = stored.description
-    given = {"data": dict(described.data.get(described.modality, {"kind": described.modality}))}
-    if "task" in (one.name for one in attrs.fields(kind)):  # type: ignore[arg-type]  # settings are attrs classes
-        given["task"] = to_plain(task_of(stored))
-    settings: Any = from_plain(resolve(kind, given, overrides), kind)
-    check_preparation(settings.data, described)
+    return open_model(expanded(source))
+
+
+def settings_for(kind: type[_Settings], stored: Stored, overrides: Mapping[str, Any]) -> _Settings:
+    """Settings of a job on a model that is open already; arguments and errors as in `settings_of`."""
+    settings: Any = from_plain(resolve(kind, trained_values(kind, stored), overrides), kind)
+    check_preparation(settings.data, stored.description)
     use_threads(getattr(settings, "threads", None))
-    return settings, stored
+    made: _Settings = settings
+    return made
+
+
+def trained_values(kind: type, stored: Stored) -> dict[str, Any]:
+    """Plain values of data and task from the training of a model, the defaults of a job's settings.
+
+    Raises:
+        ConfigError: if the settings have a task, and the model is not fine-tuned.
+    """
+    described = stored.description
+    given: dict[str, Any] = {"data": dict(described.data.get(described.modality, {"kind": described.modality}))}
+    if "task" in (one.name for one in attrs.fields(kind)):
+        given["task"] = to_plain(task_of(stored))
+    return given
 
 
 def inherited(description: Description, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,31 +52,42 @@ def predict(
     say_contents(settings.data)
     loaders = [settings.data.build(split, batch_size=settings.batch_size) for split in settings.split or (None,)]
     device = prepared(settings, stored)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with autocast(decided(settings.precision, device), device):
         for loader in loaders:
+            found: list[tuple[int, dict[str, Any]]] = []
             for batch in with_progress(loader, progress):
                 assert batch.ids is not None  # the loader gives them
-                names = [loader.name(id) for id in batch.ids.tolist()]
+                ids = batch.ids.tolist()
+                names = [loader.name(id) for id in ids]
                 answers = settings.task.predict(stored.module, batch.to(device), labels=labels)
                 check_answers(answers, names)
-                rows += [{"file": name, **answer} for name, answer in zip(names, answers, strict=True)]
+                named = zip(ids, names, answers, strict=True)
+                found += [(id, {"file": name, **answer}) for id, name, answer in named]
+            # Batches may have samples of similar length, in another order than the data.
+            rows += [row for _, row in sorted(found, key=lambda one: one[0])]
     if settings.out is not None:
         write_text(Path(settings.out), as_csv(rows) if settings.out.endswith(".csv") else as_json_lines(rows))
     return rows
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows as a table with a header.
+    """Rows as a table with a header; lists and mappings are written as JSON.
 
     >>> print(as_csv([{"file": "a.png", "class": "cat"}]), end="")
     file,class
     a.png,cat
+    >>> print(as_csv([{"file": "a.wav", "classes": ["speech"]}]), end="")
+    file,classes
+    a.wav,"[""speech""]"
     """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else ["file"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow(
+            {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in row.items()}
+        )
     return stream.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""The call behind `d2v probe`: accuracy of simple classifiers on frozen features, next to baselines."""
+"""The call behind `d2v probe`: scores of simple classifiers or recognisers on frozen features, next to baselines."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from typing import Any, Literal, Unpack
 
 from attrs import evolve, field, frozen, validators
 
-from d2v.core.data import DataConfig, identity_of
+from d2v.core.data import DataConfig, DataError, identity_of
 from d2v.core.data.seen import said_of_seen
 from d2v.core.files import Stored
 from d2v.core.files.atomic import write_text
@@ -19,20 +19,29 @@ from d2v.core.jobs.keywords import ProbeKeys
 from d2v.core.jobs.labelled_splits import LabelledSplits
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.opening import say_contents
+from d2v.core.jobs.sequence_probing import probe_sequences
+from d2v.core.labels import Classes, Labels, Symbols
 from d2v.core.modality import modalities
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.paths import PathText
 from d2v.core.precision import FeaturePrecision
-from d2v.core.probes import Features, NoClassTokenError, ProbeResults, Probing, collect_features
-from d2v.core.probes.encoding import Layers
+from d2v.core.probes import (
+    Features,
+    Layers,
+    NoClassTokenError,
+    ProbeResults,
+    Probing,
+    SequenceProbing,
+    collect_features,
+)
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.recipe import Weights
 
 
 @frozen(kw_only=True)
 class ProbeSettings(Probing):
-    """Settings of `probe`, including those of `Probing`.
+    """Settings of `probe`, including those of `Probing` for data with classes.
 
     Args:
         model: a run, a model folder or a published checkpoint file.
@@ -47,6 +56,7 @@ class ProbeSettings(Probing):
         result: of a block: its output (block) or its feed-forward branch (ffn).
         poolings: mean of the tokens (mean), grid = means of its quarters, class-token = the class token.
         baselines: whether to measure the raw input and the untrained network too.
+        sequences: recognisers for data whose labels are sequences of symbols, such as transcripts.
         seed: of the untrained network and of draws.
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively.
@@ -68,6 +78,7 @@ class ProbeSettings(Probing):
         default=("mean", "grid"), validator=validators.min_len(1)
     )
     baselines: bool = True
+    sequences: SequenceProbing = field(factory=SequenceProbing)
     batch_size: int = field(default=256, validator=validators.ge(1))
     precision: FeaturePrecision = "fp32"
     device: str = "auto"
@@ -78,7 +89,7 @@ class ProbeSettings(Probing):
 def probe(
     overrides: Mapping[str, Any] | None = None, *, progress: bool = True, **keys: Unpack[ProbeKeys]
 ) -> ProbeResults:
-    """Measure the accuracy of simple classifiers on frozen features.
+    """Measure the accuracy of simple classifiers on frozen features, or the error rate of recognisers of transcripts.
 
     Args:
         overrides: settings by dotted key, as on the command line (see `ProbeSettings`).
@@ -86,7 +97,7 @@ def probe(
         keys: settings as keywords; `model` and `data` are required.
 
     Returns:
-        Accuracies of the raw input (if it is a fixed number of floats), of the untrained network and of the model, by
+        Scores of the raw input (if it is a fixed number of floats), of the untrained network and of the model, by
         features, layers, pooling and probe. `left_out` names what a small data set or the model does not allow, `notes`
         test samples that the model has seen in training.
 
@@ -110,15 +121,58 @@ def probe(
     encoders = {weights: _encoder(settings, stored, weights) for weights in rows}
     say_contents(settings.data)
     parts = LabelledSplits.of(
-        settings.data, batch_size=settings.batch_size, train=settings.train, val=settings.val, test=settings.test
+        settings.data,
+        batch_size=settings.batch_size,
+        labels=_labels(settings.data),
+        train=settings.train,
+        val=settings.val,
+        test=settings.test,
     )
+    named = {"untrained" if weights == "untrained" else "pretrained": one for weights, one in encoders.items()}
+    modality, depth = modalities.load(stored.description.modality), stored.description.student.depth
+    if isinstance(parts.labels, Symbols):
+        results = probe_sequences(
+            settings.sequences,
+            parts,
+            named,
+            layers=_layers(settings, depth),
+            depth=depth,
+            baselines=settings.baselines,
+            data=settings.data,
+            modality=modality,
+            progress=progress,
+        )
+    else:
+        results = _classified(settings, parts, named, progress, depth=depth)
+    results = evolve(results, raw_name=modality.raw_name, notes=_notes(parts, stored))
+    if settings.out is not None:
+        content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
+        content |= {"seed": settings.seed, "scores": results.to_plain(), "left_out": list(results.left_out)}
+        content |= {"notes": list(results.notes)} if results.notes else {}
+        write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
+    return results
+
+
+def _labels(data: DataConfig) -> Labels:
+    """Classes, or else symbols; raise the error about classes if there are neither."""
+    try:
+        return data.labels(Classes)
+    except DataError:
+        try:
+            return data.labels(Symbols)
+        except DataError:
+            pass
+        raise
+
+
+def _classified(
+    settings: ProbeSettings, parts: LabelledSplits, encoders: Mapping[str, Student], progress: bool, *, depth: int
+) -> ProbeResults:
     found: list[ProbeResults] = []
     left_out: dict[str, None] = {}
     if settings.baselines and (raw := parts.raw(progress=progress)) is not None:
         found.append(settings.measure("raw", raw))
-    for weights, encoder in encoders.items():
-        name = "untrained" if weights == "untrained" else "pretrained"
-        depth = stored.description.student.depth
+    for name, encoder in encoders.items():
         try:
             features = _features(settings, encoder, parts, progress, depth=depth)
         except NoClassTokenError as error:
@@ -129,21 +183,23 @@ def probe(
             features = _features(settings, encoder, parts, progress, depth=depth)
         found.append(settings.measure(name, features))
     results = reduce(or_, found)
-    raw_name = modalities.load(stored.description.modality).raw_name
-    notes = _notes(parts, stored)
-    results = evolve(results, left_out=(*left_out, *results.left_out), raw_name=raw_name, notes=notes)
-    if settings.out is not None:
-        content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
-        content |= {"seed": settings.seed, "accuracies": results.to_plain(), "left_out": list(results.left_out)}
-        content |= {"notes": list(results.notes)} if results.notes else {}
-        write_text(Path(settings.out), json.dumps(content, indent=1) + "\n")
-    return results
+    return evolve(results, left_out=(*left_out, *results.left_out))
 
 
 def _encoder(settings: ProbeSettings, stored: Stored, weights: Weights) -> Student:
     encoder, _ = encoder_of(stored, weights, seed=settings.seed)
     match_input(settings.data, encoder, stored.description.modality)
     return encoder.to(pick_device(settings.device))
+
+
+def _layers(settings: ProbeSettings, depth: int) -> dict[str, Layers]:
+    given: Layers = settings.layers or "all"
+    chosen: dict[str, Layers] = {}
+    if settings.each:
+        alone = range(depth) if isinstance(given, str) else settings.layers
+        chosen = {str(layer): (int(layer),) for layer in alone}
+    chosen[given if isinstance(given, str) else ",".join(map(str, settings.layers))] = given
+    return chosen
 
 
 def _notes(parts: LabelledSplits, stored: Stored) -> tuple[str, ...]:
@@ -155,12 +211,7 @@ def _notes(parts: LabelledSplits, stored: Stored) -> tuple[str, ...]:
 def _features(
     settings: ProbeSettings, encoder: Student, parts: LabelledSplits, progress: bool, *, depth: int
 ) -> dict[str, Features]:
-    given: Layers = settings.layers or "all"
-    chosen: dict[str, Layers] = {}
-    if settings.each:
-        alone = range(depth) if isinstance(given, str) else settings.layers
-        chosen = {str(layer): (int(layer),) for layer in alone}
-    chosen[given if isinstance(given, str) else ",".join(map(str, settings.layers))] = given
+    chosen = _layers(settings, depth)
 
     def collect(batches: Iterable[Batch]) -> Features:
         return collect_features(

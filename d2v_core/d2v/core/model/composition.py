@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from d2v.core.loss import RegressionLoss
-from d2v.core.masks import Draw, Mask, Masker
+from d2v.core.masks import Mask, Masker
 from d2v.core.model.adapter import ModalityAdapter, repeat_rows
 from d2v.core.model.backbone import Backbone, Start
 from d2v.core.model.batch import Batch, Encoded, Local, Tokens, by_modality, pick
 from d2v.core.model.batcher import MultimaskBatcher
+from d2v.core.model.masking import mask_of
 from d2v.core.model.predictors import Predictor
 from d2v.core.nn import LayerSink
 from d2v.core.teacher import EMATeacher, TargetAverager
@@ -212,16 +213,10 @@ class Data2Vec(nn.Module):
             local: local features of the batch; None = the axes and padding of the batch are those of the positions.
             update: number of finished updates.
         """
-        if batch.mask is not None:
+        if batch.mask is not None:  # then no masker is needed
             return batch.mask
         masker = pick(self.maskers, batch.modality, "masker")
-        grid = tuple(batch.source.shape[1:]) if local is None else tuple(local.grid)
-        padding = batch.padding if local is None else local.padding
-        device = batch.source.device
-        ids = torch.arange(batch.size, device=device) if batch.ids is None else batch.ids.to(device)
-        lengths = None if padding is None else (~padding).sum(1)
-        draw = Draw(seed=self.seed, update=update, ids=ids)
-        return masker(batch.size, grid, num_masks=self.num_masks, draw=draw, lengths=lengths)
+        return mask_of(batch, local, masker, seed=self.seed, update=update, num_masks=self.num_masks)
 
     @torch.no_grad()
     def encode_teacher(self, batch: Batch, local: Local | None = None, *, sink: LayerSink) -> Encoded:

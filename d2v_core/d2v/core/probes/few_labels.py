@@ -13,7 +13,7 @@ from torch import Tensor
 from d2v.core.masks import Draw
 from d2v.core.probes.labelled import Labelled, ranks
 from d2v.core.probes.linear import STRENGTHS, linear_probe
-from d2v.core.probes.results import Accuracy
+from d2v.core.probes.results import Score
 from d2v.core.validators import check, must
 
 _PURPOSE = 202  # purpose of the draw of labels
@@ -40,12 +40,12 @@ class FewLabelResult:
     @property
     def mean(self) -> float:
         """Mean accuracy over the draws."""
-        return Accuracy.of(self.accuracies).percent
+        return Score.of(self.accuracies).percent
 
     @property
     def std(self) -> float:
         """Standard deviation of the accuracy over the draws (n - 1 in the denominator); 0 for one draw."""
-        return Accuracy.of(self.accuracies).std or 0.0
+        return Score.of(self.accuracies).std or 0.0
 
 
 def few_label_probe(

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from attrs import frozen
 
-from d2v.core.probes.results import Accuracy
+from d2v.core.probes.results import Score
 
 Standing = Literal["ahead", "level", "behind"]
 
@@ -34,7 +34,7 @@ class Lead:
         return "ahead" if self.points > 0 else "behind"
 
 
-def lead(first: Accuracy, second: Accuracy, *, num_test: int) -> Lead:
+def lead(first: Score, second: Score, *, num_test: int) -> Lead:
     """The lead of the first accuracy over the second.
 
     The standard error covers the test samples and the draws of labels. If the correct samples of both are known, they
@@ -46,7 +46,7 @@ def lead(first: Accuracy, second: Accuracy, *, num_test: int) -> Lead:
         second: accuracy on the same test samples.
         num_test: number of test samples, at least 1.
 
-    >>> a, b = (Accuracy.of_correct(torch.tensor([row])) for row in ([True] * 8, [True] * 6 + [False] * 2))
+    >>> a, b = (Score.of_correct(torch.tensor([row])) for row in ([True] * 8, [True] * 6 + [False] * 2))
     >>> lead(a, b, num_test=8).points
     25.0
     """

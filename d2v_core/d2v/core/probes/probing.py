@@ -13,7 +13,7 @@ from d2v.core.probes.few_labels import few_label_probe
 from d2v.core.probes.labelled import Labelled, hold_out
 from d2v.core.probes.linear import linear_probe
 from d2v.core.probes.neighbours import knn_predictions
-from d2v.core.probes.results import Accuracy, Case, ProbeResults
+from d2v.core.probes.results import Case, ProbeResults, Score
 
 Probe = Literal["knn", "linear", "few"]
 
@@ -36,7 +36,7 @@ class Probing:
     >>> x = torch.arange(20.0)[:, None]
     >>> some = Features(values={"all": {"mean": x}}, ids=torch.arange(20), labels=(x[:, 0] > 9).long())
     >>> results = Probing(probes=("knn", "linear"), neighbours=3).measure("pretrained", {"train": some, "test": some})
-    >>> {case.probe: accuracy.percent for case, accuracy in results.accuracies.items()}
+    >>> {case.probe: score.percent for case, score in results.scores.items()}
     {'knn': 100.0, 'linear': 100.0}
     """
 
@@ -58,7 +58,7 @@ class Probing:
             ValueError: if there are no labels, only one class, features that are not finite, or no probe that can run.
                 A probe with more neighbours or labels than there are samples is left out.
         """
-        accuracies: dict[Case, Accuracy] = {}
+        scores: dict[Case, Score] = {}
         left_out: dict[str, None] = {}
         num_train = num_test = 0
         for layers, poolings in parts["train"].values.items():
@@ -76,9 +76,9 @@ class Probing:
                 for probe in (probe for probe in self.probes if probe not in impossible):
                     # The raw input has no layers.
                     case = Case(name, "-", "-", probe) if layers == "input" else Case(name, layers, pooling, probe)
-                    accuracies[case] = self._accuracy(probe, train, val, test)
+                    scores[case] = self._score(probe, train, val, test)
         return ProbeResults(
-            accuracies=accuracies,
+            scores=scores,
             neighbours=self.neighbours,
             labels=self.labels,
             num_train=num_train,
@@ -94,14 +94,14 @@ class Probing:
             return f"{self.labels} labels: there are only {samples} training samples; set labels={samples}"
         return None
 
-    def _accuracy(self, probe: Probe, train: Labelled, val: Labelled | None, test: Labelled) -> Accuracy:
+    def _score(self, probe: Probe, train: Labelled, val: Labelled | None, test: Labelled) -> Score:
         if probe == "knn":
             found = knn_predictions(train, test.features, k=self.neighbours)
-            return Accuracy.of_correct((found == test.labels)[None])
+            return Score.of_correct((found == test.labels)[None])
         if probe == "linear":
-            return Accuracy.of_correct(linear_probe(train, test, val=val, seed=self.seed).correct[None])
+            return Score.of_correct(linear_probe(train, test, val=val, seed=self.seed).correct[None])
         few = few_label_probe(train, test, labels=self.labels, draws=self.draws, val=val, seed=self.seed)
-        return Accuracy.of_correct(few.correct)
+        return Score.of_correct(few.correct)
 
 
 def _uneven(train: Labelled, test: Labelled) -> list[str]:

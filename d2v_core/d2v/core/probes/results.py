@@ -1,4 +1,4 @@
-"""Accuracies with their conditions, and a readable table of all of them."""
+"""Scores of probes with their conditions, and a readable table of all of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -10,16 +10,16 @@ _T = TypeVar("_T")
 
 
 @frozen(kw_only=True)
-class Accuracy:
-    """Accuracy of a classifier.
+class Score:
+    """Accuracy of a classifier, or error rate of a recogniser.
 
     Args:
-        percent: 0 to 100; with several draws of labels, their mean.
+        percent: 0 to 100, for error rates also more; with several draws (of labels, of initial weights), their mean.
         std: standard deviation over the draws, in percentage points; None = there is only one draw.
         draws: number of draws, at least 1.
         correct: Bool `draws n`, which of the n test samples each draw classifies correctly; None = unknown.
 
-    >>> Accuracy(percent=83.9).std is None
+    >>> Score(percent=83.9).std is None
     True
     """
 
@@ -29,11 +29,11 @@ class Accuracy:
     correct: Tensor | None = field(default=None, eq=False, repr=False)
 
     @classmethod
-    def of(cls, draws: Sequence[float]) -> "Accuracy":
+    def of(cls, draws: Sequence[float]) -> "Score":
         """Mean and standard deviation (n - 1 in the denominator) over at least one draw, in percent.
 
-        >>> Accuracy.of([70.0, 74.0])
-        Accuracy(percent=72.0, std=2.8284271247461903, draws=2)
+        >>> Score.of([70.0, 74.0])
+        Score(percent=72.0, std=2.8284271247461903, draws=2)
         """
         n = len(draws)
         mean = sum(draws) / n
@@ -41,24 +41,24 @@ class Accuracy:
         return cls(percent=mean, std=float((squares / (n - 1)) ** 0.5) if n > 1 else None, draws=n)
 
     @classmethod
-    def of_correct(cls, correct: Tensor) -> "Accuracy":
+    def of_correct(cls, correct: Tensor) -> "Score":
         """Accuracy from Bool `draws n`: which test samples each draw classifies correctly.
 
         >>> import torch
-        >>> Accuracy.of_correct(torch.tensor([[True, True, False, True]])).percent
+        >>> Score.of_correct(torch.tensor([[True, True, False, True]])).percent
         75.0
         """
         return evolve(cls.of([100 * int(one.sum()) / len(one) for one in correct]), correct=correct.cpu())
 
 
 class Case(NamedTuple):
-    """The conditions of an accuracy.
+    """The conditions of a score.
 
     Args:
         features: raw, untrained or pretrained.
         layers: the layers; "-" for the raw input.
-        pooling: the pooling; "-" for the raw input.
-        probe: knn, linear or few.
+        pooling: the pooling; "-" for the raw input, and where nothing is pooled.
+        probe: knn, linear, few or ctc.
 
     >>> Case("pretrained", "all", "mean", "knn").pooling
     'mean'
@@ -72,20 +72,21 @@ class Case(NamedTuple):
 
 @frozen(kw_only=True)
 class ProbeResults:
-    """Accuracies of probes with their settings.
+    """Scores of probes with their settings.
 
     Args:
-        accuracies: by their conditions.
+        scores: by their conditions.
         neighbours: k of the nearest neighbours, at least 1.
         labels: number of labels of the probe with few labels, at least 2.
         num_train: number of training samples.
         num_test: number of test samples.
         left_out: probes that could not run and classes without samples, one line each.
         raw_name: title of the row of the raw input.
+        metric: what the scores are.
         notes: remarks on the test samples, one line each.
 
-    >>> found = {Case("pretrained", "all", "mean", "knn"): Accuracy(percent=83.94)}
-    >>> results = ProbeResults(accuracies=found, neighbours=10, labels=100, num_train=10000, num_test=2000)
+    >>> found = {Case("pretrained", "all", "mean", "knn"): Score(percent=83.94)}
+    >>> results = ProbeResults(scores=found, neighbours=10, labels=100, num_train=10000, num_test=2000)
     >>> results.to_plain()
     {'pretrained': {'all': {'mean': {'knn': 83.94}}}}
     >>> print(results.table(), end="")
@@ -94,36 +95,37 @@ class ProbeResults:
     accuracy in percent; 10000 training samples, 2000 test samples
     """
 
-    accuracies: Mapping[Case, Accuracy]
+    scores: Mapping[Case, Score]
     neighbours: int
     labels: int
     num_train: int
     num_test: int
     left_out: tuple[str, ...] = ()
     raw_name: str = "raw input"
+    metric: str = "accuracy"
     notes: tuple[str, ...] = ()
 
     def __or__(self, other: "ProbeResults") -> "ProbeResults":
         """These and other results of the same probes on the same samples."""
         left_out = tuple(dict.fromkeys((*self.left_out, *other.left_out)))
-        return evolve(self, accuracies={**self.accuracies, **other.accuracies}, left_out=left_out)
+        return evolve(self, scores={**self.scores, **other.scores}, left_out=left_out)
 
     def table(self) -> str:
         """A readable table: one row for each kind of features, one column for each probe."""
-        titles = {"knn": f"{self.neighbours}-NN", "linear": "linear", "few": f"{self.labels} labels"}
-        probes = list(dict.fromkeys(case.probe for case in self.accuracies))
+        titles = {"knn": f"{self.neighbours}-NN", "linear": "linear", "few": f"{self.labels} labels", "ctc": "CTC"}
+        probes = list(dict.fromkeys(case.probe for case in self.scores))
         lines = [f"{'features':<14}{'layers':<10}{'pooling':<13}" + "".join(f"{titles[p]:>12}" for p in probes)]
-        for row in dict.fromkeys(case[:-1] for case in self.accuracies):
+        for row in dict.fromkeys(case[:-1] for case in self.scores):
             features, layers, pooling = row
-            cells = "".join(f"{_cell(self.accuracies[Case(*row, probe)]):>12}" for probe in probes)
+            cells = "".join(f"{_cell(self.scores[Case(*row, probe)]):>12}" for probe in probes)
             name = self.raw_name if features == "raw" else features
             lines.append(f"{name:<14}{layers:<10}{pooling:<13}{cells}")
-        summary = f"accuracy in percent; {self.num_train} training samples, {self.num_test} test samples"
+        summary = f"{self.metric} in percent; {self.num_train} training samples, {self.num_test} test samples"
         return "\n".join([*lines, summary, *(f"left out: {line}" for line in self.left_out), *self.notes]) + "\n"
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values: features -> layers -> pooling -> probe -> percent, or mean and std if there are draws."""
-        return nested((case, _plain(accuracy)) for case, accuracy in self.accuracies.items())
+        return nested((case, _plain(score)) for case, score in self.scores.items())
 
 
 def nested(leaves: Iterable[tuple[tuple[str, ...], _T]]) -> dict[str, Any]:
@@ -141,9 +143,9 @@ def nested(leaves: Iterable[tuple[tuple[str, ...], _T]]) -> dict[str, Any]:
     return tree
 
 
-def _plain(accuracy: Accuracy) -> float | dict[str, float]:
-    return accuracy.percent if accuracy.std is None else {"mean": accuracy.percent, "std": accuracy.std}
+def _plain(score: Score) -> float | dict[str, float]:
+    return score.percent if score.std is None else {"mean": score.percent, "std": score.std}
 
 
-def _cell(accuracy: Accuracy) -> str:
-    return f"{accuracy.percent:.1f}" + ("" if accuracy.std is None else f" ±{accuracy.std:.1f}")
+def _cell(score: Score) -> str:
+    return f"{score.percent:.1f}" + ("" if score.std is None else f" ±{score.std:.1f}")

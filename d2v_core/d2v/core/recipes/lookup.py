@@ -1,4 +1,7 @@
-"""Where recipes are found: YAML files in the packages, and the user's own files."""
+"""Where recipes are found: YAML files in the packages, and the user's own files.
+
+A recipe may extend another one (`extends: audio/ctc`) and then contains only what differs.
+"""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -23,6 +26,7 @@ _logger = logging.getLogger(__name__)
 _Run = TypeVar("_Run", bound=Run)
 _ENDING = ".yaml"
 _PLACEHOLDER = "???"
+_BASE = "extends"
 
 
 def recipe_names() -> list[str]:
@@ -154,13 +158,41 @@ def _installed(modality: str) -> dict[str, str]:
 
 
 def _opened(name: str, kind: type[Run] | None) -> tuple[type[Run], dict[str, Any]]:
-    values = read_yaml(recipe_text(name), name=name)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{name} is not a recipe: it is not a mapping of keys")
+    values = _read(name)
     found = FinetuneRecipe if "task" in values else PretrainRecipe
     if kind is not None and found is not kind:
         raise ConfigError(f"{name} is a recipe for `d2v {found.command}`, not for `d2v {kind.command}`")
     return found, values
+
+
+def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Plain values of a recipe, on top of those of the recipe that it extends.
+
+    Args:
+        name: of the recipe, or path of a YAML file.
+        above: recipes that extend this one.
+    """
+    values = read_yaml(recipe_text(name), name=name)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name} is not a recipe: it is not a mapping of keys")
+    base = values.pop(_BASE, None)
+    if base is None:
+        return values
+    if not isinstance(base, str) or base in (*above, name):
+        raise ConfigError(f"{name}: {_BASE}: {base} must be the name of another recipe, or the path of its file")
+    return _on_top(_read(base, (*above, name)), values)
+
+
+def _on_top(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections are merged key by key; one of another `kind` replaces that of the base."""
+    result = dict(base)
+    for key, value in values.items():
+        below = base.get(key)
+        if isinstance(below, dict) and isinstance(value, dict) and value.get("kind") in (None, below.get("kind")):
+            result[key] = _on_top(below, value)
+        else:
+            result[key] = value
+    return result
 
 
 def _completed(kind: type[Run], values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

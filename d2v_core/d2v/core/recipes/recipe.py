@@ -10,6 +10,7 @@ from attrs import field, frozen, validators
 from d2v.core.changes import may_change
 from d2v.core.data import DataConfig
 from d2v.core.description import Description
+from d2v.core.durations import updates
 from d2v.core.files import to_plain
 from d2v.core.masks import Masker
 from d2v.core.model import Data2VecConfig, ModelConfig
@@ -180,6 +181,8 @@ class FinetuneRecipe(Run):
     freeze: FreezeConfig = field(factory=FreezeConfig)
 
     def __attrs_post_init__(self) -> None:
+        updates(self.freeze.updates, self.train.max_steps, name="freeze.updates")
+        updates(self.validation.start, self.train.max_steps, name="validation.start")
         self.optim.build_schedule(self.train.max_steps)
         self.optim.build_weight_decay(self.train.max_steps)
 

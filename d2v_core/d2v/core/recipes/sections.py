@@ -257,7 +257,7 @@ class ValidationConfig:
 
     Args:
         every: updates between two evaluations; 0 = never.
-        start: finished updates before the first evaluation.
+        start: finished updates before the first evaluation, or a fraction of the run.
         split: split to evaluate on; None = the validation split. Without one, the test split is evaluated but not
             used to choose a checkpoint: the last checkpoint becomes the run's model.
         best: metric whose best checkpoint becomes the run's model; None = the task's default.
@@ -267,7 +267,7 @@ class ValidationConfig:
     described_by: ClassVar[tuple[object, ...]] = (Validation,)
 
     every: int = field(default=0, validator=validators.ge(0))
-    start: int = field(default=0, validator=validators.ge(0))
+    start: Duration = field(default=0, validator=validators.ge(0))
     split: str | None = None
     best: str | None = None
     patience: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
@@ -278,13 +278,13 @@ class FreezeConfig:
     """Parts that are not trained at first; see `Freeze`.
 
     Args:
-        updates: number of updates without training these parts; 0 = nothing is frozen.
+        updates: number of updates without training these parts, or a fraction of the run; 0 = nothing is frozen.
         patterns: of parameters or modules; the encoder is `encoder`.
     """
 
     described_by: ClassVar[tuple[object, ...]] = (Freeze,)
 
-    updates: int = field(default=0, validator=validators.ge(0))
+    updates: Duration = field(default=0, validator=validators.ge(0))
     patterns: tuple[str, ...] = ("encoder",)
 
 

@@ -8,7 +8,7 @@ from d2v.core.scores.classes import ClassRow, ClassScorer, ClassScores
 from d2v.core.scores.multi_label import MultiLabelScorer
 from d2v.core.scores.number import NumberScorer
 from d2v.core.scores.scores import Scores
-from d2v.core.scores.symbols import SymbolScorer
+from d2v.core.scores.symbols import SymbolScorer, Transcript
 
 __all__ = [
     "ClassRow",
@@ -18,4 +18,5 @@ __all__ = [
     "NumberScorer",
     "Scores",
     "SymbolScorer",
+    "Transcript",
 ]

@@ -18,6 +18,7 @@ class Scores:
         values: metrics by name.
         reasons: why a metric has no value, by the name of the metric.
         text: readable text that complements the values.
+        files: contents of text files with the single predictions, by their names.
 
     >>> Scores(values={"mse": 0.5}, reasons={"pearson": "all labels are equal"}).undefined()
     {'pearson': 'all labels are equal'}
@@ -26,6 +27,7 @@ class Scores:
     values: Mapping[str, float]
     reasons: Mapping[str, str] = field(factory=dict)
     text: str = ""
+    files: Mapping[str, str] = field(factory=dict, repr=False)
 
     def metrics(self) -> Mapping[str, float]:
         """Values by name."""

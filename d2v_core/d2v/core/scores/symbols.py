@@ -3,11 +3,27 @@
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+import torch
+from attrs import frozen
+
 from d2v.core.labels import Symbols
 from d2v.core.model import Batch
 from d2v.core.scores.scores import Scores, nothing_scored
 
 _SHOWN = 5
+
+
+@frozen(kw_only=True)
+class Transcript:
+    """A predicted transcript whose text is more than its symbols spell: words of a lexicon.
+
+    Args:
+        symbols: numbers of the symbols.
+        text: words, separated by spaces.
+    """
+
+    symbols: Sequence[int]
+    text: str
 
 
 class SymbolScorer:
@@ -35,12 +51,16 @@ class SymbolScorer:
         """Predicted text of each sample."""
         self.truths: list[str] = []
         """True text of each sample."""
+        self.units: list[tuple[str, str]] = []
+        """Predicted and true symbols of each sample, separated by spaces."""
+        self.ids: list[int] = []
+        """Id of each sample; its position if the batches have no ids."""
 
-    def update(self, outputs: Sequence[Sequence[int]], batch: Batch) -> None:
+    def update(self, outputs: Sequence[Sequence[int] | Transcript], batch: Batch) -> None:
         """Add a batch.
 
         Args:
-            outputs: predicted symbol numbers of each of the b samples; decoded, so without blanks.
+            outputs: predicted symbol numbers of each of the b samples; decoded, so without blanks. Or transcripts.
             batch: with labels `b s` and their lengths.
 
         Raises:
@@ -49,17 +69,27 @@ class SymbolScorer:
         truths = self.labels.sequences(batch)
         if len(outputs) != len(truths):
             raise ValueError(f"there are {len(outputs)} predicted sequences for {len(truths)} samples")
-        wrong = [number for row in outputs for number in row if not 0 <= number < self.labels.num_outputs]
+        rows = [one.symbols if isinstance(one, Transcript) else one for one in outputs]
+        wrong = [number for row in rows for number in row if not 0 <= number < self.labels.num_outputs]
         if wrong:
             raise ValueError(f"outputs contain {wrong[0]}, but symbol numbers are 0 to {self.labels.num_outputs - 1}")
-        self.predictions += map(self.labels.text, outputs)
-        self.truths += map(self.labels.text, truths)
+        text = self.labels.text
+        self.predictions += [one.text if isinstance(one, Transcript) else text(one) for one in outputs]
+        self.truths += map(text, truths)
+        self.units += [(self._spelled(row), self._spelled(truth)) for row, truth in zip(rows, truths, strict=True)]
+        ids = torch.arange(batch.size) + len(self.ids) if batch.ids is None else batch.ids
+        self.ids += ids.tolist()
+
+    def _spelled(self, numbers: Sequence[int]) -> str:
+        return " ".join(self.labels.symbols[number] for number in numbers)
 
     def merge_state(self, others: Iterable["SymbolScorer"]) -> None:
         """Add the texts of other scorers."""
         for other in others:
             self.predictions += other.predictions
             self.truths += other.truths
+            self.units += other.units
+            self.ids += other.ids
 
     def compute(self) -> Scores:
         """The scores of all batches.
@@ -76,9 +106,23 @@ class SymbolScorer:
         if self.labels.boundary is not None:
             rates = {"wer": word_error_rate, "cer": char_error_rate}
         if not any(self.truths):
-            return Scores(values={}, reasons=dict.fromkeys(rates, "all true texts are empty"), text=self._table())
+            reasons = dict.fromkeys(rates, "all true texts are empty")
+            return Scores(values={}, reasons=reasons, text=self._table(), files=self._files())
         values = {name: 100 * float(rate(self.predictions, self.truths)) for name, rate in rates.items()}
-        return Scores(values=values, text=self._table())
+        return Scores(values=values, text=self._table(), files=self._files())
+
+    def _files(self) -> dict[str, str]:
+        """Predictions and references as the original toolkit writes them: `TEXT (None-ID)`, in the order of the ids."""
+        columns = {
+            "hypo.word": self.predictions,
+            "ref.word": self.truths,
+            "hypo.units": [predicted for predicted, _ in self.units],
+            "ref.units": [truth for _, truth in self.units],
+        }
+        order = sorted(range(len(self.ids)), key=lambda row: self.ids[row])
+        return {
+            name: "".join(f"{texts[row]} (None-{self.ids[row]})\n" for row in order) for name, texts in columns.items()
+        }
 
     def _table(self) -> str:
         """Numbers of samples and units, and the first mistakes."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from d2v.core.probes import Accuracy, ProbeResults
+from d2v.core.probes import ProbeResults, Score
 from d2v.core.probes.leads import lead
 from d2v.core.probes.results import nested
 
@@ -13,7 +13,7 @@ _PROBES = {"knn": "knn", "linear": "linear", "few": f"linear_{LABELS}"}
 _COLUMNS = {"raw": "pixels", "untrained": "untrained", "pretrained": "pretrained"}
 
 
-def report_tree(probed: ProbeResults, finetuned: Mapping[str, Accuracy]) -> dict[str, Any]:
+def report_tree(probed: ProbeResults, finetuned: Mapping[str, Score]) -> dict[str, Any]:
     """Convert the results to the form of `report.json`, rounded to two decimals.
 
     Args:
@@ -25,12 +25,12 @@ def report_tree(probed: ProbeResults, finetuned: Mapping[str, Accuracy]) -> dict
         under "lead" the same tree of the pretrained network's comparisons: "points" is its lead, "error" the standard
         error of the lead.
 
-    >>> report_tree(ProbeResults(accuracies={}, neighbours=10, labels=100, num_train=2, num_test=2),
-    ...             {"scratch": Accuracy(percent=58.123, std=1.0)})
+    >>> report_tree(ProbeResults(scores={}, neighbours=10, labels=100, num_train=2, num_test=2),
+    ...             {"scratch": Score(percent=58.123, std=1.0)})
     {'finetune_100': {'scratch': 58.12}, 'std': {'finetune_100': {'scratch': 1.0}}, 'lead': {}}
     """
-    found: dict[tuple[str, ...], Accuracy] = {}
-    for case, accuracy in probed.accuracies.items():
+    found: dict[tuple[str, ...], Score] = {}
+    for case, accuracy in probed.scores.items():
         for pooling in POOLINGS if case.features == "raw" else (case.pooling,):
             found["probe", pooling, _PROBES[case.probe], _COLUMNS[case.features]] = accuracy
     found |= {(f"finetune_{LABELS}", start): accuracy for start, accuracy in finetuned.items()}
@@ -39,9 +39,7 @@ def report_tree(probed: ProbeResults, finetuned: Mapping[str, Accuracy]) -> dict
     return {**percent, "std": stds, "lead": nested(_leads(found, probed.num_test))}
 
 
-def _leads(
-    found: Mapping[tuple[str, ...], Accuracy], num_test: int
-) -> Iterator[tuple[tuple[str, ...], dict[str, float]]]:
+def _leads(found: Mapping[tuple[str, ...], Score], num_test: int) -> Iterator[tuple[tuple[str, ...], dict[str, float]]]:
     """Yield the lead of the pretrained network over each accuracy that it is compared with."""
     tuned = (f"finetune_{LABELS}", "pretrained")
     # Fine-tuning is also compared with a linear classifier on as many labels.

@@ -23,9 +23,10 @@ from d2v.core.jobs.labelled_splits import LabelledSplits
 from d2v.core.jobs.models import encoder_of, new_encoder
 from d2v.core.jobs.plotting import read_metrics
 from d2v.core.jobs.running import decided_precision
+from d2v.core.labels import Classes
 from d2v.core.model import Batch, Data2Vec, Student, StudentConfig
 from d2v.core.plots import learning_curves, svg
-from d2v.core.probes import Accuracy, Features, ProbeResults, Probing, collect_features
+from d2v.core.probes import Features, ProbeResults, Probing, Score, collect_features
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, read_recipe
 from d2v.core.recipes.recipe import Weights
 from d2v.vision.demo.drawing import Material, draw
@@ -61,7 +62,7 @@ class Stages:
         self.seed, self.device, self.progress = seed, pick_device(device), progress
         self.probing = Probing(labels=LABELS, draws=DRAWS, seed=seed)
         self.probed: list[ProbeResults] = []
-        self.finetuned: dict[str, Accuracy] = {}
+        self.finetuned: dict[str, Score] = {}
         self.features: dict[str, dict[str, Features]] = {}
         self.seconds_of: dict[str, float] = {}
         self._seconds_of_untrained: float = 0.0
@@ -150,10 +151,11 @@ class Stages:
             trial(recipe, encoder, config, test, labels=labels, device=self.device)
             for recipe, (encoder, config) in zip(recipes, encoders, strict=True)
         ]
-        self.finetuned[start] = Accuracy.of(draws)
+        self.finetuned[start] = Score.of(draws)
 
     def _material(self, model: Data2Vec, encoder: Student) -> Material:
-        data = self._data()
+        data, labels = self._data(), self.splits.labels
+        assert isinstance(labels, Classes)  # the default of the splits
         return Material(
             model=model,
             untrained=new_encoder(self.recipe(steps=1).model.student, seed=self.seed)[0].to(self.device),
@@ -161,7 +163,7 @@ class Stages:
             train=_whole(self.splits.batches["train"]).to(self.device),
             test=_whole(self.splits.batches["test"]).to(self.device),
             features={"untrained": self.features["untrained"], "pretrained": self.features["pretrained"]},
-            classes=self.splits.labels.names,
+            classes=labels.names,
             images=lambda batch: images_of(batch, data),
         )
 

@@ -6,11 +6,11 @@ The classifier takes plain values and wraps any encoder; the task builds, evalua
 from typing import Any, ClassVar, Literal
 
 import attrs
-import torch.nn.functional as F
 from attrs import field, frozen
 from attrs.validators import ge
 from torch import Tensor, nn
 
+from d2v.core.classification import class_rows, cross_entropy_step
 from d2v.core.labels import Classes, Labels
 from d2v.core.model import BackboneConfig, Batch, Encodes, StepOutput, Student, StudentConfig, TransformerConfig
 from d2v.core.scores import ClassScorer
@@ -20,7 +20,6 @@ from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.tasks.rates import fine_tuning_drop_path
 
 Pooling = Literal["mean", "class-token"]
-_SHOWN = 5
 
 
 class ImageClassifier(nn.Module):
@@ -93,12 +92,8 @@ class ImageClassifier(nn.Module):
         del update
         if batch.labels is None:
             raise ValueError("the batch has no labels; classification needs them")
-        scores = self.logits(batch).float()
         smoothing = self.label_smoothing if self.training else 0.0
-        loss = F.cross_entropy(scores, batch.labels, reduction="sum", label_smoothing=smoothing)
-        correct = (scores.detach().argmax(1) == batch.labels).sum()
-        metrics = {"loss": (loss.detach(), batch.size), "accuracy": (100.0 * correct, batch.size)}
-        return StepOutput(loss_sum=loss, sample_size=batch.size, metrics=metrics)
+        return cross_entropy_step(self.logits(batch), batch, label_smoothing=smoothing)
 
 
 @frozen(kw_only=True)
@@ -178,10 +173,4 @@ class ImageClassification:
     def predict(self, module: nn.Module, batch: Batch, *, labels: Labels) -> list[dict[str, Any]]:
         """Return the class, its probability and the five likeliest classes of each image."""
         assert isinstance(labels, Classes)
-        names, probabilities = labels.names, self.outputs(module, batch, labels=labels).float().softmax(1)
-        ranked = probabilities.argsort(dim=1, descending=True, stable=True)[:, :_SHOWN].tolist()
-        rows = []
-        for row, order in zip(probabilities.tolist(), ranked, strict=True):
-            likeliest = " ".join(f"{names[number]}={row[number]:.4f}" for number in order)
-            rows.append({"class": names[order[0]], "probability": round(row[order[0]], 6), "likeliest": likeliest})
-        return rows
+        return class_rows(self.outputs(module, batch, labels=labels), labels.names)

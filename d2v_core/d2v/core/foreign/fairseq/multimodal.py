@@ -94,43 +94,48 @@ class MultimodalFormat:
     def layout(self, description: Description, shapes: Shapes) -> Layout:
         """Where a file of this model stores its tensors."""
         config = whole_model(description)
-        theirs = f"modality_encoders.{self.kind}"
-        ours = f"student.adapters.{self.modality}"
-        student, encoder = own_parts(description)
+        student, _ = own_parts(description)
+        rules = [*self.encoder_rules(student, "student"), *self._predictor_rules(config)]
+        encoder_only = "adapters.*" in config.teacher.leave_out
+        strip = "blocks." if encoder_only else ""
+        return Layout(table=KeyTable(rules), teacher_prefixes=("_ema.",), teacher_strip=strip)
+
+    def encoder_rules(self, student: BackboneConfig, name: str) -> list[Rule]:
+        """Key table of the encoder.
+
+        Args:
+            student: configuration of the encoder.
+            name: its name in the module: "student", or "encoder" in a fine-tuned model.
+        """
+        encoder = student.encoder
+        assert isinstance(encoder, TransformerConfig)
+        theirs, ours = f"modality_encoders.{self.kind}", f"{name}.adapters.{self.modality}"
         block, adapter = encoder.block, student.adapters[self.modality]
         context: ContextConfig | None = getattr(adapter, "context", None)
         rules: list[Rule] = self.reader.rules(adapter, theirs, ours)
         for i in range(encoder.depth):
-            rules += block_rules(f"blocks.{i}", f"student.encoder.blocks.{i}", block)
+            rules += block_rules(f"blocks.{i}", f"{name}.encoder.blocks.{i}", block)
         for i in range(context.depth if context else 0):
             rules += block_rules(f"{theirs}.context_encoder.blocks.{i}", f"{ours}.context.blocks.{i}", block)
         if context is not None and context.norm and context.norm_affine:
             rules += both(f"{theirs}.context_encoder.norm", f"{ours}.context.norm_in")
         if encoder.norm_out and encoder.norm_affine:
-            rules += both("norm", "student.encoder.norm_out")
-        rules += self._common(description, theirs, ours)
-        encoder_only = "adapters.*" in config.teacher.leave_out
-        strip = "blocks." if encoder_only else ""
-        return Layout(table=KeyTable(rules), teacher_prefixes=("_ema.",), teacher_strip=strip)
-
-    def _common(self, description: Description, theirs: str, ours: str) -> list[Rule]:
-        config = whole_model(description)
-        student, encoder = own_parts(description)
-        adapter = student.adapters[self.modality]
-        rules: list[Rule] = []
+            rules += both("norm", f"{name}.encoder.norm_out")
         alibi: AlibiConfig | None = getattr(adapter, "alibi", None)
         if alibi is not None:
-            context: ContextConfig | None = getattr(adapter, "context", None)
             layers = encoder.depth + (context.depth if context else 0) if alibi.per_layer else 1
             heads = encoder.num_heads if alibi.per_head else 1
-            rules.append(
-                Reshape(f"{theirs}.alibi_scale", f"{ours}.bias.scale", (layers, 1, heads, 1, 1), (layers, heads))
-            )
+            shape = (layers, 1, heads, 1, 1)
+            rules.append(Reshape(f"{theirs}.alibi_scale", f"{ours}.bias.scale", shape, (layers, heads)))
         if getattr(adapter, "extra_tokens", 0):
             rules.append(Rename(f"{theirs}.extra_tokens", f"{ours}.extra_tokens.tokens"))
+        return rules
+
+    def _predictor_rules(self, config: Data2VecConfig) -> list[Rule]:
+        rules: list[Rule] = []
         decoder = config.predictors[self.modality]
         assert isinstance(decoder, ConvDecoderConfig)
-        predictor = f"predictors.{self.modality}.decoder"
+        theirs, predictor = f"modality_encoders.{self.kind}", f"predictors.{self.modality}.decoder"
         for i in range(decoder.num_layers):
             rules += both(f"{theirs}.decoder.blocks.{i}.0", f"{predictor}.convs.{i}")
         for i in range(decoder.projection_layers):

@@ -1,0 +1,83 @@
+"""Strided convolutions that turn waveforms or spectrograms into frames."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2v.core.validators import check, one_of
+
+ConvSpec = tuple[int, int, int]
+WAV2VEC_LAYERS: tuple[ConvSpec, ...] = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)  # 20 ms frames at 16 kHz
+ExtractorNorm = Literal["layer", "group"]
+
+
+class ConvExtractor(nn.Module):
+    """Strided convolutions over time, each followed by a norm and GELU: the wav2vec 2.0 feature extractor.
+
+    Args:
+        layers: (channels, kernel, stride) of each convolution, without padding.
+        norm: "layer" = over channels, after every convolution; "group" = over time, one group for each channel, only
+            after the first convolution.
+        bias: whether the convolutions have a bias.
+        in_channels: channels of the input: 1 for waveforms, the number of bands for spectrograms.
+
+    >>> import torch
+    >>> ConvExtractor([(8, 10, 5), (8, 3, 2)])(torch.zeros(2, 1, 100)).shape
+    torch.Size([2, 9, 8])
+    """
+
+    def __init__(
+        self, layers: Sequence[ConvSpec], *, norm: ExtractorNorm = "layer", bias: bool = False, in_channels: int = 1
+    ) -> None:
+        super().__init__()
+        check(one_of(ExtractorNorm), norm=norm)
+        self.spec = tuple((channels, kernel, stride) for channels, kernel, stride in layers)
+        inputs = (in_channels, *(channels for channels, _, _ in self.spec))
+        self.convs = nn.ModuleList()
+        for before, (channels, kernel, stride) in zip(inputs, self.spec, strict=False):
+            conv = nn.Conv1d(before, channels, kernel, stride=stride, bias=bias)
+            nn.init.kaiming_normal_(conv.weight)
+            self.convs.append(conv)
+        self.norms = nn.ModuleList()
+        if norm == "layer":
+            self.norms.extend(nn.LayerNorm(channels) for channels, _, _ in self.spec)
+        else:
+            self.norms.append(nn.GroupNorm(self.spec[0][0], self.spec[0][0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Frames `b t c` of an input `b i s` with i channels and s samples, or frames of a spectrogram.
+
+        Raises:
+            ValueError: if the input is shorter than one frame.
+        """
+        if self.num_frames(x.shape[2]) < 1:
+            raise ValueError(f"{x.shape[2]} samples are shorter than one frame; give longer recordings")
+        for layer, conv in enumerate(self.convs):
+            x = conv(x)
+            norm = self.norms[layer] if layer < len(self.norms) else None
+            if isinstance(norm, nn.LayerNorm):
+                x = norm(x.transpose(1, 2)).transpose(1, 2)
+            elif norm is not None:
+                x = norm(x)
+            x = F.gelu(x)
+        return x.transpose(1, 2)
+
+    def num_frames(self, samples: int) -> int:
+        """Number of frames of a recording with `samples` samples."""
+        for _, kernel, stride in self.spec:
+            samples = (samples - kernel) // stride + 1 if samples >= kernel else 0
+        return samples
+
+    @property
+    def stride(self) -> int:
+        """Number of positions of the input from the start of a frame to that of the next."""
+        return math.prod(stride for _, _, stride in self.spec)
+
+    def frame_lengths(self, lengths: Tensor) -> Tensor:
+        """Numbers of frames, Long `b`, of recordings with these numbers of samples."""
+        for _, kernel, stride in self.spec:
+            lengths = (lengths - kernel).div(stride, rounding_mode="floor") + 1
+        return lengths

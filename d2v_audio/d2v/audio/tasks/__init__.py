@@ -1,0 +1,1 @@
+"""Tasks of speech and other audio models."""

@@ -1,0 +1,49 @@
+"""What padding changes in models of waveforms: as far as the positions reach, and everything with a group norm."""
+
+from typing import Any
+
+import pytest
+import torch
+from building import padding_of, randomise
+
+from d2v.audio import WaveformAdapterConfig
+from d2v.core.model import Backbone, BackboneConfig, Batch, BlockConfig, TransformerConfig
+
+LONG, SHORT = 48_000, 40_000
+REACH = 45  # frames: five convolutions of width 19
+
+
+def backbone(adapter: WaveformAdapterConfig) -> Backbone:
+    encoder = TransformerConfig(block=BlockConfig(embed_dim=16, num_heads=2), depth=1)
+    made = BackboneConfig(encoder=encoder, adapters={"audio": adapter}, visible_only=not adapter.mask_token).build()
+    return randomise(made, std=0.2).eval()
+
+
+def both(made: Backbone) -> tuple[torch.Tensor, torch.Tensor]:
+    """Input of the transformer for a recording beside a longer one, and alone."""
+    torch.manual_seed(0)
+    source = torch.randn(2, LONG)
+    source[1, SHORT:] = 0
+    frames = made.adapter("audio").front.num_frames(SHORT)  # type: ignore[attr-defined]  # a waveform front end
+    with torch.no_grad():
+        padded = made.tokens(Batch(source=source, padding=padding_of([LONG, SHORT], LONG))).x[1, :frames]
+        alone = made.tokens(Batch(source=source[1:, :SHORT])).x[0]
+    return padded, alone
+
+
+FORMER = {"mask_token": True, "zero_padding": True, "context": None}
+
+
+@pytest.mark.parametrize("options", [{}, FORMER], ids=["2.0", "1.0"])
+def test_positions_of_the_last_frames_see_the_padding(options: dict[str, Any]) -> None:
+    made = backbone(WaveformAdapterConfig(alibi=None, **options))
+    positions = made.adapter("audio").positions
+    assert positions.reach == REACH  # type: ignore[union-attr]  # convolutional positions
+    padded, alone = both(made)
+    torch.testing.assert_close(padded[:-REACH], alone[:-REACH], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(padded[-5:], alone[-5:], atol=1e-3)
+
+
+def test_a_group_norm_sees_the_padding_everywhere() -> None:
+    padded, alone = both(backbone(WaveformAdapterConfig(alibi=None, extractor_norm="group", **FORMER)))
+    assert not torch.allclose(padded[:-REACH], alone[:-REACH], atol=1e-3)

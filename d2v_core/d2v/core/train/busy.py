@@ -52,10 +52,12 @@ def others_running() -> int | None:
     for _ in range(_SAMPLES):
         time.sleep(_PAUSE)
         try:
-            running = Path("/proc/loadavg").read_text().split()[3].partition("/")[0]
-        except (OSError, IndexError):
+            running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
+        except (OSError, IndexError, ValueError):
             return None
-        counts.append(int(running) - 1)  # without this thread
+        if running < 1:  # this thread runs: a sandbox that does not count
+            return None
+        counts.append(running - 1)
     return statistics.median_low(counts)
 
 

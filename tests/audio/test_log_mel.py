@@ -87,3 +87,12 @@ def test_weights_hold_no_filters() -> None:
 def test_bad_values_are_named(options: dict[str, float], key: str) -> None:
     with pytest.raises(ValueError, match=key):
         LogMel(**options)  # type: ignore[arg-type]  # numbers of both kinds
+
+
+def test_frames_of_40_ms_at_any_rate() -> None:
+    """Words of a recogniser get their times from these two numbers."""
+    for rate in (8_000, 16_000):
+        made = LogMelFront(
+            LogMel(sample_rate=rate, num_bands=20), ConvExtractor([(8, 3, 2)] * 2, in_channels=20), embed_dim=6
+        )
+        assert made.stride / made.sample_rate == 0.04

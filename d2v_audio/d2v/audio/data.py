@@ -249,7 +249,7 @@ class AudioDataConfig:
         """Check that an adapter takes recordings of this rate; raises `DataError` if not."""
         if adapter.modality != "audio":
             raise self._other(adapter)
-        rate = adapter.front.spectrogram.sample_rate if isinstance(adapter.front, LogMelFront) else self.sample_rate
+        rate = adapter.front.sample_rate if isinstance(adapter.front, LogMelFront) else self.sample_rate
         if rate != self.sample_rate:
             raise DataError(
                 f"data.sample_rate={self.sample_rate}, but the model takes {rate}; set data.sample_rate={rate}"

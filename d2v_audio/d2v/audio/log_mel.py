@@ -148,6 +148,11 @@ class LogMelFront(nn.Module):
         """Number of samples from the start of a frame to that of the next."""
         return self.spectrogram.hop * self.extractor.stride
 
+    @property
+    def sample_rate(self) -> int:
+        """Rate of the recordings, in Hz."""
+        return self.spectrogram.sample_rate
+
 
 def stacked_energies(batch: Batch, sample_rate: int, *, stack: int = 4) -> Local:
     """Log-mel energies of each `stack` windows side by side, `b t (stack f)`: what features of speech must exceed.

@@ -24,7 +24,7 @@ class CTC(FineTuningParts):
     Args:
         decoder: search for the transcripts: greedy, or beam with a lexicon and a language model if wanted; used in
             validation as well.
-        sample_rate: of the recordings in Hz, for the times of words.
+        sample_rate: of the recordings in Hz, for the times of words; a front end with its own rate ignores it.
     """
 
     described_by: ClassVar[tuple[type, ...]] = (CTCModel,)
@@ -117,14 +117,14 @@ class CTC(FineTuningParts):
             MissingExtraError: as `outputs`.
         """
         assert isinstance(labels, Symbols)
-        stride = _stride(module, self.modality)
+        seconds = _frame_seconds(module, self.modality, self.sample_rate)
         rows = []
         for hypotheses in self._hypotheses(self.results(module, batch), labels):
             best = hypotheses[0]
             symbols = " ".join(labels.symbols[number] for number in best.tokens)
             row: dict[str, Any] = {"text": best.text(labels), "symbols": symbols, "score": round(best.score, 4)}
-            if stride is not None:
-                row["words"] = best.timed_words(labels, stride / self.sample_rate)
+            if seconds is not None:
+                row["words"] = best.timed_words(labels, seconds)
             if getattr(self.decoder, "nbest", 1) > 1:
                 row["nbest"] = [{"text": one.text(labels), "score": round(one.score, 4)} for one in hypotheses]
             rows.append(row)
@@ -135,8 +135,10 @@ class CTC(FineTuningParts):
         return [search(scores) for scores in results]
 
 
-def _stride(module: nn.Module, modality: str) -> int | None:
-    """Samples from frame to frame, if the encoder is made of adapters and its front end says it."""
+def _frame_seconds(module: nn.Module, modality: str, sample_rate: int) -> float | None:
+    """Time from frame to frame, if the encoder is made of adapters and its front end says its stride."""
     adapter = getattr(module.encoder, "adapter", None)
-    found: int | None = None if adapter is None else getattr(adapter(modality).front, "stride", None)
-    return found
+    front = None if adapter is None else adapter(modality).front
+    stride: int | None = getattr(front, "stride", None)
+    rate: int = getattr(front, "sample_rate", sample_rate)
+    return None if stride is None else stride / rate

@@ -173,6 +173,7 @@ def test_weights_are_compared_with_one_pass(folder: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("typed", ["1,2", "[1,2]"])
 def test_lists_on_the_command_line(folder: Path, typed: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("flashlight")
+    pytest.importorskip("kenlm")
     given = [f"{key}={value}" for key, value in beam(folder, lm_weight=typed).items()]
     assert main(["evaluate", *given, "split=dev"]) == 0
     assert "compared on dev" in capsys.readouterr().out

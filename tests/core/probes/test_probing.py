@@ -44,7 +44,8 @@ def test_every_row_is_what_the_probes_alone_give():
             Score(percent=linear_probe(train, test, val=val, seed=4).accuracy),
             Score(percent=few.mean, std=few.std, draws=2),
         ]
-    assert (figures.neighbours, figures.labels, figures.num_train, figures.num_test) == (3, 9, 60, 45)
+    assert figures.titles == {"knn": "3-NN", "linear": "linear", "few": "9 labels"}
+    assert (figures.num_train, figures.num_test) == (60, 45)
 
 
 def test_without_a_part_to_test_with_a_fifth_is_held_out():
@@ -122,8 +123,7 @@ def test_figures_together_as_a_table_and_as_plain_values():
                 Case(name, "all", "mean", "knn"): Score(percent=80.04),
                 Case(name, "all", "mean", "few"): Score(percent=70.0, std=1.26),
             },
-            neighbours=7,
-            labels=20,
+            titles={"knn": "7-NN", "few": "20 labels"},
             num_train=60,
             num_test=30,
         )

@@ -11,7 +11,7 @@ def test_figures_become_the_tree_of_the_report():
         Case("raw", "-", "-", "knn"): Score(percent=82.2),
         Case("pretrained", "all", "grid", "few"): Score(percent=69.581, std=2.224),
     }
-    figures = ProbeResults(scores=scores, neighbours=10, labels=100, num_train=10, num_test=5)
+    figures = ProbeResults(scores=scores, titles={}, num_train=10, num_test=5)
     assert report_tree(figures, {"scratch": Score(percent=57.0, std=1.0)}) == {
         "probe": {
             "mean": {"knn": {"pixels": 82.2}},
@@ -32,7 +32,7 @@ def test_what_the_pretrained_network_is_compared_with_has_its_lead():
         Case("untrained", "all", "mean", "few"): of(50, 50),
         Case("pretrained", "all", "mean", "few"): of(80, 80),
     }
-    figures = ProbeResults(scores=scores, neighbours=10, labels=100, num_train=10, num_test=100)
+    figures = ProbeResults(scores=scores, titles={}, num_train=10, num_test=100)
     tuned = {
         "scratch": Score(percent=60.0, std=1.0, draws=5),
         "pretrained": Score(percent=65.0, std=1.0, draws=5),

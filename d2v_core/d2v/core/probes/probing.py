@@ -79,8 +79,7 @@ class Probing:
                     scores[case] = self._score(probe, train, val, test)
         return ProbeResults(
             scores=scores,
-            neighbours=self.neighbours,
-            labels=self.labels,
+            titles={"knn": f"{self.neighbours}-NN", "linear": "linear", "few": f"{self.labels} labels"},
             num_train=num_train,
             num_test=num_test,
             left_out=tuple(left_out),

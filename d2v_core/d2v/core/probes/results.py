@@ -76,8 +76,7 @@ class ProbeResults:
 
     Args:
         scores: by their conditions.
-        neighbours: k of the nearest neighbours, at least 1.
-        labels: number of labels of the probe with few labels, at least 2.
+        titles: title of the column of each probe.
         num_train: number of training samples.
         num_test: number of test samples.
         left_out: probes that could not run and classes without samples, one line each.
@@ -86,7 +85,7 @@ class ProbeResults:
         notes: remarks on the test samples, one line each.
 
     >>> found = {Case("pretrained", "all", "mean", "knn"): Score(percent=83.94)}
-    >>> results = ProbeResults(scores=found, neighbours=10, labels=100, num_train=10000, num_test=2000)
+    >>> results = ProbeResults(scores=found, titles={"knn": "10-NN"}, num_train=10000, num_test=2000)
     >>> results.to_plain()
     {'pretrained': {'all': {'mean': {'knn': 83.94}}}}
     >>> print(results.table(), end="")
@@ -96,8 +95,7 @@ class ProbeResults:
     """
 
     scores: Mapping[Case, Score]
-    neighbours: int
-    labels: int
+    titles: Mapping[str, str]
     num_train: int
     num_test: int
     left_out: tuple[str, ...] = ()
@@ -112,9 +110,8 @@ class ProbeResults:
 
     def table(self) -> str:
         """A readable table: one row for each kind of features, one column for each probe."""
-        titles = {"knn": f"{self.neighbours}-NN", "linear": "linear", "few": f"{self.labels} labels", "ctc": "CTC"}
         probes = list(dict.fromkeys(case.probe for case in self.scores))
-        lines = [f"{'features':<14}{'layers':<10}{'pooling':<13}" + "".join(f"{titles[p]:>12}" for p in probes)]
+        lines = [f"{'features':<14}{'layers':<10}{'pooling':<13}" + "".join(f"{self.titles[p]:>12}" for p in probes)]
         for row in dict.fromkeys(case[:-1] for case in self.scores):
             features, layers, pooling = row
             cells = "".join(f"{_cell(self.scores[Case(*row, probe)]):>12}" for probe in probes)

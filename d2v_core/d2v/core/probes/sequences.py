@@ -98,8 +98,7 @@ class SequenceProbing:
             scores[Case(name, layers, "-", "ctc")] = Score.of(errors)
         return ProbeResults(
             scores=scores,
-            neighbours=0,
-            labels=0,
+            titles={"ctc": "CTC"},
             num_train=len(train.frames),
             num_test=len(test.frames),
             metric=metric,

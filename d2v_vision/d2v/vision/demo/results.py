@@ -25,7 +25,7 @@ def report_tree(probed: ProbeResults, finetuned: Mapping[str, Score]) -> dict[st
         under "lead" the same tree of the pretrained network's comparisons: "points" is its lead, "error" the standard
         error of the lead.
 
-    >>> report_tree(ProbeResults(scores={}, neighbours=10, labels=100, num_train=2, num_test=2),
+    >>> report_tree(ProbeResults(scores={}, titles={}, num_train=2, num_test=2),
     ...             {"scratch": Score(percent=58.123, std=1.0)})
     {'finetune_100': {'scratch': 58.12}, 'std': {'finetune_100': {'scratch': 1.0}}, 'lead': {}}
     """

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 from building import changed
+from recordings import LIBRIVOX
 from safetensors.torch import load_file
 
 from d2v.audio import CTC, AudioTagging
 from d2v.audio.convert import converters
 from d2v.audio.recordings.dictionary import toolkit_symbols
+from d2v.core import load
 from d2v.core.files import open_model, save
 from d2v.core.foreign import Converted, convert
 from d2v.core.labels import MultiLabel, Symbols
@@ -176,3 +179,13 @@ def test_other_refusals() -> None:
 @pytest.mark.parametrize("folder", ["ctc_v2", "audio_cls_v1"])
 def test_every_field_is_known(folder: str) -> None:
     converted(folder)  # an unknown field warns, and warnings are errors here
+
+
+@pytest.mark.parametrize("file", ["audio_pretrain.pt", "audio_ctc.pt"])
+def test_a_published_file_takes_recordings(file: str) -> None:
+    """Its input is prepared as in training: paths, and pairs of samples and rate, give the same features."""
+    model = load(DATA / "checkpoints" / file)
+    path = sorted(LIBRIVOX.glob("*.flac"))[0]
+    features = model.features([path], pooling="mean").x
+    assert torch.equal(features, model.features([soundfile.read(path, dtype="float32")], pooling="mean").x)
+    assert torch.equal(features, model.features(model.prepare([path]), pooling="mean").x)

@@ -20,6 +20,7 @@ from d2v.core.scores import SymbolScorer
 from d2v.core.validators import fraction, positive
 
 _WARMUP = 0.1  # fraction of the updates
+_SORTED_TOGETHER = 4  # batches: fewer leave more padding, more make the same samples meet in every epoch
 
 
 @frozen(kw_only=True, eq=False)
@@ -128,9 +129,7 @@ class SequenceProbing:
             optimizer, self.lr, total_steps=updates, pct_start=_WARMUP, cycle_momentum=False
         )
         for _ in range(self.epochs):
-            order = torch.randperm(len(frames)).tolist()
-            for start in range(0, len(order), self.batch_size):
-                chosen = order[start : start + self.batch_size]
+            for chosen in _batches([len(x) for x in frames], self.batch_size):
                 lengths = torch.tensor([len(frames[i]) for i in chosen])
                 logits = head(pad_sequence([frames[i] for i in chosen], batch_first=True))
                 loss = F.ctc_loss(
@@ -147,6 +146,16 @@ class SequenceProbing:
                 optimizer.step()
                 schedule.step()
         return head.eval()
+
+
+def _batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Batches of samples of similar length, in random order."""
+    order = torch.randperm(len(lengths)).tolist()
+    batches: list[list[int]] = []
+    for start in range(0, len(order), _SORTED_TOGETHER * batch_size):
+        together = sorted(order[start : start + _SORTED_TOGETHER * batch_size], key=lambda i: lengths[i])
+        batches += [together[at : at + batch_size] for at in range(0, len(together), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches)).tolist()]
 
 
 class _Head(nn.Module):

@@ -13,6 +13,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 from formulations import Case, library_step, plain_model, plain_step  # noqa: E402 - outside the package
+from padding import batches_of, measured  # noqa: E402 - as above
 
 CASES = ["vision/base", "vision/large", "vision/huge14", "audio/base", "audio/large", "text/base", "text/large"]
 
@@ -55,3 +56,13 @@ def test_steps_run(name: str) -> None:
     for step in (library_step(case, 2, "cpu"), plain_step(case, 2, "cpu", precision="bf16")):
         step()
         step()
+
+
+def test_padded_and_sorted_recordings_train_the_same_model() -> None:
+    variants = batches_of(2, long=0.5, short=0.25)
+    assert all(
+        sum(int((~b.padding).sum()) if b.padding is not None else b.source.numel() for b in batches) == seen
+        for batches, seen in zip(variants.values(), [12_000, 12_000, 16_000], strict=True)
+    )
+    times = measured(Case.of("audio/base", toy=True), variants, rounds=1)
+    assert {name: len(values) for name, values in times.items()} == {"padded": 1, "sorted": 1, "full": 1}

@@ -6,6 +6,7 @@ from building import padding_of
 from torchaudio.transforms import MelSpectrogram
 
 from d2v.audio import ConvExtractor, LogMel, LogMelAdapterConfig, LogMelFront
+from d2v.audio.log_mel import stacked_energies
 from d2v.core.model import Batch, BlockConfig, TransformerConfig
 
 
@@ -37,10 +38,21 @@ def test_number_of_frames(samples: int) -> None:
             whole(Batch(source=torch.randn(1, samples)))
 
 
+def test_a_recording_of_one_window_has_one_frame() -> None:
+    """The reader accepts it, so it must not end a run."""
+    assert [front().num_frames(samples) for samples in (399, 400, 1_359, 1_360, 2_000)] == [0, 1, 1, 1, 2]
+    source = torch.randn(2, 600, generator=torch.Generator().manual_seed(0))
+    local = front()(Batch(source=source, padding=padding_of([600, 400], 600)))
+    assert local.grid == (1,)
+    assert local.padding is not None
+    assert not local.padding.any()
+    assert stacked_energies(Batch(source=source), 16_000).x.shape == (2, 1, 160)
+
+
 def test_a_padded_recording_has_the_features_of_the_same_recording_alone() -> None:
     """Also if the padding is not silent: neither windows nor statistics may see it."""
     torch.manual_seed(0)
-    source, lengths = torch.randn(3, 16_000), [16_000, 11_111, 4_000]
+    source, lengths = torch.randn(4, 16_000), [16_000, 11_111, 4_000, 600]
     made = front()
     local = made(Batch(source=source, padding=padding_of(lengths, 16_000)))
     assert local.padding is not None

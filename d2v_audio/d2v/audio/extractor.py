@@ -76,6 +76,14 @@ class ConvExtractor(nn.Module):
         """Number of positions of the input from the start of a frame to that of the next."""
         return math.prod(stride for _, _, stride in self.spec)
 
+    @property
+    def reach(self) -> int:
+        """Number of positions of the input that a frame is computed from."""
+        reach = 1
+        for _, kernel, stride in reversed(self.spec):
+            reach = (reach - 1) * stride + kernel
+        return reach
+
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """Numbers of frames, Long `b`, of recordings with these numbers of samples."""
         for _, kernel, stride in self.spec:

@@ -99,6 +99,8 @@ class LogMel(nn.Module):
 class LogMelFront(nn.Module):
     """Front end for speech: log-mel energies, strided convolutions, norm, projection to the model's width.
 
+    A recording of at least one window that is too short for a frame is padded with zeros to one frame.
+
     Args:
         spectrogram: the log-mel energies.
         extractor: convolutions over their frames.
@@ -126,13 +128,12 @@ class LogMelFront(nn.Module):
         """Features of waveforms `b s`.
 
         Raises:
-            ValueError: if the source is not `b s` or is too short.
+            ValueError: if the source is not `b s` or is shorter than a window.
         """
-        source, lengths = waveforms(batch), None
+        source = waveforms(batch)
         if self.num_frames(source.shape[1]) < 1:
-            raise ValueError(f"{source.shape[1]} samples are shorter than one frame; give longer recordings")
-        if batch.padding is not None:
-            lengths = self.spectrogram.frame_lengths((~batch.padding).sum(1))
+            raise ValueError(f"{source.shape[1]} samples are shorter than one window; give longer recordings")
+        source, lengths = _at_least(self.extractor.reach, self.spectrogram, source, batch.padding)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient_scale > 0):
             frames = self.extractor(self.spectrogram(source, lengths).transpose(1, 2))
             x = scale_gradient(self.proj(self.norm(frames)), self.gradient_scale)
@@ -140,8 +141,9 @@ class LogMelFront(nn.Module):
         return Local(x=x, padding=padding, grid=(x.shape[1],))
 
     def num_frames(self, samples: int) -> int:
-        """Number of frames of a recording with `samples` samples."""
-        return self.extractor.num_frames(self.spectrogram.num_frames(samples))
+        """Number of frames of a recording with `samples` samples, at least 1 from the first window on."""
+        windows = self.spectrogram.num_frames(samples)
+        return self.extractor.num_frames(max(windows, self.extractor.reach)) if windows else 0
 
     @property
     def stride(self) -> int:
@@ -157,18 +159,34 @@ class LogMelFront(nn.Module):
 def stacked_energies(batch: Batch, sample_rate: int, *, stack: int = 4) -> Local:
     """Log-mel energies of each `stack` windows side by side, `b t (stack f)`: what features of speech must exceed.
 
+    Recordings of fewer windows are padded with zeros.
+
     Args:
         batch: waveforms `b s`.
         sample_rate: of the waveforms, in Hz.
         stack: windows for each frame; 4 make frames of 40 ms.
     """
     spectrogram = LogMel(sample_rate=sample_rate).to(batch.source.device)
-    lengths = None if batch.padding is None else spectrogram.frame_lengths((~batch.padding).sum(1))
-    energies = spectrogram(waveforms(batch), lengths)
+    source, lengths = _at_least(stack, spectrogram, waveforms(batch), batch.padding)
+    energies = spectrogram(source, lengths)
     t = energies.shape[1] // stack
     x = rearrange(energies[:, : t * stack], "b (t s) f -> b t (s f)", s=stack)
     padding = None if lengths is None else frame_padding(lengths // stack, t)
     return Local(x=x, padding=padding, grid=(t,))
+
+
+def _at_least(
+    windows: int, spectrogram: LogMel, source: Tensor, padding: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Waveforms `b s`, padded to this number of windows if they are shorter, and the windows of each, Long `b`."""
+    missing = spectrogram.window + (windows - 1) * spectrogram.hop - source.shape[1]
+    if missing > 0:
+        source = F.pad(source, (0, missing))
+    if padding is None:
+        return source, None
+    # Short rows see padding, so it must be what they are padded with alone.
+    source = source.masked_fill(F.pad(padding, (0, max(missing, 0)), value=True), 0.0)
+    return source, spectrogram.frame_lengths((~padding).sum(1)).clamp(min=windows)
 
 
 def _standardised(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -53,6 +53,7 @@ modality = Modality(
     description="speech and other audio: frames of the waveform, masked in blocks (2.0) or spans (1.0)",
     extra="d2v[audio]",
     requires=("torchaudio", "soundfile"),
+    optional={"d2v[decode]": ("flashlight", "kenlm")},
     adapters={"waveform": WaveformAdapterConfig, "log-mel": LogMelAdapterConfig},
     data={"recordings": AudioDataConfig},
     data_commands={"check-recordings": check_recordings, "manifest": manifest, "labels": labels},

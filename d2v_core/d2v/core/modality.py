@@ -92,6 +92,7 @@ class Modality:
         description: one line for listings.
         extra: pip requirement that installs the packages of `requires`; needed only with `requires`.
         requires: import names of the packages that the modality needs in addition to those of core.
+        optional: import names of packages that some of its features need, by the pip requirement that installs them.
         adapters: configuration classes of its adapters by kind, the default first; `build(encoder)` returns a
             `ModalityAdapter`. Files write the kind after the name, `audio/waveform`.
         data: configuration classes of its data by kind, the default first; `build(split, ...)` returns batches.
@@ -121,6 +122,7 @@ class Modality:
     description: str
     extra: str | None = None
     requires: tuple[str, ...] = ()
+    optional: Mapping[str, tuple[str, ...]] = field(factory=dict)
     adapters: Mapping[str, type[AdapterConfig]] = field(factory=dict)
     data: Mapping[str, type[DataConfig]] = field(factory=dict)
     recipes: str | None = None

@@ -75,6 +75,16 @@ def test_plugins_and_extras(monkeypatch):
         found.require()
 
 
+def test_packages_of_some_features_are_told_with_their_command(monkeypatch):
+    optional = {"d2v[bread]": ("numpy", "crust_of_nobody"), "d2v[water]": ("torch",)}
+    record = Modality(name="taste", description="made up", optional=optional)
+    monkeypatch.setattr(modalities, "names", lambda: ["taste"])
+    monkeypatch.setattr(modalities, "load", lambda name: record)
+    found = dict(environment.environment_report("0"))["taste"]
+    assert re.search(r"numpy \d.*without crust_of_nobody.*d2v\[bread\].*torch \d", found)
+    assert "d2v[water]" not in found
+
+
 def forgetful(self, run, *, accept_data):
     """Go on with the number of updates and nothing else."""
     self.step = max(run.steps(), default=0)

@@ -8,8 +8,9 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -91,9 +92,22 @@ def _modalities() -> Iterator[tuple[str, str]]:
         except MissingExtraError as error:
             yield name, str(error)
             continue
-        owners = [owner for module in record.requires for owner in distributions.get(module, [module])]
-        versions = [f"{owner} {_version(owner) or 'of unknown version'}" for owner in dict.fromkeys(owners)]
-        yield name, ", ".join(versions) or "installed, needs no other package"
+        found = _versions(record.requires, distributions) or "installed, needs no other package"
+        yield name, "; ".join([found, *_optional(record.optional, distributions)])
+
+
+def _versions(modules: Iterable[str], distributions: Mapping[str, Sequence[str]]) -> str:
+    owners = dict.fromkeys(owner for module in modules for owner in distributions.get(module, [module]))
+    return ", ".join(f"{owner} {_version(owner) or 'of unknown version'}" for owner in owners)
+
+
+def _optional(packages: Mapping[str, Iterable[str]], distributions: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for requirement, modules in packages.items():
+        missing = [module for module in modules if find_spec(module) is None]
+        if found := _versions([module for module in modules if module not in missing], distributions):
+            yield found
+        if missing:
+            yield f"without {', '.join(missing)}: pip install '{requirement}'"
 
 
 def _version(distribution: str) -> str | None:

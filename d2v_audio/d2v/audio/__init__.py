@@ -5,6 +5,7 @@ from d2v.audio.config import LogMelAdapterConfig, WaveformAdapterConfig
 from d2v.audio.convert import converters
 from d2v.audio.data import AudioDataConfig
 from d2v.audio.data_commands import check_recordings, labels, manifest
+from d2v.audio.download_commands import librilight, librispeech
 from d2v.audio.extractor import ConvExtractor
 from d2v.audio.log_mel import LogMel, LogMelFront, stacked_energies
 from d2v.audio.positions import ConvPositions
@@ -56,7 +57,13 @@ modality = Modality(
     optional={"d2v[decode]": ("flashlight", "kenlm")},
     adapters={"waveform": WaveformAdapterConfig, "log-mel": LogMelAdapterConfig},
     data={"recordings": AudioDataConfig},
-    data_commands={"check-recordings": check_recordings, "manifest": manifest, "labels": labels},
+    data_commands={
+        "check-recordings": check_recordings,
+        "manifest": manifest,
+        "labels": labels,
+        "librispeech": librispeech,
+        "librilight": librilight,
+    },
     recipes="d2v.audio.recipes",
     converters=converters,
     tasks={"ctc": CTC, "classification": AudioClassification, "tagging": AudioTagging},

@@ -52,7 +52,36 @@ def write_manifests(
     ValueError: 'valid_fraction' must be <= 1: 10
     """
     check(and_(ge(0), le(1)), valid_fraction=valid_fraction)
-    root = root.resolve()
+    lines, broken = _measured(root.resolve(), extension, path_must_contain)
+    written = {}
+    for name, part in zip(("train", "valid"), divided(lines, valid_fraction, seed), strict=True):
+        if name == "train" or valid_fraction > 0:
+            _write(dest / f"{name}.tsv", root.resolve(), part)
+            written[dest / f"{name}.tsv"] = len(part)
+    return written, broken
+
+
+def write_manifest(file: Path, root: Path, *, extension: str = "flac") -> tuple[int, list[str]]:
+    """Write one manifest of all recordings of a folder.
+
+    Args:
+        file: manifest to write.
+        root: folder of the recordings, searched at any depth.
+        extension: of the recordings.
+
+    Returns:
+        The number of recordings, and those that are left out, see `write_manifests`.
+
+    Raises:
+        DataError: if there are no recordings.
+    """
+    lines, broken = _measured(root.resolve(), extension, "")
+    _write(file, root.resolve(), lines)
+    return len(lines), broken
+
+
+def _measured(root: Path, extension: str, path_must_contain: str) -> tuple[list[str], list[str]]:
+    """Lines of the recordings below a root, and the paths of those that cannot be in a manifest."""
     medium = Medium(
         unit=RECORDINGS.unit,
         extensions=lambda: frozenset([extension.lower().removeprefix(".")]),
@@ -66,12 +95,11 @@ def write_manifests(
     found = measured_lengths(len(paths), lambda id: -1 if "\n" in paths[id] else Reader().length(paths[id]))
     lengths = dict(zip(paths, found.tolist(), strict=True))
     lines = [f"{os.path.relpath(path, root)}\t{length}" for path, length in lengths.items() if length >= 0]
-    written = {}
-    for name, part in zip(("train", "valid"), divided(lines, valid_fraction, seed), strict=True):
-        if name == "train" or valid_fraction > 0:
-            write_bytes(dest / f"{name}.tsv", os.fsencode("\n".join([str(root), *part, ""])))
-            written[dest / f"{name}.tsv"] = len(part)
-    return written, [path for path, length in lengths.items() if length < 0]
+    return lines, [path for path, length in lengths.items() if length < 0]
+
+
+def _write(file: Path, root: Path, lines: Sequence[str]) -> None:
+    write_bytes(file, os.fsencode("\n".join([str(root), *lines, ""])))
 
 
 def divided(lines: Sequence[str], fraction: float, seed: int) -> tuple[list[str], list[str]]:

@@ -1,0 +1,100 @@
+"""Download a file that others publish: resumed after an interruption, checked, and renamed when it is complete."""
+
+import hashlib
+from collections.abc import Callable
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+_CHUNK = 1 << 20
+_SILENCE = 60.0  # seconds without a byte
+_RANGE_NOT_SATISFIABLE = 416
+_PARTIAL_CONTENT = 206
+
+Progress = Callable[[int, int | None], None]
+
+
+class DownloadError(RuntimeError):
+    """A file cannot be downloaded, or is not the one that was expected. The message names its address and the fix."""
+
+
+def download(address: str, target: Path, *, digest: str, progress: Progress | None = None) -> None:
+    """Download a file, unless it exists. Until it is complete and checked, it is named `TARGET.part`.
+
+    A later call goes on where an interrupted one stopped, or starts again if the server cannot send parts of files. A
+    file with another digest is deleted.
+
+    Args:
+        address: `http://` or `https://`.
+        target: file to write; missing parent folders are created.
+        digest: name of the algorithm, a colon, and the expected digest in hexadecimal: `sha256:...`, `md5:...`.
+        progress: called with the number of bytes that are there, and with that of the whole file, None = unknown.
+
+    Raises:
+        ValueError: if the address is of another kind.
+        DownloadError: if the server cannot be reached, refuses, or stops early; if the digest differs.
+        OSError: if the file cannot be written.
+
+    >>> download("ftp://host/file", Path("file"), digest="md5:00")
+    Traceback (most recent call last):
+    ValueError: 'ftp://host/file' is not an address that starts with http:// or https://
+    """
+    if not address.startswith(("http://", "https://")):
+        raise ValueError(f"{address!r} is not an address that starts with http:// or https://")
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    _fetch(address, part, progress or (lambda done, size: None))
+    _check(address, part, digest)
+    part.replace(target)
+
+
+def _fetch(address: str, part: Path, progress: Progress) -> None:
+    """Append what is missing; an existing part that the server cannot add to is left to the check of its digest."""
+    done = part.stat().st_size if part.exists() else 0
+    request = Request(address, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        answer: HTTPResponse = urlopen(request, timeout=_SILENCE)
+    except HTTPError as error:
+        if done and error.code == _RANGE_NOT_SATISFIABLE:
+            return
+        raise DownloadError(f"{address}: the server answers {error.code} {error.reason}") from error
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise DownloadError(f"{address} cannot be reached: {reason}") from error
+    with answer:
+        if answer.status != _PARTIAL_CONTENT:
+            done = 0
+        size = None if answer.length is None else done + answer.length
+        with part.open("ab" if done else "wb") as file:
+            while chunk := _chunk(address, answer, done):
+                file.write(chunk)
+                done += len(chunk)
+                progress(done, size)
+    if size is not None and done < size:
+        raise _lost(address, f"{done} of {size}")
+
+
+def _chunk(address: str, answer: HTTPResponse, done: int) -> bytes:
+    try:
+        return answer.read1(_CHUNK)
+    except (OSError, HTTPException) as error:
+        raise _lost(address, str(done)) from error
+
+
+def _lost(address: str, done: str) -> DownloadError:
+    return DownloadError(f"{address}: the connection was lost after {done} bytes; run the same again to go on")
+
+
+def _check(address: str, part: Path, digest: str) -> None:
+    algorithm, _, expected = digest.partition(":")
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    if found != expected:
+        part.unlink()
+        raise DownloadError(
+            f"{address} has the {algorithm} digest {found}, expected was {expected}; {part} is deleted, run the same "
+            "again to download it afresh"
+        )

@@ -16,7 +16,7 @@ from d2v.audio.recordings.dictionary import librispeech_dictionary
 from d2v.audio.recordings.public_sets import Subset, prepare
 from d2v.core.cli import main
 from d2v.core.data import DataError
-from d2v.core.files.download import DownloadError
+from d2v.core.files.downloads import DownloadError
 from d2v.core.labels import Symbols
 
 

@@ -17,7 +17,7 @@ from d2v.audio.recordings.manifest_files import write_manifest
 from d2v.audio.recordings.transcripts import LETTERS, WORDS
 from d2v.core.data import DataError, escaped
 from d2v.core.files.atomic import write_text
-from d2v.core.files.download import Progress, download
+from d2v.core.files.downloads import Progress, download
 
 
 @frozen(kw_only=True)
@@ -28,7 +28,7 @@ class Subset:
         split: name of its manifest, and so of the split.
         address: of its archive.
         size: of the archive, for the user.
-        digest: of the archive, see `d2v.core.files.download.download`.
+        digest: of the archive, see `d2v.core.files.downloads.download`.
         folder: folder of the archive to unpack; what exists under this name is complete.
         part: subfolder with the recordings of this subset.
         transcripts: whether it has LibriSpeech's transcript files.
@@ -106,7 +106,7 @@ def prepare(
         subset: what to prepare.
         dest: folder to write to; it is created.
         mirror: address of a folder with the same archives; None = the original server.
-        progress: see `d2v.core.files.download.download`.
+        progress: see `d2v.core.files.downloads.download`.
 
     Returns:
         What was written, in words, by file or folder.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from serving import Served, serving
 
-from d2v.core.files.download import DownloadError, download
+from d2v.core.files.downloads import DownloadError, download
 
 CONTENT = bytes(range(256)) * 20
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"

@@ -105,7 +105,14 @@ class Task(Protocol):
         ...
 
     def scorer(self, labels: Labels) -> Scorer:
-        """Return a new scorer."""
+        """Return a new scorer.
+
+        Jobs make one before they read any data, so that a task's own wrong files are reported early.
+
+        Raises:
+            DataError: if a file that the task names cannot be used.
+            MissingExtraError: if the task needs packages that are not installed.
+        """
         ...
 
     def predict(self, module: nn.Module, batch: Batch, *, labels: Labels) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from scripts import loaded
 from speech import DIM, LETTERS, encoder, speech, student
 
 from d2v.audio import CTC, CTCModel
+from d2v.audio.data import AudioDataConfig
 from d2v.audio.decoding import Beam, BeamSearch, Greedy
 from d2v.core.cli import main
 from d2v.core.data import DataError
@@ -21,6 +22,7 @@ from d2v.core.description import Description
 from d2v.core.files import ConfigError, from_plain, save, to_plain
 from d2v.core.jobs import evaluate, predict
 from d2v.core.jobs.fine_tuned import check_use
+from d2v.core.registry import MissingExtraError
 from d2v.core.scores import Transcript
 from d2v.core.task import Task
 
@@ -222,6 +224,23 @@ def test_wrong_files_are_named(
     with pytest.raises(DataError, match=words[0]) as error:
         evaluate({**given, "split": ["dev"]}, progress=False)
     assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize("job", [evaluate, predict])
+@pytest.mark.parametrize("damage", ["lexicon", "lm", "extra"])
+def test_wrong_files_are_reported_before_data_is_read(
+    folder: Path, tmp_path: Path, job: Any, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("flashlight")
+    monkeypatch.setattr(AudioDataConfig, "contents", None)
+    monkeypatch.setattr(AudioDataConfig, "build", None)
+    (tmp_path / "other.arpa").write_text(arpa.Ngrams([["DOG", "CAT"]], 2).arpa())
+    options = {"lexicon": {"lexicon": str(tmp_path / "nowhere.txt")}, "lm": {"lm": str(tmp_path / "other.arpa")}}
+    if damage == "extra":
+        monkeypatch.setattr("d2v.audio.decoding.packages.find_spec", lambda name: None)
+    word = {"lexicon": "nowhere.txt", "lm": "other.arpa has none of", "extra": r"d2v\[decode\]"}[damage]
+    with pytest.raises(MissingExtraError if damage == "extra" else DataError, match=word):
+        job({**beam(folder, **options.get(damage, {})), "split": ["dev"]}, progress=False)
 
 
 def test_greedy_has_nothing_to_compare(folder: Path) -> None:

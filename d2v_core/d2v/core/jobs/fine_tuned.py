@@ -66,11 +66,14 @@ def opened(overrides: Mapping[str, Any]) -> tuple[UseSettings, Stored]:
     Raises:
         ConfigError: if a key is wrong, the model is only pretrained, or an option differs that is built into it.
         FileNotFoundError: if there is no such model.
+        DataError: if a file of the task cannot be used.
+        MissingExtraError: if the task needs packages that are not installed.
     """
     settings, stored = settings_of(UseSettings, overrides)
     built = stored.description.task
     assert built is not None  # its values are part of the settings
     check_use(settings.task, built)
+    settings.task.scorer(labels_of(stored))  # reports wrong files of the task before any data is read
     return settings, stored
 
 

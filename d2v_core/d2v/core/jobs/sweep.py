@@ -81,12 +81,15 @@ def opened_for_sweep(overrides: Mapping[str, Any]) -> tuple[UseSettings, Stored,
     Raises:
         ConfigError: as `opened`, or if the options of this task cannot be compared.
         FileNotFoundError: as `opened`.
+        DataError: as `opened`.
+        MissingExtraError: as `opened`.
     """
     stored = stored_of(overrides)
     choices = alternatives(UseSettings, trained_values(UseSettings, stored), overrides, below="task")
     made = [settings_for(UseSettings, stored, {**overrides, **values}) for values in combinations(choices)]
     for one in made:
         check_use(one.task, task_of(stored))
+        one.task.scorer(labels_of(stored))  # reports wrong files of the task before any data is read
     if not choices:
         return made[0], stored, None
     tasks = [one.task for one in made if isinstance(one.task, TwoStepTask)]

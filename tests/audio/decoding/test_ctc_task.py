@@ -204,6 +204,16 @@ def test_validation_uses_the_decoder(folder: Path) -> None:
     task = CTC(decoder=Beam(lexicon=str(folder / "one.txt"), word_score=5.0))
     found = scored(task, model, [batch], labels=LETTERS, device=torch.device("cpu"))
     assert "same" in found.tables()
+    greedy = scored(CTC(), model, [batch], labels=LETTERS, device=torch.device("cpu")).metrics()
+    assert "raw_wer" not in greedy
+    assert found.metrics()["raw_wer"] == greedy["wer"] != found.metrics()["wer"]
+
+
+def test_evaluation_has_the_error_rate_without_the_search(folder: Path) -> None:
+    pytest.importorskip("flashlight")
+    given = use(folder, **{"task.decoder.kind": "beam", "task.decoder.lexicon": str(folder / "lexicon.txt")})
+    found = evaluate({**given, "split": ["dev"]}, progress=False).metrics()
+    assert found["raw_wer"] == evaluate(use(folder, split=["dev"]), progress=False).metrics()["wer"]
 
 
 @pytest.mark.parametrize(

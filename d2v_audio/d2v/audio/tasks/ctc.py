@@ -9,6 +9,7 @@ from attrs.validators import ge
 from torch import Tensor, nn
 
 from d2v.audio.decoding import DecoderConfig, Greedy, Hypothesis
+from d2v.audio.decoding.greedy import best_path
 from d2v.audio.tasks.ctc_model import Average, BlankMode, CTCModel
 from d2v.audio.tasks.fine_tuning import FineTuningParts, mask_seed
 from d2v.core.finite import NotFiniteError
@@ -88,14 +89,17 @@ class CTC(FineTuningParts):
         """Return outputs from `results`; with other options of `decoder`, they need no second pass of the model."""
         assert isinstance(labels, Symbols)
         found: list[Sequence[int] | Transcript] = []
-        for hypotheses in self._hypotheses(results, labels):
+        for scores, hypotheses in zip(results, self._hypotheses(results, labels), strict=True):
             best = hypotheses[0]
-            text = None if best.words is None else best.text(labels)
-            found.append(best.tokens if text is None else Transcript(symbols=best.tokens, text=text))
+            if isinstance(self.decoder, Greedy):
+                found.append(best.tokens)
+                continue
+            raw = best_path(scores, labels.blank_number).tokens
+            found.append(Transcript(symbols=best.tokens, text=best.text(labels), raw=raw))
         return found
 
     def scorer(self, labels: Labels) -> SymbolScorer:
-        """Scorer of error rates.
+        """Scorer of error rates; with a search, `wer` is of its words and `raw_wer` of the best symbol of each frame.
 
         Raises:
             DataError: as `outputs`; a scorer is made before any work.

@@ -15,15 +15,17 @@ _SHOWN = 5
 
 @frozen(kw_only=True)
 class Transcript:
-    """A predicted transcript whose text is more than its symbols spell: words of a lexicon.
+    """A predicted transcript that a search found: its text may be more than its symbols spell, words of a lexicon.
 
     Args:
         symbols: numbers of the symbols.
         text: words, separated by spaces.
+        raw: numbers of the symbols without the search, the best one of each frame; None = not known.
     """
 
     symbols: Sequence[int]
     text: str
+    raw: Sequence[int] | None = None
 
 
 class SymbolScorer:
@@ -31,6 +33,7 @@ class SymbolScorer:
 
     Error rates are edits (insertions, deletions, replacements) divided by the length of the reference, in percent, over
     the whole split: `wer` of words and `cer` of characters if the symbols have a word boundary, else `uer` of symbols.
+    If all transcripts have `raw` symbols, `raw_wer` or `raw_uer` is the rate of these.
 
     Args:
         labels: the dictionary.
@@ -43,12 +46,14 @@ class SymbolScorer:
     {'wer': 50.0, 'cer': 25.0}
     """
 
-    lower_is_better: ClassVar[frozenset[str]] = frozenset({"wer", "cer", "uer"})
+    lower_is_better: ClassVar[frozenset[str]] = frozenset({"wer", "cer", "uer", "raw_wer", "raw_uer"})
 
     def __init__(self, labels: Symbols) -> None:
         self.labels = labels
         self.predictions: list[str] = []
         """Predicted text of each sample."""
+        self.raw: list[str] = []
+        """Text of the raw symbols, of each sample that has them."""
         self.truths: list[str] = []
         """True text of each sample."""
         self.units: list[tuple[str, str]] = []
@@ -70,11 +75,13 @@ class SymbolScorer:
         if len(outputs) != len(truths):
             raise ValueError(f"there are {len(outputs)} predicted sequences for {len(truths)} samples")
         rows = [one.symbols if isinstance(one, Transcript) else one for one in outputs]
-        wrong = [number for row in rows for number in row if not 0 <= number < self.labels.num_outputs]
+        raw = [one.raw for one in outputs if isinstance(one, Transcript) and one.raw is not None]
+        wrong = [number for row in (*rows, *raw) for number in row if not 0 <= number < self.labels.num_outputs]
         if wrong:
             raise ValueError(f"outputs contain {wrong[0]}, but symbol numbers are 0 to {self.labels.num_outputs - 1}")
         text = self.labels.text
         self.predictions += [one.text if isinstance(one, Transcript) else text(one) for one in outputs]
+        self.raw += map(text, raw)
         self.truths += map(text, truths)
         self.units += [(self._spelled(row), self._spelled(truth)) for row, truth in zip(rows, truths, strict=True)]
         ids = torch.arange(batch.size) + len(self.ids) if batch.ids is None else batch.ids
@@ -87,6 +94,7 @@ class SymbolScorer:
         """Add the texts of other scorers."""
         for other in others:
             self.predictions += other.predictions
+            self.raw += other.raw
             self.truths += other.truths
             self.units += other.units
             self.ids += other.ids
@@ -105,10 +113,14 @@ class SymbolScorer:
         rates = {"uer": word_error_rate}
         if self.labels.boundary is not None:
             rates = {"wer": word_error_rate, "cer": char_error_rate}
+        has_raw = len(self.raw) == len(self.truths)
+        raw_name = f"raw_{next(iter(rates))}"
         if not any(self.truths):
-            reasons = dict.fromkeys(rates, "all true texts are empty")
+            reasons = dict.fromkeys([*rates, raw_name] if has_raw else rates, "all true texts are empty")
             return Scores(values={}, reasons=reasons, text=self._table(), files=self._files())
         values = {name: 100 * float(rate(self.predictions, self.truths)) for name, rate in rates.items()}
+        if has_raw:
+            values[raw_name] = 100 * float(word_error_rate(self.raw, self.truths))
         return Scores(values=values, text=self._table(), files=self._files())
 
     def _files(self) -> dict[str, str]:

@@ -113,7 +113,7 @@ class SymbolScorer:
         rates = {"uer": word_error_rate}
         if self.labels.boundary is not None:
             rates = {"wer": word_error_rate, "cer": char_error_rate}
-        has_raw = len(self.raw) == len(self.truths)
+        has_raw = bool(self.raw) and len(self.raw) == len(self.truths)
         raw_name = f"raw_{next(iter(rates))}"
         if not any(self.truths):
             reasons = dict.fromkeys([*rates, raw_name] if has_raw else rates, "all true texts are empty")

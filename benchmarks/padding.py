@@ -11,11 +11,12 @@ Compare the ratios of the medians. Example: `python benchmarks/padding.py --mode
 
 import argparse
 import statistics
-import time
 from collections.abc import Sequence
+from functools import partial
 
 import torch
-from formulations import Case
+from formulations import Case, Step
+from step import timed
 
 from d2v.core import Batch
 from d2v.core.train import PublishedAdamW, parameter_groups
@@ -37,8 +38,8 @@ def batches_of(batch: int, *, long: float, short: float) -> dict[str, list[Batch
     }
 
 
-def measured(case: Case, variants: dict[str, list[Batch]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each update, with the variants alternating."""
+def updates_of(case: Case, variants: dict[str, list[Batch]]) -> dict[str, Step]:
+    """Return an update of one model on the batches of each variant."""
     model = case.config.build().train()
     optimizer = PublishedAdamW(parameter_groups(model, weight_decay=0.05, decay="all"), lr=1e-4)
 
@@ -50,14 +51,7 @@ def measured(case: Case, variants: dict[str, list[Batch]], rounds: int) -> dict[
         optimizer.step()
         model.update_teacher(1)
 
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for round_ in range(rounds + 1):  # the first is a warm-up
-        for name, batches in variants.items():
-            start = time.perf_counter()
-            update(batches)
-            if round_:
-                times[name].append(time.perf_counter() - start)
-    return times
+    return {name: partial(update, batches) for name, batches in variants.items()}
 
 
 def main() -> None:
@@ -69,7 +63,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.batch < 2 or args.batch % 2:
         parser.error(f"--batch {args.batch}: half of the recordings are short, so give an even number")
-    times = measured(Case.of(args.model), batches_of(args.batch, long=_LONG, short=_SHORT), args.rounds)
+    variants = batches_of(args.batch, long=_LONG, short=_SHORT)
+    times = timed(updates_of(Case.of(args.model), variants), args.rounds)
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, median in medians.items():
         print(f"{name}: {median:.2f} s, {median / medians['padded']:.2f} of padded")

@@ -13,7 +13,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 from formulations import Case, library_step, plain_model, plain_step  # noqa: E402 - outside the package
-from padding import batches_of, measured  # noqa: E402 - as above
+from padding import batches_of, updates_of  # noqa: E402 - as above
+from step import timed  # noqa: E402 - as above
 
 CASES = ["vision/base", "vision/large", "vision/huge14", "audio/base", "audio/large", "text/base", "text/large"]
 
@@ -64,5 +65,5 @@ def test_padded_and_sorted_recordings_train_the_same_model() -> None:
         sum(int((~b.padding).sum()) if b.padding is not None else b.source.numel() for b in batches) == seen
         for batches, seen in zip(variants.values(), [12_000, 12_000, 16_000], strict=True)
     )
-    times = measured(Case.of("audio/base", toy=True), variants, rounds=1)
+    times = timed(updates_of(Case.of("audio/base", toy=True), variants), 1)
     assert {name: len(values) for name, values in times.items()} == {"padded": 1, "sorted": 1, "full": 1}

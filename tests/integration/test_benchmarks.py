@@ -15,6 +15,7 @@ sys.path.append(str(BENCHMARKS))
 from formulations import Case, library_step, plain_model, plain_step  # noqa: E402 - outside the package
 from padding import batches_of, updates_of  # noqa: E402 - as above
 from step import timed  # noqa: E402 - as above
+from windows import differences  # noqa: E402 - as above
 
 CASES = ["vision/base", "vision/large", "vision/huge14", "audio/base", "audio/large", "text/base", "text/large"]
 
@@ -67,3 +68,11 @@ def test_padded_and_sorted_recordings_train_the_same_model() -> None:
     )
     times = timed(updates_of(Case.of("audio/base", toy=True), variants), 1)
     assert {name: len(values) for name, values in times.items()} == {"padded": 1, "sorted": 1, "full": 1}
+
+
+def test_difference_of_windows_is_over_the_frames_of_long_recordings() -> None:
+    whole = torch.ones(2, 3, 4)
+    padding = torch.tensor([[False, False, True], [False, True, True]])
+    windowed = whole * torch.tensor([1.0, 1.5, 9.0])[:, None]
+    found = differences(whole, windowed, padding, longer_than=1)
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.5]))

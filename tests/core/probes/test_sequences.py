@@ -42,6 +42,20 @@ def test_what_is_not_in_the_features_is_not_read() -> None:
     assert error(spoken(64, seed=0, noise=50.0), spoken(16, seed=1, noise=50.0)) > 50
 
 
+def test_each_recogniser_is_counted() -> None:
+    trained: list[None] = []
+    both = {"first": spoken(4, seed=0), "second": spoken(4, seed=1)}
+    probing = SequenceProbing(epochs=1, heads=3, width=4)
+    probing.measure(
+        "pretrained",
+        {"train": both, "test": both},
+        labels=LETTERS,
+        metric="character error rate",
+        advance=lambda: trained.append(None),
+    )
+    assert len(trained) == 6
+
+
 def test_a_head_is_decided_by_its_seed() -> None:
     train, test = spoken(16, seed=0, noise=1.0), spoken(16, seed=1, noise=1.0)
     before = torch.random.get_rng_state()

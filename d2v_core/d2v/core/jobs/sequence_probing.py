@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
+from itertools import count
 from operator import or_
 
 from d2v.core.data import DataConfig
@@ -18,6 +19,7 @@ from d2v.core.probes import (
     local_sequences,
 )
 from d2v.core.probes.encoding import evaluating
+from d2v.core.train.progress import Progress
 
 
 def probe_sequences(
@@ -54,7 +56,20 @@ def probe_sequences(
     metric = "symbol error rate" if labels.boundary is None else "character error rate"
 
     def measured(name: str, read: Callable[[Iterable[Batch]], Mapping[str, Sequences]]) -> ProbeResults:
-        return probing.measure(name, splits.read(read, progress=progress), labels=labels, metric=metric)
+        parts = splits.read(read, progress=progress)
+        line = Progress(len(parts["train"]) * probing.heads) if progress else None
+        if line is not None:
+            line.start(0)
+        trained = count(1)
+
+        def advance() -> None:
+            if line is not None:
+                line.advance(next(trained))
+
+        results = probing.measure(name, parts, labels=labels, metric=metric, advance=advance)
+        if line is not None:
+            line.close()
+        return results
 
     def local(name: str, read: Callable[[Batch], Local], batches: Iterable[Batch]) -> Mapping[str, Sequences]:
         return {name: local_sequences(read, batches, labels=labels)}

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from d2v.core.finite import NotFiniteError
 from d2v.core.labels import Symbols
 from d2v.core.model import Batch, Encodes, Local
+from d2v.core.nn import Dropout
 from d2v.core.probes.encoding import Layers, encode_layers
 from d2v.core.probes.results import Case, ProbeResults, Score
 from d2v.core.scores import SymbolScorer
@@ -79,7 +80,13 @@ class SequenceProbing:
             raise ValueError(f"kernel={kernel} must be odd, so that positions stay in place")
 
     def measure(
-        self, name: str, parts: Mapping[str, Mapping[str, Sequences]], *, labels: Symbols, metric: str
+        self,
+        name: str,
+        parts: Mapping[str, Mapping[str, Sequences]],
+        *,
+        labels: Symbols,
+        metric: str,
+        advance: Callable[[], None] = lambda: None,
     ) -> ProbeResults:
         """Error rates on "test" of recognisers trained on "train", for each choice of layers.
 
@@ -88,6 +95,7 @@ class SequenceProbing:
             parts: by split ("train", "test"), then by choice of layers.
             labels: the symbols, with a blank.
             metric: name of the error rate in the results.
+            advance: called after each recogniser.
 
         Raises:
             ValueError: if the symbols have no blank.
@@ -95,7 +103,10 @@ class SequenceProbing:
         scores = {}
         for layers, train in parts["train"].items():
             test = parts["test"][layers]
-            errors = [self._error(train, test, labels, self.seed + head) for head in range(self.heads)]
+            errors = []
+            for head in range(self.heads):
+                errors.append(self._error(train, test, labels, self.seed + head))
+                advance()
             scores[Case(name, layers, "-", "ctc")] = Score.of(errors)
         return ProbeResults(
             scores=scores,
@@ -161,13 +172,14 @@ def _batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
 class _Head(nn.Module):
     def __init__(self, embed_dim: int, outputs: int, *, width: int, kernel: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv = nn.Conv1d(embed_dim, width, kernel, padding=kernel // 2)
         self.proj = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `b t c` of features `b t d`."""
-        x = self.conv(self.dropout(x).transpose(1, 2)).transpose(1, 2)
+        # The backward pass of GELU is slow on a transposed view.
+        x = self.conv(self.dropout(x).transpose(1, 2)).transpose(1, 2).contiguous()
         out: Tensor = self.proj(self.dropout(F.gelu(x)))
         return out
 

@@ -8,7 +8,8 @@ transcripts in English. Get the packages with
 - `unlabelled/`: prompts of all languages in random order, joined to recordings of 30 s, without those of `val` and
   `test`;
 - `labelled.csv` and `labelled/`: English prompts of 0.4 to 10 s with path, text and split. Texts are in lower case,
-  without punctuation; prompts with digits or brackets are left out.
+  without punctuation; prompts with digits or brackets are left out;
+- `sentences.txt`: the English texts that are not those of `val` or `test`, for a language model.
 """
 
 import argparse
@@ -102,6 +103,9 @@ def main() -> None:
             path = f"labelled/{name.partition('/')[2].replace('/', '-')}.wav"
             write(arguments.out / path, recordings[name])
             table.writerow([path, known[name], splits[name]])
+    heldout = {known[name] for name, split in splits.items() if split != "train"}
+    sentences = {text for one in texts.values() if (text := spoken(one))} - heldout
+    (arguments.out / "sentences.txt").write_text("".join(f"{text}\n" for text in sorted(sentences)))
     rest = [name for name in sorted(recordings) if splits.get(name, "train") == "train"]
     draw.shuffle(rest)
     joined = b"".join(recordings[name] for name in rest)

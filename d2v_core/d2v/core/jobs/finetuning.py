@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any, Unpack
 
+import attrs
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from d2v.core.data import Batches, Seen
+from d2v.core.data.config import with_files
 from d2v.core.data.seen import How
 from d2v.core.description import Description
 from d2v.core.durations import updates
@@ -113,7 +115,7 @@ def recipe_for(recipe: str, overrides: Mapping[str, Any], description: Descripti
     settings = read_recipe(recipe, overrides, FinetuneRecipe, complete=lambda values: _inherit(values, description))
     if settings.preparation == "model":
         check_preparation(settings.data, description)
-    return settings
+    return attrs.evolve(settings, data=with_files(settings.data, description.files))
 
 
 def _inherit(values: dict[str, Any], description: Description) -> None:

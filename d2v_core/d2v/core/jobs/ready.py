@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from d2v.core.data import DataConfig, DataError, item_list
+from d2v.core.data.config import with_files
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, from_plain, open_model
 from d2v.core.finite import check_answers
@@ -107,7 +108,7 @@ class ReadyModel:
             raise ConfigError(f"no preparation of {modality} input is known: this model {known}; give a Batch instead")
         # A data configuration needs a path, and these samples have none.
         data: DataConfig = from_plain({**stored, "path": "-"}, DataConfig)  # type: ignore[type-abstract]  # one of its forms is made
-        batch = data.prepare(items)
+        batch = with_files(data, self.description.files).prepare(items)
         return Batch(source=batch.source, padding=batch.padding, modality=modality)
 
     def features(

@@ -4,6 +4,7 @@ Radford et al. 2019, "Language models are unsupervised multitask learners", 2.2;
 `tokenizers` does the merging. It is imported at first use, so this module can be imported without the extra.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,8 @@ class Tokenizer:
     def _encoder(self) -> "tokenizers.Tokenizer":
         from tokenizers import Tokenizer, models
 
+        # Threads of its own would hang or warn in loader processes, which are forks; files are encoded in processes.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         encoder = Tokenizer(models.BPE(vocab=self._pieces, merges=self._merges))
         encoder.pre_tokenizer = byte_level()
         return encoder

@@ -4,10 +4,18 @@ from d2v.core.modality import Modality
 from d2v.text.adapter import TextAdapter
 from d2v.text.config import TextAdapterConfig
 from d2v.text.convert import converters
+from d2v.text.data import TextDataConfig
 from d2v.text.tasks.classification import SentenceClassifier
 from d2v.text.tokens import TokenEmbedding
 
-__all__ = ["SentenceClassifier", "TextAdapter", "TextAdapterConfig", "TokenEmbedding", "modality"]
+__all__ = [
+    "SentenceClassifier",
+    "TextAdapter",
+    "TextAdapterConfig",
+    "TextDataConfig",
+    "TokenEmbedding",
+    "modality",
+]
 
 modality = Modality(
     name="text",
@@ -15,5 +23,7 @@ modality = Modality(
     extra="d2v[text]",
     requires=("tokenizers",),
     adapters={"tokens": TextAdapterConfig},
+    data={"tokens": TextDataConfig},
+    recipes="d2v.text.recipes",
     converters=converters,
 )

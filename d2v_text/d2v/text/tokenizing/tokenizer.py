@@ -111,6 +111,16 @@ class Tokenizer:
         """The files of this tokenizer by name; `tokenizer_of` makes the tokenizer again."""
         return dict(self._files)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether two tokenizers give the same ids for every text."""
+        if not isinstance(other, Tokenizer):
+            return NotImplemented
+        size = self.vocabulary_size == other.vocabulary_size
+        return size and self._texts == other._texts and self._merges == other._merges
+
+    def __hash__(self) -> int:
+        return hash((self.vocabulary_size, len(self._merges)))
+
     def __reduce__(self) -> tuple[Any, ...]:
         from d2v.text.tokenizing.reading import tokenizer_of
 

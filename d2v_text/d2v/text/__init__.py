@@ -5,6 +5,7 @@ from d2v.text.adapter import TextAdapter
 from d2v.text.config import TextAdapterConfig
 from d2v.text.convert import converters
 from d2v.text.data import TextDataConfig
+from d2v.text.data_commands import tokenizer, tokens
 from d2v.text.tasks.classification import SentenceClassifier
 from d2v.text.tokens import TokenEmbedding
 
@@ -24,6 +25,7 @@ modality = Modality(
     requires=("tokenizers",),
     adapters={"tokens": TextAdapterConfig},
     data={"tokens": TextDataConfig},
+    data_commands={"tokens": tokens, "tokenizer": tokenizer},
     recipes="d2v.text.recipes",
     converters=converters,
 )

@@ -2,8 +2,9 @@
 
 import multiprocessing
 import signal
+import sys
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from d2v.core.data import DataError, escaped
 from d2v.text.corpus.lines import Bad, lines_of
 from d2v.text.corpus.text_files import NotTextError, Piece, is_json, pieces, total_size
 from d2v.text.corpus.token_file import TokenWriter, writing_tokens
-from d2v.text.tokenizing import EOS, Tokenizer, tokenizer_of
+from d2v.text.tokenizing import EOS, Tokenizer
 
 _ALONE = 1 << 23  # bytes of text below which processes cost more than they save
 _LISTED = 20
@@ -153,9 +154,10 @@ def _results(
         for task in _tasks(files):
             yield task, None if task.piece is None else _encoded(tokenizer, task, text_field)
         return
-    # Not forked: threads of PyTorch or of the tokenizer may run in this process.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(tokenizer.files(), text_field))
+    # Copies of this process share its memory; new ones would import torch, which takes 400 MB each.
+    method = "fork" if sys.platform == "linux" else "spawn"
+    context = multiprocessing.get_context(method)
+    pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(tokenizer, text_field))
     waiting: deque[tuple[_Task, Future[_Result] | None]] = deque()
     try:
         for task in _tasks(files):
@@ -175,9 +177,9 @@ def _finished(task: _Task, result: "Future[_Result] | None") -> tuple[_Task, _Re
 _own: dict[str, Any] = {}  # of a worker process
 
 
-def _start(files: Mapping[str, bytes], text_field: str) -> None:
+def _start(tokenizer: Tokenizer, text_field: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the main process, which ends this one
-    _own.update(tokenizer=tokenizer_of(files), text_field=text_field)
+    _own.update(tokenizer=tokenizer, text_field=text_field)
 
 
 def _encode(task: _Task) -> _Result:

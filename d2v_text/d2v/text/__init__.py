@@ -4,10 +4,20 @@ from d2v.core.modality import Modality
 from d2v.text.adapter import TextAdapter
 from d2v.text.config import TextAdapterConfig
 from d2v.text.convert import converters
-from d2v.text.tasks.classification import SentenceClassifier
+from d2v.text.sentences.data import SentenceDataConfig
+from d2v.text.tasks.classification import SentenceClassifier, TextClassification, TextRegression
 from d2v.text.tokens import TokenEmbedding
 
-__all__ = ["SentenceClassifier", "TextAdapter", "TextAdapterConfig", "TokenEmbedding", "modality"]
+__all__ = [
+    "SentenceClassifier",
+    "SentenceDataConfig",
+    "TextAdapter",
+    "TextAdapterConfig",
+    "TextClassification",
+    "TextRegression",
+    "TokenEmbedding",
+    "modality",
+]
 
 modality = Modality(
     name="text",
@@ -15,5 +25,8 @@ modality = Modality(
     extra="d2v[text]",
     requires=("tokenizers",),
     adapters={"tokens": TextAdapterConfig},
+    data={"sentences": SentenceDataConfig},
+    recipes="d2v.text.recipes",
     converters=converters,
+    tasks={"classification": TextClassification, "regression": TextRegression},
 )

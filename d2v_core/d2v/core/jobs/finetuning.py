@@ -13,14 +13,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from d2v.core.data import Batches, Seen
-from d2v.core.data.config import with_files
 from d2v.core.data.seen import How
 from d2v.core.description import Description
 from d2v.core.durations import updates
 from d2v.core.files import ConfigError, Stored, open_model
 from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import FinetuneKeys
-from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
+from d2v.core.jobs.models import check_preparation, data_for, encoder_of, inherited, match_input, matched
 from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import run_training, train_by, training_batches
 from d2v.core.jobs.scoring import scored
@@ -115,7 +114,7 @@ def recipe_for(recipe: str, overrides: Mapping[str, Any], description: Descripti
     settings = read_recipe(recipe, overrides, FinetuneRecipe, complete=lambda values: _inherit(values, description))
     if settings.preparation == "model":
         check_preparation(settings.data, description)
-    return attrs.evolve(settings, data=with_files(settings.data, description.files))
+    return attrs.evolve(settings, data=data_for(settings.data, description))
 
 
 def _inherit(values: dict[str, Any], description: Description) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2v.core.data import DataError
-from d2v.text import TextAdapter, TextAdapterConfig
+from d2v.text import TextAdapter
 from d2v.text.tokenizing import (
     EOS,
     FIRST,
@@ -19,7 +19,6 @@ from d2v.text.tokenizing import (
     Tokenizer,
     check_adapter,
     has_tokenizer,
-    matching_adapter,
     read_tokenizer,
     tokenizer_of,
     train_tokenizer,
@@ -160,8 +159,6 @@ def test_a_tokenizer_of_another_model_is_refused(trained: Tokenizer) -> None:
         check_adapter(TextAdapter(vocabulary_size=300, embed_dim=8), trained, path="tokens")
     with pytest.raises(DataError, match=r"mask_id=279 \(3\)"):
         check_adapter(TextAdapter(vocabulary_size=280, embed_dim=8, mask_id=3), trained, path="tokens")
-    config = TextAdapterConfig(vocabulary_size=50265, mask_id=50264)
-    assert matching_adapter(config, 280, path="tokens").mask_id == 279
 
 
 def test_importing_text_does_not_import_tokenizers() -> None:

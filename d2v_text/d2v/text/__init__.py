@@ -4,6 +4,7 @@ from d2v.core.modality import Modality
 from d2v.text.adapter import TextAdapter
 from d2v.text.config import TextAdapterConfig
 from d2v.text.convert import converters
+from d2v.text.data import TextDataConfig
 from d2v.text.sentences.data import SentenceDataConfig
 from d2v.text.tasks.classification import SentenceClassifier, TextClassification, TextRegression
 from d2v.text.tokens import TokenEmbedding
@@ -14,6 +15,7 @@ __all__ = [
     "TextAdapter",
     "TextAdapterConfig",
     "TextClassification",
+    "TextDataConfig",
     "TextRegression",
     "TokenEmbedding",
     "modality",
@@ -25,7 +27,7 @@ modality = Modality(
     extra="d2v[text]",
     requires=("tokenizers",),
     adapters={"tokens": TextAdapterConfig},
-    data={"sentences": SentenceDataConfig},
+    data={"tokens": TextDataConfig, "sentences": SentenceDataConfig},
     recipes="d2v.text.recipes",
     converters=converters,
     tasks={"classification": TextClassification, "regression": TextRegression},

@@ -184,7 +184,7 @@ def task_of(stored: Stored) -> Task:
     return stored.description.task
 
 
-def match_input(data: DataConfig, encoder: Student, modality: str) -> None:
+def match_input(data: DataConfig, encoder: nn.Module, modality: str) -> None:
     """Adjust an encoder to the input of the data; an encoder without adapters handles this itself.
 
     Raises:

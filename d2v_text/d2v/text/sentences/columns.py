@@ -99,8 +99,8 @@ def _texts(table: Table, left: Sequence[str]) -> tuple[str, str | None]:
     if not found:
         listed = ", ".join(map(repr, table.columns)) or "none"
         raise DataError(
-            f"{escaped(table.path)} has the columns {listed}, and none has a usual name of a text; set data.text and, if "
-            "there are labels, data.label to columns; if the first line is no header, set data.header=false"
+            f"{escaped(table.path)} has the columns {listed}, and none has a usual name of a text; set data.text and, "
+            "if there are labels, data.label to columns; if the first line is no header, set data.header=false"
         )
     return found[0], None
 

@@ -265,7 +265,7 @@ def _of_table(table: Table, columns: Columns) -> Texts:
         return found
 
     texts = cells(columns.text, "text")
-    given = None if columns.label is None else [cell for cell in table.column(columns.label)]
+    given = None if columns.label is None else table.column(columns.label)
     if given is not None and all(cell is None or not cell.strip() for cell in given):
         given = None  # an empty column, as in files of tests
     return Texts(

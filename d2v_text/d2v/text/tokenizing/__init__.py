@@ -1,6 +1,6 @@
 """Tokenizers: text to the ids that a text model reads, and back."""
 
-from d2v.text.tokenizing.matching import check_adapter, matching_adapter
+from d2v.text.tokenizing.matching import check_adapter
 from d2v.text.tokenizing.reading import has_tokenizer, read_tokenizer, tokenizer_of, write_tokenizer
 from d2v.text.tokenizing.special import BOS, EOS, FIRST, PADDING, UNKNOWN
 from d2v.text.tokenizing.tokenizer import Tokenizer
@@ -15,7 +15,6 @@ __all__ = [
     "Tokenizer",
     "check_adapter",
     "has_tokenizer",
-    "matching_adapter",
     "read_tokenizer",
     "tokenizer_of",
     "train_tokenizer",

@@ -1,38 +1,29 @@
 """Whether a tokenizer is that of a model: vocabulary size and special ids."""
 
-from attrs import evolve
-
 from d2v.core.data import DataError
-from d2v.core.model import AdapterConfig, ModalityAdapter
+from d2v.core.model import ModalityAdapter
 from d2v.text.adapter import TextAdapter
-from d2v.text.config import TextAdapterConfig
-from d2v.text.tokenizing.special import PADDING
 from d2v.text.tokenizing.tokenizer import Tokenizer
 from d2v.text.tokens import TokenEmbedding
 
 
-def matching_adapter(adapter: AdapterConfig, vocabulary_size: int, *, path: str) -> TextAdapterConfig:
-    """Return an adapter's configuration with the vocabulary size and the special ids of a tokenizer.
+def text_front(adapter: ModalityAdapter, *, path: str) -> TokenEmbedding:
+    """Return the token embedding of an adapter.
 
     Args:
-        adapter: configuration of the adapter.
-        vocabulary_size: of the tokenizer.
+        adapter: of a model.
         path: of the data, for the message.
 
     Raises:
         DataError: if the adapter does not take token ids.
 
-    >>> matching_adapter(TextAdapterConfig(vocabulary_size=9, mask_id=8), 300, path="tokens").mask_id
-    299
+    >>> text_front(TextAdapter(vocabulary_size=9, embed_dim=8), path="tokens").max_length
+    512
     """
-    if not isinstance(adapter, TextAdapterConfig):
+    front = adapter.front
+    if not isinstance(adapter, TextAdapter) or not isinstance(front, TokenEmbedding):
         raise DataError(f"data.path={path!r} gives token ids, but the model has a {type(adapter).__name__}")
-    return evolve(
-        adapter,
-        vocabulary_size=vocabulary_size,
-        padding_id=PADDING,
-        mask_id=None if adapter.mask_id is None else vocabulary_size - 1,
-    )
+    return front
 
 
 def check_adapter(adapter: ModalityAdapter, tokenizer: Tokenizer, *, path: str) -> None:
@@ -47,13 +38,11 @@ def check_adapter(adapter: ModalityAdapter, tokenizer: Tokenizer, *, path: str) 
     Traceback (most recent call last):
     d2v.core.data.broken.DataError: data.path='tokens': the tokenizer has vocabulary_size=262 (300), the model what ...
     """
-    front = adapter.front
-    if not isinstance(adapter, TextAdapter) or not isinstance(front, TokenEmbedding):
-        raise DataError(f"data.path={path!r} gives token ids, but the model has a {type(adapter).__name__}")
+    front = text_front(adapter, path=path)
     values = {
         "vocabulary_size": (tokenizer.vocabulary_size, front.tokens.num_embeddings),
         "padding_id": (tokenizer.padding_id, front.padding_id),
-        "mask_id": (tokenizer.mask_id, adapter.mask_id),
+        "mask_id": (tokenizer.mask_id, getattr(adapter, "mask_id", None)),
     }
     differing = [f"{key}={own} ({theirs})" for key, (own, theirs) in values.items() if theirs not in (None, own)]
     if differing:

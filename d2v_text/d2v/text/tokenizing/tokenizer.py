@@ -4,6 +4,7 @@ Radford et al. 2019, "Language models are unsupervised multitask learners", 2.2;
 `tokenizers` does the merging. It is imported at first use, so this module can be imported without the extra.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -110,6 +111,16 @@ class Tokenizer:
         """The files of this tokenizer by name; `tokenizer_of` makes the tokenizer again."""
         return dict(self._files)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether two tokenizers give the same ids for every text."""
+        if not isinstance(other, Tokenizer):
+            return NotImplemented
+        size = self.vocabulary_size == other.vocabulary_size
+        return size and self._texts == other._texts and self._merges == other._merges
+
+    def __hash__(self) -> int:
+        return hash((self.vocabulary_size, len(self._merges)))
+
     def __reduce__(self) -> tuple[Any, ...]:
         from d2v.text.tokenizing.reading import tokenizer_of
 
@@ -119,6 +130,8 @@ class Tokenizer:
     def _encoder(self) -> "tokenizers.Tokenizer":
         from tokenizers import Tokenizer, models
 
+        # Threads of its own would hang or warn in loader processes, which are forks; files are encoded in processes.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         encoder = Tokenizer(models.BPE(vocab=self._pieces, merges=self._merges))
         encoder.pre_tokenizer = byte_level()
         return encoder

@@ -257,7 +257,7 @@ def _present(table: Table, columns: Columns, *, must: bool) -> Columns:
 
 def _of_table(table: Table, columns: Columns) -> Texts:
     def cells(name: str, what: str) -> list[str]:
-        found = []
+        found: list[str] = []
         for cell, number in zip(table.column(name), table.lines, strict=True):
             if cell is None or (what == "label" and not cell.strip()):
                 raise line_error(table.path, number, f"there is no {what} ({name})")

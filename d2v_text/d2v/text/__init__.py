@@ -1,9 +1,9 @@
 """data2vec for text."""
 
 from d2v.core.modality import Modality
+from d2v.text import convert, convert_fine_tuned
 from d2v.text.adapter import TextAdapter
 from d2v.text.config import TextAdapterConfig
-from d2v.text.convert import converters
 from d2v.text.data import TextDataConfig
 from d2v.text.sentences.data import SentenceDataConfig
 from d2v.text.tasks.classification import SentenceClassifier, TextClassification, TextRegression
@@ -29,6 +29,6 @@ modality = Modality(
     adapters={"tokens": TextAdapterConfig},
     data={"tokens": TextDataConfig, "sentences": SentenceDataConfig},
     recipes="d2v.text.recipes",
-    converters=converters,
+    converters=(*convert.converters, *convert_fine_tuned.converters),
     tasks={"classification": TextClassification, "regression": TextRegression},
 )

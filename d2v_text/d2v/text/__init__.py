@@ -28,6 +28,7 @@ modality = Modality(
     requires=("tokenizers",),
     adapters={"tokens": TextAdapterConfig},
     data={"tokens": TextDataConfig, "sentences": SentenceDataConfig},
+    samples="sentences",
     recipes="d2v.text.recipes",
     converters=(*convert.converters, *convert_fine_tuned.converters),
     tasks={"classification": TextClassification, "regression": TextRegression},

@@ -14,6 +14,7 @@ from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, from_plain, open_model, to_plain
 from d2v.core.files.kinds import role_of
 from d2v.core.jobs.device import use_threads
+from d2v.core.modality import modalities
 from d2v.core.model import BackboneConfig, Data2Vec, ModalityAdapter, Student, StudentConfig
 from d2v.core.paths import expanded
 from d2v.core.recipes import resolve
@@ -73,6 +74,9 @@ def trained_values(kind: type, stored: Stored) -> dict[str, Any]:
     """
     described = stored.description
     given: dict[str, Any] = {"data": dict(described.data.get(described.modality, {"kind": described.modality}))}
+    samples = modalities.load(described.modality).samples if described.modality in modalities.names() else None
+    if described.task is None and samples is not None:
+        given["data"] = inherited(described, {"kind": f"{described.modality}/{samples}"})
     if "task" in (one.name for one in attrs.fields(kind)):
         given["task"] = to_plain(task_of(stored))
     return given

@@ -5,6 +5,8 @@ from d2v.text import convert, convert_fine_tuned
 from d2v.text.adapter import TextAdapter
 from d2v.text.config import TextAdapterConfig
 from d2v.text.data import TextDataConfig
+from d2v.text.data_commands import tokenizer, tokens
+from d2v.text.download_commands import glue
 from d2v.text.sentences.data import SentenceDataConfig
 from d2v.text.tasks.classification import SentenceClassifier, TextClassification, TextRegression
 from d2v.text.tokens import TokenEmbedding
@@ -29,6 +31,7 @@ modality = Modality(
     adapters={"tokens": TextAdapterConfig},
     data={"tokens": TextDataConfig, "sentences": SentenceDataConfig},
     samples="sentences",
+    data_commands={"tokens": tokens, "tokenizer": tokenizer, "glue": glue},
     recipes="d2v.text.recipes",
     converters=(*convert.converters, *convert_fine_tuned.converters),
     tasks={"classification": TextClassification, "regression": TextRegression},

@@ -197,7 +197,8 @@ class TextDataConfig:
         splits = {name: self._parts(name) for name in self._sets[0].splits}
         tokens = sum(tokens.num_tokens for parts in splits.values() for tokens, _ in parts)
         size = self._sets[0].vocabulary_size
-        facts = [f"{tokens / 1e6:.3g} M tokens"] + ([] if size is None else [f"vocabulary of {size}"])
+        shown = f"{tokens / 1e6:.3g} M" if tokens >= 1e6 else str(tokens)
+        facts = [f"{shown} tokens"] + ([] if size is None else [f"vocabulary of {size}"])
         counts = {name: sum(len(blocks) for _, blocks in parts) for name, parts in splits.items()}
         return Contents(path=self.path, splits=counts, facts=tuple(facts), unit="blocks")
 

@@ -111,7 +111,7 @@ def prepared(settings: UseSettings, stored: Stored) -> torch.device:
     """Move a model to the device of the settings and make it take their data; return the device."""
     device = pick_device(settings.device)
     module = stored.module.to(device).eval()
-    match_input(settings.data, module.get_submodule("encoder"), stored.description.modality)  # type: ignore[arg-type]  # it is kept there
+    match_input(settings.data, module.get_submodule("encoder"), stored.description.modality)
     return device
 
 

@@ -87,6 +87,30 @@ class DataKeys(TypedDict, total=False):
     num_workers: int
     """Loader processes, at most one for each CPU core; 0 = load in the training process (`data.num_workers`)."""
 
+    tokenizer: str | None
+    """Folder with a tokenizer, for text files; a trained model, `init` included, uses its own (`data.tokenizer`)."""
+
+    vocabulary_size: int | None
+    """Number of ids of a tokenizer that is trained on text files if there is none; None = such text is refused
+    (`data.vocabulary_size`).
+    """
+
+    text_field: str
+    """Field of JSON lines that holds the text (`data.text_field`)."""
+
+    block_size: int
+    """Tokens of a block, `<s>` included (`data.block_size`)."""
+
+    break_mode: Literal["none", "complete", "complete_doc", "eos"]
+    """none = blocks of equal length, across lines and documents; complete = whole lines, as many as fit; complete_doc =
+    whole lines of one document; eos = one line each (`data.break_mode`).
+    """
+
+    cut_long: bool
+    """Whether a line longer than a block is cut into blocks (complete, complete_doc, eos); otherwise it is a long block
+    of its own, as published, which the model may refuse (`data.cut_long`).
+    """
+
     size: int
     """Height and width of the model's input in pixels (`data.size`)."""
 

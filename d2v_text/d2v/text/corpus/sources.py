@@ -3,12 +3,15 @@
 Text files and built-in sets are tokenised into a temporary folder, which is deleted when the data is no longer used.
 """
 
+import os
 import shlex
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from attrs import field, frozen
+from attrs import frozen
 
 from d2v.core.data import DataError, escaped
 from d2v.core.suggestions import nearest
@@ -40,7 +43,7 @@ class TokenSet:
         splits: names of the splits, sorted.
         tokenizer: that made the tokens; None = unknown.
         vocabulary_size: number of ids; None = unknown.
-        temporary: keeps a temporary folder.
+        temporary: the folder, if it is temporary.
     """
 
     path: str
@@ -48,7 +51,7 @@ class TokenSet:
     splits: tuple[str, ...]
     tokenizer: Tokenizer | None
     vocabulary_size: int | None
-    temporary: object = field(default=None, repr=False)
+    temporary: "Temporary | None" = None
 
     def open(self, split: str) -> TokenFile:
         """Open a split.
@@ -61,7 +64,22 @@ class TokenSet:
                 f"data.path={self.path!r} has no split {split!r}; it has {', '.join(self.splits)}"
                 f"{nearest(split, self.splits)}"
             )
-        return open_tokens(self.folder, split)
+        found = open_tokens(self.folder, split)
+        found.keeps = self.temporary
+        return found
+
+
+class Temporary:
+    """A temporary folder, deleted when nothing uses this object any more."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="d2v-tokens-"))
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # not a loader process, which is a copy of it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_token_sets(
@@ -138,8 +156,8 @@ def _of_text(path: str, tokenizer: Tokenizer | None, vocabulary_size: int | None
     if tokenizer is None:
         assert vocabulary_size is not None
         tokenizer = trained_on(next(iter(texts.values())), vocabulary_size, text_field=text_field)
-    temporary = TemporaryDirectory(prefix="d2v-tokens-")
-    folder = Path(temporary.name)
+    temporary = Temporary()
+    folder = temporary.path
     for split, files in texts.items():
         encode_files(files, folder / split, tokenizer, text_field=text_field)
     return TokenSet(

@@ -32,9 +32,14 @@ class TokenFile:
     Args:
         stem: path without `.bin` and `.idx`.
 
+    Attributes:
+        keeps: an object that exists as long as this one, such as a temporary folder of the files.
+
     Raises:
         DataError: if a file is missing, cut off or of another format.
     """
+
+    keeps: object = None
 
     def __init__(self, stem: str | os.PathLike[str]) -> None:
         self.stem = os.fspath(stem)

@@ -243,7 +243,7 @@ class SentenceDataConfig:
             if self.tokenizer and (own is None or has_tokenizer(self.tokenizer))
             else None
         )
-        if own is not None and given is not None and own.files() != given.files():
+        if own is not None and given is not None and own != given:
             raise DataError(
                 f"data.tokenizer={self.tokenizer!r} is not the tokenizer that the model was trained with; leave it out"
             )

@@ -1,7 +1,7 @@
 """Download the official files of GLUE, and write a folder for each task.
 
-The server sends an archive for each task. MRPC, whose licence does not allow that, has the files of its authors instead:
-training and test files, and a list of the pairs that GLUE takes from the training file for `dev.tsv`.
+The server sends an archive for each task. For MRPC it has the files of its authors instead, for training and for the
+test, and a list of the pairs that GLUE takes from the training file for `dev.tsv`.
 """
 
 import os

@@ -70,7 +70,7 @@ def _encoded(texts: Sequence[str], source: Texts, tokenizer: Tokenizer) -> list[
     try:
         return tokenizer.encode_lines(texts)
     except ValueError:
-        for text, (file, line) in zip(texts, source.places, strict=True):
+        for text, (file, line) in zip(texts, source.places, strict=False):  # given items have no places
             try:
                 tokenizer.encode(text)
             except ValueError as error:

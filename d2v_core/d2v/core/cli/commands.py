@@ -12,6 +12,7 @@ from d2v.core.jobs.fine_tuned import UseSettings
 from d2v.core.jobs.plotting import Plotted
 from d2v.core.jobs.prediction import as_csv
 from d2v.core.jobs.probing import ProbeSettings
+from d2v.core.jobs.several_runs import SeveralRuns
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe
 from d2v.core.train import Fitted
 from d2v.core.train.gradients import world
@@ -53,6 +54,8 @@ def _one_call(
 
 
 def _updates(fitted: Fitted, _: Mapping[str, Any]) -> str:
+    if isinstance(fitted, SeveralRuns):
+        return fitted.text()
     return f"{fitted.step} updates" + ("" if fitted.best_step is None else f", the best after {fitted.best_step}")
 
 
@@ -80,7 +83,8 @@ FINETUNE = _one_call(
     finetune,
     takes=RecipeAndKeys(FinetuneRecipe),
     output=_updates,
-    example="d2v finetune vision/small-finetune model=run data.path=fashion-mnist out=classifier",
+    example="d2v finetune vision/small-finetune model=run data.path=fashion-mnist out=classifier\n"
+    "d2v finetune text/glue-cola model=run data.path=glue/CoLA out=runs optim.lr=1e-5,2e-5,4e-5,6e-5",
 )
 EVALUATE = _one_call(
     evaluate,

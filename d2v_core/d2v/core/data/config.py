@@ -162,6 +162,24 @@ class UsesFiles(Protocol):
         ...
 
 
+@runtime_checkable
+class UsesAdapter(Protocol):
+    """A data configuration that depends on limits of the model, such as its longest input."""
+
+    def with_adapter(self, adapter: AdapterConfig) -> DataConfig:
+        """Return the same configuration for a model with this adapter.
+
+        Args:
+            adapter: configuration of the adapter that takes the input.
+        """
+        ...
+
+
 def with_files(data: DataConfig, files: Mapping[str, bytes]) -> DataConfig:
     """Return a data configuration that prepares input with the files of a model, if it uses any (`UsesFiles`)."""
     return data.with_files(files) if isinstance(data, UsesFiles) else data
+
+
+def with_adapter(data: DataConfig, adapter: AdapterConfig | None) -> DataConfig:
+    """Return a data configuration for a model with this adapter, if it depends on it (`UsesAdapter`)."""
+    return data.with_adapter(adapter) if adapter is not None and isinstance(data, UsesAdapter) else data

@@ -44,7 +44,8 @@ class UseSettings:
         precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it natively.
         device: auto = cuda, mps or cpu, the first that is available.
         threads: CPU threads for computation; None = PyTorch's default.
-        out: file to write: .json for an evaluation, or a folder; .csv or .jsonl for predictions; null = none.
+        out: file to write: .json for an evaluation, or a folder; .csv or .jsonl for predictions, .tsv for GLUE's
+            server; null = none.
     """
 
     model: PathText

@@ -13,23 +13,24 @@ from torch import nn
 from torch.optim import Optimizer
 
 from d2v.core.data import Batches, Seen
-from d2v.core.data.config import with_files
 from d2v.core.data.seen import How
 from d2v.core.description import Description
 from d2v.core.durations import updates
 from d2v.core.files import ConfigError, Stored, open_model
 from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import FinetuneKeys
-from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
+from d2v.core.jobs.models import check_preparation, data_for, encoder_of, inherited, match_input, matched
 from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import run_training, train_by, training_batches
 from d2v.core.jobs.scoring import scored
 from d2v.core.jobs.seen import added, seen_before, seen_in
+from d2v.core.jobs.several_runs import run_each, settings_of_each
 from d2v.core.labels import Labels
 from d2v.core.model import Batch, Student, StudentConfig
 from d2v.core.paths import expanded
 from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without_path
 from d2v.core.recipes.keywords import with_keywords
+from d2v.core.recipes.several_values import alternatives, combinations
 from d2v.core.train import Fitted, Freeze, Validation
 from d2v.core.train.gradients import world
 
@@ -47,6 +48,10 @@ def finetune(
 
     The folder has the layout of `pretrain`'s. Ctrl-C saves the last finished update, and `resume=true` continues from
     there.
+
+    A number of `optim` may be a list, as in `optim.lr=1e-5,2e-5`: each combination gets a run in a subfolder of `out`,
+    and the result is that of the best one by validation (`SeveralRuns`), with a table. With `resume=true`, finished
+    runs are not trained again.
 
     Args:
         recipe: name (`vision/small-finetune`), or path of a YAML file.
@@ -69,7 +74,36 @@ def finetune(
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
-    settings, stored = _settings(recipe, with_keywords(FinetuneRecipe, overrides, keys))
+    given = with_keywords(FinetuneRecipe, overrides, keys)
+    _, values = recipe_values(recipe, {}, FinetuneRecipe)
+    choices = alternatives(FinetuneRecipe, values, given, below="optim")
+    combined = combinations(choices)
+    first, stored = _settings(recipe, {**given, **combined[0]})
+    if not choices:
+        return _run(first, stored, progress)
+    runs = settings_of_each(choices, combined, given, lambda one: recipe_for(recipe, one, stored.description))
+    metric, higher = _chosen_by(first, choices)
+    return run_each(runs, lambda settings: _run(settings, stored, progress), metric=metric, higher=higher)
+
+
+def _chosen_by(settings: FinetuneRecipe, choices: Iterable[str]) -> tuple[str, bool]:
+    """Metric that runs are compared by, and whether a higher value is better.
+
+    Raises:
+        ConfigError: if there is nothing to choose by.
+    """
+    if _choosing(settings) is None:
+        reason = "validation.every=0" if not settings.validation.every else "the data has no split `val`"
+        raise ConfigError(
+            f"{', '.join(choices)}: several values are compared by validation, but {reason}; set validation.split to "
+            "the split to choose on, and validation.every above 0, or give one value"
+        )
+    metric = settings.validation.best or settings.task.best
+    return metric, metric not in settings.task.scorer(settings.data.labels(settings.task.labels)).lower_is_better
+
+
+def _run(settings: FinetuneRecipe, stored: Stored, progress: bool) -> Fitted:
+    """Train with settings; the stored model is not changed."""
     use_threads(settings.threads)
     device = pick_device(settings.device)
     task = settings.task
@@ -115,7 +149,7 @@ def recipe_for(recipe: str, overrides: Mapping[str, Any], description: Descripti
     settings = read_recipe(recipe, overrides, FinetuneRecipe, complete=lambda values: _inherit(values, description))
     if settings.preparation == "model":
         check_preparation(settings.data, description)
-    return attrs.evolve(settings, data=with_files(settings.data, description.files))
+    return attrs.evolve(settings, data=data_for(settings.data, description))
 
 
 def _inherit(values: dict[str, Any], description: Description) -> None:

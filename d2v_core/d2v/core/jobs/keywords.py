@@ -87,8 +87,29 @@ class DataKeys(TypedDict, total=False):
     num_workers: int
     """Loader processes, at most one for each CPU core; 0 = load in the training process (`data.num_workers`)."""
 
+    glue: Literal["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst_2", "sts_b"] | None
+    """Task of GLUE whose official files are in the folder; None = any files (`data.glue`)."""
+
+    text: str | None
+    """Column of the text; None = found by its name, such as `text` or `sentence` (`data.text`)."""
+
+    text_pair: str | None
+    """Column of the second text; None = none, or found by its name, such as `sentence2` (`data.text_pair`)."""
+
+    label: str | None
+    """Column of the label; None = found by its name, such as `label` (`data.label`)."""
+
+    header: bool
+    """Whether `.csv` and `.tsv` files name their columns; otherwise these are called 1, 2,  (`data.header`)."""
+
     tokenizer: str | None
-    """Folder with a tokenizer, for text files; a trained model, `init` included, uses its own (`data.tokenizer`)."""
+    """Folder with the files of a tokenizer, for a model that has none; None = that of the model (`data.tokenizer`)."""
+
+    max_length: int | None
+    """Longest sample in tokens; None = that of the model (`data.max_length`)."""
+
+    cut: bool
+    """Whether longer training texts are cut; otherwise they are left out, as published (`data.cut`)."""
 
     vocabulary_size: int | None
     """Number of ids of a tokenizer that is trained on text files if there is none; None = such text is refused
@@ -312,7 +333,9 @@ class UseKeys(DataKeys, total=False):
     """CPU threads for computation; None = PyTorch's default."""
 
     out: str | PathLike[str] | None
-    """File to write: .json for an evaluation, or a folder; .csv or .jsonl for predictions; None = none."""
+    """File to write: .json for an evaluation, or a folder; .csv or .jsonl for predictions, .tsv for GLUE's server; None
+    = none.
+    """
 
 
 class ProbeKeys(DataKeys, total=False):

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from d2v.core.data import DataConfig
-from d2v.core.data.config import with_files
+from d2v.core.data.config import with_adapter, with_files
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, from_plain, open_model, to_plain
 from d2v.core.files.kinds import role_of
 from d2v.core.jobs.device import use_threads
+from d2v.core.modality import modalities
 from d2v.core.model import BackboneConfig, Data2Vec, ModalityAdapter, Student, StudentConfig
 from d2v.core.paths import expanded
 from d2v.core.recipes import resolve
@@ -52,10 +53,17 @@ def settings_for(kind: type[_Settings], stored: Stored, overrides: Mapping[str, 
     """Settings of a job on a model that is open already; arguments and errors as in `settings_of`."""
     settings: Any = from_plain(resolve(kind, trained_values(kind, stored), overrides), kind)
     check_preparation(settings.data, stored.description)
-    settings = attrs.evolve(settings, data=with_files(settings.data, stored.description.files))
+    settings = attrs.evolve(settings, data=data_for(settings.data, stored.description))
     use_threads(getattr(settings, "threads", None))
     made: _Settings = settings
     return made
+
+
+def data_for(data: DataConfig, description: Description) -> DataConfig:
+    """A data configuration with what it needs of a model: its files, and the limits of its adapter."""
+    student = description.student
+    adapters = student.adapters if isinstance(student, BackboneConfig) else {}
+    return with_adapter(with_files(data, description.files), adapters.get(description.modality))
 
 
 def trained_values(kind: type, stored: Stored) -> dict[str, Any]:
@@ -66,6 +74,9 @@ def trained_values(kind: type, stored: Stored) -> dict[str, Any]:
     """
     described = stored.description
     given: dict[str, Any] = {"data": dict(described.data.get(described.modality, {"kind": described.modality}))}
+    samples = modalities.load(described.modality).samples if described.modality in modalities.names() else None
+    if described.task is None and samples is not None:
+        given["data"] = inherited(described, {"kind": f"{described.modality}/{samples}"})
     if "task" in (one.name for one in attrs.fields(kind)):
         given["task"] = to_plain(task_of(stored))
     return given

@@ -244,14 +244,11 @@ def _files(path: str) -> tuple[dict[str, str], list[str]]:
 
 def _present(table: Table, columns: Columns, *, must: bool) -> Columns:
     """The columns of another file of the same set; only those that are not for training may lack labels."""
-    missing = [name for name in (columns.text, columns.pair) if name is not None and name not in table.columns]
-    if columns.label is not None and columns.label not in table.columns:
-        if not must:
-            columns = evolve(columns, label=None)
-        else:
-            missing.append(columns.label)
-    if missing:
-        raise DataError(f"{escaped(table.path)} has no column {missing[0]!r}, which the training file has")
+    if columns.label not in table.columns and not must:
+        columns = evolve(columns, label=None)
+    for name in (columns.text, columns.pair, columns.label):
+        if name is not None and name not in table.columns:
+            raise DataError(f"{escaped(table.path)} has no column {name!r}, which the training file has")
     return columns
 
 

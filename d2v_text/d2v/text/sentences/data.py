@@ -19,7 +19,7 @@ from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 from d2v.core.paths import PathText
 from d2v.text.config import TextAdapterConfig
 from d2v.text.sentences.glue import GlueTask
-from d2v.text.sentences.samples import Encoded, SentenceSamples, collate, numbered, padded, unlabelled
+from d2v.text.sentences.samples import Encoded, SentenceSamples, collate, few_ids, numbered, padded, unlabelled
 from d2v.text.sentences.text_set import Texts, TextSet, open_texts
 from d2v.text.tokenizing import Tokenizer, check_adapter, has_tokenizer, read_tokenizer, tokenizer_of
 
@@ -43,7 +43,7 @@ class SentenceDataConfig:
         text: column of the text; null = found by its name, such as `text` or `sentence`.
         text_pair: column of the second text; null = none, or found by its name, such as `sentence2`.
         label: column of the label; null = found by its name, such as `label`.
-        header: whether `.csv` and `.tsv` files name their columns; otherwise these are called 1, 2, ...
+        header: whether `.csv` and `.tsv` files name their columns; otherwise these are named by their numbers, from 1.
         tokenizer: folder with the files of a tokenizer, for a model that has none; null = that of the model.
         max_length: longest sample in tokens; null = that of the model.
         cut: whether longer training texts are cut; otherwise they are left out, as published. Evaluation cuts them.
@@ -51,6 +51,7 @@ class SentenceDataConfig:
             texts (`train.batch_size`); null = only that one holds.
         num_buckets: training batches have texts of similar length, shuffled within this number of buckets; 0 = texts of
             any length, in one random order of the run, as published.
+        per_class: train on this number of texts of each class, drawn by the seed; null = on all.
         hold_out: fraction held out as the split `test` if the data has no split to report on; selected by a hash of the
             texts, in each class (see `d2v.core.data.HoldOut`). The rest is `train`. 0 = nothing; null = 0.2.
         hold_out_seed: seed of the held-out selection.
@@ -75,6 +76,7 @@ class SentenceDataConfig:
     cut: bool = True
     max_tokens: int | None = field(default=None, validator=optional(ge(1)))
     num_buckets: int = field(default=0, validator=ge(0))
+    per_class: int | None = field(default=None, validator=optional(ge(1)))
     hold_out: float | None = field(default=None, validator=optional([ge(0), lt(1)]))
     hold_out_seed: int = field(default=0, validator=ge(0))
 
@@ -106,12 +108,15 @@ class SentenceDataConfig:
 
         Raises:
             MissingExtraError: if tokenizers is not installed.
-            DataError: if texts or split do not exist, they have no such labels, there is no tokenizer, or a text is too
-                long for a batch.
+            DataError: if texts or split do not exist, they have no such labels, there is no tokenizer, a text is too
+                long for a batch, or a class has fewer texts than `per_class`.
         """
         split, source, kept = self._held_out.open_split(split)
         encoded = self._encoded(split, source)
         kept = torch.arange(len(source)) if kept is None else kept
+        numbers = self._numbers(source, labels, training=training)
+        if training and self.per_class is not None:
+            kept = few_ids(self.path, source, numbers, self.per_class, seed=seed, among=kept)
         lengths = encoded.lengths()
         kept = self._short_enough(kept, lengths, training=training)
         counted = lengths[kept].clamp(max=self._longest)
@@ -121,7 +126,7 @@ class SentenceDataConfig:
             encoded,
             kept=kept,
             max_length=self._longest,
-            labels=self._numbers(source, labels, training=training),
+            labels=numbers,
         )
         shares: dict[str, Any] = {"max_tokens": limit, "max_samples": batch_size, "seed": seed}
         shares |= {"rank": rank, "world_size": world_size}

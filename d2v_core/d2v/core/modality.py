@@ -96,6 +96,8 @@ class Modality:
         adapters: configuration classes of its adapters by kind, the default first; `build(encoder)` returns a
             `ModalityAdapter`. Files write the kind after the name, `audio/waveform`.
         data: configuration classes of its data by kind, the default first; `build(split, ...)` returns batches.
+        samples: kind of data that `probe` and `extract` read with a pretrained model, if it is not the kind of the
+            training: text is pretrained on blocks, but features are of single texts. None = that of the training.
         recipes: package that contains its recipes, each as `NAME.yaml`.
         converters: converters for third-party checkpoint files.
         tasks: configuration classes of its fine-tuning tasks by kind, the default first.
@@ -125,6 +127,7 @@ class Modality:
     optional: Mapping[str, tuple[str, ...]] = field(factory=dict)
     adapters: Mapping[str, type[AdapterConfig]] = field(factory=dict)
     data: Mapping[str, type[DataConfig]] = field(factory=dict)
+    samples: str | None = None
     recipes: str | None = None
     converters: tuple[Converter, ...] = ()
     tasks: Mapping[str, type[Task]] = field(factory=dict)

@@ -1,13 +1,27 @@
 """data2vec for text."""
 
 from d2v.core.modality import Modality
+from d2v.text import convert, convert_fine_tuned
 from d2v.text.adapter import TextAdapter
 from d2v.text.config import TextAdapterConfig
-from d2v.text.convert import converters
-from d2v.text.tasks.classification import SentenceClassifier
+from d2v.text.data import TextDataConfig
+from d2v.text.data_commands import tokenizer, tokens
+from d2v.text.download_commands import glue
+from d2v.text.sentences.data import SentenceDataConfig
+from d2v.text.tasks.classification import SentenceClassifier, TextClassification, TextRegression
 from d2v.text.tokens import TokenEmbedding
 
-__all__ = ["SentenceClassifier", "TextAdapter", "TextAdapterConfig", "TokenEmbedding", "modality"]
+__all__ = [
+    "SentenceClassifier",
+    "SentenceDataConfig",
+    "TextAdapter",
+    "TextAdapterConfig",
+    "TextClassification",
+    "TextDataConfig",
+    "TextRegression",
+    "TokenEmbedding",
+    "modality",
+]
 
 modality = Modality(
     name="text",
@@ -15,5 +29,10 @@ modality = Modality(
     extra="d2v[text]",
     requires=("tokenizers",),
     adapters={"tokens": TextAdapterConfig},
-    converters=converters,
+    data={"tokens": TextDataConfig, "sentences": SentenceDataConfig},
+    samples="sentences",
+    data_commands={"tokens": tokens, "tokenizer": tokenizer, "glue": glue},
+    recipes="d2v.text.recipes",
+    converters=(*convert.converters, *convert_fine_tuned.converters),
+    tasks={"classification": TextClassification, "regression": TextRegression},
 )

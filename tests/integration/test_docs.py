@@ -81,6 +81,21 @@ def test_every_command_has_a_page_and_is_shown_there() -> None:
         assert any(line.split()[1] == page.stem for line in commands(page)), page.name
 
 
+def toy_downloads(folder: Path) -> None:
+    """The files of the page on published models, at toy size."""
+    recorded = ROOT / "tests/parity/data"
+    for name, toy in (
+        ("base_imagenet_ft.pt", "image_cls.pt"),
+        ("base_libri_960h.pt", "audio_ctc.pt"),
+        ("nlp_base.pt", "text_pretrain.pt"),
+        ("cola.pt", "text_cls.pt"),
+    ):
+        shutil.copy(recorded / "checkpoints" / toy, folder / name)
+    images = folder / "data2vec-vision-base-ft1k"
+    shutil.copytree(recorded / "hf/vision_cls", images)
+    (images / "preprocessor_config.json").write_text('{"image_mean": [0.5], "image_std": [0.5]}')
+
+
 @pytest.fixture
 def own_kinds() -> Iterator[None]:
     """Takes back the kinds that a page adds."""
@@ -100,6 +115,8 @@ def test_code_runs(page: Path, made: Path, tmp_path: Path, monkeypatch: pytest.M
     text = page.read_text()
     for name in ("run", "classifier", "photos"):
         shutil.copytree(made / name, tmp_path / name)
+    if page.name == "published.md":
+        toy_downloads(tmp_path)
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}
     for block in BLOCK.finditer(text):

@@ -1,13 +1,15 @@
 """Commands take a published checkpoint file where they take a model folder."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from d2v.core import Batch, extract, finetune, load, save
+from d2v.core import Batch, evaluate, extract, finetune, load, predict, save
 from d2v.core.files import ConfigError, open_model
 
 FILE = Path(__file__).parents[1] / "parity/data/checkpoints/image_pretrain.pt"
@@ -59,6 +61,33 @@ def test_fine_tuning_a_published_file(tmp_path: Path) -> None:
     described = open_model(tmp_path / "run").description
     assert described.data["vision"]["size"] == 48
     assert described.data["vision"]["channels"] == 3
+
+
+def test_evaluating_a_published_classifier(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its classes are numbers, in the order of the names of the training folders."""
+    file, photos = FILE.with_name("image_cls.pt"), tmp_path / "photos"
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(["z", "b", "c", "d", "e", "f", "g", "h", "i", "a"]):
+        (photos / "val" / name).mkdir(parents=True)
+        for k in range(2):
+            image = rng.integers(0, 255, (60, 50 + number, 3), dtype=np.uint8)
+            Image.fromarray(image).save(photos / "val" / name / f"{k}.png")
+    keys = {"model": str(file), "data.path": str(photos), "split": "val", "data.num_workers": 0, "device": "cpu"}
+    rows = predict(keys, progress=False)
+    folders = sorted(path.name for path in (photos / "val").iterdir())
+    right = [folders[int(row["class"])] == Path(row["file"]).parent.name for row in rows]
+    found = evaluate(keys, progress=False)
+    assert found.metrics()["accuracy"] == pytest.approx(100 * sum(right) / len(right))
+    assert "classes have no names" in caplog.text
+
+
+def test_an_encoder_of_hugging_face_in_commands(tmp_path: Path) -> None:
+    shutil.copytree(FILE.parents[1] / "hf/vision_model", tmp_path / "model")
+    (tmp_path / "model/preprocessor_config.json").write_text('{"image_mean": [0.5], "image_std": [0.5]}')
+    keys = {"model": str(tmp_path / "model"), "data.path": "digits", "data.num_workers": 0, "device": "cpu"}
+    made = {"train.max_steps": 1, "train.batch_size": 4, "data.crop_area": None, "out": str(tmp_path / "run")}
+    finetune("vision/small-finetune", {**keys, **made}, progress=False)
+    assert open_model(tmp_path / "run").description.data["vision"]["mean"] == [0.5]
 
 
 def test_a_contradiction_to_how_it_was_trained_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import check
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sentences import reviews
 from transformers import (
     BeitConfig,
     BeitModel,
@@ -35,6 +36,7 @@ from d2v.core.files import open_model, save
 from d2v.core.foreign import ForeignFileError
 from d2v.core.labels import Classes, Symbols
 from d2v.core.model import Batch
+from d2v.text.tokenizing import train_tokenizer, write_tokenizer
 
 DATA = Path(__file__).parent / "data/hf"
 FOLDERS = sorted(folder for folder in DATA.iterdir())
@@ -208,6 +210,19 @@ def test_text_with_heads(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="only the encoder was read.*lm_head"):
         found = load(tmp_path / "masked")
     agree(found.encoder.encode(Batch(source=ids)).x, model.data2vec_text(ids).last_hidden_state)
+
+
+def test_texts_are_read_with_the_tokenizer_of_the_folder(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer([text for text, _ in reviews(200)], vocabulary_size=300)
+    fields = text_config(random.Random(1), vocab_size=tokenizer.vocabulary_size, num_labels=2)
+    written(tmp_path, Data2VecTextForSequenceClassification(Data2VecTextConfig(**fields)))
+    write_tokenizer(tokenizer, tmp_path)
+    model = load(tmp_path)
+    assert model.features(["a moving film", "the plot"]).x.shape[0] == 2
+    assert [row["class"] in ("0", "1") for row in model.predict(["a moving film"])] == [True]
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.warns(UserWarning, match="tokenizer in the folder is not used"):
+        open_model(tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -1,5 +1,6 @@
 """Samples and batches of images, and their class numbers."""
 
+import logging
 from unicodedata import normalize
 
 import torch
@@ -13,6 +14,8 @@ from d2v.vision.preparation import Preparation
 from d2v.vision.sources import ImageSource
 
 _Sample = tuple[Tensor, int | None, int]
+
+_logger = logging.getLogger(__name__)
 
 
 class ImageSamples:
@@ -79,6 +82,8 @@ def collate_images(samples: list[_Sample], ids: Tensor) -> Batch:
 def class_numbers(path: str, source: ImageSource, labels: Labels) -> list[int]:
     """Return the model's number of each class of a source.
 
+    Published classifiers have numbers instead of names: they count the sorted names of the training folders.
+
     Raises:
         DataError: if the labels are not classes, the source has no classes, or one that the model does not have.
     """
@@ -86,6 +91,10 @@ def class_numbers(path: str, source: ImageSource, labels: Labels) -> list[int]:
         raise other_labels(path, type(labels))
     if not source.classes:
         raise unlabelled(path)
+    numbers = tuple(map(str, range(labels.num_outputs)))
+    if labels.names == numbers and len(source.classes) == len(numbers) and not {*numbers} & {*source.classes}:
+        _logger.warning("the model's classes have no names: they are those of %s in the order of their names", path)
+        return [sorted(source.classes).index(name) for name in source.classes]
     # A name may have two Unicode forms; models of older versions store the form of their folders.
     known = {normalize("NFC", name): number for number, name in enumerate(labels.names)}
     known |= {name: number for number, name in enumerate(labels.names)}

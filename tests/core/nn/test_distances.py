@@ -28,6 +28,11 @@ padded = pytest.mark.parametrize("padding", PADDING)
 SCALES = torch.tensor([[1.5, 0.0], [0.7, -0.3]])
 
 
+@pytest.fixture
+def forget_compiled():
+    torch.compiler.reset()
+
+
 def unfused(test):
     """Ignore what torch says about the kernel without a compiler, and its tracer's own warning if it is an error."""
     for warning in (
@@ -35,7 +40,7 @@ def unfused(test):
         "The .grad attribute of a Tensor that is not a leaf",
     ):
         test = pytest.mark.filterwarnings(f"ignore:{warning}")(test)
-    return test
+    return pytest.mark.usefixtures("forget_compiled")(test)
 
 
 def parts(places, padding, dtype=torch.float32, *, scale=SCALES[0], distance="euclidean"):

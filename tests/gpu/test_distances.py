@@ -14,7 +14,7 @@ from torch import Tensor
 
 from d2v.core.nn import Alibi, DistanceBias, TransformerBlock, kernels
 from d2v.core.nn.attention import attention_mask
-from d2v.core.nn.distance_attention import distance_attention
+from d2v.core.nn.flex import distance_attention
 
 pytestmark = pytest.mark.gpu
 FIXTURES = Path(__file__).parents[1] / "parity" / "data" / "v2"

@@ -11,8 +11,8 @@ from torch.nn.attention import flex_attention
 
 from d2v.core.nn import Alibi, Attention, DistanceBias, Distances, TransformerEncoder, kernels
 from d2v.core.nn.attention import attention_mask
-from d2v.core.nn.distance_attention import distance_attention, score_of
-from d2v.core.nn.lean_attention import lean_attention
+from d2v.core.nn.flex import distance_attention, score_of
+from d2v.core.nn.lean import lean_attention
 
 ROWS, HEADS, WIDTH = 3, 2, 4
 # Positions, layout, extra tokens: all in order; a visible subset of each row; of a grid, with extra tokens.

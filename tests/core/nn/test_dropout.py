@@ -6,7 +6,7 @@ from torch import Tensor
 
 from d2v.core.nn import Attention, Dropout
 from d2v.core.nn.kernels import keep_mask
-from d2v.core.nn.lean_attention import lean_attention
+from d2v.core.nn.lean import lean_attention
 
 CPU = torch.device("cpu")
 

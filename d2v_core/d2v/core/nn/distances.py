@@ -93,11 +93,9 @@ class DistanceBias:
         bias = self.distances.table()[:, None] * -self.slopes[:, None, None]
         if self.padding is None:
             return bias
-        padded = self.padding[:, None, None]
-        # The rows may not have their own distances; otherwise nothing is copied.
-        return (
-            bias.masked_fill_(padded, -torch.inf) if len(bias) == len(padded) else bias.masked_fill(padded, -torch.inf)
-        )
+        padded = torch.zeros_like(self.padding, dtype=bias.dtype).masked_fill_(self.padding, -torch.inf)[:, None, None]
+        # Rows without distances of their own have to be repeated; otherwise nothing is copied.
+        return bias.add_(padded) if len(bias) == len(padded) else bias + padded
 
 
 def distance(first: Sequence[Tensor], second: Sequence[Tensor], kind: Distance) -> Tensor:

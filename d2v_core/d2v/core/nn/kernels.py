@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from d2v.core.nn.distance_attention import distance_attention
 from d2v.core.nn.distances import DistanceBias
-from d2v.core.nn.lean_attention import lean_attention
+from d2v.core.nn.flex import distance_attention
+from d2v.core.nn.lean import lean_attention
 
 AttentionForm = Literal["lean", "products", "distances", "fused"]
 

@@ -65,10 +65,8 @@ class _LeanAttention(torch.autograd.Function):
         if distances is not None and slopes is not None:
             # Rounded to half precision, neighbouring distances would become equal.
             scores = scores.to(exact).addcmul_(distances[:, None].to(exact), slopes[:, None, None].to(exact), value=-1)
-        if mask is not None and mask.dtype == torch.bool:
-            scores = scores.masked_fill_(~mask, -torch.inf)
-        elif mask is not None:
-            scores = scores.add_(mask)
+        if mask is not None:
+            scores = scores.add_(_additive(mask, scores.dtype))
         # "Safe": zeros, not NaN, where everything is masked, as in the fused kernels.
         weights = torch.ops.aten._safe_softmax(scores, -1, dtype=exact).to(v.dtype)
         ctx.save_for_backward(q, k, v, weights, kept, distances)
@@ -97,6 +95,11 @@ class _LeanAttention(torch.autograd.Function):
             each = grad_scores.flatten(2).to(exact) @ distances.flatten(1)[..., None].to(exact)
             grad_slopes = -each.sum((0, 2)).to(ctx.slopes)
         return grad_q, grad_k, grad_v, grad_bias, None, grad_slopes, None, None
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    # On a CPU, adding a row to a matrix takes less than half of the time of filling its columns.
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else mask
 
 
 def _kept(weights: Tensor, kept: Tensor | None) -> Tensor:

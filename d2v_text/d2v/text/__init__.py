@@ -3,6 +3,7 @@
 from d2v.core.modality import Modality
 from d2v.text import convert, convert_fine_tuned
 from d2v.text.adapter import TextAdapter
+from d2v.text.bag_of_words import bag_of_words
 from d2v.text.config import TextAdapterConfig
 from d2v.text.data import TextDataConfig
 from d2v.text.data_commands import tokenizer, tokens
@@ -35,4 +36,6 @@ modality = Modality(
     recipes="d2v.text.recipes",
     converters=(*convert.converters, *convert_fine_tuned.converters),
     tasks={"classification": TextClassification, "regression": TextRegression},
+    raw_name="bag of words",
+    raw_features=bag_of_words,
 )

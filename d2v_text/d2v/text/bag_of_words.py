@@ -15,7 +15,7 @@ from d2v.core.probes import Features
 from d2v.core.probes.features import described, joined
 from d2v.text.tokenizing import EOS, Tokenizer, tokenizer_of
 
-_MOST = 10_000  # words, the most frequent ones
+_MOST = 3_000  # words, the most frequent ones
 _WORD = re.compile(r"\w\w+")
 
 
@@ -24,7 +24,7 @@ def bag_of_words(splits: Mapping[str, Iterable[Batch]], data: DataConfig) -> dic
 
     A count is multiplied by the word's inverse document frequency, log((1 + n) / (1 + d)) + 1 with d of the n training
     texts that contain it (Salton and Buckley 1988), and each text is scaled to length 1. Words are those of the
-    training texts, in lower case, with two letters or more; at most 10,000, the most frequent.
+    training texts, in lower case, with two letters or more; at most 3,000, the most frequent.
 
     Args:
         splits: batches of token ids by split; "train" is one of them.

@@ -1,5 +1,6 @@
 """Texts by split, with their labels, and what of the data is not used."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,17 +58,17 @@ class Texts:
 def are_numbers(labels: list[str]) -> bool:
     """Whether labels are numbers to predict and not names of classes, for the summary and for holding out.
 
-    They are if all are numbers, and some are not whole or most occur once. Training asks the task, not this.
+    They are if all are numbers, and some are not whole or most of them occur once. Training asks the task, not this.
 
     >>> are_numbers(["1", "2", "1"]), are_numbers(["1.5", "2"]), are_numbers(["a", "1.5"])
     (False, True, False)
     """
-    distinct = set(labels)
+    counts = Counter(labels)
     try:
-        values = [float(one) for one in distinct]
+        values = [float(one) for one in counts]
     except ValueError:
         return False
-    return any(not value.is_integer() for value in values) or 2 * len(distinct) > len(labels)
+    return any(not value.is_integer() for value in values) or 2 * list(counts.values()).count(1) > len(counts)
 
 
 @frozen(kw_only=True, eq=False)

@@ -49,3 +49,12 @@ def run(config: dict[str, Any], tensors: Tensors, io: Tensors) -> tuple[Tensors,
         expected["sample_size"] = torch.tensor(float(config["sample_size"]))
         produced["sample_size"] = torch.tensor(float(out.sample_size))
     return expected, produced | named("grad.", theirs)
+
+
+@torch.no_grad()
+def checkpoint(model: SentenceClassifier, io: Tensors) -> Tensors:
+    """What a checkpoint's inputs give, in evaluation mode."""
+    padding = io["padding_mask"].bool() if "padding_mask" in io else None
+    batch = Batch(source=io["source"], padding=padding)
+    encoded = model.encoder.encode(batch)  # type: ignore[operator]
+    return {"features.x": encoded.x[:, encoded.num_prefix_tokens :], "logits": model.logits(batch)}

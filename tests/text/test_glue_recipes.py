@@ -60,6 +60,7 @@ def test_what_all_have_in_common(name: str, former: bool) -> None:
     assert (optim.betas, optim.eps, optim.weight_decay, optim.decay, optim.clip) == ((0.9, 0.98), 1e-6, 0.1, "all", 0)
     assert (schedule.power, schedule.end_lr) == (1.0, 0.0)
     assert (optim.layer_decay, recipe.freeze.updates, recipe.train.accumulate) == (1.0, 0, 1)
+    assert recipe.train.max_epochs == 10
     assert task.dropout == 0.0
     dropouts = (0.1, 0.1) if former else (None, None)
     assert (task.encoder_dropout, task.attention_dropout) == dropouts

@@ -14,7 +14,7 @@ from sentences import reviews, write_csv
 from d2v.core.data import DataError, Loader
 from d2v.core.labels import Classes, MultiLabel, Number
 from d2v.text import SentenceDataConfig, TextAdapterConfig
-from d2v.text.sentences.samples import Encoded
+from d2v.text.sentences.samples import Encoded, Rows
 from d2v.text.tokenizing import Tokenizer, train_tokenizer, write_tokenizer
 
 ADAPTER = TextAdapterConfig(vocabulary_size=270, max_length=24)
@@ -59,8 +59,8 @@ def test_batches_are_padded_at_the_end(tmp_path: Path, tokenizer: Tokenizer) -> 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(8, 40))
 def test_cut_samples_keep_their_special_tokens(first: int, second: int, room: int) -> None:
-    ids = [torch.full((count,), 9).numpy() for count in (first, second)]
-    single, pair = Encoded(first=[ids[0]]), Encoded(first=[ids[0]], second=[ids[1]])
+    one, other = (Rows([torch.full((count,), 9).numpy()]) for count in (first, second))
+    single, pair = Encoded(first=one), Encoded(first=one, second=other)
     found = single.sample(0, room).tolist()
     assert found == [0, *[9] * min(first, room - 2), 2]
     assert len(found) == min(int(single.lengths()), room)
@@ -68,8 +68,8 @@ def test_cut_samples_keep_their_special_tokens(first: int, second: int, room: in
     assert len(found) == min(int(pair.lengths()), room)
     assert (found[0], found[-1], found.count(2)) == (0, 2, 3)
     kept = found.index(2) - 1
-    other = len(found) - 4 - kept
-    assert kept == first or other == second or abs(kept - other) <= 1, "the longer one is cut first"
+    left = len(found) - 4 - kept
+    assert kept == first or left == second or abs(kept - left) <= 1, "the longer one is cut first"
 
 
 def test_long_texts(tmp_path: Path, tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture) -> None:
@@ -157,6 +157,21 @@ def test_labels(tmp_path: Path, tokenizer: Tokenizer) -> None:
     assert next(iter(config(tmp_path / "t.txt", tokenizer).build(None, batch_size=2))).labels is None
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_few_texts_of_each_class(tmp_path: Path, tokenizer: Tokenizer, count: int) -> None:
+    texts = reviews(40)
+    data = config(write_csv(tmp_path / "a.csv", texts), tokenizer, per_class=count)
+    held = rows(data.build("test", batch_size=8)).keys()
+    kept = data.build("train", batch_size=8, training=True, labels=LABELS).samples.kept.tolist()  # type: ignore[attr-defined]  # our samples
+    assert sorted(texts[id][1] for id in kept) == ["neg"] * count + ["pos"] * count
+    assert not held & set(kept)
+    assert len(rows(data.build("train", batch_size=8))) == 40 - len(held), "evaluation reads all"
+    with pytest.raises(DataError, match=r"data.per_class=30, but class 'neg' has only \d+ texts"):
+        config(tmp_path / "a.csv", tokenizer, per_class=30).build("train", batch_size=8, training=True, labels=LABELS)
+    with pytest.raises(DataError, match="needs classes"):
+        data.build("train", batch_size=8, training=True)
+
+
 def test_the_identity_is_that_of_the_texts(tmp_path: Path, tokenizer: Tokenizer) -> None:
     texts = reviews(20)
     one = config(write_csv(tmp_path / "a.csv", texts), tokenizer).build(None, batch_size=4).identity()
@@ -190,6 +205,9 @@ def test_the_tokenizer(tmp_path: Path, tokenizer: Tokenizer) -> None:
     write_tokenizer(other, tmp_path / "other")
     with pytest.raises(DataError, match="not the tokenizer that the model was trained with"):
         config(file, tokenizer, tokenizer=str(tmp_path / "other")).files()
+    broken = SentenceDataConfig(path=str(file)).with_files({"vocab.json": b"{}", "merges.txt": b""})
+    with pytest.raises(DataError, match="tokenizer of the model is broken"):
+        broken.files()
     moved = config(file, tokenizer, tokenizer=str(tmp_path / "moved"))
     assert moved.files() == tokenizer.files(), "a model has its own copy"
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,14 @@ def test_features_of_texts(text_run: Path, tmp_path: Path) -> None:
     assert main([*arguments, f"out={tmp_path / 't.safetensors'}", "pooling=tokens"]) == 0
     tokens = load_file(tmp_path / "t.safetensors")
     assert tokens["padding"].any(1).tolist() == [False, True]
+
+
+def test_features_of_blocks(text_run: Path) -> None:
+    """The blocks of pretraining are read if that kind of data is asked for."""
+    texts, out = text_run.with_name("texts.txt"), text_run.with_name("blocks.safetensors")
+    arguments = [f"data.path={texts}", "data.kind=text/tokens", "pooling=tokens", f"out={out}", "device=cpu"]
+    assert main(["extract", f"model={text_run}", *arguments]) == 0
+    assert load_file(out)["features"].shape[1:] == (64, 64)
 
 
 def test_regression_of_pairs(text_run: Path, tmp_path: Path) -> None:
@@ -167,6 +176,31 @@ def test_glue_submissions(text_run: Path, tmp_path: Path, name: str) -> None:
         assert all(-10 < float(number) < 10 for _, number in lines[1:])
     with pytest.raises(ConfigError, match="one split"):
         predict({**keys, "split": ["dev", "test"]}, progress=False)
+
+
+def test_a_run_ends_with_its_last_epoch(classified: Path, text_run: Path, tmp_path: Path) -> None:
+    data = classified / "reviews.csv"
+    given = {"data.hold_out": 0.0, "train.batch_size": 60, "train.max_steps": 50, "validation.every": 0}
+    fitted = tuned("text/classification", text_run, data, tmp_path / "a", **given, **{"train.max_epochs": 2})
+    assert fitted.step == 2 * 3
+    lines = (tmp_path / "a/metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["lr"] > 0, "the schedule is that of max_steps"
+    more = {"train.max_epochs": 3, "resume": True}
+    assert tuned("text/classification", text_run, data, tmp_path / "a", **given, **more).step == 9
+    long = {"train.max_steps": 4, "train.max_epochs": 9}
+    assert tuned("text/classification", text_run, data, tmp_path / "b", **{**given, **long}).step == 4
+
+
+def test_an_interrupted_run_goes_on_exactly(classified: Path, text_run: Path, tmp_path: Path) -> None:
+    given = {"train.checkpoint_every": 2, "train.max_steps": 6, "validation.every": 0, "task.dropout": 0.1}
+    data = classified / "reviews.csv"
+    tuned("text/classification", text_run, data, tmp_path / "a", **given)
+    run = Path(shutil.copytree(tmp_path / "a", tmp_path / "b"))
+    shutil.rmtree(run / "model")
+    shutil.rmtree(run / "checkpoints/step-6")
+    tuned("text/classification", text_run, data, run, **given, resume=True)
+    one, other = (load_file(folder / "model/model.safetensors") for folder in (tmp_path / "a", run))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 # Several learning rates

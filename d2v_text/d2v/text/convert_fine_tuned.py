@@ -1,7 +1,7 @@
 """Converter of the original toolkit's text classifiers on 2.0 models.
 
 Such a file holds the encoder and its head. The configuration of the encoder is inside that of the task, if the file has
-it at all: the toolkit stores the path of the pretrained file instead.
+it at all: the toolkit stores the path of the pretrained file instead, which is then looked for in the same folder.
 """
 
 from collections.abc import Mapping
@@ -47,6 +47,16 @@ class FineTunedTextFormat:
             _PRETRAINING in model and (pretraining is None or self.pretrained.accepts(pretraining))
         )
 
+    def file_beside(self, foreign: Mapping[str, Any]) -> str | None:
+        """Return the name of the pretrained file if the configuration of the encoder is missing."""
+        model = model_section(foreign)
+        path = model.get("model_path")
+        return path if model.get(_PRETRAINING) is None and isinstance(path, str) else None
+
+    def completed(self, foreign: Mapping[str, Any], beside: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the description with the configuration of the encoder from the pretrained file's."""
+        return {**foreign, "model": {**model_section(foreign), _PRETRAINING: beside}}
+
     def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
         """Convert the fields to an encoder with its task; dropouts of the encoder stay those of pretraining.
 
@@ -58,8 +68,8 @@ class FineTunedTextFormat:
         pretraining = model.get(_PRETRAINING)
         if pretraining is None:
             raise ValueError(
-                f"the file lacks the configuration of its encoder (model.{_PRETRAINING}), which only the pretrained "
-                f"file {model.get('model_path', '')!r} has; fine-tune that file with d2v"
+                f"the file lacks the configuration of its encoder (model.{_PRETRAINING}); put the pretrained file "
+                f"{model.get('model_path', '')!r} into the same folder"
             )
         model.refuse_unless("pooler_activation_fn", "tanh")
         model.refuse_unless("quant_noise_pq", 0)

@@ -83,8 +83,7 @@ FINETUNE = _one_call(
     finetune,
     takes=RecipeAndKeys(FinetuneRecipe),
     output=_updates,
-    example="d2v finetune vision/small-finetune model=run data.path=fashion-mnist out=classifier\n"
-    "d2v finetune text/glue-cola model=run data.path=glue/CoLA out=runs optim.lr=1e-5,2e-5,4e-5,6e-5",
+    example="d2v finetune vision/small-finetune model=run data.path=fashion-mnist out=classifier",
 )
 EVALUATE = _one_call(
     evaluate,

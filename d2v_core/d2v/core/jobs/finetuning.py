@@ -47,11 +47,7 @@ def finetune(
     """Train a task on top of a pretrained model, into the run folder `out`.
 
     The folder has the layout of `pretrain`'s. Ctrl-C saves the last finished update, and `resume=true` continues from
-    there.
-
-    A number of `optim` may be a list, as in `optim.lr=1e-5,2e-5`: each combination gets a run in a subfolder of `out`,
-    and the result is that of the best one by validation (`SeveralRuns`), with a table. With `resume=true`, finished
-    runs are not trained again.
+    there. Several values of a number of `optim` (`optim.lr=1e-5,2e-5`) make a run each, in subfolders of `out`.
 
     Args:
         recipe: name (`vision/small-finetune`), or path of a YAML file.
@@ -60,9 +56,14 @@ def finetune(
         keys: settings as keywords: `data="photos"`, `lr=1e-3`, `freeze={"updates": 9}`; `model`, `data` and `out` are
             required.
 
+    Returns:
+        Result of the run; with several values, that of the best one by validation, and a table (`SeveralRuns`). With
+        `resume=true`, finished runs are not trained again.
+
     Raises:
         UnknownNameError: if the recipe does not exist.
-        ConfigError: if a key is unknown, missing or of a wrong type, or the model does not fit the recipe.
+        ConfigError: if a key is unknown, missing or of a wrong type, the model does not fit the recipe, or several
+            values cannot be compared.
         FileNotFoundError: if there is no model at `model`.
         DataError: if the data cannot be used, or has no labels of the kind that the task needs.
         RunFolderError: if the run folder cannot be used.

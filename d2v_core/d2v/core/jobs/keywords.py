@@ -100,7 +100,9 @@ class DataKeys(TypedDict, total=False):
     """Column of the label; None = found by its name, such as `label` (`data.label`)."""
 
     header: bool
-    """Whether `.csv` and `.tsv` files name their columns; otherwise these are called 1, 2,  (`data.header`)."""
+    """Whether `.csv` and `.tsv` files name their columns; otherwise these are named by their numbers, from 1
+    (`data.header`).
+    """
 
     tokenizer: str | None
     """Folder with the files of a tokenizer, for a model that has none; None = that of the model (`data.tokenizer`)."""
@@ -110,6 +112,9 @@ class DataKeys(TypedDict, total=False):
 
     cut: bool
     """Whether longer training texts are cut; otherwise they are left out, as published (`data.cut`)."""
+
+    per_class: int | None
+    """Train on this number of texts of each class, drawn by the seed; None = on all (`data.per_class`)."""
 
     vocabulary_size: int | None
     """Number of ids of a tokenizer that is trained on text files if there is none; None = such text is refused
@@ -158,9 +163,6 @@ class DataKeys(TypedDict, total=False):
     resize: int | None
     """Shorter side before the centre crop in evaluation, in pixels; None = size * 256 / 224 (`data.resize`)."""
 
-    per_class: int | None
-    """Train on this number of images of each class, drawn by seed; None = on all (`data.per_class`)."""
-
     max_megapixels: float
     """Image files with more pixels (millions) count as broken; they are not decoded (`data.max_megapixels`)."""
 
@@ -198,6 +200,11 @@ class RunKeys(DataKeys, total=False):
 
     max_steps: int
     """Updates of the run (`train.max_steps`)."""
+
+    max_epochs: int | None
+    """Passes over the training data after which the run ends, if that is before `max_steps`, on which its schedules
+    depend; None = no limit (`train.max_epochs`).
+    """
 
     batch_size: int
     """Samples in a batch of one process (`train.batch_size`)."""

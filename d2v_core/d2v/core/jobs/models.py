@@ -51,7 +51,7 @@ def stored_of(overrides: Mapping[str, Any]) -> Stored:
 
 def settings_for(kind: type[_Settings], stored: Stored, overrides: Mapping[str, Any]) -> _Settings:
     """Settings of a job on a model that is open already; arguments and errors as in `settings_of`."""
-    settings: Any = from_plain(resolve(kind, trained_values(kind, stored), overrides), kind)
+    settings: Any = from_plain(resolve(kind, trained_values(kind, stored, overrides.get("data.kind")), overrides), kind)
     check_preparation(settings.data, stored.description)
     settings = attrs.evolve(settings, data=data_for(settings.data, stored.description))
     use_threads(getattr(settings, "threads", None))
@@ -66,8 +66,14 @@ def data_for(data: DataConfig, description: Description) -> DataConfig:
     return with_adapter(with_files(data, description.files), adapters.get(description.modality))
 
 
-def trained_values(kind: type, stored: Stored) -> dict[str, Any]:
+def trained_values(kind: type, stored: Stored, asked: Any = None) -> dict[str, Any]:
     """Plain values of data and task from the training of a model, the defaults of a job's settings.
+
+    Args:
+        kind: class of the settings.
+        stored: the model.
+        asked: kind of data that was asked for; None = for a pretrained model that of `Modality.samples`, if there is
+            one, else that of the training.
 
     Raises:
         ConfigError: if the settings have a task, and the model is not fine-tuned.
@@ -75,11 +81,18 @@ def trained_values(kind: type, stored: Stored) -> dict[str, Any]:
     described = stored.description
     given: dict[str, Any] = {"data": dict(described.data.get(described.modality, {"kind": described.modality}))}
     samples = modalities.load(described.modality).samples if described.modality in modalities.names() else None
-    if described.task is None and samples is not None:
+    if described.task is None and samples is not None and not _same_kind(asked, given["data"].get("kind")):
         given["data"] = inherited(described, {"kind": f"{described.modality}/{samples}"})
     if "task" in (one.name for one in attrs.fields(kind)):
         given["task"] = to_plain(task_of(stored))
     return given
+
+
+def _same_kind(asked: Any, trained: Any) -> bool:
+    """Whether two names of kinds of data name the same class."""
+    role = role_of(DataConfig)
+    assert role is not None
+    return isinstance(asked, str) and role.find(asked) is role.find(trained)
 
 
 def inherited(description: Description, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -123,7 +123,8 @@ def prepare(task: GlueTask, dest: Path, *, mirror: str | None = None, progress: 
     if len(files) == 1:
         _publish(target, lambda folder: _unpack(files[0], one.folder, names, folder))
     else:
-        _publish(target, lambda folder: _divide(*files, folder))
+        train, test, dev_pairs = files
+        _publish(target, lambda folder: _divide(train, test, dev_pairs, folder))
     for file in files:
         file.unlink()
     return target

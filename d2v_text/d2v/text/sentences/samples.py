@@ -1,5 +1,6 @@
 """Samples and batches of texts: token ids with the special tokens of sentences and pairs, and labels."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
-from d2v.core.data import DataError, Identity, escaped
+from d2v.core.data import DataError, Identity, escaped, few_of_each
 from d2v.core.labels import Classes, Labels, Number
 from d2v.core.model import Batch
 from d2v.core.suggestions import nearest
@@ -18,6 +19,38 @@ from d2v.text.tokenizing.tokenizer import Ids
 
 _SINGLE, _PAIR = 2, 4
 """Special tokens of a sentence and of a pair."""
+_CHUNK = 10_000  # texts that are encoded together
+
+
+class Rows:
+    """Rows of token ids in one array, of four bytes an id.
+
+    Args:
+        rows: of any lengths.
+
+    >>> rows = Rows([np.array([5, 6]), np.array([7])])
+    >>> rows[1].tolist(), rows.lengths.tolist()
+    ([7], [2, 1])
+    """
+
+    def __init__(self, rows: Sequence[Ids]) -> None:
+        self.lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+        self._ends = self.lengths.cumsum(0).tolist()
+        self._ids = np.concatenate([np.zeros(0, dtype=np.int32), *(row.astype(np.int32) for row in rows)])
+
+    def __getitem__(self, id: int) -> Ids:
+        """The ids of a row."""
+        end: int = self._ends[id]
+        return self._ids[end - int(self.lengths[id]) : end].astype(np.int64)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Rows"]) -> "Rows":
+        """The rows of all parts."""
+        found = cls([])
+        found.lengths = torch.cat([found.lengths, *(part.lengths for part in parts)])
+        found._ends = found.lengths.cumsum(0).tolist()
+        found._ids = np.concatenate([found._ids, *(part._ids for part in parts)])
+        return found
 
 
 @frozen(kw_only=True, eq=False)
@@ -29,8 +62,8 @@ class Encoded:
         second: of each second text; None = there are no pairs.
     """
 
-    first: list[Ids] = field(repr=False)
-    second: list[Ids] | None = field(default=None, repr=False)
+    first: Rows = field(repr=False)
+    second: Rows | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, texts: Texts, tokenizer: Tokenizer) -> "Encoded":
@@ -44,10 +77,9 @@ class Encoded:
 
     def lengths(self) -> Tensor:
         """Tokens of each sample with its special tokens, Long `n`."""
-        found = torch.tensor([len(one) for one in self.first])
         if self.second is None:
-            return found + _SINGLE
-        return found + torch.tensor([len(one) for one in self.second]) + _PAIR
+            return self.first.lengths + _SINGLE
+        return self.first.lengths + self.second.lengths + _PAIR
 
     def sample(self, id: int, max_length: int) -> Ids:
         """Ids of a sample: `<s> A </s>` or `<s> A </s> </s> B </s>`.
@@ -66,16 +98,20 @@ class Encoded:
         return np.concatenate([[BOS], first, [EOS, EOS], second, [EOS]])
 
 
-def _encoded(texts: Sequence[str], source: Texts, tokenizer: Tokenizer) -> list[Ids]:
-    try:
-        return tokenizer.encode_lines(texts)
-    except ValueError:
-        for text, (file, line) in zip(texts, source.places, strict=False):  # given items have no places
-            try:
-                tokenizer.encode(text)
-            except ValueError as error:
-                raise line_error(file, line, str(error)) from error
-        raise
+def _encoded(texts: Sequence[str], source: Texts, tokenizer: Tokenizer) -> Rows:
+    parts = []
+    for start in range(0, len(texts), _CHUNK):
+        some = texts[start : start + _CHUNK]
+        try:
+            parts.append(Rows(tokenizer.encode_lines(some)))
+        except ValueError:
+            for text, (file, line) in zip(some, source.places[start:], strict=False):  # given items have no places
+                try:
+                    tokenizer.encode(text)
+                except ValueError as error:
+                    raise line_error(file, line, str(error)) from error
+            raise
+    return Rows.joined(parts)
 
 
 class SentenceSamples:
@@ -156,6 +192,31 @@ def numbered(path: str, texts: Texts, labels: Labels, *, label: str | None) -> T
             shown = ", ".join(map(escaped, labels.names[:5])) + (", ..." if len(known) > 5 else "")
             raise line_error(file, line, f"{name!r} is none of the {len(known)} classes {shown}{nearest(name, known)}")
     return torch.tensor([known[name] for name in texts.given])
+
+
+def few_ids(path: str, source: Texts, numbers: Tensor | None, per_class: int, *, seed: int, among: Tensor) -> Tensor:
+    """Draw the ids of `per_class` texts of each class.
+
+    Args:
+        path: name of the data in messages.
+        source: the texts.
+        numbers: class of each text; None or floats = there are no classes.
+        per_class: texts of each class.
+        seed: seed of the draw.
+        among: ids to draw from, Long.
+
+    Raises:
+        DataError: if there are no classes, or one has fewer texts.
+    """
+    if numbers is None or numbers.is_floating_point() or source.given is None:
+        raise DataError(f"data.per_class={per_class} needs classes, which data.path={path!r} does not have here")
+    usable = torch.full_like(numbers, -1)
+    usable[among] = numbers[among]
+    counts = Counter(source.given[id] for id in among.tolist())
+    for name in sorted(set(source.given)):
+        if counts[name] < per_class:
+            raise DataError(f"data.per_class={per_class}, but class {name!r} has only {counts[name]} texts")
+    return few_of_each(usable, per_class, seed=seed)
 
 
 def unlabelled(path: str, wanted: type[Labels], label: str | None) -> DataError:

@@ -3,7 +3,6 @@
 from d2v.core.modality import Modality
 from d2v.text import convert, convert_fine_tuned
 from d2v.text.adapter import TextAdapter
-from d2v.text.bag_of_words import bag_of_words
 from d2v.text.config import TextAdapterConfig
 from d2v.text.data import TextDataConfig
 from d2v.text.data_commands import tokenizer, tokens
@@ -11,6 +10,7 @@ from d2v.text.download_commands import glue
 from d2v.text.sentences.data import SentenceDataConfig
 from d2v.text.tasks.classification import SentenceClassifier, TextClassification, TextRegression
 from d2v.text.tokens import TokenEmbedding
+from d2v.text.words import bag_of_words
 
 __all__ = [
     "SentenceClassifier",

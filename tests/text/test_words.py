@@ -8,8 +8,8 @@ import torch
 
 from d2v.core.model import Batch
 from d2v.text import TextDataConfig
-from d2v.text.bag_of_words import bag_of_words
 from d2v.text.tokenizing import Tokenizer, train_tokenizer
+from d2v.text.words import bag_of_words
 
 TRAIN = ["The cat sat", "the dog", "a cat, a cat"]
 

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from sentences import reviews, write_csv
 
 from d2v.core.cli import main
 from d2v.core.cli.entry import COMMANDS
@@ -226,3 +227,26 @@ def test_your_own_recordings(
         assert main([*words, *shorter.get(words[0], [])]) == 0, f"{line}: {capfd.readouterr().err}"
     assert '"words"' in (tmp_path / "words.jsonl").read_text()
     assert (tmp_path / "features.safetensors").exists()
+
+
+def test_your_own_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """The page from text files to a classifier, with generated reviews; GLUE's files need a network."""
+    lines = commands(ROOT / "docs/own-text.md")
+    called = ["pretrain", "finetune", "evaluate", "predict", "probe", "extract", "extract"]
+    assert [line.split()[1] for line in lines] == called
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/a.txt").write_text("".join(f"{text}\n" for text, _ in reviews(600, seed=1)))
+    write_csv(tmp_path / "reviews.csv", reviews(80))
+    (tmp_path / "new.txt").write_text("a moving film\nthe plot goes nowhere\n")
+    monkeypatch.chdir(tmp_path)
+    small = ["model.student.adapters.text.vocabulary_size=300", "data.vocabulary_size=300"]
+    shorter = {
+        "pretrain": ["train.max_steps=2", "train.batch_size=4", *small],
+        "finetune": ["train.max_steps=4", "train.batch_size=4", "validation.every=4"],
+    }
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        assert main([*words, *shorter.get(words[0], [])]) == 0, f"{line}: {capfd.readouterr().err}"
+    assert (tmp_path / "predictions.csv").read_text().startswith("file,class,")
+    assert "new.txt:2," in (tmp_path / "predictions.csv").read_text()
+    assert (tmp_path / "tokens.safetensors").exists()

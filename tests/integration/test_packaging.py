@@ -270,7 +270,7 @@ def test_the_wheel_holds_the_four_portions(built: Path) -> None:
     assert {f"d2v/{package}/py.typed" for package in PACKAGES} < expected
     assert "d2v/vision/shipped/fashion-mnist.npz" in expected
     assert {name for name in names if ".dist-info/" not in name} == expected
-    for notice in ("LICENSE-fashion-mnist", "LICENSE-digits"):
+    for notice in ("LICENSE-fashion-mnist", "LICENSE-digits", "LICENSE-wordnet"):
         assert sum(".dist-info/licenses/" in name and notice in name for name in names) == 1
     assert f"\nVersion: {__version__}\n" in metadata
 

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 import case_finetune
+import case_text
 import torch
 from reading import Tensors, all_layers
 from safetensors.torch import load_file
@@ -12,6 +13,7 @@ from d2v.audio import CTCModel
 from d2v.core.files import open_model
 from d2v.core.masks import Mask
 from d2v.core.model import Batch, Data2Vec
+from d2v.text import SentenceClassifier
 
 SUFFIXES = (".pt", ".pth")
 _SOURCES = ("source", "pixels", "tokens")
@@ -27,6 +29,8 @@ def run(path: Path) -> tuple[Tensors, Tensors]:
     io = load_file(path.with_name(f"{path.stem}.io.safetensors"))
     if isinstance(model, CTCModel):
         produced = case_finetune.checkpoint(model, io)
+    elif isinstance(model, SentenceClassifier):
+        produced = case_text.checkpoint(model, io)
     elif isinstance(model, Data2Vec):
         with torch.no_grad():
             produced = _features(model, io) | _predictions(model, io)

@@ -22,6 +22,7 @@ import case_decoding
 import case_finetune
 import case_former
 import case_multimodal
+import case_text
 from compare import compare
 from reading import Tensors, read
 
@@ -32,6 +33,8 @@ def kind_of(config: dict[str, Any]) -> Run:
     """What runs a case of a configuration."""
     if case_finetune.is_finetuning(config):
         return case_finetune.run
+    if case_text.is_text(config):
+        return case_text.run
     if "model_cfg" not in config:
         return case_multimodal.run
     return case_beit.run if "train_cfg" in config else case_former.run

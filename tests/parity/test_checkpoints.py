@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from d2v.core.files import open_model
 from d2v.core.foreign import ForeignFileError
+from d2v.core.labels import Classes
 
 DATA = Path(__file__).parent / "data/checkpoints"
 FILES = sorted(path for path in DATA.iterdir() if path.with_name(f"{path.stem}.io.safetensors").is_file())
@@ -22,8 +23,8 @@ def test_features_agree(path: Path) -> None:
     assert result["ok"], result["error"]
 
 
-def test_there_are_eight_files() -> None:
-    assert len(FILES) == 8
+def test_there_are_nine_files() -> None:
+    assert len(FILES) == 9
 
 
 @pytest.mark.filterwarnings(ALMOST_NO_WARNING)
@@ -62,3 +63,18 @@ def test_perturbed_numbers_fail(tmp_path: Path) -> None:
     io["features.layer.1"] += 1e-3 * io["features.layer.1"].abs().max()
     save_file(io, tmp_path / "text_pretrain.io.safetensors")
     assert str(check.check(tmp_path / "text_pretrain.pt")["error"]).startswith("features.layer.1 differs by")
+
+
+def test_a_classifier_needs_the_pretrained_file_beside_it(tmp_path: Path) -> None:
+    """The toolkit stores the configuration of the encoder only there; folders in its stored name do not count."""
+    (tmp_path / "pretrained").mkdir()
+    shutil.copy(DATA / "text_cls.pt", tmp_path)
+    shutil.copy(DATA / "text_pretrain.pt", tmp_path / "pretrained")  # the stored name is pretrained/text_pretrain.pt
+    with pytest.raises(ForeignFileError, match=r"pretrained/text_pretrain.pt' into the same folder"):
+        open_model(tmp_path / "text_cls.pt")
+    shutil.copy(DATA / "text_pretrain.pt", tmp_path)
+    found = open_model(tmp_path / "text_cls.pt").description
+    assert found.labels == Classes(("0", "1"))
+    (tmp_path / "text_pretrain.pt").write_bytes(b"something else")
+    with pytest.raises(ForeignFileError, match=r"text_pretrain\.pt"):
+        open_model(tmp_path / "text_cls.pt")

@@ -1,7 +1,5 @@
 """Subcommands of `d2v data` that download public data sets of speech and prepare them."""
 
-import sys
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from functools import partial
@@ -9,12 +7,10 @@ from pathlib import Path
 
 from d2v.audio.recordings.public_sets import LIBRILIGHT, LIBRISPEECH, Subset, prepare
 from d2v.core.data import escaped
+from d2v.core.files.downloads import ShownProgress
 from d2v.core.modality import DataCommand
 
 __all__ = ["librilight", "librispeech"]
-
-_GIGABYTE = 1e9
-_SECONDS_BETWEEN_LINES = 1.0
 
 
 def _arguments(subsets: Mapping[str, Subset], parser: ArgumentParser) -> None:
@@ -35,31 +31,11 @@ def _arguments(subsets: Mapping[str, Subset], parser: ArgumentParser) -> None:
 def _run(subsets: Mapping[str, Subset], arguments: Namespace) -> None:
     """Prepare one subset after the other; print what was written."""
     for name in dict.fromkeys(arguments.subset):
-        written = prepare(subsets[name], Path(arguments.dest), mirror=arguments.mirror, progress=_Shown(name))
+        written = prepare(subsets[name], Path(arguments.dest), mirror=arguments.mirror, progress=ShownProgress(name))
         for path, what in written.items():
             print(f"{escaped(str(path))}: {what}", flush=True)
         if not written:
             print(f"{name}: complete")
-
-
-class _Shown:
-    """Progress of a download in one line on the terminal."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.shown_at = name, 0.0
-
-    def __call__(self, done: int, size: int | None) -> None:
-        end = done == size
-        if not sys.stderr.isatty() or (time.monotonic() - self.shown_at < _SECONDS_BETWEEN_LINES and not end):
-            return
-        self.shown_at = time.monotonic()
-        whole = "" if size is None else f" of {size / _GIGABYTE:.2f}"
-        print(
-            f"\r\x1b[K{self.name}: {done / _GIGABYTE:.2f}{whole} GB",
-            end="\n" if end else "",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def _command(title: str, subsets: Mapping[str, Subset]) -> DataCommand:

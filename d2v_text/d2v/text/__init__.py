@@ -1,13 +1,28 @@
 """data2vec for text."""
 
 from d2v.core.modality import Modality
+from d2v.text import convert, convert_fine_tuned
 from d2v.text.adapter import TextAdapter
 from d2v.text.config import TextAdapterConfig
-from d2v.text.convert import converters
-from d2v.text.tasks.classification import SentenceClassifier
+from d2v.text.data import TextDataConfig
+from d2v.text.data_commands import tokenizer, tokens
+from d2v.text.download_commands import glue
+from d2v.text.sentences.data import SentenceDataConfig
+from d2v.text.tasks.classification import SentenceClassifier, TextClassification, TextRegression
 from d2v.text.tokens import TokenEmbedding
+from d2v.text.words import bag_of_words
 
-__all__ = ["SentenceClassifier", "TextAdapter", "TextAdapterConfig", "TokenEmbedding", "modality"]
+__all__ = [
+    "SentenceClassifier",
+    "SentenceDataConfig",
+    "TextAdapter",
+    "TextAdapterConfig",
+    "TextClassification",
+    "TextDataConfig",
+    "TextRegression",
+    "TokenEmbedding",
+    "modality",
+]
 
 modality = Modality(
     name="text",
@@ -15,5 +30,12 @@ modality = Modality(
     extra="d2v[text]",
     requires=("tokenizers",),
     adapters={"tokens": TextAdapterConfig},
-    converters=converters,
+    data={"tokens": TextDataConfig, "sentences": SentenceDataConfig},
+    samples="sentences",
+    data_commands={"tokens": tokens, "tokenizer": tokenizer, "glue": glue},
+    recipes="d2v.text.recipes",
+    converters=(*convert.converters, *convert_fine_tuned.converters),
+    tasks={"classification": TextClassification, "regression": TextRegression},
+    raw_name="bag of words",
+    raw_features=bag_of_words,
 )

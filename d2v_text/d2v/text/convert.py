@@ -227,4 +227,5 @@ def _former_adapter(transformer: ForeignConfig, section: ForeignConfig, size: in
     )
 
 
-converters = (MultimodalFormat("data2vec 2.0 text", "text", "TEXT", _TextReader()), FormerTextFormat())
+multimodal_format = MultimodalFormat("data2vec 2.0 text", "text", "TEXT", _TextReader())
+converters = (multimodal_format, FormerTextFormat())

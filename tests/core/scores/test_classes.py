@@ -80,8 +80,10 @@ def test_mcc_and_f1_of_two_classes() -> None:
     truth, guesses = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 1, 1, 0, 0, 0, 0]
     mcc = (3 * 4 - 2 * 1) / math.sqrt(5 * 4 * 6 * 5)
     positive, negative = 2 * 3 / (2 * 3 + 2 + 1), 2 * 4 / (2 * 4 + 1 + 2)
-    found = predicting(guesses, truth, 2, metrics=("mcc", "f1"), positive="c1").compute().metrics()
+    found = predicting(guesses, truth, 2, metrics=("mcc", "f1", "acc_and_f1"), positive="c1").compute().metrics()
     assert found["mcc"] == pytest.approx(100 * mcc)
+    assert found["acc_and_f1"] == pytest.approx((found["accuracy"] + found["f1"]) / 2)
+    assert found["accuracy"] != found["f1"]
     assert found["f1"] == pytest.approx(100 * positive)
     macro = predicting(guesses, truth, 2, metrics=("f1",)).compute().metrics()["f1"]
     assert macro == pytest.approx(100 * (positive + negative) / 2)

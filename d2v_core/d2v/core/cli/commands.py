@@ -12,6 +12,7 @@ from d2v.core.jobs.fine_tuned import UseSettings
 from d2v.core.jobs.plotting import Plotted
 from d2v.core.jobs.prediction import as_csv
 from d2v.core.jobs.probing import ProbeSettings
+from d2v.core.jobs.several_runs import SeveralRuns
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe
 from d2v.core.train import Fitted
 from d2v.core.train.gradients import world
@@ -53,6 +54,8 @@ def _one_call(
 
 
 def _updates(fitted: Fitted, _: Mapping[str, Any]) -> str:
+    if isinstance(fitted, SeveralRuns):
+        return fitted.text()
     return f"{fitted.step} updates" + ("" if fitted.best_step is None else f", the best after {fitted.best_step}")
 
 

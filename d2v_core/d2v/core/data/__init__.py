@@ -15,6 +15,7 @@ from d2v.core.data.mixture import Mixture
 from d2v.core.data.names import escaped, unescaped
 from d2v.core.data.permutation import KeyedPermutation
 from d2v.core.data.plan import Plan, Request
+from d2v.core.data.random_order import RandomOrderPlan
 from d2v.core.data.seen import Seen
 from d2v.core.data.stream import Stream, StreamLoader
 
@@ -32,6 +33,7 @@ __all__ = [
     "Loader",
     "Mixture",
     "Plan",
+    "RandomOrderPlan",
     "Request",
     "Samples",
     "Seen",

@@ -4,7 +4,7 @@ Commands depend on this protocol and on no modality. A modality's configuration 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from attrs import frozen
 
@@ -144,3 +144,42 @@ class DataConfig(Protocol):
     def matching(self, adapter: AdapterConfig) -> AdapterConfig:
         """Return the configuration of the adapter after `match`; raises `DataError` in the same cases."""
         ...
+
+
+@runtime_checkable
+class UsesFiles(Protocol):
+    """A data configuration that prepares input with files of the trained model, such as its tokenizer."""
+
+    def with_files(self, files: Mapping[str, bytes]) -> DataConfig:
+        """Return the same configuration with the files of a model instead of its own.
+
+        Args:
+            files: as from `DataConfig.files` when the model was trained: content by name; {} = it has none.
+
+        Raises:
+            DataError: if a file is broken.
+        """
+        ...
+
+
+@runtime_checkable
+class UsesAdapter(Protocol):
+    """A data configuration that depends on limits of the model, such as its longest input."""
+
+    def with_adapter(self, adapter: AdapterConfig) -> DataConfig:
+        """Return the same configuration for a model with this adapter.
+
+        Args:
+            adapter: configuration of the adapter that takes the input.
+        """
+        ...
+
+
+def with_files(data: DataConfig, files: Mapping[str, bytes]) -> DataConfig:
+    """Return a data configuration that prepares input with the files of a model, if it uses any (`UsesFiles`)."""
+    return data.with_files(files) if isinstance(data, UsesFiles) else data
+
+
+def with_adapter(data: DataConfig, adapter: AdapterConfig | None) -> DataConfig:
+    """Return a data configuration for a model with this adapter, if it depends on it (`UsesAdapter`)."""
+    return data.with_adapter(adapter) if adapter is not None and isinstance(data, UsesAdapter) else data

@@ -1,6 +1,8 @@
 """Download a file that others publish: resumed after an interruption, checked, and renamed when it is complete."""
 
 import hashlib
+import sys
+import time
 from collections.abc import Callable
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -8,11 +10,34 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 _CHUNK = 1 << 20
+_GIGABYTE = 1e9
+_SECONDS_BETWEEN_LINES = 1.0
 _SILENCE = 60.0  # seconds without a byte
 _RANGE_NOT_SATISFIABLE = 416
 _PARTIAL_CONTENT = 206
 
 Progress = Callable[[int, int | None], None]
+
+
+class ShownProgress:
+    """Progress of a download in one line on the terminal, at most once a second.
+
+    Args:
+        name: what is downloaded.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name, self.shown_at = name, 0.0
+
+    def __call__(self, done: int, size: int | None) -> None:
+        """Show the number of bytes that are there, and that of the whole file."""
+        end = done == size
+        if not sys.stderr.isatty() or (time.monotonic() - self.shown_at < _SECONDS_BETWEEN_LINES and not end):
+            return
+        self.shown_at = time.monotonic()
+        whole = "" if size is None else f" of {size / _GIGABYTE:.2f}"
+        line = f"\r\x1b[K{self.name}: {done / _GIGABYTE:.2f}{whole} GB"
+        print(line, end="\n" if end else "", file=sys.stderr, flush=True)
 
 
 class DownloadError(RuntimeError):

@@ -5,7 +5,8 @@ Only a converter knows a third-party format; its tables are in the package of it
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from attrs import field, frozen
 from torch import Tensor, nn
@@ -115,6 +116,19 @@ class Converter(Protocol):
         ...
 
 
+@runtime_checkable
+class UsesFileBeside(Protocol):
+    """A converter of files that lack something which another file has, such as the configuration of an encoder."""
+
+    def file_beside(self, foreign: Mapping[str, Any]) -> str | None:
+        """Name of the other file, which is looked for in the same folder; None = nothing is missing."""
+        ...
+
+    def completed(self, foreign: Mapping[str, Any], beside: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The file's description of the model, with what the other file's description has."""
+        ...
+
+
 @frozen
 class Converted:
     """A model built from a third-party configuration and third-party tensors.
@@ -220,9 +234,22 @@ def convert_file(converters: Iterable[Converter], path: str | os.PathLike[str]) 
             raise ValueError(f"no converter knows this file; tried {', '.join(one.name for one in tried)}")
         stored = unpacked.tensors
         shapes = {name: tensor.shape for name, tensor in stored.items()}
-        converted = _planned(converter, unpacked.foreign, shapes, sum(tensor.nbytes for tensor in stored.values()))
+        foreign = _with_file_beside(converter, unpacked.foreign, Path(path).parent)
+        converted = _planned(converter, foreign, shapes, sum(tensor.nbytes for tensor in stored.values()))
         _fill(converted, load_tensors(path, stored))
         return converted
+
+
+def _with_file_beside(converter: Converter, foreign: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """A description, completed by another file in the folder if the converter needs one that is there."""
+    name = converter.file_beside(foreign) if isinstance(converter, UsesFileBeside) else None
+    # The name is from the file: only its last part counts, so that nothing elsewhere is read.
+    other = folder / PurePosixPath(name or "").name
+    if not isinstance(converter, UsesFileBeside) or name is None or not other.is_file():
+        return foreign
+    with naming_file(other):
+        beside = converter.unpack(read_file(other))
+    return foreign if beside is None else converter.completed(foreign, beside.foreign)
 
 
 def _planned(converter: Converter, foreign: Mapping[str, Any], shapes: Shapes, size: int) -> Converted:

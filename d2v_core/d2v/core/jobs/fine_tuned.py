@@ -44,7 +44,8 @@ class UseSettings:
         precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it natively.
         device: auto = cuda, mps or cpu, the first that is available.
         threads: CPU threads for computation; None = PyTorch's default.
-        out: file to write: .json for an evaluation, or a folder; .csv or .jsonl for predictions; null = none.
+        out: file to write: .json for an evaluation, or a folder; .csv or .jsonl for predictions, .tsv for GLUE's
+            server; null = none.
     """
 
     model: PathText
@@ -110,7 +111,7 @@ def prepared(settings: UseSettings, stored: Stored) -> torch.device:
     """Move a model to the device of the settings and make it take their data; return the device."""
     device = pick_device(settings.device)
     module = stored.module.to(device).eval()
-    match_input(settings.data, module.get_submodule("encoder"), stored.description.modality)  # type: ignore[arg-type]  # it is kept there
+    match_input(settings.data, module.get_submodule("encoder"), stored.description.modality)
     return device
 
 

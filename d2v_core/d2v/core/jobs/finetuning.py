@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any, Unpack
 
+import attrs
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -18,16 +19,18 @@ from d2v.core.durations import updates
 from d2v.core.files import ConfigError, Stored, open_model
 from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import FinetuneKeys
-from d2v.core.jobs.models import check_preparation, encoder_of, inherited, match_input, matched
+from d2v.core.jobs.models import check_preparation, data_for, encoder_of, inherited, match_input, matched
 from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import run_training, train_by, training_batches
 from d2v.core.jobs.scoring import scored
 from d2v.core.jobs.seen import added, seen_before, seen_in
+from d2v.core.jobs.several_runs import run_each, settings_of_each
 from d2v.core.labels import Labels
 from d2v.core.model import Batch, Student, StudentConfig
 from d2v.core.paths import expanded
 from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without_path
 from d2v.core.recipes.keywords import with_keywords
+from d2v.core.recipes.several_values import alternatives, combinations
 from d2v.core.train import Fitted, Freeze, Validation
 from d2v.core.train.gradients import world
 
@@ -44,7 +47,7 @@ def finetune(
     """Train a task on top of a pretrained model, into the run folder `out`.
 
     The folder has the layout of `pretrain`'s. Ctrl-C saves the last finished update, and `resume=true` continues from
-    there.
+    there. Several values of a number of `optim` (`optim.lr=1e-5,2e-5`) make a run each, in subfolders of `out`.
 
     Args:
         recipe: name (`vision/small-finetune`), or path of a YAML file.
@@ -53,9 +56,14 @@ def finetune(
         keys: settings as keywords: `data="photos"`, `lr=1e-3`, `freeze={"updates": 9}`; `model`, `data` and `out` are
             required.
 
+    Returns:
+        Result of the run; with several values, that of the best one by validation, and a table (`SeveralRuns`). With
+        `resume=true`, finished runs are not trained again.
+
     Raises:
         UnknownNameError: if the recipe does not exist.
-        ConfigError: if a key is unknown, missing or of a wrong type, or the model does not fit the recipe.
+        ConfigError: if a key is unknown, missing or of a wrong type, the model does not fit the recipe, or several
+            values cannot be compared.
         FileNotFoundError: if there is no model at `model`.
         DataError: if the data cannot be used, or has no labels of the kind that the task needs.
         RunFolderError: if the run folder cannot be used.
@@ -67,7 +75,36 @@ def finetune(
     Traceback (most recent call last):
     d2v.core.files.kinds.ConfigError: unknown key 'optim.lrr'; did you mean 'optim.lr'?
     """
-    settings, stored = _settings(recipe, with_keywords(FinetuneRecipe, overrides, keys))
+    given = with_keywords(FinetuneRecipe, overrides, keys)
+    _, values = recipe_values(recipe, {}, FinetuneRecipe)
+    choices = alternatives(FinetuneRecipe, values, given, below="optim")
+    combined = combinations(choices)
+    first, stored = _settings(recipe, {**given, **combined[0]})
+    if not choices:
+        return _run(first, stored, progress)
+    runs = settings_of_each(choices, combined, given, lambda one: recipe_for(recipe, one, stored.description))
+    metric, higher = _chosen_by(first, choices)
+    return run_each(runs, lambda settings: _run(settings, stored, progress), metric=metric, higher=higher)
+
+
+def _chosen_by(settings: FinetuneRecipe, choices: Iterable[str]) -> tuple[str, bool]:
+    """Metric that runs are compared by, and whether a higher value is better.
+
+    Raises:
+        ConfigError: if there is nothing to choose by.
+    """
+    if _choosing(settings) is None:
+        reason = "validation.every=0" if not settings.validation.every else "the data has no split `val`"
+        raise ConfigError(
+            f"{', '.join(choices)}: several values are compared by validation, but {reason}; set validation.split to "
+            "the split to choose on, and validation.every above 0, or give one value"
+        )
+    metric = settings.validation.best or settings.task.best
+    return metric, metric not in settings.task.scorer(settings.data.labels(settings.task.labels)).lower_is_better
+
+
+def _run(settings: FinetuneRecipe, stored: Stored, progress: bool) -> Fitted:
+    """Train with settings; the stored model is not changed."""
     use_threads(settings.threads)
     device = pick_device(settings.device)
     task = settings.task
@@ -113,7 +150,7 @@ def recipe_for(recipe: str, overrides: Mapping[str, Any], description: Descripti
     settings = read_recipe(recipe, overrides, FinetuneRecipe, complete=lambda values: _inherit(values, description))
     if settings.preparation == "model":
         check_preparation(settings.data, description)
-    return settings
+    return attrs.evolve(settings, data=data_for(settings.data, description))
 
 
 def _inherit(values: dict[str, Any], description: Description) -> None:

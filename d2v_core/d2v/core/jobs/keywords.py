@@ -87,6 +87,56 @@ class DataKeys(TypedDict, total=False):
     num_workers: int
     """Loader processes, at most one for each CPU core; 0 = load in the training process (`data.num_workers`)."""
 
+    glue: Literal["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst_2", "sts_b"] | None
+    """Task of GLUE whose official files are in the folder; None = any files (`data.glue`)."""
+
+    text: str | None
+    """Column of the text; None = found by its name, such as `text` or `sentence` (`data.text`)."""
+
+    text_pair: str | None
+    """Column of the second text; None = none, or found by its name, such as `sentence2` (`data.text_pair`)."""
+
+    label: str | None
+    """Column of the label; None = found by its name, such as `label` (`data.label`)."""
+
+    header: bool
+    """Whether `.csv` and `.tsv` files name their columns; otherwise these are named by their numbers, from 1
+    (`data.header`).
+    """
+
+    tokenizer: str | None
+    """Folder with the files of a tokenizer, for a model that has none; None = that of the model (`data.tokenizer`)."""
+
+    max_length: int | None
+    """Longest sample in tokens; None = that of the model (`data.max_length`)."""
+
+    cut: bool
+    """Whether longer training texts are cut; otherwise they are left out, as published (`data.cut`)."""
+
+    per_class: int | None
+    """Train on this number of texts of each class, drawn by the seed; None = on all (`data.per_class`)."""
+
+    vocabulary_size: int | None
+    """Number of ids of a tokenizer that is trained on text files if there is none; None = such text is refused
+    (`data.vocabulary_size`).
+    """
+
+    text_field: str
+    """Field of JSON lines that holds the text (`data.text_field`)."""
+
+    block_size: int
+    """Tokens of a block, `<s>` included (`data.block_size`)."""
+
+    break_mode: Literal["none", "complete", "complete_doc", "eos"]
+    """none = blocks of equal length, across lines and documents; complete = whole lines, as many as fit; complete_doc =
+    whole lines of one document; eos = one line each (`data.break_mode`).
+    """
+
+    cut_long: bool
+    """Whether a line longer than a block is cut into blocks (complete, complete_doc, eos); otherwise it is a long block
+    of its own, as published, which the model may refuse (`data.cut_long`).
+    """
+
     size: int
     """Height and width of the model's input in pixels (`data.size`)."""
 
@@ -112,9 +162,6 @@ class DataKeys(TypedDict, total=False):
 
     resize: int | None
     """Shorter side before the centre crop in evaluation, in pixels; None = size * 256 / 224 (`data.resize`)."""
-
-    per_class: int | None
-    """Train on this number of images of each class, drawn by seed; None = on all (`data.per_class`)."""
 
     max_megapixels: float
     """Image files with more pixels (millions) count as broken; they are not decoded (`data.max_megapixels`)."""
@@ -153,6 +200,11 @@ class RunKeys(DataKeys, total=False):
 
     max_steps: int
     """Updates of the run (`train.max_steps`)."""
+
+    max_epochs: int | None
+    """Passes over the training data after which the run ends, if that is before `max_steps`, on which its schedules
+    depend; None = no limit (`train.max_epochs`).
+    """
 
     batch_size: int
     """Samples in a batch of one process (`train.batch_size`)."""
@@ -288,7 +340,9 @@ class UseKeys(DataKeys, total=False):
     """CPU threads for computation; None = PyTorch's default."""
 
     out: str | PathLike[str] | None
-    """File to write: .json for an evaluation, or a folder; .csv or .jsonl for predictions; None = none."""
+    """File to write: .json for an evaluation, or a folder; .csv or .jsonl for predictions, .tsv for GLUE's server; None
+    = none.
+    """
 
 
 class ProbeKeys(DataKeys, total=False):

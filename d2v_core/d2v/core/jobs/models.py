@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from d2v.core.data import DataConfig
+from d2v.core.data.config import with_adapter, with_files
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, from_plain, open_model, to_plain
 from d2v.core.files.kinds import role_of
 from d2v.core.jobs.device import use_threads
+from d2v.core.modality import modalities
 from d2v.core.model import BackboneConfig, Data2Vec, ModalityAdapter, Student, StudentConfig
 from d2v.core.paths import expanded
 from d2v.core.recipes import resolve
@@ -49,24 +51,48 @@ def stored_of(overrides: Mapping[str, Any]) -> Stored:
 
 def settings_for(kind: type[_Settings], stored: Stored, overrides: Mapping[str, Any]) -> _Settings:
     """Settings of a job on a model that is open already; arguments and errors as in `settings_of`."""
-    settings: Any = from_plain(resolve(kind, trained_values(kind, stored), overrides), kind)
+    settings: Any = from_plain(resolve(kind, trained_values(kind, stored, overrides.get("data.kind")), overrides), kind)
     check_preparation(settings.data, stored.description)
+    settings = attrs.evolve(settings, data=data_for(settings.data, stored.description))
     use_threads(getattr(settings, "threads", None))
     made: _Settings = settings
     return made
 
 
-def trained_values(kind: type, stored: Stored) -> dict[str, Any]:
+def data_for(data: DataConfig, description: Description) -> DataConfig:
+    """A data configuration with what it needs of a model: its files, and the limits of its adapter."""
+    student = description.student
+    adapters = student.adapters if isinstance(student, BackboneConfig) else {}
+    return with_adapter(with_files(data, description.files), adapters.get(description.modality))
+
+
+def trained_values(kind: type, stored: Stored, asked: Any = None) -> dict[str, Any]:
     """Plain values of data and task from the training of a model, the defaults of a job's settings.
+
+    Args:
+        kind: class of the settings.
+        stored: the model.
+        asked: kind of data that was asked for; None = for a pretrained model that of `Modality.samples`, if there is
+            one, else that of the training.
 
     Raises:
         ConfigError: if the settings have a task, and the model is not fine-tuned.
     """
     described = stored.description
     given: dict[str, Any] = {"data": dict(described.data.get(described.modality, {"kind": described.modality}))}
+    samples = modalities.load(described.modality).samples if described.modality in modalities.names() else None
+    if described.task is None and samples is not None and not _same_kind(asked, given["data"].get("kind")):
+        given["data"] = inherited(described, {"kind": f"{described.modality}/{samples}"})
     if "task" in (one.name for one in attrs.fields(kind)):
         given["task"] = to_plain(task_of(stored))
     return given
+
+
+def _same_kind(asked: Any, trained: Any) -> bool:
+    """Whether two names of kinds of data name the same class."""
+    role = role_of(DataConfig)
+    assert role is not None
+    return isinstance(asked, str) and role.find(asked) is role.find(trained)
 
 
 def inherited(description: Description, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +201,7 @@ def task_of(stored: Stored) -> Task:
     return stored.description.task
 
 
-def match_input(data: DataConfig, encoder: Student, modality: str) -> None:
+def match_input(data: DataConfig, encoder: nn.Module, modality: str) -> None:
     """Adjust an encoder to the input of the data; an encoder without adapters handles this itself.
 
     Raises:

@@ -1,14 +1,15 @@
-"""The call behind `d2v predict`, and its rows as text."""
+"""The call behind `d2v predict`, and its rows as text: CSV, JSON lines, and GLUE's submissions."""
 
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
 import torch
 
+from d2v.core.files import ConfigError
 from d2v.core.files.atomic import write_text
 from d2v.core.finite import check_answers
 from d2v.core.jobs.fine_tuned import UseSettings, check_ending, labels_of, opened, prepared
@@ -47,12 +48,14 @@ def predict(
     d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
     """
     settings, stored = opened(with_keywords(UseSettings, overrides, keys))
-    check_ending(settings.out, ".csv", ".jsonl")
+    check_ending(settings.out, *_ENDINGS)
+    if settings.out is not None and settings.out.endswith(".tsv") and len(settings.split or ()) > 1:
+        raise ConfigError(f"out={settings.out!r} numbers the samples of one split; give one split")
     labels = labels_of(stored)
     say_contents(settings.data)
     loaders = [settings.data.build(split, batch_size=settings.batch_size) for split in settings.split or (None,)]
     device = prepared(settings, stored)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[int, dict[str, Any]]] = []
     with autocast(decided(settings.precision, device), device):
         for loader in loaders:
             found: list[tuple[int, dict[str, Any]]] = []
@@ -65,10 +68,10 @@ def predict(
                 named = zip(ids, names, answers, strict=True)
                 found += [(id, {"file": name, **answer}) for id, name, answer in named]
             # Batches may have samples of similar length, in another order than the data.
-            rows += [row for _, row in sorted(found, key=lambda one: one[0])]
+            rows += sorted(found, key=lambda one: one[0])
     if settings.out is not None:
-        write_text(Path(settings.out), as_csv(rows) if settings.out.endswith(".csv") else as_json_lines(rows))
-    return rows
+        write_text(Path(settings.out), _ENDINGS[Path(settings.out).suffix](rows))
+    return [row for _, row in rows]
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
@@ -94,3 +97,27 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 def as_json_lines(rows: list[dict[str, Any]]) -> str:
     """Rows as JSON lines."""
     return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def as_submission(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
+    """The number of each sample in its split and the first field that is predicted, as the server of GLUE takes them.
+
+    >>> print(as_submission([(0, {"file": "test.tsv:2", "class": "entailment", "probability": 0.9})]), end="")
+    index	prediction
+    0	entailment
+    """
+    lines = [f"{id}\t{next(value for name, value in row.items() if name != 'file')}" for id, row in rows]
+    return "".join(f"{line}\n" for line in ["index\tprediction", *lines])
+
+
+def _without_numbers(
+    write: Callable[[list[dict[str, Any]]], str],
+) -> Callable[[Sequence[tuple[int, dict[str, Any]]]], str]:
+    return lambda rows: write([row for _, row in rows])
+
+
+_ENDINGS: Mapping[str, Callable[[Sequence[tuple[int, dict[str, Any]]]], str]] = {
+    ".csv": _without_numbers(as_csv),
+    ".jsonl": _without_numbers(as_json_lines),
+    ".tsv": as_submission,
+}

@@ -6,20 +6,22 @@ from typing import Any, Unpack
 import attrs
 import torch
 
+from d2v.core.data.config import with_files
+from d2v.core.description import Description
 from d2v.core.durations import updates
-from d2v.core.files import ConfigError, to_plain
+from d2v.core.files import ConfigError, open_model, to_plain
 from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import PretrainKeys
+from d2v.core.jobs.models import match_input
 from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import run_training, training_batches, training_splits
-from d2v.core.jobs.seen import added, seen_before, seen_in
+from d2v.core.jobs.seen import added, description_before, seen_in
 from d2v.core.jobs.starting import start_from
 from d2v.core.model import BackboneConfig
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.recipes import PretrainRecipe, read_recipe
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.train import Fitted
-from d2v.core.train.run_folder import newest_step
 
 _FIRST_JUDGED = 50  # updates; targets of nearly initial weights say nothing about a collapse
 
@@ -61,15 +63,22 @@ def pretrain(
     use_threads(settings.threads)
     device = pick_device(settings.device)
     check_input(settings)
+    before = description_before(settings.out) if settings.resume else None
+    stored = None if settings.init is None or before is not None else open_model(settings.init)
+    if stored is not None:
+        before = stored.description
+    settings = _with_model_files(settings, before)
     for source in settings.sources.values():
         say_contents(source)
     data = training_batches(settings)
     torch.manual_seed(settings.seed)
     model = settings.model_config().build()
-    seen = seen_before(settings.out) if settings.resume else ()
-    if settings.init is not None and not (settings.resume and newest_step(settings.out)):
-        seen = start_from(model, settings.init).description.seen
-    seen = added(seen, seen_in("pretrain", data, training_splits(settings)))
+    for name, source in settings.sources.items():
+        match_input(source, model.student, name)
+    if stored is not None:
+        start_from(model, stored, str(settings.init))
+        stored = None  # frees its weights
+    seen = added(() if before is None else before.seen, seen_in("pretrain", data, training_splits(settings)))
     model.to(device)
     warmup = max(updates(settings.monitor.warmup, settings.train.max_steps), _FIRST_JUDGED)
     monitor = CollapseMonitor(
@@ -87,6 +96,12 @@ def pretrain(
         progress=progress,
         monitor=monitor,
     )
+
+
+def _with_model_files(settings: PretrainRecipe, model: Description | None) -> PretrainRecipe:
+    """The settings, with data prepared by the files of the model that the run continues or starts from, if any."""
+    data = {name: with_files(one, model.files if model else {}) for name, one in settings.sources.items()}
+    return attrs.evolve(settings, data=data if isinstance(settings.data, Mapping) else next(iter(data.values())))
 
 
 def check_input(settings: PretrainRecipe) -> None:

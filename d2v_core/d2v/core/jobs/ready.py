@@ -16,7 +16,7 @@ from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, from_plain, open_model
 from d2v.core.finite import check_answers
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.models import encoder_of, task_of
+from d2v.core.jobs.models import data_for, encoder_of, task_of
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.probes import collect_features
@@ -107,7 +107,7 @@ class ReadyModel:
             raise ConfigError(f"no preparation of {modality} input is known: this model {known}; give a Batch instead")
         # A data configuration needs a path, and these samples have none.
         data: DataConfig = from_plain({**stored, "path": "-"}, DataConfig)  # type: ignore[type-abstract]  # one of its forms is made
-        batch = data.prepare(items)
+        batch = data_for(data, self.description).prepare(items)
         return Batch(source=batch.source, padding=batch.padding, modality=modality)
 
     def features(

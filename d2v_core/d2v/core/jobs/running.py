@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from d2v.core.data import Batches, Mixture
 from d2v.core.data.batches import known_length
 from d2v.core.description import Description
-from d2v.core.files import description_to_plain, to_plain
+from d2v.core.files import ConfigError, description_to_plain, to_plain
 from d2v.core.jobs.resuming import allowed_changes
 from d2v.core.labels import Labels
 from d2v.core.model import Batch
@@ -113,7 +113,7 @@ def run_training(
             validation=validation,
             freeze=freeze,
             hooks=[BusyHint(torch.get_num_threads())] if device.type == "cpu" and world()[0] == 0 else (),
-            progress=Progress(train.max_steps) if progress else None,
+            progress=Progress(last_update(recipe, data)) if progress else None,
         )
     finally:
         run.close()
@@ -137,6 +137,9 @@ def train_by(
         optimizer: of the model's parameters.
         max_steps: updates to stop after, at least 1, on the schedule of the whole recipe; None = the recipe's.
         options: other arguments of `fit`: hooks, a run folder, sinks, monitor.
+
+    Raises:
+        ConfigError: if epochs are limited, and the data has none.
     """
     train, optim = recipe.train, recipe.optim
     return fit(
@@ -145,13 +148,28 @@ def train_by(
         optimizer=optimizer,
         schedule=optim.build_schedule(train.max_steps),
         weight_decay=optim.build_weight_decay(train.max_steps),
-        max_steps=train.max_steps if max_steps is None else max_steps,
+        max_steps=last_update(recipe, data) if max_steps is None else max_steps,
         accumulate=train.accumulate,
         clip=optim.clip,
         precision=decided_precision(train.precision, recipe, next(model.parameters()).device),
         seed=recipe.seed,
         **options,
     )
+
+
+def last_update(recipe: PretrainRecipe | FinetuneRecipe, data: Batches) -> int:
+    """Number of the update that a run ends with: `train.max_steps`, or that of the last epoch.
+
+    Raises:
+        ConfigError: if epochs are limited, and the data has none.
+    """
+    train = recipe.train
+    if train.max_epochs is None:
+        return train.max_steps
+    length = known_length(data)
+    if length is None:
+        raise ConfigError(f"train.max_epochs={train.max_epochs}: this data has no epochs; set train.max_steps only")
+    return min(train.max_steps, max(1, train.max_epochs * length // train.accumulate))
 
 
 def decided_precision(asked: AskedPrecision, recipe: Run, device: torch.device) -> Precision:

@@ -27,8 +27,14 @@ def seen_in(how: How, batches: Batches, splits: Mapping[str, str]) -> tuple[Seen
 
 def seen_before(out: str) -> tuple[Seen, ...]:
     """Records of the samples that the model of a resumed run has seen so far."""
+    described = description_before(out)
+    return () if described is None else described.seen
+
+
+def description_before(out: str) -> Description | None:
+    """Description of the newest checkpoint of a run that is resumed; None if there is none."""
     step = newest_step(out)
-    return () if step is None else read_description(Path(out, "checkpoints", f"step-{step}")).seen
+    return None if step is None else read_description(Path(out, "checkpoints", f"step-{step}"))
 
 
 def added(before: Sequence[Seen], now: Iterable[Seen]) -> tuple[Seen, ...]:

@@ -4,14 +4,14 @@ import logging
 
 from torch import Tensor, nn
 
-from d2v.core.files import ConfigError, Stored, open_model
+from d2v.core.files import ConfigError, Stored
 from d2v.core.model import Data2Vec
 from d2v.core.state_dict import complaint, misfits, shapes_of
 
 _logger = logging.getLogger(__name__)
 
 
-def start_from(model: Data2Vec, source: str) -> Stored:
+def start_from(model: Data2Vec, stored: Stored, source: str) -> None:
     """Give a new model the weights of a stored one: student, teacher and, where they fit, predictors.
 
     Parts of the teacher that the stored model lacks start as a copy of the student. Nothing else is taken over: the
@@ -19,16 +19,12 @@ def start_from(model: Data2Vec, source: str) -> Stored:
 
     Args:
         model: to set in place.
-        source: a run, a model folder or a published checkpoint file; of a fine-tuned model, its encoder is used.
-
-    Returns:
-        The stored model.
+        stored: the other model; of a fine-tuned model, its encoder is used.
+        source: its path, for messages.
 
     Raises:
-        FileNotFoundError: if there is no model at `source`.
         ConfigError: naming the tensors of student and teacher that are missing or of another shape.
     """
-    stored = open_model(source)
     given = stored.module
     if isinstance(given, Data2Vec):
         student, teacher = given.student.state_dict(), given.teacher.module.state_dict()
@@ -42,7 +38,6 @@ def start_from(model: Data2Vec, source: str) -> Stored:
             _logger.warning("init=%s has no %s that fit: they start untrained", source, part.replace("_", " "))
         else:
             module.load_state_dict(found)
-    return stored
 
 
 def _set(module: nn.Module, given: dict[str, Tensor], source: str, part: str) -> None:

@@ -226,6 +226,8 @@ class TrainConfig:
 
     Args:
         max_steps: updates of the run.
+        max_epochs: passes over the training data after which the run ends, if that is before `max_steps`, on which its
+            schedules depend; None = no limit.
         batch_size: samples in a batch of one process.
         accumulate: batches in an update of one process.
         precision: of the forward pass: fp32, bf16, fp16 (with the published loss scaling), or auto = bf16 where the
@@ -241,6 +243,9 @@ class TrainConfig:
     described_by: ClassVar[tuple[object, ...]] = (fit, RunFolder)
 
     max_steps: int = field(validator=validators.ge(1), metadata=may_change("length"))
+    max_epochs: int | None = field(
+        default=None, validator=validators.optional(validators.ge(1)), metadata=may_change("length")
+    )
     batch_size: int = field(validator=validators.ge(1))
     accumulate: int = field(default=1, validator=validators.ge(1))
     precision: AskedPrecision = "fp32"

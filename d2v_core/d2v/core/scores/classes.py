@@ -1,7 +1,7 @@
 """Scores of classification: accuracies, loss, confusion matrix, and a table of the classes."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -13,7 +13,7 @@ from d2v.core.labels import Classes
 from d2v.core.model import Batch
 from d2v.core.scores.scores import aligned, check_outputs, nothing_scored
 
-ClassMetric = Literal["mcc", "f1", "calibration_error"]
+ClassMetric = Literal["mcc", "f1", "acc_and_f1", "calibration_error"]
 _TOP = 5
 _WHOLE = 20  # a larger confusion matrix does not fit a screen
 _CONFUSIONS = 10
@@ -134,7 +134,8 @@ class ClassScorer:
     Args:
         labels: the classes.
         metrics: further metrics, in percent: mcc = Matthews' correlation coefficient; f1 = of the class `positive`, or
-            without it the mean over the classes that occur; calibration_error = expected, of the highest probability,
+            without it the mean over the classes that occur; acc_and_f1 = mean of the accuracy and f1;
+            calibration_error = expected, of the highest probability,
             in 15 bins of equal width.
         positive: name of the class for f1; None = mean over the classes.
 
@@ -217,7 +218,12 @@ class ClassScorer:
         """
         if not self.confusion.any():
             raise nothing_scored()
-        functions = {"mcc": self._mcc, "f1": self._f1, "calibration_error": self._calibration_error}
+        functions: dict[str, Callable[[], float | str]] = {
+            "mcc": self._mcc,
+            "f1": self._f1,
+            "acc_and_f1": self._acc_and_f1,
+            "calibration_error": self._calibration_error,
+        }
         found = {name: functions[name]() for name in self.metrics}
         hits, loss = self.sums.tolist()
         return ClassScores(
@@ -258,6 +264,11 @@ class ClassScorer:
         if not bool(((truth == number) | (predicted == number)).any()):
             return f"{self.positive!r} is neither the true nor the predicted class of any sample"
         return float(multiclass_f1_score(predicted, truth, self.labels.num_outputs, average=None)[number])
+
+    def _acc_and_f1(self) -> float | str:
+        f1 = self._f1()
+        accuracy = int(self.confusion.diagonal().sum()) / int(self.confusion.sum())
+        return f1 if isinstance(f1, str) else (accuracy + f1) / 2
 
     def _calibration_error(self) -> float:
         from torchmetrics.functional.classification import binary_calibration_error

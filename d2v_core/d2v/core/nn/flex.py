@@ -22,8 +22,8 @@ _NARROWEST = 16  # width of the smallest product on a GPU
 def distance_attention(q: Tensor, k: Tensor, v: Tensor, bias: DistanceBias) -> Tensor:
     """Compute softmax(q k^T / sqrt(w) - slope x distance) v, without weights of padded keys.
 
-    On a GPU the kernel is compiled at the first call, for any number of rows and tokens; precision, head width and
-    gradients on or off make separate kernels. Inside a compiled block it becomes part of the block.
+    On a GPU the kernel is compiled at the first call, for any number of rows and tokens. Precision, head width,
+    gradients on or off, and fewer than 128 tokens make separate kernels. A compiled block includes the kernel.
 
     Args:
         q: `r h k w`.

@@ -6,6 +6,7 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
+from scripts import loaded
 
 from d2v.core import Batch
 from d2v.core.nn import DistanceBias, kernels
@@ -15,10 +16,11 @@ sys.path.append(str(BENCHMARKS))
 
 from distance_bias import steps_of  # noqa: E402 - outside the package
 from formulations import Case, library_step, plain_model, plain_step  # noqa: E402 - as above
-from gpu import attention_forms, without_attention_dropout  # noqa: E402 - as above
 from padding import batches_of, updates_of  # noqa: E402 - as above
 from step import timed  # noqa: E402 - as above
 from windows import differences  # noqa: E402 - as above
+
+gpu = loaded("benchmarks/gpu.py")  # the name alone would be the folder tests/gpu
 
 CASES = ["vision/base", "vision/large", "vision/huge14", "audio/base", "audio/large", "text/base", "text/large"]
 
@@ -99,5 +101,5 @@ def test_the_step_with_the_full_bias_gives_attention_a_tensor(monkeypatch: pytes
 
 def test_the_form_of_attention_is_reported() -> None:
     case = Case.of("audio/base", toy=True)
-    assert attention_forms(library_step(case, 2, "cpu")) == "fused, lean"
-    assert "lean" not in attention_forms(library_step(without_attention_dropout(case), 2, "cpu"))
+    assert gpu.attention_forms(library_step(case, 2, "cpu")) == "fused, lean"
+    assert "lean" not in gpu.attention_forms(library_step(gpu.without_attention_dropout(case), 2, "cpu"))

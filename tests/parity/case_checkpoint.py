@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 import case_finetune
+import case_image
 import case_text
 import torch
 from reading import Tensors, all_layers
@@ -14,6 +15,7 @@ from d2v.core.files import open_model
 from d2v.core.masks import Mask
 from d2v.core.model import Batch, Data2Vec
 from d2v.text import SentenceClassifier
+from d2v.vision import ImageClassifier
 
 SUFFIXES = (".pt", ".pth")
 _SOURCES = ("source", "pixels", "tokens")
@@ -31,6 +33,8 @@ def run(path: Path) -> tuple[Tensors, Tensors]:
         produced = case_finetune.checkpoint(model, io)
     elif isinstance(model, SentenceClassifier):
         produced = case_text.checkpoint(model, io)
+    elif isinstance(model, ImageClassifier):
+        produced = case_image.checkpoint(model, io)
     elif isinstance(model, Data2Vec):
         with torch.no_grad():
             produced = _features(model, io) | _predictions(model, io)

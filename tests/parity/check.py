@@ -21,6 +21,8 @@ import case_checkpoint
 import case_decoding
 import case_finetune
 import case_former
+import case_hugging_face
+import case_image
 import case_multimodal
 import case_text
 from compare import compare
@@ -33,6 +35,8 @@ def kind_of(config: dict[str, Any]) -> Run:
     """What runs a case of a configuration."""
     if case_finetune.is_finetuning(config):
         return case_finetune.run
+    if case_image.is_image(config):
+        return case_image.run
     if case_text.is_text(config):
         return case_text.run
     if "model_cfg" not in config:
@@ -51,6 +55,8 @@ def case(path: Path) -> tuple[Tensors, Tensors]:
     """Expected and produced tensors of a folder or a checkpoint file."""
     if path.suffix in case_checkpoint.SUFFIXES:
         return case_checkpoint.run(path)
+    if case_hugging_face.is_hugging_face(path):
+        return case_hugging_face.run(path)
     if not (path / "config.json").is_file() or not (path / "model.safetensors").is_file():
         raise ValueError("not a model case: config.json or model.safetensors is missing")
     return ran(*read(path))

@@ -80,5 +80,5 @@ def test_every_setting_is_drawn() -> None:
 
 def test_a_file_without_the_configuration_of_its_encoder() -> None:
     config, tensors, io = read(FOLDER)
-    with pytest.raises(ValueError, match="pretrained_model_args"):
+    with pytest.raises(ValueError, match="configuration of its encoder"):
         check.ran(config | {"model_cfg": None}, tensors, io)

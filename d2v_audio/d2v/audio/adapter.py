@@ -103,6 +103,7 @@ class WaveformAdapter(AudioAdapter):
             at 16 kHz.
         extractor_norm: "layer", or "group" after the first convolution.
         conv_bias: whether the extractor's convolutions have a bias.
+        norm_eps: epsilon of the norm between extractor and projection.
         gradient_scale: factor of the gradient that reaches the extractor; 0 = it is not trained.
         parts: see `AudioAdapter`.
 
@@ -123,11 +124,12 @@ class WaveformAdapter(AudioAdapter):
         conv_layers: Sequence[ConvSpec] = WAV2VEC_LAYERS,
         extractor_norm: ExtractorNorm = "layer",
         conv_bias: bool = False,
+        norm_eps: float = 1e-5,
         gradient_scale: float = 1.0,
         **parts: Unpack[AudioParts],
     ) -> None:
         extractor = ConvExtractor(conv_layers, norm=extractor_norm, bias=conv_bias)
-        front = WaveformFront(extractor, embed_dim=embed_dim, gradient_scale=gradient_scale)
+        front = WaveformFront(extractor, embed_dim=embed_dim, norm_eps=norm_eps, gradient_scale=gradient_scale)
         super().__init__(front, embed_dim=embed_dim, **parts)
 
 

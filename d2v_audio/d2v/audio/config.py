@@ -49,6 +49,7 @@ class WaveformAdapterConfig(AudioAdapterParts):
     conv_layers: tuple[ConvSpec, ...] = WAV2VEC_LAYERS
     extractor_norm: ExtractorNorm = "layer"
     conv_bias: bool = False
+    norm_eps: float = 1e-5
 
     def build(self, encoder: EncoderConfig) -> WaveformAdapter:
         """Build the adapter for a shared encoder."""

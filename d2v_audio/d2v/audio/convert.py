@@ -4,11 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from d2v.audio.config import WaveformAdapterConfig
-from d2v.audio.conversion.fine_tuned import CTCReader, FineTunedFormat, TaggingReader
+from d2v.audio.conversion.fine_tuned import CTCReader, TaggingReader
 from d2v.audio.conversion.former import FormerAudioFormat
+from d2v.audio.conversion.hugging_face import converters as hugging_face
 from d2v.audio.conversion.published import EXTRACTOR_NORMS, extractor_rules, read_conv_layers, recordings_data
 from d2v.core.foreign import Converter, ForeignConfig, Rule, Shapes, both
-from d2v.core.foreign.fairseq import MultimodalFormat, read_alibi, read_block_masks, read_context, read_noise
+from d2v.core.foreign.fairseq import (
+    FineTunedFormat,
+    MultimodalFormat,
+    read_alibi,
+    read_block_masks,
+    read_context,
+    read_noise,
+)
 from d2v.core.masks import Masker
 from d2v.core.model import AdapterConfig, TransformerConfig
 
@@ -57,4 +65,5 @@ converters: tuple[Converter, ...] = (
     _NEW,
     _FORMER,
     *(FineTunedFormat(one, reader) for one in (_NEW, _FORMER) for reader in (CTCReader(), TaggingReader())),
+    *hugging_face,
 )

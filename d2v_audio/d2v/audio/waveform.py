@@ -14,6 +14,7 @@ class WaveformFront(nn.Module):
     Args:
         extractor: the convolutions.
         embed_dim: d.
+        norm_eps: epsilon of the norm.
         gradient_scale: factor of the gradient that reaches the convolutions; 0 = they are not trained.
 
     >>> front = WaveformFront(ConvExtractor([(8, 10, 5), (8, 3, 2)]), embed_dim=16)
@@ -21,11 +22,13 @@ class WaveformFront(nn.Module):
     torch.Size([2, 9, 16])
     """
 
-    def __init__(self, extractor: ConvExtractor, *, embed_dim: int, gradient_scale: float = 1.0) -> None:
+    def __init__(
+        self, extractor: ConvExtractor, *, embed_dim: int, norm_eps: float = 1e-5, gradient_scale: float = 1.0
+    ) -> None:
         super().__init__()
         width = extractor.spec[-1][0]
         self.extractor = extractor
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width, eps=norm_eps)
         self.proj = nn.Linear(width, embed_dim)
         self.gradient_scale = gradient_scale
 

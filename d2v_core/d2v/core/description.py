@@ -20,21 +20,20 @@ class Description:
     """Description of a model that is saved with its weights.
 
     Args:
-        model: complete model (`Data2VecConfig`), or the encoder that a task was trained on.
+        model: complete model (`Data2VecConfig`), or an encoder: alone, or the one that a task was trained on.
         data: preprocessing of the input by modality: plain values of a data configuration, without the path.
-        task: task of a fine-tuned model; None = pretrained model.
+        task: task of a fine-tuned model; None = pretrained model or encoder.
         labels: labels of the task.
         files: further files that belong to the model, such as a dictionary: content by name.
         seen: samples that the model was trained on or that were held out, oldest first.
 
     Raises:
-        ValueError: if there is neither a complete model nor a task, or a task without labels.
+        ValueError: if there is a task without labels.
 
     >>> from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
     >>> encoder = TransformerConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=1)
-    >>> Description(model=BackboneConfig(encoder=encoder, adapters={}))
-    Traceback (most recent call last):
-    ValueError: an encoder alone is not a complete model: give the task that it was trained for
+    >>> type(Description(model=BackboneConfig(encoder=encoder, adapters={})).build()).__name__
+    'Backbone'
     """
 
     model: Data2VecConfig | StudentConfig
@@ -45,8 +44,6 @@ class Description:
     seen: tuple[Seen, ...] = ()
 
     def __attrs_post_init__(self) -> None:
-        if self.task is None and not isinstance(self.model, Data2VecConfig):
-            raise ValueError("an encoder alone is not a complete model: give the task that it was trained for")
         if self.task is not None and self.labels is None:
             raise ValueError("the predictions of a task cannot be interpreted without labels: give its labels")
 
@@ -69,5 +66,4 @@ class Description:
         if self.task is not None:
             assert self.labels is not None  # checked in __attrs_post_init__
             return self.task.build(self.student.build(), embed_dim=self.student.embed_dim, labels=self.labels)
-        assert isinstance(self.model, Data2VecConfig)
         return self.model.build()

@@ -1,7 +1,7 @@
 """data2vec for text."""
 
 from d2v.core.modality import Modality
-from d2v.text import convert, convert_fine_tuned
+from d2v.text import convert, convert_fine_tuned, hugging_face
 from d2v.text.adapter import TextAdapter
 from d2v.text.config import TextAdapterConfig
 from d2v.text.data import TextDataConfig
@@ -34,7 +34,7 @@ modality = Modality(
     samples="sentences",
     data_commands={"tokens": tokens, "tokenizer": tokenizer, "glue": glue},
     recipes="d2v.text.recipes",
-    converters=(*convert.converters, *convert_fine_tuned.converters),
+    converters=(*convert.converters, *convert_fine_tuned.converters, *hugging_face.converters),
     tasks={"classification": TextClassification, "regression": TextRegression},
     raw_name="bag of words",
     raw_features=bag_of_words,

@@ -25,6 +25,7 @@ class TextAdapter(ModalityAdapter):
         positions: "learned", "sinusoidal" or None.
         scale_embedding: whether token vectors are multiplied by the square root of d.
         norm: whether a norm follows the embedding.
+        norm_eps: epsilon of that norm.
         embedding_dropout: dropout after that norm.
         extra_tokens: e; the last one is the class token.
         extra_tokens_std: standard deviation of their initial values.
@@ -56,6 +57,7 @@ class TextAdapter(ModalityAdapter):
         positions: PositionForm | None = "learned",
         scale_embedding: bool = False,
         norm: bool = True,
+        norm_eps: float = 1e-5,
         embedding_dropout: float = 0.1,
         extra_tokens: int = 0,
         extra_tokens_std: float = 1.0,
@@ -74,6 +76,7 @@ class TextAdapter(ModalityAdapter):
             positions=positions,
             scale=embed_dim**0.5 if scale_embedding else 1.0,
             norm=norm,
+            norm_eps=norm_eps,
             dropout=embedding_dropout,
             gradient_scale=gradient_scale,
         )

@@ -28,6 +28,7 @@ class TextAdapterConfig(AdapterParts):
     positions: PositionForm | None = "learned"
     scale_embedding: bool = False
     norm: bool = True
+    norm_eps: float = 1e-5
     embedding_dropout: float = 0.1
     context: ContextConfig | None = None
     zero_padding: bool = False

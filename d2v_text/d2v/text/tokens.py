@@ -29,7 +29,8 @@ class TokenEmbedding(nn.Module):
         padding_id: id of the padding token.
         positions: "learned", "sinusoidal" or None.
         scale: factor of the token vectors.
-        norm: whether a norm (eps 1e-5) follows.
+        norm: whether a norm follows.
+        norm_eps: epsilon of that norm.
         dropout: dropout of the result.
         gradient_scale: factor of the gradient that reaches the embeddings.
 
@@ -51,6 +52,7 @@ class TokenEmbedding(nn.Module):
         positions: PositionForm | None = "learned",
         scale: float = 1.0,
         norm: bool = True,
+        norm_eps: float = 1e-5,
         dropout: float = 0.0,
         gradient_scale: float = 1.0,
     ) -> None:
@@ -65,7 +67,7 @@ class TokenEmbedding(nn.Module):
         self.positions = nn.Embedding(rows, embed_dim, padding_idx=padding_id) if positions == "learned" else None
         sinusoids = _sinusoids(rows, embed_dim, padding_id) if positions == "sinusoidal" else None
         self.register_buffer("sinusoids", sinusoids, persistent=False)
-        self.norm = nn.LayerNorm(embed_dim) if norm else None
+        self.norm = nn.LayerNorm(embed_dim, eps=norm_eps) if norm else None
         self.dropout = Dropout(dropout)
         for table in (self.tokens, self.positions):
             if table is not None:

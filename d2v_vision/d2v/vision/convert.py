@@ -8,6 +8,7 @@ from attrs import frozen
 from d2v.core.description import Description
 from d2v.core.foreign import (
     Constant,
+    Converter,
     ForeignConfig,
     KeyTable,
     Layout,
@@ -20,6 +21,7 @@ from d2v.core.foreign import (
     whole_model,
 )
 from d2v.core.foreign.fairseq import (
+    FineTunedFormat,
     MultimodalFormat,
     model_section,
     read_alibi,
@@ -40,9 +42,11 @@ from d2v.core.model import (
     TransformerConfig,
 )
 from d2v.core.teacher import EMASchedule
-from d2v.vision.beit import BeitFormat
+from d2v.vision.beit import BeitFormat, FineTunedBeitFormat
 from d2v.vision.config import ImageAdapterConfig
+from d2v.vision.convert_fine_tuned import ImageClassificationReader
 from d2v.vision.former import block_rules, former_encoder, image_data, read_norms, read_sizes, token_rules
+from d2v.vision.hugging_face import converters as hugging_face
 
 
 class _ImageReader:
@@ -183,8 +187,12 @@ class FormerImageFormat:
         return Layout(table=KeyTable(rules), teacher_prefixes=("_ema.",), teacher_strip=strip)
 
 
-converters = (
-    MultimodalFormat("data2vec 2.0 images", "vision", "IMAGE", _ImageReader()),
+_NEW = MultimodalFormat("data2vec 2.0 images", "vision", "IMAGE", _ImageReader())
+converters: tuple[Converter, ...] = (
+    _NEW,
     FormerImageFormat(),
+    FineTunedFormat(_NEW, ImageClassificationReader()),
+    FineTunedBeitFormat(),
     BeitFormat(),
+    *hugging_face,
 )

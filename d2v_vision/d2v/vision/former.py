@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from d2v.core.foreign import ForeignConfig, Rename, Rule, both
-from d2v.core.model import BlockConfig, TransformerConfig
+from d2v.core.foreign import ForeignConfig, Rename, Rule, Split, both
+from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
+from d2v.core.nn.block import Activation
 from d2v.core.teacher.targets import TargetNorm
+from d2v.vision.config import ImageAdapterConfig
 
 _MOST_PATCHES = 64
 
@@ -22,41 +24,98 @@ def former_encoder(
     num_heads: int,
     mlp_ratio: float,
     eps: float,
+    activation: Activation = "gelu",
     layer_scale: float,
     drop_path_rate: float,
-    attention_dropout: float,
+    attention_dropout: float = 0.0,
+    projection_dropout: float = 0.0,
+    norm_out: bool = True,
 ) -> TransformerConfig:
     """Create the transformer of the 1.0 image models: pre-norm, no key bias."""
     block = BlockConfig(
         embed_dim=embed_dim,
         num_heads=num_heads,
         mlp_ratio=mlp_ratio,
+        activation=activation,
         norm="pre",
         norm_eps=eps,
         qkv_bias="qv",
         layer_scale=layer_scale if layer_scale else None,
         attention_dropout=attention_dropout,
+        projection_dropout=projection_dropout,
+        dropout=projection_dropout,
     )
     return TransformerConfig(
-        block=block, depth=depth, drop_path_rate=(0.0, drop_path_rate), norm_out=True, init="scaled"
+        block=block, depth=depth, drop_path_rate=(0.0, drop_path_rate), norm_out=norm_out, init="scaled"
     )
 
 
-def token_rules(*, cls_name: str, mask_name: str, patch_name: str) -> list[Rule]:
-    """Rules for class token, mask token and patch embedding."""
-    ours = "student.adapters.vision"
+def former_student(
+    encoder: TransformerConfig,
+    *,
+    size: int,
+    patch: int,
+    channels: int = 3,
+    positions: bool,
+    shared_bias: bool,
+    layer_bias: bool,
+    mask_token: bool = True,
+) -> BackboneConfig:
+    """Create the encoder with its adapter.
+
+    Args:
+        encoder: transformer.
+        size: side of the image in pixels.
+        patch: side of a patch in pixels.
+        channels: of the image.
+        positions: whether each patch has a learned vector.
+        shared_bias: whether there is a relative bias that all blocks share.
+        layer_bias: whether each block has one.
+        mask_token: whether hidden patches are replaced by a learned vector.
+    """
+    adapter = ImageAdapterConfig(
+        image_size=size,
+        patch_size=patch,
+        channels=channels,
+        positions="learned" if positions else None,
+        relative_bias="both"
+        if shared_bias and layer_bias
+        else "shared"
+        if shared_bias
+        else "layer"
+        if layer_bias
+        else None,
+        extra_tokens_std=0.02,
+        mask_token=mask_token,
+        context=None,
+    )
+    return BackboneConfig(encoder=encoder, adapters={"vision": adapter}, visible_only=False)
+
+
+def token_rules(*, cls_name: str, mask_name: str | None, patch_name: str, name: str = "student.") -> list[Rule]:
+    """Rules for class token, mask token and patch embedding; `name` = prefix of the encoder's tensors in the module."""
+    ours = f"{name}adapters.vision"
     return [
         Rename(cls_name, f"{ours}.extra_tokens.tokens"),
-        Rename(mask_name, f"{ours}.mask_token.token"),
+        *([Rename(mask_name, f"{ours}.mask_token.token")] if mask_name else []),
         *both(patch_name, f"{ours}.front.proj"),
     ]
 
 
-def block_rules(there: str, i: int, block: BlockConfig, *, mlp: tuple[str, str]) -> list[Rule]:
+def position_rules(their_name: str, adapter: ImageAdapterConfig, name: str) -> list[Rule]:
+    """Rule for learned positions, of which the first is that of the class token."""
+    if adapter.positions != "learned":
+        return []
+    ours, patches = f"{name}adapters.vision", adapter.grid[0] * adapter.grid[1]
+    names = (f"{ours}.extra_tokens.positions", f"{ours}.positions.positions")
+    return [Split(their_name, names, sizes=(1, patches), axis=1)]
+
+
+def block_rules(there: str, i: int, block: BlockConfig, *, mlp: tuple[str, str], name: str = "student.") -> list[Rule]:
     """Rules for a block; `mlp` = the names of its two linear layers."""
-    here = f"student.encoder.blocks.{i}"
+    here = f"{name}encoder.blocks.{i}"
     rules: list[Rule] = [
-        Rename(f"{there}.attn.{name}", f"{here}.attn.{name}") for name in ("qkv.weight", "q_bias", "v_bias")
+        Rename(f"{there}.attn.{part}", f"{here}.attn.{part}") for part in ("qkv.weight", "q_bias", "v_bias")
     ]
     pairs = [("attn.proj", "attn.proj"), (f"mlp.{mlp[0]}", "mlp.0"), (f"mlp.{mlp[1]}", "mlp.3")]
     pairs += [("norm1", "norm1"), ("norm2", "norm2")]

@@ -47,7 +47,8 @@ def description_from_plain(values: Mapping[str, Any], files: Mapping[str, bytes]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"seen: {error}") from error
     return Description(
-        model=from_plain(values["model"], Data2VecConfig) if task is None else _student(values["model"]),
+        # Of the two, only an encoder has a kind.
+        model=_student(values["model"]) if "kind" in values["model"] else from_plain(values["model"], Data2VecConfig),
         data=values.get("data", {}),
         task=None if task is None else from_plain(task, Task),  # type: ignore[type-abstract]  # one of its forms is made
         labels=None if labels is None else from_plain(labels, Labels),  # type: ignore[type-abstract]  # as above

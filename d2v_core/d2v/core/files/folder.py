@@ -21,7 +21,8 @@ from d2v.core.files.description import FORMAT, description_from_plain, descripti
 from d2v.core.files.kinds import ConfigError
 from d2v.core.files.published import convert_published
 from d2v.core.finite import check_weights
-from d2v.core.model import Data2VecConfig
+from d2v.core.foreign import is_hugging_face
+from d2v.core.model import Data2Vec, Data2VecConfig
 from d2v.core.state_dict import load_strictly
 from d2v.core.wrappers import plain_name
 
@@ -108,18 +109,30 @@ class Stored:
     Args:
         path: of the folder with its files, or of a third-party file.
         description: of the model.
-        module: a `Data2Vec`, or the module that a task built around an encoder; on the CPU.
+        module: a `Data2Vec`, an encoder, or the module that a task built around an encoder; on the CPU.
     """
 
     path: Path
     description: Description
     module: nn.Module
 
+    @property
+    def student(self) -> nn.Module:
+        """The encoder that was trained; of a pretrained model without its teacher."""
+        if isinstance(self.module, Data2Vec):
+            return self.module.student
+        return self.module if self.description.task is None else self.module.get_submodule("encoder")
 
-def open_model(source: str | os.PathLike[str]) -> Stored:
-    """Read a model: a model folder, a run folder, or a published checkpoint file (`.pt`, `.pth`).
+
+def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[str] | None = None) -> Stored:
+    """Read a model: a model folder, a run folder, a published checkpoint file or a folder of Hugging Face.
 
     For a run folder, this is its `model/`, or its newest checkpoint if there is none yet. Nothing in a file is run.
+
+    Args:
+        source: path of one of these; files end in `.pt` or `.pth`.
+        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder; None =
+            the file that it names, in the same folder.
 
     Raises:
         FileNotFoundError: if there is none of these at `source`.
@@ -131,10 +144,10 @@ def open_model(source: str | os.PathLike[str]) -> Stored:
     FileNotFoundError: nowhere is neither a model folder nor a run folder: it does not exist
     """
     source = Path(source)
-    if source.is_file():
+    if source.is_file() or is_hugging_face(source):
         if source.name in (_CONFIG, _WEIGHTS):
             raise FileNotFoundError(f"{source} is a file of a model folder; give the folder, {source.parent}")
-        one = convert_published(source)
+        one = convert_published(source, pretrained)
         check_weights(one.model.state_dict(), source)
         return Stored(path=source, description=one.description, module=one.model)
     folder = _model_folder(source)

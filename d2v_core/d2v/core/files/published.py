@@ -1,13 +1,18 @@
 """Third-party checkpoints: the installed modalities convert the formats that they know."""
 
+import os
 from pathlib import Path
 
 from d2v.core.foreign import Converted, ForeignFileError, convert_file
 from d2v.core.modality import modalities
 
 
-def convert_published(path: Path) -> Converted:
-    """The model of a checkpoint file, by the first converter of an installed modality that knows its format.
+def convert_published(path: Path, pretrained: str | os.PathLike[str] | None = None) -> Converted:
+    """The model of a checkpoint file or a folder of Hugging Face, by the first converter that knows its format.
+
+    Args:
+        path: of the file or folder.
+        pretrained: file of the pretrained model, for a fine-tuned file that lacks the configuration of its encoder.
 
     Raises:
         ForeignFileError: if no converter knows the format, or the file is broken.
@@ -22,7 +27,9 @@ def convert_published(path: Path) -> Converted:
     broken = modalities.broken()
     records = [modalities.load(name) for name in modalities.names() if name not in broken]
     try:
-        return convert_file([converter for record in records for converter in record.converters], path)
+        return convert_file(
+            [converter for record in records for converter in record.converters], path, pretrained=pretrained
+        )
     except ForeignFileError as error:
         if not broken:
             raise

@@ -13,6 +13,7 @@ from d2v.core.foreign.converter import (
     whole_model,
 )
 from d2v.core.foreign.rules import Constant, Join, Rename, Reshape, Rule, Split, both
+from d2v.core.foreign.sources import is_hugging_face, read_contents
 from d2v.core.foreign.stand_ins import StandIn
 from d2v.core.foreign.stored import StoredTensor, tensors_below
 from d2v.core.foreign.tables import KeyTable
@@ -38,8 +39,10 @@ __all__ = [
     "both",
     "convert",
     "convert_file",
+    "is_hugging_face",
     "load_tensors",
     "own_parts",
+    "read_contents",
     "read_file",
     "tensors_below",
     "whole_model",

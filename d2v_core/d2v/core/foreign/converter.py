@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from d2v.core.description import Description
 from d2v.core.foreign.limits import bounded
+from d2v.core.foreign.sources import read_contents
 from d2v.core.foreign.stored import StoredTensor
 from d2v.core.foreign.tables import KeyTable, Tensors
-from d2v.core.foreign.torch_files import load_tensors, naming_file, read_file
+from d2v.core.foreign.torch_files import load_tensors, naming_file
 from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig, TransformerConfig
 from d2v.core.state_dict import complaint, load_strictly, shapes_of
 
@@ -211,45 +212,63 @@ def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors
     return converted
 
 
-def convert_file(converters: Iterable[Converter], path: str | os.PathLike[str]) -> Converted:
-    """Build a model from a file of `torch.save`; tensor shapes are checked before any tensor is read.
+def convert_file(
+    converters: Iterable[Converter],
+    path: str | os.PathLike[str],
+    *,
+    pretrained: str | os.PathLike[str] | None = None,
+) -> Converted:
+    """Build a model from a file of `torch.save` or a folder of Hugging Face; shapes are checked before values are read.
 
     Args:
         converters: converters to try, in order.
-        path: of the file.
+        path: of the file or folder.
+        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder; None =
+            the file that it names, in the same folder.
 
     Raises:
         ForeignFileError: one line naming the file, if it is broken, no converter knows its format, a field is refused,
             or tensors do not fit.
         OSError: if the file cannot be read.
     """
-    tried = list(converters)
+    tried, path = list(converters), Path(path)
     with naming_file(path):
-        contents = read_file(path)
-        found = (
-            (one, unpacked) for one in tried if (unpacked := one.unpack(contents)) and one.accepts(unpacked.foreign)
-        )
-        converter, unpacked = next(found, (None, None))
-        if converter is None or unpacked is None:
+        source, contents = read_contents(path)
+        for converter in tried:
+            unpacked = converter.unpack(contents)
+            foreign = (
+                {} if unpacked is None else _with_file_beside(converter, unpacked.foreign, path.parent, pretrained)
+            )
+            if unpacked is not None and converter.accepts(foreign):
+                break
+        else:
             raise ValueError(f"no converter knows this file; tried {', '.join(one.name for one in tried)}")
-        stored = unpacked.tensors
-        shapes = {name: tensor.shape for name, tensor in stored.items()}
-        foreign = _with_file_beside(converter, unpacked.foreign, Path(path).parent)
-        converted = _planned(converter, foreign, shapes, sum(tensor.nbytes for tensor in stored.values()))
-        _fill(converted, load_tensors(path, stored))
+        shapes = {name: tensor.shape for name, tensor in unpacked.tensors.items()}
+        size = sum(tensor.nbytes for tensor in unpacked.tensors.values())
+        converted = _planned(converter, foreign, shapes, size)
+        _fill(converted, load_tensors(source, unpacked.tensors))
         return converted
 
 
-def _with_file_beside(converter: Converter, foreign: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """A description, completed by another file in the folder if the converter needs one that is there."""
+def _with_file_beside(
+    converter: Converter,
+    foreign: Mapping[str, Any],
+    folder: Path,
+    pretrained: str | os.PathLike[str] | None,
+) -> Mapping[str, Any]:
+    """A description, completed by another file if the converter needs one that is given or in the folder."""
     name = converter.file_beside(foreign) if isinstance(converter, UsesFileBeside) else None
+    if not isinstance(converter, UsesFileBeside) or name is None:
+        return foreign
     # The name is from the file: only its last part counts, so that nothing elsewhere is read.
-    other = folder / PurePosixPath(name or "").name
-    if not isinstance(converter, UsesFileBeside) or name is None or not other.is_file():
+    other = Path(pretrained) if pretrained is not None else folder / PurePosixPath(name).name
+    if pretrained is None and not other.is_file():
         return foreign
     with naming_file(other):
-        beside = converter.unpack(read_file(other))
-    return foreign if beside is None else converter.completed(foreign, beside.foreign)
+        beside = converter.unpack(read_contents(other)[1])
+        if beside is None:
+            raise ValueError("it does not hold the configuration of the encoder")
+    return converter.completed(foreign, beside.foreign)
 
 
 def _planned(converter: Converter, foreign: Mapping[str, Any], shapes: Shapes, size: int) -> Converted:

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+LONGEST_JSON = 1 << 25
+"""Limit of a JSON file or header in bytes; the largest known one, a vocabulary, has 1 MB."""
+
 # Initialisers of `nn.init` that check for function modes; the others call tensor methods directly.
 _DRAWN = (
     *(Tensor.normal_, Tensor.uniform_),

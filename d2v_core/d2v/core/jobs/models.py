@@ -177,17 +177,18 @@ def encoder_of(
         raise ConfigError(f"weights={weights!r} is not one of {', '.join(get_args(Weights))}")
     encoder, config = new_encoder(stored.description.student, adapt=adapt, seed=seed)
     if weights != "untrained":
-        encoder.load_state_dict(_tensors(stored.module, weights))
+        encoder.load_state_dict(_tensors(stored, weights))
     return encoder, config
 
 
-def _tensors(module: nn.Module, weights: Weights) -> dict[str, Tensor]:
-    if not isinstance(module, Data2Vec):
-        if weights == "teacher":
-            raise ConfigError("weights=teacher: the model is fine-tuned and has no teacher; use weights=student")
-        return module.get_submodule("encoder").state_dict()
-    tensors = module.student.state_dict()
-    return tensors if weights == "student" else {**tensors, **module.teacher.module.state_dict()}
+def _tensors(stored: Stored, weights: Weights) -> dict[str, Tensor]:
+    tensors = stored.student.state_dict()
+    if weights == "student":
+        return tensors
+    if not isinstance(stored.module, Data2Vec):
+        kind = "an encoder" if stored.description.task is None else "fine-tuned"
+        raise ConfigError(f"weights=teacher: the model is {kind} and has no teacher; use weights=student")
+    return {**tensors, **stored.module.teacher.module.state_dict()}
 
 
 def task_of(stored: Stored) -> Task:

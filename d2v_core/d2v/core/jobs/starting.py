@@ -25,11 +25,8 @@ def start_from(model: Data2Vec, stored: Stored, source: str) -> None:
     Raises:
         ConfigError: naming the tensors of student and teacher that are missing or of another shape.
     """
-    given = stored.module
-    if isinstance(given, Data2Vec):
-        student, teacher = given.student.state_dict(), given.teacher.module.state_dict()
-    else:
-        student, teacher = given.get_submodule("encoder").state_dict(), {}
+    given, student = stored.module, stored.student.state_dict()
+    teacher = given.teacher.module.state_dict() if isinstance(given, Data2Vec) else {}
     _set(model.student, student, source, "student")
     _set(model.teacher.module, {**student, **teacher}, source, "teacher")
     for part in ("predictors", "pixel_heads"):

@@ -30,7 +30,8 @@ class ImageClassifier(nn.Module):
         num_classes: number of classes.
         embed_dim: d, the width of the encoder.
         pooling: "mean" = over all patches, without extra tokens; "class-token".
-        norm: whether a LayerNorm (eps 1e-6) precedes the linear layer.
+        norm: whether a LayerNorm precedes the linear layer.
+        norm_eps: epsilon of that norm.
         label_smoothing: fraction of the target that is distributed over all classes, only in training mode.
 
     Raises:
@@ -54,6 +55,7 @@ class ImageClassifier(nn.Module):
         embed_dim: int,
         pooling: Pooling = "mean",
         norm: bool = True,
+        norm_eps: float = 1e-6,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
@@ -63,7 +65,7 @@ class ImageClassifier(nn.Module):
         self.encoder = encoder
         self.pooling = pooling
         self.label_smoothing = label_smoothing
-        self.norm = nn.LayerNorm(embed_dim, eps=1e-6) if norm else None
+        self.norm = nn.LayerNorm(embed_dim, eps=norm_eps) if norm else None
         self.head = nn.Linear(embed_dim, num_classes)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -113,6 +115,7 @@ class ImageClassification:
 
     pooling: Pooling = "mean"
     norm: bool = True
+    norm_eps: float = 1e-6
     label_smoothing: float = field(default=0.0, validator=probability)
     drop_path_rate: float = field(default=0.0, validator=probability)
     metrics: tuple[ClassMetric, ...] = ()
@@ -156,6 +159,7 @@ class ImageClassification:
             embed_dim=embed_dim,
             pooling=self.pooling,
             norm=self.norm,
+            norm_eps=self.norm_eps,
             label_smoothing=self.label_smoothing,
         )
 

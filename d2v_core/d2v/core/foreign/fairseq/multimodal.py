@@ -248,6 +248,7 @@ def _teacher(model: ForeignConfig, own: ForeignConfig) -> TeacherConfig:
 
 
 def _refuse(model: ForeignConfig, own: ForeignConfig) -> None:
+    model.ignore("drop_path_rate")  # image classifiers store it in the configuration of their encoder
     model.ignore("ema_same_dtype", "log_norms", "max_update", "decoder_group", "modalities", "supported_modality")
     model.ignore("min_target_var", "min_pred_var")  # the stop rule belongs to the run, not to the model
     model.refuse_unless("shared_decoder", None)

@@ -1,0 +1,179 @@
+"""Hugging Face models: their configuration, and what the classes of all modalities have in common.
+
+The names of tensors begin with the name of the encoder if there is a head.
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from d2v.core.foreign.config import ForeignConfig
+from d2v.core.foreign.converter import Shapes, Unpacked
+from d2v.core.foreign.rules import Constant, Rule
+from d2v.core.foreign.sources import CONFIG
+from d2v.core.foreign.stored import tensors_below
+from d2v.core.nn.block import Activation
+
+_ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "relu": "relu",
+    "gelu_new": "gelu_new",
+    "gelu_pytorch_tanh": "gelu_new",
+}
+# Fields of every configuration that do not change what an encoder computes.
+_COMMON = (
+    *("_name_or_path", "architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "problem_type"),
+    *("id2label", "label2id", "num_labels", "finetuning_task", "task_specific_params", "tokenizer_class", "prefix"),
+    *(
+        "initializer_range",
+        "return_dict",
+        "use_return_dict",
+        "output_hidden_states",
+        "output_attentions",
+        "torchscript",
+    ),
+    *("gradient_checkpointing", "chunk_size_feed_forward", "attn_implementation", "_attn_implementation"),
+    *("_attn_implementation_autoset", "bos_token_id", "eos_token_id", "sep_token_id", "decoder_start_token_id"),
+    *("use_cache", "tie_word_embeddings", "tie_encoder_decoder", "auto_map", "use_bfloat16"),
+)
+_KEY, _FILES, _GUESSED = "hugging_face", "files", "guessed"
+_HEAD_WIDTH, _NUM_HEADS = 64, "num_attention_heads"
+
+
+def unpack(
+    contents: Mapping[str, Any], *types: str, guess: Callable[[Shapes], Mapping[str, Any] | None]
+) -> Unpacked | None:
+    """The model of a folder or of a file of another repository (`data2vec`, `encoder`), if it is of one of the types.
+
+    Args:
+        contents: as from `read_contents`.
+        types: values of `model_type`.
+        guess: configuration from the shapes of an encoder, for files without one; None = it is of another type.
+    """
+    config, weights = contents.get("config"), contents.get("weights", {})
+    if isinstance(config, Mapping):
+        if config.get("model_type") not in types or not isinstance(weights, Mapping):
+            return None
+        return Unpacked({_KEY: config, _FILES: contents.get(_FILES, {})}, tensors_below(weights))
+    if "data2vec" not in contents or not isinstance(contents.get("encoder"), Mapping):
+        return None
+    tensors = tensors_below(contents["encoder"])
+    guessed = guess({name: tensor.shape for name, tensor in tensors.items()})
+    return None if guessed is None else Unpacked({_KEY: {**guessed, "model_type": types[0]}, _GUESSED: True}, tensors)
+
+
+def guessed_heads(embed_dim: int) -> dict[str, int]:
+    """The field of the number of heads, which weights do not tell: the usual 64 channels each, if that is possible."""
+    return {} if embed_dim % _HEAD_WIDTH else {_NUM_HEADS: embed_dim // _HEAD_WIDTH}
+
+
+class FromFolder:
+    """Common part of the converters: a file without configuration is completed by `config.json` in its folder."""
+
+    def file_beside(self, foreign: Mapping[str, Any]) -> str | None:
+        """Return the name of the configuration if it was guessed."""
+        return CONFIG if foreign.get(_GUESSED) else None
+
+    def completed(self, foreign: Mapping[str, Any], beside: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the description with the configuration of the other file."""
+        return {_KEY: beside[_KEY]}
+
+
+def config_of(foreign: Mapping[str, Any]) -> ForeignConfig:
+    """The configuration of an unpacked folder, with the fields of every model ignored."""
+    config = ForeignConfig(foreign[_KEY], "config")
+    if foreign.get(_GUESSED):
+        if _NUM_HEADS not in config:
+            raise ValueError(
+                f"the file does not give the number of heads; put the encoder's {CONFIG} into the same folder"
+            )
+        warnings.warn(
+            f"the file has no configuration: heads of {_HEAD_WIDTH} channels and usual values are assumed; put the "
+            f"encoder's {CONFIG} into the same folder if they differ",
+            stacklevel=2,
+        )
+    config.ignore(*_COMMON)
+    config.refuse_unless("pruned_heads", {}, None)
+    config.refuse_unless("is_decoder", False)
+    config.refuse_unless("add_cross_attention", False)
+    return config
+
+
+def accepts(foreign: Mapping[str, Any], *types: str) -> bool:
+    """Whether an unpacked folder is of one of the types."""
+    config = foreign.get(_KEY)
+    return isinstance(config, Mapping) and config.get("model_type") in types
+
+
+def file_of(foreign: Mapping[str, Any], name: str) -> bytes | None:
+    """A file next to the weights; None if it is missing."""
+    files = foreign.get(_FILES, {})
+    return files.get(name) if isinstance(files, Mapping) else None
+
+
+def json_of(foreign: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A mapping in a JSON file next to the weights; empty if it is missing or broken."""
+    try:
+        values = json.loads(file_of(foreign, name) or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, Mapping) else {}
+
+
+def architecture(foreign: Mapping[str, Any]) -> str:
+    """The class that was saved, such as "Data2VecAudioForCTC"; "" if it is unknown."""
+    named = foreign[_KEY].get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else ""
+
+
+def read_activation(config: ForeignConfig) -> Activation:
+    """The activation of the blocks."""
+    config.refuse_unless("hidden_act", *_ACTIVATIONS)
+    return _ACTIVATIONS[config.get("hidden_act", "gelu")]
+
+
+def class_names(foreign: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """Names of the classes; numbers where the configuration has none, and after a name that occurs twice.
+
+    >>> class_names({"hugging_face": {"id2label": {"0": "crane", "1": "crane", "2": "LABEL_2"}}}, 4)
+    ('crane', 'crane (1)', '2', '3')
+    """
+    given = foreign[_KEY].get("id2label")
+    known = {str(number): str(name) for number, name in given.items()} if isinstance(given, Mapping) else {}
+    names: list[str] = []
+    for number in range(count):
+        name = known.get(str(number), f"LABEL_{number}")
+        name = str(number) if name == f"LABEL_{number}" else name
+        names.append(f"{name} ({number})" if name in names else name)
+    return tuple(names)
+
+
+def unused(shapes: Shapes, rules: Iterable[Rule], prefixes: tuple[str, ...], *, heads: tuple[str, ...]) -> list[Rule]:
+    """Rules for tensors that have no part in the features: computed indices, and heads that this package lacks.
+
+    Args:
+        shapes: of the file's tensors.
+        rules: of the tensors that are used.
+        prefixes: of the encoder's tensors.
+        heads: first part of the names of tensors outside the encoder.
+    """
+    known = {name for rule in rules for name in rule.theirs}
+    found: list[Rule] = []
+    lost = set()
+    for name in shapes:
+        short = next((name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)), name)
+        first, last = short.split(".")[0], short.rpartition(".")[2]
+        if short in known:
+            continue
+        if first in heads and short == name:
+            lost.add(first)
+            found.append(Constant(short))
+        elif last in _COMPUTED or first == "pooler":
+            found.append(Constant(short))
+    if lost:
+        warnings.warn(f"only the encoder was read, not the head: {', '.join(sorted(lost))}", stacklevel=2)
+    return found
+
+
+_COMPUTED = ("position_ids", "token_type_ids", "relative_position_index")

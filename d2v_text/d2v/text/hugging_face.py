@@ -1,0 +1,221 @@
+"""Text models of Hugging Face: Data2VecText and RoBERTa, the encoder alone or with a classifier of texts."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+from torch import Tensor
+
+from d2v.core.description import Description
+from d2v.core.foreign import (
+    ForeignConfig,
+    Join,
+    KeyTable,
+    Layout,
+    Rename,
+    Rule,
+    Shapes,
+    Unpacked,
+    both,
+    hugging_face,
+    own_parts,
+)
+from d2v.core.labels import Classes, Labels, Number
+from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
+from d2v.text.config import TextAdapterConfig
+from d2v.text.tasks.classification import TextClassification, TextRegression
+from d2v.text.tokenizing import tokenizer_of
+
+_TYPES = ("data2vec-text", "roberta")
+_PREFIXES = ("data2vec_text.", "roberta.")
+_TOKENS, _POSITIONS = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"
+_KINDS = "embeddings.token_type_embeddings.weight"
+_HEADS = ("classifier", "lm_head", "qa_outputs")
+_TOKENIZER = ("vocab.json", "merges.txt")
+
+
+@frozen
+class _Fold:
+    """The vector of the first kind of token, which every token has, is added to the vectors of the positions."""
+
+    their_name: str
+    our_name: str
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """Third-party names."""
+        return (self.their_name, _KINDS)
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """Names in this package."""
+        return (self.our_name,)
+
+    def our_shapes(self, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """The shape of the positions."""
+        positions, kinds = shapes
+        if len(positions) != 2 or len(kinds) != 2 or positions[1] != kinds[1] or not kinds[0]:
+            raise ValueError("are of different widths")
+        return [positions]
+
+    def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Add."""
+        positions, kinds = tensors
+        return [positions.float() + kinds[0].float()]
+
+    def to_theirs(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The positions, and zeros for a single kind."""
+        return [tensors[0], tensors[0].new_zeros(1, tensors[0].shape[1])]
+
+
+@frozen
+class HuggingFaceTextFormat(hugging_face.FromFolder):
+    """Data2VecText and RoBERTa, which compute the same."""
+
+    name: str = "Hugging Face text"
+
+    def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
+        """Return the model in a folder."""
+        return hugging_face.unpack(contents, *_TYPES, guess=_guess)
+
+    def accepts(self, foreign: Mapping[str, Any]) -> bool:
+        """Return whether the model is a text model."""
+        return hugging_face.accepts(foreign, *_TYPES)
+
+    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
+        """Convert the fields to an encoder, with the task if it is a classifier.
+
+        Raises:
+            ValueError: if a field is missing, or changes the computation in an unsupported way.
+        """
+        model, own = hugging_face.config_of(foreign), _without_prefix(shapes)
+        student = _student(model, own)
+        dropout = model.get("classifier_dropout", None)
+        dropout = model.get("hidden_dropout_prob", 0.1) if dropout is None else dropout
+        kind = foreign_kind(foreign)
+        model.finish()
+        files = _tokenizer(foreign)
+        data = {"text": {"kind": "text/sentences"}} if files else {}
+        if not _is_classifier(foreign, own):
+            return Description(model=student, data=data, files=files)
+        count = own["classifier.out_proj.weight"][0]
+        if kind == "multi_label_classification":
+            raise ValueError(f"config.problem_type={kind!r} cannot be converted: d2v does not have it for text")
+        task: TextClassification | TextRegression = TextRegression(dropout=dropout)
+        labels: Labels = Number()
+        if kind == "regression" and count > 1:
+            raise ValueError(f"regression of {count} numbers cannot be converted: d2v has one number for each text")
+        if count > 1:
+            task = TextClassification(dropout=dropout)
+            labels = Classes(hugging_face.class_names(foreign, count))
+        return Description(model=task.adapt(student), data=data, task=task, labels=labels, files=files)
+
+    def layout(self, description: Description, shapes: Shapes) -> Layout:
+        """Return the key table of a file of this model."""
+        student, _ = own_parts(description)
+        rules = encoder_rules(student, "encoder." if description.task is not None else "")
+        if description.task is not None:
+            rules += [rule for part in ("dense", "out_proj") for rule in both(f"classifier.{part}", part)]
+        rules += hugging_face.unused(shapes, rules, _PREFIXES, heads=_HEADS)
+        return Layout(table=KeyTable(rules), prefixes=_PREFIXES)
+
+
+def encoder_rules(student: BackboneConfig, name: str) -> list[Rule]:
+    """Key table of the encoder; `name` = prefix of its tensors in the module."""
+    encoder, front = student.encoder, f"{name}adapters.text.front"
+    assert isinstance(encoder, TransformerConfig)
+    rules: list[Rule] = [
+        Rename(_TOKENS, f"{front}.tokens.weight"),
+        _Fold(_POSITIONS, f"{front}.positions.weight"),
+        *both("embeddings.LayerNorm", f"{front}.norm"),
+    ]
+    pairs = (
+        ("attention.output.dense", "attn.proj"),
+        ("attention.output.LayerNorm", "norm1"),
+        ("intermediate.dense", "mlp.0"),
+        ("output.dense", "mlp.3"),
+        ("output.LayerNorm", "norm2"),
+    )
+    for i in range(encoder.depth):
+        there, here = f"encoder.layer.{i}", f"{name}encoder.blocks.{i}"
+        for part in ("weight", "bias"):
+            names = tuple(f"{there}.attention.self.{which}.{part}" for which in ("query", "key", "value"))
+            rules.append(Join(names, f"{here}.attn.qkv.{part}"))
+        rules += [rule for a, b in pairs for rule in both(f"{there}.{a}", f"{here}.{b}")]
+    return rules
+
+
+def foreign_kind(foreign: Mapping[str, Any]) -> str | None:
+    """The kind of problem that a classifier was trained on; None = the configuration does not say."""
+    found = foreign["hugging_face"].get("problem_type")
+    return found if isinstance(found, str) else None
+
+
+def _student(model: ForeignConfig, own: Shapes) -> BackboneConfig:
+    model.refuse_unless("position_embedding_type", "absolute", None)
+    model.ignore("type_vocab_size", "max_position_embeddings", "vocab_size")  # the tensors tell
+    width, padding = model.count("hidden_size", most=1 << 16), model.count("pad_token_id", 1, most=1 << 20)
+    for name in (_TOKENS, _POSITIONS):
+        if len(own.get(name, ())) != 2:
+            raise ValueError(f"{name} is missing or not a matrix; it determines the vocabulary and the longest text")
+    size, dropout, eps = own[_TOKENS][0], model.get("hidden_dropout_prob", 0.1), model.get("layer_norm_eps", 1e-12)
+    block = BlockConfig(
+        embed_dim=width,
+        num_heads=model.count("num_attention_heads"),
+        mlp_ratio=model.count("intermediate_size", most=1 << 20) / width,
+        activation=hugging_face.read_activation(model),
+        norm="post",
+        norm_eps=eps,
+        attention_dropout=model.get("attention_probs_dropout_prob", 0.1),
+        projection_dropout=dropout,
+        dropout=dropout,
+    )
+    adapter = TextAdapterConfig(
+        vocabulary_size=size,
+        max_length=own[_POSITIONS][0] - padding - 1,
+        padding_id=padding,
+        mask_id=size - 1,  # <mask> is the last symbol of published vocabularies
+        norm_eps=eps,
+        embedding_dropout=dropout,
+    )
+    encoder = TransformerConfig(block=block, depth=model.count("num_hidden_layers"))
+    return BackboneConfig(encoder=encoder, adapters={"text": adapter}, visible_only=False)
+
+
+def _tokenizer(foreign: Mapping[str, Any]) -> dict[str, bytes]:
+    """Files of the folder's tokenizer; none where they are missing or not those of a data2vec model."""
+    files = {name: content for name in _TOKENIZER if (content := hugging_face.file_of(foreign, name)) is not None}
+    if len(files) < len(_TOKENIZER):
+        return {}
+    try:
+        tokenizer_of(files)
+    except (ValueError, ImportError) as error:
+        warnings.warn(f"the tokenizer in the folder is not used: {error}", stacklevel=2)
+        return {}
+    return files
+
+
+def _is_classifier(foreign: Mapping[str, Any], own: Shapes) -> bool:
+    named = hugging_face.architecture(foreign)
+    return "classifier.out_proj.weight" in own and (not named or named.endswith("ForSequenceClassification"))
+
+
+def _without_prefix(shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    return Layout(table=KeyTable([]), prefixes=_PREFIXES).divide(shapes)[0]
+
+
+def _guess(shapes: Shapes) -> Mapping[str, Any] | None:
+    """Configuration of a RoBERTa encoder from its shapes."""
+    if _TOKENS not in shapes or len(shapes[_TOKENS]) != 2:
+        return None
+    return {
+        "hidden_size": shapes[_TOKENS][1],
+        "num_hidden_layers": len({name.split(".")[2] for name in shapes if name.startswith("encoder.layer.")}),
+        **hugging_face.guessed_heads(shapes[_TOKENS][1]),
+        "intermediate_size": shapes["encoder.layer.0.intermediate.dense.weight"][0],
+        "layer_norm_eps": 1e-5,
+    }
+
+
+converters = (HuggingFaceTextFormat(),)

@@ -146,6 +146,12 @@ def long_(session: nox.Session) -> None:
     run(session, "-m", "pytest", "-m", "long")
 
 
+@nox.session(venv_backend="none", requires=[SHARED])
+def fuzz(session: nox.Session) -> None:
+    """Read thousands of damaged model files, FUZZ_CASES in number; FUZZ_SEED gives other ones."""
+    run(session, "-m", "pytest", "-n0", "-m", "fuzz", "tests/core/foreign/test_fuzzed_files.py")
+
+
 @nox.session(venv_backend="none", requires=[SHARED], default=False)
 def gpu(session: nox.Session) -> None:
     """Run the tests that need a CUDA device; without one, each is skipped with a reason."""

@@ -62,6 +62,7 @@ FORBIDDEN = {
     "precision": PIECE,
     "scores": {*BELOW, "registry", "data", "task", *FROM_DESCRIPTION},
     "suggestions": PIECE,
+    "unfilled": PIECE,
     "validators": PIECE,
     "version": {*PIECE, "registry", *FROM_DESCRIPTION},
     "wrappers": PIECE,

@@ -5,7 +5,7 @@ themselves (`d2v.core.registry`).
 """
 
 from d2v.core.files import save
-from d2v.core.jobs import evaluate, extract, finetune, load, plot, predict, pretrain, probe
+from d2v.core.jobs import convert, evaluate, extract, finetune, load, plot, predict, pretrain, probe
 from d2v.core.loss import RegressionLoss
 from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Mask, RandomMasker, SpanMasker
 from d2v.core.modality import modalities
@@ -51,6 +51,7 @@ __all__ = [
     "TransformerBlock",
     "TransformerEncoder",
     "VisibleDecoder",
+    "convert",
     "evaluate",
     "extract",
     "finetune",

@@ -8,13 +8,17 @@ from torch import Tensor, nn
 _SHOWN = 8
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], below: tuple[str, ...] = ("",)) -> None:
+def load_strictly(
+    module: nn.Module, state: Mapping[str, Tensor], below: tuple[str, ...] = ("",), *, assign: bool = False
+) -> None:
     """Set a module's tensors by name, strictly.
 
     Args:
         module: module to change in place.
         state: tensors by name.
         below: prefixes of the names that are required; other tensors are unchanged.
+        assign: whether tensors become those of the module, in its types, instead of being copied into them; no two may
+            share memory.
 
     Raises:
         ValueError: naming all tensors that are missing, unexpected or of another shape; no tensor is set then.
@@ -28,7 +32,9 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], below: tuple[s
     problems = misfits(shapes_of(expected), shapes_of(state))
     if any(problems.values()):
         raise ValueError(f"the tensors do not fit the model; {complaint(problems)}")
-    module.load_state_dict(dict(state), strict=False)
+    if assign:
+        state = {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
+    module.load_state_dict(dict(state), strict=False, assign=assign)
 
 
 def misfits(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]:

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
-from torch import Tensor
+from torch import Tensor, nn
 
 from d2v.core.description import Description
 from d2v.core.foreign import (
+    Exported,
     ForeignConfig,
     Join,
     KeyTable,
@@ -23,6 +24,7 @@ from d2v.core.foreign import (
 )
 from d2v.core.labels import Classes, Labels, Number
 from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
+from d2v.core.state_dict import shapes_of
 from d2v.text.config import TextAdapterConfig
 from d2v.text.tasks.classification import TextClassification, TextRegression
 from d2v.text.tokenizing import tokenizer_of
@@ -119,6 +121,61 @@ class HuggingFaceTextFormat(hugging_face.FromFolder):
             rules += [rule for part in ("dense", "out_proj") for rule in both(f"classifier.{part}", part)]
         rules += hugging_face.unused(shapes, rules, _PREFIXES, heads=_HEADS)
         return Layout(table=KeyTable(rules), prefixes=_PREFIXES)
+
+    def export(self, module: nn.Module, description: Description) -> Exported:
+        """Return the model as a Data2VecText.
+
+        Raises:
+            ValueError: if that class computes something else.
+        """
+        student, tensors = hugging_face.student_of(module, description)
+        task, labels, kind = description.task, description.labels, "Data2VecTextModel"
+        config = _config_of(student)
+        theirs = KeyTable(encoder_rules(student, "")).to_theirs(tensors)
+        if task is not None:
+            if not isinstance(task, TextClassification | TextRegression):
+                raise ValueError(f"a {type(task).__name__} cannot be written for Hugging Face")
+            kind = "Data2VecTextForSequenceClassification"
+            theirs = {f"{_PREFIXES[0]}{name}": tensor for name, tensor in theirs.items()}
+            scale = task.label_scale if isinstance(task, TextRegression) else 1.0
+            for name, tensor in module.state_dict().items():
+                if not name.startswith("encoder."):
+                    theirs[f"classifier.{name}"] = tensor * scale if name.startswith("out_proj.") else tensor
+            config |= {"problem_type": "regression", **hugging_face.labels_config(["LABEL_0"])}
+            if isinstance(labels, Classes):
+                config |= hugging_face.labels_config(labels.names) | {"problem_type": "single_label_classification"}
+        config |= {"architectures": [kind], "model_type": _TYPES[0]}
+        back = self.config({"hugging_face": config}, shapes_of(theirs)).student
+        hugging_face.check_same(student, back)
+        files = {name: content for name, content in description.files.items() if name in _TOKENIZER}
+        if files:
+            files["tokenizer_config.json"] = hugging_face.as_json({"tokenizer_class": "RobertaTokenizer"})
+        return Exported(config, theirs, files)
+
+
+def _config_of(student: BackboneConfig) -> dict[str, Any]:
+    encoder, adapter = student.encoder, student.adapters["text"]
+    assert isinstance(encoder, TransformerConfig)
+    assert isinstance(adapter, TextAdapterConfig)
+    block = encoder.block
+    if adapter.positions != "learned" or not adapter.norm:
+        raise ValueError(f"no class of Hugging Face has positions={adapter.positions}, norm={adapter.norm}")
+    return {
+        "vocab_size": adapter.vocabulary_size,
+        "hidden_size": block.embed_dim,
+        "num_hidden_layers": encoder.depth,
+        "num_attention_heads": block.num_heads,
+        "intermediate_size": int(block.embed_dim * block.mlp_ratio + 1e-6),
+        "hidden_act": block.activation,
+        "layer_norm_eps": block.norm_eps,
+        "hidden_dropout_prob": block.projection_dropout,
+        "attention_probs_dropout_prob": block.attention_dropout,
+        "max_position_embeddings": adapter.max_length + adapter.padding_id + 1,
+        "type_vocab_size": 1,
+        "pad_token_id": adapter.padding_id,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+    }
 
 
 def encoder_rules(student: BackboneConfig, name: str) -> list[Rule]:

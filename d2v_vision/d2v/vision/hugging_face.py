@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
+from torch import nn
 
 from d2v.core.description import Description
 from d2v.core.foreign import (
+    Exported,
     ForeignConfig,
     Join,
     KeyTable,
@@ -22,9 +24,11 @@ from d2v.core.foreign import (
 )
 from d2v.core.labels import Classes
 from d2v.core.model import BackboneConfig, TransformerConfig
+from d2v.core.state_dict import shapes_of
 from d2v.vision.beit_arguments import grid_of
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.former import former_encoder, former_student, image_data, position_rules, read_sizes, token_rules
+from d2v.vision.preparation import MEAN, STD
 from d2v.vision.tasks.classification import ImageClassification
 
 _TYPES = ("data2vec-vision", "beit")
@@ -91,6 +95,86 @@ class HuggingFaceImageFormat(hugging_face.FromFolder):
             rules += both("pooler.layernorm", "norm") if description.task.norm else []
         rules += hugging_face.unused(shapes, rules, _PREFIXES, heads=_HEADS)
         return Layout(table=KeyTable(rules), prefixes=_PREFIXES)
+
+    def export(self, module: nn.Module, description: Description) -> Exported:
+        """Return the model as a Data2VecVision.
+
+        Raises:
+            ValueError: if that class computes something else.
+        """
+        student, tensors = hugging_face.student_of(module, description)
+        task, labels = description.task, description.labels
+        config = _config_of(student)
+        rules = encoder_rules(student, "")
+        if student.encoder.norm_out:  # type: ignore[attr-defined]  # a transformer, see student_of
+            rules += both("layernorm", "encoder.norm_out")
+        theirs = KeyTable(rules).to_theirs(tensors)
+        kind = "Data2VecVisionModel"
+        if task is not None:
+            if not isinstance(task, ImageClassification) or not isinstance(labels, Classes):
+                raise ValueError(f"a {type(task).__name__} cannot be written for Hugging Face")
+            if task.norm == student.encoder.norm_out or task.norm != (task.pooling == "mean"):  # type: ignore[attr-defined]
+                raise ValueError("Data2VecVision has one norm: after the mean of patches, or before the class token")
+            if task.norm and task.norm_eps != config["layer_norm_eps"]:
+                raise ValueError(f"task.norm_eps={task.norm_eps} is not that of the blocks, {config['layer_norm_eps']}")
+            head = KeyTable(both("classifier", "head") + (both("pooler.layernorm", "norm") if task.norm else []))
+            own = {name: t for name, t in module.state_dict().items() if not name.startswith("encoder.")}
+            outer = head.to_theirs(own)
+            theirs |= {name: tensor for name, tensor in outer.items() if name.startswith("pooler.")}
+            theirs = {f"{_PREFIXES[0]}{name}": tensor for name, tensor in theirs.items()}
+            theirs |= {name: tensor for name, tensor in outer.items() if not name.startswith("pooler.")}
+            config |= hugging_face.labels_config(labels.names) | {"problem_type": "single_label_classification"}
+            kind = "Data2VecVisionForImageClassification"
+        config |= {"architectures": [kind], "model_type": _TYPES[0]}
+        shapes = shapes_of(theirs)
+        back = self.config({"hugging_face": config, "files": _preprocessor(description)}, shapes).student
+        hugging_face.check_same(student, back)
+        return Exported(config, theirs, _preprocessor(description))
+
+
+def _config_of(student: BackboneConfig) -> dict[str, Any]:
+    encoder, adapter = student.encoder, student.adapters["vision"]
+    assert isinstance(encoder, TransformerConfig)
+    assert isinstance(adapter, ImageAdapterConfig)
+    block = encoder.block
+    return {
+        "hidden_size": block.embed_dim,
+        "num_hidden_layers": encoder.depth,
+        "num_attention_heads": block.num_heads,
+        "intermediate_size": int(block.embed_dim * block.mlp_ratio + 1e-6),
+        "hidden_act": block.activation,
+        "layer_norm_eps": block.norm_eps,
+        "hidden_dropout_prob": block.projection_dropout,
+        "attention_probs_dropout_prob": block.attention_dropout,
+        "drop_path_rate": encoder.drop_path_rate[1],
+        "image_size": adapter.image_size[0],
+        "patch_size": adapter.patch_size[0],
+        "num_channels": adapter.channels,
+        "use_mask_token": adapter.mask_token,
+        "use_absolute_position_embeddings": adapter.positions == "learned",
+        "use_relative_position_bias": adapter.relative_bias in ("layer", "both"),
+        "use_shared_relative_position_bias": adapter.relative_bias in ("shared", "both"),
+        "layer_scale_init_value": block.layer_scale or 0.0,
+        "use_mean_pooling": not encoder.norm_out,
+    }
+
+
+def _preprocessor(description: Description) -> dict[str, bytes]:
+    data = description.data.get("vision", {})
+    size, channels = data.get("size", 224), data.get("channels", 3)
+    values = {
+        "image_processor_type": "BeitImageProcessor",
+        "do_resize": True,
+        "size": {"height": size, "width": size},
+        "resample": 3,
+        "do_center_crop": False,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": data.get("mean") or list(MEAN[channels]),
+        "image_std": data.get("std") or list(STD[channels]),
+    }
+    return {"preprocessor_config.json": hugging_face.as_json(values)}
 
 
 def encoder_rules(student: BackboneConfig, name: str) -> list[Rule]:

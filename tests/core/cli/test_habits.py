@@ -15,7 +15,7 @@ RECIPE, FINETUNE = ["pretrain", "vision/small"], ["finetune", "vision/small-fine
         (["eval"], "d2v evaluate"),
         (["test", "model=run"], "d2v evaluate"),
         (["embed"], "d2v extract"),
-        (["convert", "a.pt"], "model=FILE"),
+        (["import", "a.pt"], "d2v convert"),
         (["sweep"], "a shell loop"),
         (["pretrian"], "'pretrain'"),
         (["Evaluate"], "'evaluate'"),

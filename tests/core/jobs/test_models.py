@@ -6,11 +6,13 @@ import attrs
 import pytest
 import torch
 from building import FORMER, NEW, adapted, randomise, toy_batch, with_student
+from labelled import ToyClasses
 from torch import nn
 
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored
 from d2v.core.jobs.models import encoder_of
+from d2v.core.labels import Classes
 from d2v.core.model import AlibiConfig, ContextConfig, Data2VecConfig
 from d2v.core.nn import LayerFeatures
 
@@ -76,7 +78,13 @@ def test_weights_that_are_not_there() -> None:
     one = stored(NEW)
     with pytest.raises(ConfigError, match=r"'techer' .*teacher"):
         encoder_of(one, "techer")  # type: ignore[arg-type]
-    tuned = attrs.evolve(one, module=nn.ModuleDict({"encoder": one.module.student}))  # type: ignore[dict-item]
-    with pytest.raises(ConfigError, match="no teacher"):
-        encoder_of(tuned, "teacher")
-    assert encoder_of(tuned, "student")[0].state_dict().keys() == one.module.student.state_dict().keys()  # type: ignore[union-attr, operator]
+    described = Description(model=NEW.student, task=ToyClasses(), labels=Classes(("a", "b")))
+    tuned = Stored(path=one.path, description=described, module=nn.ModuleDict({"encoder": one.student}))
+    alone = Stored(path=one.path, description=Description(model=NEW.student), module=one.student)
+    for other in (tuned, alone):
+        with pytest.raises(ConfigError, match="no teacher"):
+            encoder_of(other, "teacher")
+        made = encoder_of(other, "student")[0].state_dict()
+        for name, tensor in one.student.state_dict().items():
+            assert torch.equal(made[name], tensor)
+            assert made[name].data_ptr() != tensor.data_ptr()

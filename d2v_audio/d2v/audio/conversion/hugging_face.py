@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
-from torch import Tensor
+from torch import Tensor, nn
 
 from d2v.audio.config import WaveformAdapterConfig
+from d2v.audio.conversion.hugging_face_writing import config_of, head_of, preprocessor, vocabulary
 from d2v.audio.tasks.classification import AudioClassification
 from d2v.audio.tasks.ctc import CTC
 from d2v.core.description import Description
 from d2v.core.foreign import (
+    Exported,
     ForeignConfig,
     Join,
     KeyTable,
@@ -26,6 +28,7 @@ from d2v.core.foreign import (
 )
 from d2v.core.labels import Classes, Labels, Symbols
 from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
+from d2v.core.state_dict import shapes_of
 
 _TYPES = ("data2vec-audio",)
 _PREFIXES = ("data2vec_audio.",)
@@ -133,6 +136,26 @@ class HuggingFaceAudioFormat(hugging_face.FromFolder):
             rules.append(_Product())
         rules += hugging_face.unused(shapes, rules, _PREFIXES, heads=_HEADS)
         return Layout(table=KeyTable(rules), prefixes=_PREFIXES)
+
+    def export(self, module: nn.Module, description: Description) -> Exported:
+        """Return the model as a Data2VecAudio.
+
+        Raises:
+            ValueError: if that class computes something else.
+        """
+        student, tensors = hugging_face.student_of(module, description)
+        task, kind, files = description.task, "Data2VecAudioModel", preprocessor(description)
+        config = config_of(student)
+        theirs = KeyTable(encoder_rules(student, "")).to_theirs(tensors)
+        if task is not None:
+            kind, head, more = head_of(module, description)
+            theirs = {f"{_PREFIXES[0]}{name}": tensor for name, tensor in theirs.items()} | head
+            config |= more
+            files |= vocabulary(description)
+        config |= {"architectures": [kind], "model_type": _TYPES[0]}
+        back = self.config({"hugging_face": config, "files": files}, shapes_of(theirs)).student
+        hugging_face.check_same(student, back)
+        return Exported(config, theirs, files)
 
 
 def encoder_rules(student: BackboneConfig, name: str) -> list[Rule]:

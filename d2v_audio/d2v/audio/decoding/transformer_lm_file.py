@@ -12,11 +12,11 @@ from d2v.audio.recordings.transcripts import read_lines
 from d2v.core.data import DataError, escaped
 from d2v.core.foreign import ForeignConfig, KeyTable, Rename, Rule, Shapes, both, load_tensors, read_file
 from d2v.core.foreign.fairseq import model_section, read_activation, separate_block_rules, unpack
-from d2v.core.foreign.limits import bounded
 from d2v.core.foreign.rules import Constant
 from d2v.core.foreign.torch_files import naming_file
 from d2v.core.labels import Symbols
 from d2v.core.state_dict import complaint, shapes_of
+from d2v.core.unfilled import bounded
 
 DICTIONARY = "dict.txt"
 _ADAPTIVE = "adaptive input and adaptive softmax are not supported; use a model without them, or an n-gram model"

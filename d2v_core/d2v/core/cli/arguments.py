@@ -94,8 +94,9 @@ def _paragraph(name: str, text: str, column: int) -> str:
 class Options:
     """The parameters of a function as arguments of a command.
 
-    A parameter `runs: Sequence[...]` becomes positional arguments, every other one an option `--name VALUE`. An option
-    without a default is required. Help comes from the docstring.
+    A parameter `runs: Sequence[...]` becomes positional arguments, one without a default that is not keyword-only a
+    single one, every other one an option `--name VALUE`. An option without a default is required. Help comes from the
+    docstring.
 
     Args:
         call: a function, or a class with a `__call__` (for example a protocol) for a function that is found later.
@@ -144,6 +145,8 @@ def _add(parser: Parser, parameter: inspect.Parameter, hint: Any) -> Action:
     if inspect.isclass(origin := get_origin(hint)) and issubclass(origin, Sequence):
         (item, *_) = get_args(hint)
         return parser.add_argument(name, metavar=name.upper(), nargs="+", **_typed(name, item))
+    if required and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        return parser.add_argument(name, metavar=name.upper(), **_typed(name, hint))
     given = {"required": True} if required else {"default": parameter.default}
     return parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), **given, **_typed(name, hint))
 

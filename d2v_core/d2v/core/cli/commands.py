@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from d2v.core.cli.arguments import Keys, Options, RecipeAndKeys, summary_and_details
 from d2v.core.cli.command import Command, Parser
-from d2v.core.jobs import doctor, evaluate, extract, finetune, plot, predict, pretrain, probe
+from d2v.core.jobs import convert, doctor, evaluate, extract, finetune, plot, predict, pretrain, probe
 from d2v.core.jobs.extraction import Extracted, ExtractSettings
 from d2v.core.jobs.fine_tuned import UseSettings
 from d2v.core.jobs.plotting import Plotted
@@ -116,6 +116,14 @@ PLOT = _one_call(
     takes=Options(plot),
     output=_files,
     example="d2v plot run\nd2v plot run other-run --out plots --images 6",
+)
+CONVERT = _one_call(
+    convert,
+    takes=Options(convert),
+    output=lambda done, _: done.text(),
+    example="d2v convert base_libri.pt base_libri\n"
+    "d2v convert audio_base_ls.pt for-transformers --to hugging-face\n"
+    "d2v convert cola.pt cola --pretrained nlp_base.pt",
 )
 DOCTOR = Command(
     name="doctor",

@@ -29,6 +29,7 @@ COMMANDS: tuple[Command, ...] = (
     commands.PROBE,
     commands.EXTRACT,
     commands.PLOT,
+    commands.CONVERT,
     data.COMMAND,
     commands.DOCTOR,
     completion.COMMAND,

@@ -23,7 +23,7 @@ _COMMANDS = {
     "visualize visualise viz curves draw": "d2v plot",
     "dataset datasets download prepare": "d2v data",
     "resume continue": "resume=true with d2v pretrain or d2v finetune, and the same out=",
-    "convert import": "model=FILE in any command, which reads published checkpoints as they are",
+    "import export-model": "d2v convert; other commands read published checkpoints as they are, with model=FILE",
     "sweep search tune": "a shell loop, with a different out= for each run",
     "help": "d2v --help, or d2v COMMAND --help",
     "version": "d2v --version",

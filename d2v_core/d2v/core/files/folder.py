@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 from attrs import frozen
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from d2v.core.description import Description
@@ -22,8 +21,11 @@ from d2v.core.files.kinds import ConfigError
 from d2v.core.files.published import convert_published
 from d2v.core.finite import check_weights
 from d2v.core.foreign import is_hugging_face
-from d2v.core.model import Data2Vec, Data2VecConfig
+from d2v.core.foreign.safetensors_files import read_safetensors
+from d2v.core.foreign.stored import read_tensors
+from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig
 from d2v.core.state_dict import load_strictly
+from d2v.core.unfilled import bounded_by_file, without_values
 from d2v.core.wrappers import plain_name
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
@@ -152,15 +154,23 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
         return Stored(path=source, description=one.description, module=one.model)
     folder = _model_folder(source)
     description = read_description(folder)
+    path = folder / _WEIGHTS
     try:
-        tensors = load_file(folder / _WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{folder / _WEIGHTS} is broken or cut off: {error}") from error
-    check_weights(tensors, folder / _WEIGHTS)
+        tensors = read_tensors(path, read_safetensors(path))
+    except Exception as error:  # the file determines what can go wrong, so any error is possible
+        raise ValueError(f"{path} is broken or cut off: {error}") from error
+    check_weights(tensors, path)
+    known = isinstance(description.student, BackboneConfig)
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten; keep the caller's random state
-        module = description.build()
-    load_strictly(module, tensors)
+        module = _without_weights(description, path.stat().st_size) if known else description.build()
+    load_strictly(module, tensors, assign=known)
     return Stored(path=folder, description=description, module=module)
+
+
+def _without_weights(description: Description, size: int) -> nn.Module:
+    """Build a model whose weights are in a file of `size` bytes, which limits its memory."""
+    with bounded_by_file(size), without_values():
+        return description.build()
 
 
 def read_description(folder: Path) -> Description:

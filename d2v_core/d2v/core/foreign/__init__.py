@@ -1,17 +1,8 @@
 """Third-party models: read their configurations and tensors, and convert them to models of this package."""
 
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.converter import (
-    Converted,
-    Converter,
-    Layout,
-    Shapes,
-    Unpacked,
-    convert,
-    convert_file,
-    own_parts,
-    whole_model,
-)
+from d2v.core.foreign.converter import Converted, convert, convert_file, own_parts, whole_model
+from d2v.core.foreign.formats import Converter, Exported, Exporter, Layout, Shapes, Unpacked
 from d2v.core.foreign.rules import Constant, Join, Rename, Reshape, Rule, Split, both
 from d2v.core.foreign.sources import is_hugging_face, read_contents
 from d2v.core.foreign.stand_ins import StandIn
@@ -23,6 +14,8 @@ __all__ = [
     "Constant",
     "Converted",
     "Converter",
+    "Exported",
+    "Exporter",
     "ForeignConfig",
     "ForeignFileError",
     "Join",

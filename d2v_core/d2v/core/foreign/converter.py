@@ -6,128 +6,22 @@ Only a converter knows a third-party format; its tables are in the package of it
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 from attrs import field, frozen
 from torch import Tensor, nn
 
 from d2v.core.description import Description
-from d2v.core.foreign.limits import bounded
+from d2v.core.foreign.formats import Converter, Layout, Shapes, UsesFileBeside
 from d2v.core.foreign.sources import read_contents
-from d2v.core.foreign.stored import StoredTensor
-from d2v.core.foreign.tables import KeyTable, Tensors
+from d2v.core.foreign.tables import Tensors
 from d2v.core.foreign.torch_files import load_tensors, naming_file
 from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig, TransformerConfig
 from d2v.core.state_dict import complaint, load_strictly, shapes_of
+from d2v.core.unfilled import bounded_by_file, without_values
 
-Shapes = Mapping[str, tuple[int, ...]]
-"""Shapes of tensors by their names."""
 T = TypeVar("T")
-
 _STUDENT, _TEACHER = "student.", "teacher."
-_LARGEST_RATIO, _SMALL = 8, 1 << 28
-
-
-@frozen(kw_only=True)
-class Layout:
-    """Where a file stores its tensors.
-
-    Args:
-        table: learned tensors, from third-party names to those of the module that `Description.build` returns.
-        prefixes: of the learned tensors' names, including those of wrappers; the first that matches is removed. A name
-            without a prefix is looked up in the table unchanged.
-        teacher_prefixes: of the teacher's names; () = the format has no teacher.
-        teacher_strip: prefix of student names that teacher names lack ("encoder."): the averaged part of the model.
-
-    >>> layout = Layout(table=KeyTable([]), prefixes=("encoder.model.", "model."), teacher_prefixes=("ema.",))
-    >>> layout.divide({"encoder.model.a": 1, "model.b": 2, "head": 3, "ema.a": 4})
-    ({'a': 1, 'b': 2, 'head': 3}, {'a': 4})
-    """
-
-    table: KeyTable
-    prefixes: tuple[str, ...] = ("",)
-    teacher_prefixes: tuple[str, ...] = ()
-    teacher_strip: str = ""
-
-    def divide(self, tensors: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
-        """Divide the tensors of a file, or their shapes, into those of student and teacher, both without prefix.
-
-        Raises:
-            ValueError: if two names are the same without their prefixes.
-        """
-        student: dict[str, T] = {}
-        teacher: dict[str, T] = {}
-        for name, tensor in tensors.items():
-            averaged = _without(name, self.teacher_prefixes)
-            part, short = (student, _without(name, self.prefixes)) if averaged is None else (teacher, averaged)
-            short = name if short is None else short
-            if short in part:
-                raise ValueError(f"the file contains {short} twice, under different prefixes")
-            part[short] = tensor
-        return student, teacher
-
-
-def _without(name: str, prefixes: tuple[str, ...]) -> str | None:
-    return next((name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)), None)
-
-
-@frozen
-class Unpacked:
-    """A model as stored in a file of its format.
-
-    Args:
-        foreign: the file's description of the model.
-        tensors: of the model, by name; without those of an optimiser.
-    """
-
-    foreign: Mapping[str, Any]
-    tensors: Mapping[str, StoredTensor]
-
-
-class Converter(Protocol):
-    """Converter of one third-party format of one modality."""
-
-    @property
-    def name(self) -> str:
-        """Name for messages and listings."""
-        ...
-
-    def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
-        """The model in a file; None if the file is not of this format.
-
-        Args:
-            contents: as from `read_file`.
-        """
-        ...
-
-    def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Whether the model is of the converter's format."""
-        ...
-
-    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
-        """Description of the converted model: a whole model, or an encoder with the task it was fine-tuned for.
-
-        Raises:
-            ValueError: if a field is missing, or changes the computation in an unsupported way.
-        """
-        ...
-
-    def layout(self, description: Description, shapes: Shapes) -> Layout:
-        """Where a file of this model stores its tensors."""
-        ...
-
-
-@runtime_checkable
-class UsesFileBeside(Protocol):
-    """A converter of files that lack something which another file has, such as the configuration of an encoder."""
-
-    def file_beside(self, foreign: Mapping[str, Any]) -> str | None:
-        """Name of the other file, which is looked for in the same folder; None = nothing is missing."""
-        ...
-
-    def completed(self, foreign: Mapping[str, Any], beside: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The file's description of the model, with what the other file's description has."""
-        ...
 
 
 @frozen
@@ -162,29 +56,34 @@ class Converted:
         theirs = self.layout.table.to_theirs({f"student.{name}": tensor for name, tensor in tensors.items()})
         return {name.removeprefix(self.layout.teacher_strip): tensor for name, tensor in theirs.items()}
 
-    def load_student(self, tensors: Tensors) -> None:
+    def load_student(self, tensors: Tensors, *, take: bool = False) -> None:
         """Load everything except the teacher from tensors by the file's names, without prefix.
+
+        Args:
+            tensors: by name.
+            take: whether they become those of the model, instead of being copied; no two may share memory.
 
         Raises:
             ValueError: if tensors are missing, unexpected or of another shape.
         """
         learned = tuple(name for name in self.model.state_dict() if not name.startswith(_TEACHER))
-        load_strictly(self.model, self.layout.table.to_ours(tensors), below=learned)
+        load_strictly(self.model, _owned(self.layout.table.to_ours(tensors), take), below=learned, assign=True)
 
-    def load_teacher(self, tensors: Tensors) -> None:
-        """Load the teacher from tensors by the file's names, without prefix.
+    def load_teacher(self, tensors: Tensors, *, take: bool = False) -> None:
+        """Load the teacher from tensors by the file's names, without prefix; arguments as in `load_student`.
 
         Raises:
             ValueError: if tensors are missing, unexpected or of another shape.
         """
         ours = self.layout.table.to_ours(_of_student(self.layout, tensors), partial=True)
-        load_strictly(self._teacher(), {name.removeprefix(_STUDENT): tensor for name, tensor in ours.items()})
+        own = {name.removeprefix(_STUDENT): tensor for name, tensor in ours.items()}
+        load_strictly(self._teacher(), _owned(own, take), assign=True)
 
     def copy_to_teacher(self) -> None:
         """Make the teacher a copy of the student, as at the start of a training."""
         own = self.model.state_dict()
         module = self._teacher()
-        module.load_state_dict({name: own[f"student.{name}"] for name in module.state_dict()})
+        load_strictly(module, {name: own[f"student.{name}"].clone() for name in module.state_dict()}, assign=True)
 
     def _teacher(self) -> nn.Module:
         if not isinstance(self.model, Data2Vec):
@@ -208,7 +107,7 @@ def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors
     if converter is None:
         raise ValueError(f"no converter knows this configuration; tried {', '.join(one.name for one in tried)}")
     converted = _planned(converter, foreign, shapes_of(tensors), sum(tensor.nbytes for tensor in tensors.values()))
-    _fill(converted, tensors)
+    _fill(converted, tensors, take=False)
     return converted
 
 
@@ -244,9 +143,10 @@ def convert_file(
         else:
             raise ValueError(f"no converter knows this file; tried {', '.join(one.name for one in tried)}")
         shapes = {name: tensor.shape for name, tensor in unpacked.tensors.items()}
-        size = sum(tensor.nbytes for tensor in unpacked.tensors.values())
+        # Tensors may share bytes, so their sizes together say nothing about the file.
+        size = sum(extent.size for extent in {tensor.storage.extent for tensor in unpacked.tensors.values()})
         converted = _planned(converter, foreign, shapes, size)
-        _fill(converted, load_tensors(source, unpacked.tensors))
+        _fill(converted, load_tensors(source, unpacked.tensors), take=True)
         return converted
 
 
@@ -283,7 +183,7 @@ def _planned(converter: Converter, foreign: Mapping[str, Any], shapes: Shapes, s
     description = converter.config(foreign, shapes)
     layout = converter.layout(description, shapes)
     student, teacher = layout.divide(shapes)
-    with bounded(_LARGEST_RATIO * size + _SMALL):
+    with bounded_by_file(size), without_values():
         converted = Converted(description.build(), description, layout)
     expected = shapes_of(converted.model.state_dict())
     learned = {name: shape for name, shape in expected.items() if not name.startswith(_TEACHER)}
@@ -298,13 +198,22 @@ def _planned(converter: Converter, foreign: Mapping[str, Any], shapes: Shapes, s
     return converted
 
 
-def _fill(converted: Converted, tensors: Tensors) -> None:
+def _fill(converted: Converted, tensors: Tensors, *, take: bool) -> None:
     student, teacher = converted.layout.divide(tensors)
-    converted.load_student(student)
+    converted.load_student(student, take=take)
     if teacher:
-        converted.load_teacher(teacher)
+        converted.load_teacher(teacher, take=take)
     elif isinstance(converted.model, Data2Vec):
         converted.copy_to_teacher()
+
+
+def _owned(tensors: Tensors, take: bool) -> dict[str, Tensor]:
+    """Tensors that may become those of a model: copies, or those that were taken and fill their memory."""
+
+    def alone(tensor: Tensor) -> bool:
+        return take and tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+
+    return {name: tensor if alone(tensor) else tensor.contiguous().clone() for name, tensor in tensors.items()}
 
 
 def _of_student(layout: Layout, teacher: Mapping[str, T]) -> dict[str, T]:

@@ -5,14 +5,19 @@ The names of tensors begin with the name of the encoder if there is a head.
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import attrs
+from torch import Tensor, nn
+
+from d2v.core.description import Description
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.converter import Shapes, Unpacked
+from d2v.core.foreign.formats import Shapes, Unpacked
 from d2v.core.foreign.rules import Constant, Rule
 from d2v.core.foreign.sources import CONFIG
 from d2v.core.foreign.stored import tensors_below
+from d2v.core.model import BackboneConfig, Data2Vec, TransformerConfig
 from d2v.core.nn.block import Activation
 
 _ACTIVATIONS: dict[str, Activation] = {
@@ -177,3 +182,72 @@ def unused(shapes: Shapes, rules: Iterable[Rule], prefixes: tuple[str, ...], *, 
 
 
 _COMPUTED = ("position_ids", "token_type_ids", "relative_position_index")
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+# Fields that do not change the features of whole inputs.
+_TRAINING_ONLY = frozenset(
+    {"attention_dropout", "projection_dropout", "activation_dropout", "branch_dropout", "dropout", "layer_drop"}
+    | {"drop_path_rate", "init", "extra_tokens_std", "first_token_zero", "gradient_scale", "visible_only", "noise_std"}
+    | {"embedding_dropout", "channels_first", "mask_id", "zero_padding", "mlp_ratio"}
+)
+
+
+def student_of(module: nn.Module, description: Description) -> tuple[BackboneConfig, dict[str, Tensor]]:
+    """Configuration and tensors of the encoder of a model.
+
+    Raises:
+        ValueError: if it is not an encoder of this package.
+    """
+    config = description.student
+    if not isinstance(config, BackboneConfig) or not isinstance(config.encoder, TransformerConfig):
+        raise ValueError(f"a {type(config).__name__} cannot be written for Hugging Face")
+    student = module
+    if isinstance(module, Data2Vec):
+        student = module.student
+    elif description.task is not None:
+        student = module.get_submodule("encoder")
+    return config, dict(student.state_dict())
+
+
+def check_same(ours: Any, theirs: Any, name: str = "model") -> None:
+    """Check that a class of Hugging Face computes what a model computes.
+
+    Args:
+        ours: configuration of the encoder.
+        theirs: configuration that reading the written folder gives.
+        name: of the configuration, for the message.
+
+    Raises:
+        ValueError: naming each setting that differs.
+    """
+    found = list(_differences(ours, theirs, name))
+    if found:
+        raise ValueError(f"no class of Hugging Face computes the same: {', '.join(found)}")
+
+
+def _differences(ours: Any, theirs: Any, name: str) -> Iterator[str]:
+    if attrs.has(type(ours)) and type(ours) is type(theirs):
+        for field in attrs.fields(type(ours)):
+            if field.name not in _TRAINING_ONLY:
+                yield from _differences(getattr(ours, field.name), getattr(theirs, field.name), f"{name}.{field.name}")
+    elif isinstance(ours, Mapping) and isinstance(theirs, Mapping) and ours.keys() == theirs.keys():
+        for key in ours:
+            yield from _differences(ours[key], theirs[key], f"{name}.{key}")
+    elif ours != theirs:
+        shown = type(ours).__name__ if attrs.has(type(ours)) else repr(ours)
+        yield f"{name}={shown}"
+
+
+def labels_config(names: Sequence[str]) -> dict[str, Any]:
+    """Fields of the names of classes."""
+    return {
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+
+
+def as_json(values: Mapping[str, Any]) -> bytes:
+    """The content of a JSON file."""
+    return (json.dumps(dict(values), indent=1) + "\n").encode()

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
-from d2v.core.foreign.limits import LONGEST_JSON
 from d2v.core.foreign.stored import Extent, Storage, StoredTensor
+
+LONGEST_JSON = 1 << 25
+"""Limit of a JSON file or header in bytes; the largest known one, a vocabulary, has 1 MB."""
 
 _TYPES = {
     "F64": torch.float64,

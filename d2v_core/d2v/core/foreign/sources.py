@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from d2v.core.foreign.limits import LONGEST_JSON
-from d2v.core.foreign.safetensors_files import read_safetensors
+from d2v.core.foreign.safetensors_files import LONGEST_JSON, read_safetensors
 from d2v.core.foreign.torch_files import read_file
 
 CONFIG = "config.json"

@@ -2,7 +2,9 @@
 
 import math
 import zlib
+from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -47,19 +49,25 @@ class Extent:
     checksum: int | None = None
 
     def read(self, stream: BufferedReader) -> Tensor:
-        """Read the bytes, UInt8.
+        """Read the bytes, UInt8, without checking them.
 
         Raises:
-            ValueError: if bytes are missing or damaged.
+            ValueError: if bytes are missing.
         """
         content = torch.empty(self.size, dtype=torch.uint8)
-        view = content.numpy().data
         stream.seek(self.start)
-        if stream.readinto(view) != self.size:
+        if stream.readinto(content.numpy().data) != self.size:
             raise ValueError("it is cut off: the values of a tensor are missing")
-        if self.checksum is not None and zlib.crc32(view) != self.checksum:
-            raise ValueError("it is damaged: the checksum of a tensor differs")
         return content
+
+    def check(self, content: Tensor) -> None:
+        """Compare the checksum of the bytes.
+
+        Raises:
+            ValueError: if it differs.
+        """
+        if self.checksum is not None and zlib.crc32(content.numpy().data) != self.checksum:
+            raise ValueError("it is damaged: the checksum of a tensor differs")
 
 
 @frozen
@@ -140,7 +148,7 @@ def tensors_below(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Stor
 
 
 def read_tensors(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-    """Read tensors of a file to the CPU; those of one storage share its memory.
+    """Read tensors of a file to the CPU; no two share memory.
 
     Args:
         path: of the file.
@@ -150,16 +158,22 @@ def read_tensors(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, T
         ValueError: if the file is cut off or damaged.
         OSError: if it cannot be read.
     """
-    contents: dict[Extent, Tensor] = {}
+    uses = Counter(tensor.storage.extent for tensor in tensors.values())
     found: dict[str, Tensor] = {}
-    with path.open("rb") as stream:
+    # A checksum takes as long as reading from a fast disk, so another thread computes it.
+    with path.open("rb") as stream, ThreadPoolExecutor(1) as checking:
+        contents, checks = dict[Extent, Tensor](), list[Future[None]]()
         for name, tensor in tensors.items():
             extent = tensor.storage.extent
             if extent not in contents:
                 contents[extent] = extent.read(stream)
+                checks.append(checking.submit(extent.check, contents[extent]))
             size = tensor.dtype.itemsize
             whole = contents[extent][: extent.size // size * size].view(tensor.dtype)
-            found[name] = whole.as_strided(tensor.shape, tensor.stride, tensor.offset)
+            one = whole.as_strided(tensor.shape, tensor.stride, tensor.offset)
+            found[name] = one if uses[extent] == 1 else one.clone()
+        for check in checks:
+            check.result()
     return found
 
 

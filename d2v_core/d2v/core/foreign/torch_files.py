@@ -129,7 +129,9 @@ def _extents(archive: zipfile.ZipFile, stream: BufferedReader) -> dict[str, Exte
 def _content(stream: BufferedReader, extent: Extent) -> bytes:
     if extent.size > _LONGEST_PICKLE:
         raise ValueError(f"its pickle has {extent.size} bytes, more than any file of weights needs")
-    return extent.read(stream).numpy().tobytes()
+    content = extent.read(stream)
+    extent.check(content)
+    return content.numpy().tobytes()
 
 
 def _read_stream(stream: BufferedReader) -> Any:

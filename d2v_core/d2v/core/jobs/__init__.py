@@ -1,5 +1,6 @@
 """The commands as Python calls, one function each, with the same keys."""
 
+from d2v.core.jobs.conversion import convert
 from d2v.core.jobs.diagnosis import DoctorError, DoctorReport, doctor
 from d2v.core.jobs.evaluation import evaluate
 from d2v.core.jobs.extraction import extract
@@ -15,6 +16,7 @@ __all__ = [
     "DoctorReport",
     "ReadyModel",
     "SampleFeatures",
+    "convert",
     "doctor",
     "evaluate",
     "extract",

@@ -20,6 +20,7 @@ from d2v.core.paths import expanded
 from d2v.core.recipes import resolve
 from d2v.core.recipes.recipe import Weights
 from d2v.core.task import Task
+from d2v.core.unfilled import without_values
 
 _Settings = TypeVar("_Settings")
 
@@ -175,9 +176,16 @@ def encoder_of(
     """
     if weights not in get_args(Weights):
         raise ConfigError(f"weights={weights!r} is not one of {', '.join(get_args(Weights))}")
-    encoder, config = new_encoder(stored.description.student, adapt=adapt, seed=seed)
-    if weights != "untrained":
-        encoder.load_state_dict(_tensors(stored, weights))
+    if weights == "untrained":
+        return new_encoder(stored.description.student, adapt=adapt, seed=seed)
+    tensors = _tensors(stored, weights)
+    if not isinstance(stored.description.student, BackboneConfig):
+        encoder, config = new_encoder(stored.description.student, adapt=adapt, seed=seed)
+        encoder.load_state_dict(tensors)
+        return encoder, config
+    with without_values():
+        encoder, config = new_encoder(stored.description.student, adapt=adapt, seed=seed)
+    encoder.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
     return encoder, config
 
 

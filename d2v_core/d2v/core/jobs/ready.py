@@ -193,15 +193,22 @@ class ReadyModel:
 
 
 def load(
-    source: str | os.PathLike[str], *, weights: Weights = "student", device: str | torch.device = "cpu"
+    source: str | os.PathLike[str],
+    *,
+    weights: Weights = "student",
+    device: str | torch.device = "cpu",
+    pretrained: str | os.PathLike[str] | None = None,
 ) -> ReadyModel:
     """Load a pretrained or fine-tuned model, ready for use.
 
     Args:
-        source: a model folder, a run folder, or a published checkpoint file (see `open_model`).
+        source: a model folder, a run folder, a published checkpoint file or a folder of Hugging Face (see
+            `open_model`).
         weights: student, teacher, or untrained = the same network with initial weights. The student is the default, as
             in published fine-tuning; the teacher computes the targets of pretraining.
         device: device to use; `auto` = cuda, mps or cpu, the first that is available.
+        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder; None =
+            the file that it names, in the same folder.
 
     Raises:
         FileNotFoundError: if it is none of them.
@@ -215,7 +222,7 @@ def load(
     Traceback (most recent call last):
     FileNotFoundError: nowhere is neither a model folder nor a run folder: it does not exist
     """
-    return ReadyModel(open_model(source), weights=weights, device=device)
+    return ReadyModel(open_model(source, pretrained=pretrained), weights=weights, device=device)
 
 
 def _name(item: Any) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from d2v.core.foreign.converter import Unpacked
+from d2v.core.foreign.formats import Unpacked
 from d2v.core.foreign.stand_ins import StandIn
 from d2v.core.foreign.stored import tensors_below
 

@@ -11,8 +11,9 @@ from attrs import frozen
 
 from d2v.core.description import Description
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.converter import Converter, Layout, Shapes, Unpacked, own_parts, whole_model
+from d2v.core.foreign.converter import own_parts, whole_model
 from d2v.core.foreign.fairseq.checkpoint import model_section, unpack
+from d2v.core.foreign.formats import Converter, Layout, Shapes, Unpacked
 from d2v.core.foreign.rules import Rule
 from d2v.core.foreign.tables import KeyTable
 from d2v.core.labels import Labels

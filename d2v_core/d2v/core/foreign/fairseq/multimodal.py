@@ -11,10 +11,11 @@ from attrs import frozen
 
 from d2v.core.description import Description
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.converter import Layout, Shapes, Unpacked, own_parts, whole_model
+from d2v.core.foreign.converter import own_parts, whole_model
 from d2v.core.foreign.fairseq.checkpoint import model_section, unpack
 from d2v.core.foreign.fairseq.former import read_schedule, read_target_norms
 from d2v.core.foreign.fairseq.pieces import block_rules
+from d2v.core.foreign.formats import Layout, Shapes, Unpacked
 from d2v.core.foreign.rules import Rename, Reshape, Rule, both
 from d2v.core.foreign.tables import KeyTable
 from d2v.core.loss import RegressionLoss

@@ -1,7 +1,7 @@
 """Sections of a 2.0 modality's configuration that several modalities have, and names of block tensors."""
 
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.converter import Shapes
+from d2v.core.foreign.formats import Shapes
 from d2v.core.foreign.rules import Rule, both
 from d2v.core.masks import InverseBlockMasker, Masker, RandomMasker
 from d2v.core.model import AlibiConfig, BlockConfig, ContextConfig, TransformerConfig

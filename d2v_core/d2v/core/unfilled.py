@@ -1,16 +1,15 @@
-"""Build modules of sizes from a third-party file: in limited memory, and without drawing initial weights."""
+"""Build modules whose weights are read from a file: in limited memory, and without initial weights."""
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
-
-LONGEST_JSON = 1 << 25
-"""Limit of a JSON file or header in bytes; the largest known one, a vocabulary, has 1 MB."""
 
 # Initialisers of `nn.init` that check for function modes; the others call tensor methods directly.
 _DRAWN = (
@@ -19,13 +18,14 @@ _DRAWN = (
 )
 _SIZED = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 _WIDEST = 8  # maximum bytes of a value
+_LARGEST_RATIO, _SMALL = 8, 1 << 28
 
 
 @contextmanager
 def bounded(most: int) -> Iterator[None]:
     """Limit the memory of modules built inside the block; their parameters are not initialised.
 
-    The parameters must be set afterwards.
+    The parameters must be set afterwards. See also `without_values`.
 
     Args:
         most: maximum bytes of all tensors together; more is never allocated.
@@ -40,6 +40,37 @@ def bounded(most: int) -> Iterator[None]:
     """
     with _Bounded(most):
         yield
+
+
+def bounded_by_file(size: int) -> AbstractContextManager[None]:
+    """`bounded` for a model whose weights are in a file of `size` bytes, perhaps in half precision."""
+    return bounded(_LARGEST_RATIO * size + _SMALL)
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Give modules built inside the block parameters without memory, on the meta device.
+
+    All parameters must be replaced afterwards (`load_strictly` with `assign`); buffers are created as usual.
+
+    >>> with without_values():
+    ...     layer = nn.Linear(1000, 1000)
+    >>> layer.weight.device.type
+    'meta'
+    """
+    thread = threading.get_ident()
+
+    def emptied(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+        if parameter.is_meta or threading.get_ident() != thread:
+            return parameter
+        return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+
+    # Hooks of all modules in the process; the declared type lacks the result, which replaces the parameter.
+    handle = register_module_parameter_registration_hook(emptied)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class _Bounded(TorchFunctionMode):
@@ -58,7 +89,7 @@ class _Bounded(TorchFunctionMode):
         count = _count(func, args, named)
         self._take(0, allowed=self.taken + count * _WIDEST)
         found = func(*args, **named)
-        if isinstance(found, Tensor):
+        if isinstance(found, Tensor) and not found.is_meta:
             self._take(found.nbytes, allowed=0)
         return found
 

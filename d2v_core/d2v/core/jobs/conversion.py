@@ -1,0 +1,76 @@
+"""The call behind `d2v convert`."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from attrs import frozen
+
+from d2v.core.description import Description
+from d2v.core.files import open_model, save
+from d2v.core.files.exporting import export_folder
+from d2v.core.labels import Classes, MultiLabel, Number, Symbols
+
+StrPath = str | os.PathLike[str]
+Form = Literal["d2v", "hugging-face"]
+
+
+@frozen(kw_only=True)
+class ConvertedModel:
+    """A model that was written by `convert`.
+
+    Args:
+        folder: of its files.
+        description: of the model.
+        parameters: number of its parameters, with the teacher's.
+    """
+
+    folder: Path
+    description: Description
+    parameters: int
+
+    def text(self) -> str:
+        """One line about the model."""
+        task, labels = self.description.task, self.description.labels
+        what = "a pretrained model" if task is None else f"a {type(task).__name__}"
+        if task is None and not hasattr(self.description.model, "teacher"):
+            what = "an encoder"
+        if isinstance(labels, Classes | MultiLabel | Symbols):
+            what += f" with {labels.num_outputs} {'symbols' if isinstance(labels, Symbols) else 'classes'}"
+        elif isinstance(labels, Number):
+            what += " with one number"
+        return f"{what} of {self.description.modality}, {self.parameters:,} parameters, in {self.folder}"
+
+
+def convert(source: StrPath, target: StrPath, *, to: Form = "d2v", pretrained: StrPath | None = None) -> ConvertedModel:
+    """Write any model that `load` reads as a folder that other programs or later versions read.
+
+    Nothing in a file is run. A fine-tuned model keeps its task and its labels, as far as the file has them.
+
+    Args:
+        source: a published checkpoint file, a folder of Hugging Face, a model folder or a run folder.
+        target: path of the new folder; must not exist yet.
+        to: d2v = a model folder; hugging-face = the class of the transformers package with the same computation, which
+            1.0 models have.
+        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder; None =
+            the file that it names, in the same folder.
+
+    Raises:
+        FileNotFoundError: if there is no model at `source`.
+        FileExistsError: if `target` exists.
+        ValueError: if a file is broken, or the model cannot be written in that form.
+        OSError: if `target` cannot be written.
+
+    >>> convert("base_libri.pt", "base_libri").text()  # doctest: +SKIP
+    'a pretrained model of audio, 188,000,000 parameters, in base_libri'
+    """
+    target = Path(target)
+    if target.exists():
+        raise FileExistsError(f"{target} exists already; choose another folder")
+    stored = open_model(source, pretrained=pretrained)
+    if to == "d2v":
+        save(target, stored.module, stored.description)
+    else:
+        export_folder(target, stored.module, stored.description)
+    count = sum(parameter.numel() for parameter in stored.module.parameters())
+    return ConvertedModel(folder=target, description=stored.description, parameters=count)

@@ -7,6 +7,9 @@ are medians over rounds of a few updates each. Memory is the peak of the variant
 FLOPs of a step = 3 x the student's forward pass + the teacher's, counted by torch.utils.flop_counter: a backward pass
 costs two forward passes. Utilisation is FLOPs divided by the time and the dense peak of the datasheet.
 
+Models with a distance bias are also measured without attention dropout, where the kernel can compute the bias itself
+("distances" in the column of attention), and with the full bias for the same step.
+
     python benchmarks/gpu.py                                    # or benchmarks/gpu.sh
     python benchmarks/gpu.py --models vision/base --batch 32
     python benchmarks/gpu.py --device cpu --toy --rounds 1      # does it run?
@@ -21,12 +24,16 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from unittest import mock
 
+import attrs
 import torch
 from formulations import Case, Step, library_step, plain_step
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from d2v.core import Batch
+from d2v.core.nn import kernels
 from d2v.core.precision import Precision, autocast
 
 BATCHES = {
@@ -43,7 +50,8 @@ BATCHES = {
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "3090": 71e12}
 BURST = 3
 WARM_UP = 2
-VARIANTS = ("library", "library, compiled", "plain")
+WITHOUT_DROPOUT, FULL_BIAS = "library, no attention dropout", "library, no attention dropout, full bias"
+VARIANTS = ("library", "library, compiled", WITHOUT_DROPOUT, FULL_BIAS, "plain")
 
 
 def main() -> None:
@@ -108,12 +116,18 @@ def rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "library, compiled": partial(library_step, case, batch, device, precision=args.precision, compiled=True),
         "plain": partial(plain_step, case, batch, device, precision=args.precision),
     }
+    if case.config.student.adapters[case.modality].alibi is not None:
+        without = partial(library_step, without_attention_dropout(case), batch, device, precision=args.precision)
+        make |= {WITHOUT_DROPOUT: without, FULL_BIAS: lambda: with_full_bias(without())}
     common = {"model": name, "batch": batch, "precision": args.precision, "device": device_name(device)}
     common |= {"torch": torch.__version__, "flops": flops(case, device, args.precision)}
     ready: dict[str, tuple[Step, int]] = {}
-    for variant in args.variants:
+    forms: dict[str, str] = {}
+    for variant in (one for one in args.variants if one in make):
         try:
             ready[variant] = warmed_up(make[variant], device)
+            if variant.startswith("library") and "compiled" not in variant:
+                forms[variant] = attention_forms(ready[variant][0])
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             yield common | {"variant": variant, "problem": "out of memory"}
@@ -126,7 +140,40 @@ def rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             peaks[variant] = max(peaks[variant], peak)
     for variant, found in times.items():
         row = common | {"variant": variant, "seconds": statistics.median(found), "range": max(found) - min(found)}
-        yield row | {"peak_gib": peaks[variant] / 2**30}
+        yield row | {"peak_gib": peaks[variant] / 2**30, "attention": forms.get(variant, "-")}
+
+
+def without_attention_dropout(case: Case) -> Case:
+    """Return the case with all attention weights kept."""
+    student = case.config.student
+    block = attrs.evolve(student.encoder.block, attention_dropout=0.0)
+    student = attrs.evolve(student, encoder=attrs.evolve(student.encoder, block=block))
+    return attrs.evolve(case, config=attrs.evolve(case.config, student=student))
+
+
+def with_full_bias(step: Step) -> Step:
+    """Return the step with the distance bias as a tensor."""
+
+    def full() -> None:
+        with mock.patch.object(kernels, "distances_pay", return_value=False):
+            step()
+
+    return full
+
+
+def attention_forms(step: Step) -> str:
+    """Forms of attention that a step uses; see `kernels.attention_form`."""
+    seen: set[str] = set()
+    choose = kernels.attention_form
+
+    def recorded(q: Tensor, mask: Any, dropout: float) -> str:
+        form = choose(q, mask, dropout)
+        seen.add(form)
+        return form
+
+    with mock.patch.object(kernels, "attention_form", recorded):
+        step()
+    return ", ".join(sorted(seen))
 
 
 def warmed_up(make: Callable[[], Step], device: str) -> tuple[Step, int]:
@@ -193,19 +240,21 @@ def utilisation(row: dict[str, Any]) -> float | None:
 def as_text(row: dict[str, Any]) -> str:
     """Format a row of the table."""
     if "problem" in row:
-        return f"| {row['model']} | {row['variant']} | {row.get('batch', '')} | {row['problem']} | | | |"
+        return f"| {row['model']} | {row['variant']} | {row.get('batch', '')} | {row['problem']} | | | | |"
     share = utilisation(row)
     cells = [row["model"], row["variant"], row["batch"], f"{1e3 * row['seconds']:.1f}"]
     cells += [f"{row['batch'] / row['seconds']:.0f}", "-" if share is None else f"{100 * share:.1f}"]
-    return f"| {' | '.join(map(str, cells))} | {row['peak_gib']:.1f} |"
+    return f"| {' | '.join(map(str, cells))} | {row['peak_gib']:.1f} | {row['attention']} |"
 
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Format all rows as Markdown."""
     first = next((line for line in lines if "device" in line), {})
     head = f"{first.get('device')}, torch {first.get('torch')}, {first.get('precision')}\n\n"
-    head += "| model | formulation | batch | ms an update | samples a second | FLOP utilisation, % | peak GiB |\n"
-    return head + "|---|---|---|---|---|---|---|\n" + "\n".join(map(as_text, lines))
+    head += (
+        "| model | formulation | batch | ms an update | samples a second | FLOP utilisation, % | peak GiB | attention |"
+    )
+    return head + "\n|---|---|---|---|---|---|---|---|\n" + "\n".join(map(as_text, lines))
 
 
 if __name__ == "__main__":

@@ -4,18 +4,22 @@
 """
 
 import copy
+import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 from building import FORMER, NEW, adapted, padding_of, random_mask, randomise, toy_batch
+from torch.nn.attention import flex_attention
 
 from d2v.core.loss import RegressionLoss
 from d2v.core.model import AlibiConfig, ContextConfig, MultimaskBatcher
-from d2v.core.nn import ConvDecoder, TransformerBlock
+from d2v.core.nn import Alibi, ConvDecoder, TransformerBlock, kernels
 from d2v.core.teacher import TargetAverager
 
 DIM = 8
-backends = pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.inductor)])
+BACKENDS = {"eager": (), "inductor": pytest.mark.inductor}
+backends = pytest.mark.parametrize("backend", [pytest.param(name, marks=marks) for name, marks in BACKENDS.items()])
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +61,37 @@ def test_blocks_with_dropouts(backend):
     out, branch = torch.compile(block, fullgraph=True, backend=backend)(torch.randn(3, 5, DIM))
     assert out.isfinite().all()
     assert branch.isfinite().all()
+
+
+# Dynamo asks a tensor that is no leaf for its gradient, and hides its own warning only if it is no error.
+not_a_leaf = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+
+
+@not_a_leaf
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize(
+    ("backend", "form"),
+    [
+        *(pytest.param(b, f, marks=m) for f in ("lean", "products", "fused") for b, m in BACKENDS.items()),
+        ("eager", "distances"),  # the compiler does not train with this form on a CPU
+        pytest.param("aot_eager", "distances", marks=pytest.mark.inductor),
+    ],
+)
+def test_blocks_with_a_bias_by_distance(monkeypatch, backend, form):
+    monkeypatch.setattr(kernels, "attention_form", lambda *_: form)
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *_: None)
+    block, alibi = randomise(TransformerBlock(DIM, num_heads=2), std=0.3), Alibi(2)
+    tokens = SimpleNamespace(position=torch.tensor([[0, 2, 3, 7], [1, 4, 5, 9]]), grid=(12,), num_prefix_tokens=1)
+    scales, padding = alibi.scale.detach(), padding_of([5, 3], 5)
+
+    def run(block):
+        def attended(x, scale):
+            slopes = alibi.slopes * scale[0].clamp(min=0)
+            return block(x, dataclasses.replace(alibi(tokens)(0), slopes=slopes), padding)
+
+        return attended
+
+    same(run(torch.compile(block, fullgraph=True, backend=backend)), run(block), torch.randn(2, 5, DIM), scales)
 
 
 @backends
@@ -111,8 +146,7 @@ def test_loss(backend, options):
     same(torch.compile(total, fullgraph=True, backend=backend), total, torch.randn(9, DIM), torch.randn(9, DIM))
 
 
-# Dynamo asks a block's input, which is no leaf, for its gradient, and hides its own warning only if it is no error.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@not_a_leaf
 @backends
 @pytest.mark.parametrize("config", [NEW, FORMER], ids=["2.0", "1.0"])
 def test_a_step_with_blocks_compiled_one_by_one(backend, config):

@@ -6,16 +6,21 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
+from scripts import loaded
 
 from d2v.core import Batch
+from d2v.core.nn import DistanceBias, kernels
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
-from formulations import Case, library_step, plain_model, plain_step  # noqa: E402 - outside the package
+from distance_bias import steps_of  # noqa: E402 - outside the package
+from formulations import Case, library_step, plain_model, plain_step  # noqa: E402 - as above
 from padding import batches_of, updates_of  # noqa: E402 - as above
 from step import timed  # noqa: E402 - as above
 from windows import differences  # noqa: E402 - as above
+
+gpu = loaded("benchmarks/gpu.py")  # the name alone would be the folder tests/gpu
 
 CASES = ["vision/base", "vision/large", "vision/huge14", "audio/base", "audio/large", "text/base", "text/large"]
 
@@ -76,3 +81,25 @@ def test_difference_of_windows_is_over_the_frames_of_long_recordings() -> None:
     windowed = whole * torch.tensor([1.0, 1.5, 9.0])[:, None]
     found = differences(whole, windowed, padding, longer_than=1)
     torch.testing.assert_close(found, torch.tensor([0.0, 0.5]))
+
+
+def test_the_step_with_the_full_bias_gives_attention_a_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: set[type] = set()
+    choose = kernels.attention_form
+
+    def recorded(q: torch.Tensor, mask: object, dropout: float) -> str:
+        given.add(type(mask))
+        return choose(q, mask, dropout)
+
+    monkeypatch.setattr(kernels, "attention_form", recorded)
+    steps = steps_of(Case.of("audio/base", toy=True), 2, padded=True, seconds=0.5)
+    for name, kind in {"parts": DistanceBias, "full": torch.Tensor}.items():
+        given.clear()
+        steps[name]()
+        assert given == {kind}
+
+
+def test_the_form_of_attention_is_reported() -> None:
+    case = Case.of("audio/base", toy=True)
+    assert gpu.attention_forms(library_step(case, 2, "cpu")) == "fused, lean"
+    assert "lean" not in gpu.attention_forms(library_step(gpu.without_attention_dropout(case), 2, "cpu"))

@@ -13,6 +13,9 @@ import torch
 from compare import compare
 from reading import converted, read
 from safetensors.torch import load_file, save_file
+from torch.nn.attention import flex_attention
+
+from d2v.core.nn import DistanceBias, kernels
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parent / "data").glob("v*/*/config.json"))
 
@@ -21,6 +24,25 @@ FOLDERS = sorted(path.parent for path in (Path(__file__).parent / "data").glob("
 def test_library_agrees(folder: Path) -> None:
     result = check.check(folder)
     assert result["ok"], result["error"]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_the_distance_bias_of_a_gpu_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its function, run by torch on the CPU without a compiler; tests/gpu runs the kernel."""
+    asked: list[bool] = []
+
+    def form(q: torch.Tensor, mask: object, dropout: float) -> str:
+        asked.append(isinstance(mask, DistanceBias))
+        return "distances" if asked[-1] else "fused"
+
+    torch.compiler.reset()
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *_: None)
+    monkeypatch.setattr(kernels, "attention_form", form)
+    result = check.check(next(folder for folder in FOLDERS if folder.name == "audio_base_padded"))
+    assert result["ok"], result["error"]
+    assert asked
+    assert all(asked)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -205,6 +205,9 @@ def test_the_tokenizer(tmp_path: Path, tokenizer: Tokenizer) -> None:
     write_tokenizer(other, tmp_path / "other")
     with pytest.raises(DataError, match="not the tokenizer that the model was trained with"):
         config(file, tokenizer, tokenizer=str(tmp_path / "other")).files()
+    broken = SentenceDataConfig(path=str(file)).with_files({"vocab.json": b"{}", "merges.txt": b""})
+    with pytest.raises(DataError, match="tokenizer of the model is broken"):
+        broken.files()
     moved = config(file, tokenizer, tokenizer=str(tmp_path / "moved"))
     assert moved.files() == tokenizer.files(), "a model has its own copy"
 

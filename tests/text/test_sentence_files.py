@@ -8,8 +8,9 @@ import pytest
 from d2v.core.data import DataError
 from d2v.text.sentences.columns import find_columns
 from d2v.text.sentences.glue import GLUE_TASKS, GlueTask
+from d2v.text.sentences.opening import open_texts
 from d2v.text.sentences.reading import Table, read_table
-from d2v.text.sentences.text_set import Texts, TextSet, are_numbers, open_texts
+from d2v.text.sentences.text_set import Texts, TextSet, are_numbers
 
 
 def write(path: Path, content: str | bytes) -> Path:

@@ -84,8 +84,8 @@ def test_what_does_not_fit_is_named_before_any_update(folder: Path, tmp_path: Pa
     given = {**SHORT, "data": str(folder / "tokens"), "out": str(tmp_path / "run")}
     with pytest.raises(DataError, match=r"vocabulary_size=300 \(400\)"):
         pretrain("text/small", {**given, "model.student.adapters.text.vocabulary_size": 400}, progress=False)
-    with pytest.raises(DataError, match=r"block_size=128 is more than the model's 64"):
-        pretrain("text/small", {**given, "data.block_size": 128}, progress=False)
+    with pytest.raises(DataError, match=r"block_size=600 is more than the model's 512"):
+        pretrain("text/small", {**given, "data.block_size": 600}, progress=False)
     with pytest.raises(ConfigError, match="vocabulary_size=270 instead of 300"):
         pretrain("text/small", {**given, "data": "wordnet", "data.vocabulary_size": 270}, progress=False)
     assert not (tmp_path / "run").exists()

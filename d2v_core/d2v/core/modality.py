@@ -6,7 +6,7 @@ No modality is named here: the built-in modalities are declared like third-party
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from d2v.core.data import DataConfig
 from d2v.core.foreign import Converter
 from d2v.core.model import AdapterConfig, Batch, Local
+from d2v.core.probes import Features
 from d2v.core.registry import MissingExtraError, Registry
 from d2v.core.task import Task
 
@@ -106,6 +107,9 @@ class Modality:
         images: function from a batch and its data configuration to images of the samples, `b c h w` with one or three
             channels from 0 to 1, to draw masks and features on; None = samples are not images.
         raw_name: title of results on the raw input.
+        raw_features: function from the batches of each split and their data configuration to features of the raw input,
+            a baseline for samples that are no fixed number of floats; what has to be fitted is fitted on the split
+            `train`; None = there are none.
         raw_frames: function from a batch and its data configuration to features of the raw input at each position, a
             baseline for labels that are sequences; None = there are none.
 
@@ -135,6 +139,7 @@ class Modality:
     quickstart: Quickstart | None = None
     images: Callable[[Batch, DataConfig], Tensor] | None = None
     raw_name: str = "raw input"
+    raw_features: Callable[[Mapping[str, Iterable[Batch]], DataConfig], Mapping[str, Features]] | None = None
     raw_frames: Callable[[Batch, DataConfig], Local] | None = None
 
     def __attrs_post_init__(self) -> None:

@@ -10,6 +10,7 @@ from d2v.text.download_commands import glue
 from d2v.text.sentences.data import SentenceDataConfig
 from d2v.text.tasks.classification import SentenceClassifier, TextClassification, TextRegression
 from d2v.text.tokens import TokenEmbedding
+from d2v.text.words import bag_of_words
 
 __all__ = [
     "SentenceClassifier",
@@ -35,4 +36,6 @@ modality = Modality(
     recipes="d2v.text.recipes",
     converters=(*convert.converters, *convert_fine_tuned.converters, *hugging_face.converters),
     tasks={"classification": TextClassification, "regression": TextRegression},
+    raw_name="bag of words",
+    raw_features=bag_of_words,
 )

@@ -27,6 +27,7 @@ from d2v.text.corpus.sources import TokenSet, holds_tokens, open_token_sets
 from d2v.text.corpus.token_file import TokenFile
 from d2v.text.tokenizing import BOS, EOS, Tokenizer, check_adapter, read_tokenizer, tokenizer_of
 from d2v.text.tokenizing.matching import text_front
+from d2v.text.tokenizing.reading import ENCODER, VOCABULARY
 
 __all__ = ["TextDataConfig"]
 
@@ -178,7 +179,7 @@ class TextDataConfig:
         Raises:
             DataError: if the files are broken.
         """
-        if not any(name in files for name in ("vocab.json", "encoder.json")):
+        if not any(name in files for name in (VOCABULARY, ENCODER)):
             return self
         found = evolve(self)
         try:

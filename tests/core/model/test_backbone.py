@@ -176,7 +176,7 @@ def test_the_bias_counts_context_blocks_first():
         handle = block.register_forward_pre_hook(lambda _, args, given=given: given.append(args[1]))
         backbone.encode(batch)
         handle.remove()
-        (gradient,) = torch.autograd.grad(given[0].sum(), backbone.adapter(None).bias.scale)
+        (gradient,) = torch.autograd.grad(given[0].table().sum(), backbone.adapter(None).bias.scale)
         assert gradient.abs().sum(1).nonzero().flatten().tolist() == [layer]
 
 

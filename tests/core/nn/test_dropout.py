@@ -6,7 +6,7 @@ from torch import Tensor
 
 from d2v.core.nn import Attention, Dropout
 from d2v.core.nn.kernels import keep_mask
-from d2v.core.nn.lean_attention import dropped_attention
+from d2v.core.nn.lean import lean_attention
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def test_values_and_gradients_are_those_of_the_formula(mask: object) -> None:
     leaves = [q, k, v] + ([bias] if bias is not None and bias.requires_grad else [])
     weight = torch.randn(2, 3, 5, 4, dtype=torch.float64)
     results = []
-    for formulation in (dropped_attention, general):
+    for formulation in (lean_attention, general):
         out = formulation(q, k, v, bias, kept, fraction)
         results.append([out, *torch.autograd.grad((out * weight).sum(), leaves)])
     for ours, theirs in zip(*results, strict=True):

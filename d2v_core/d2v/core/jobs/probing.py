@@ -21,7 +21,7 @@ from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.sequence_probing import probe_sequences
 from d2v.core.labels import Classes, Labels, Symbols
-from d2v.core.modality import modalities
+from d2v.core.modality import Modality, modalities
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.paths import PathText
@@ -143,7 +143,7 @@ def probe(
             progress=progress,
         )
     else:
-        results = _classified(settings, parts, named, progress, depth=depth)
+        results = _classified(settings, parts, named, progress, depth=depth, modality=modality)
     results = evolve(results, raw_name=modality.raw_name, notes=_notes(parts, stored))
     if settings.out is not None:
         content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
@@ -166,12 +166,22 @@ def _labels(data: DataConfig) -> Labels:
 
 
 def _classified(
-    settings: ProbeSettings, parts: LabelledSplits, encoders: Mapping[str, Student], progress: bool, *, depth: int
+    settings: ProbeSettings,
+    parts: LabelledSplits,
+    encoders: Mapping[str, Student],
+    progress: bool,
+    *,
+    depth: int,
+    modality: Modality,
 ) -> ProbeResults:
     found: list[ProbeResults] = []
     left_out: dict[str, None] = {}
-    if settings.baselines and (raw := parts.raw(progress=progress)) is not None:
-        found.append(settings.measure("raw", raw))
+    if settings.baselines:
+        raw: Mapping[str, Features] | None = parts.raw(progress=progress)
+        if raw is None and modality.raw_features is not None:
+            raw = modality.raw_features(parts.batches, settings.data)
+        if raw is not None:
+            found.append(settings.measure("raw", raw))
     for name, encoder in encoders.items():
         try:
             features = _features(settings, encoder, parts, progress, depth=depth)

@@ -72,11 +72,9 @@ def settings_of_each(
     Raises:
         ConfigError: if a value is wrong or given twice.
     """
-    out = overrides.get("out")
     found: dict[str, tuple[dict[str, Any], FinetuneRecipe]] = {}
     for values in combined:
-        below = {} if out is None else {"out": str(Path(out))}  # without it, reading names the missing key
-        settings = read({**overrides, **values, **below})
+        settings = read({**overrides, **values})
         plain = to_plain(settings)
         own = {key: _at(plain, key) for key in choices}
         name = ",".join(f"{key.removeprefix(f'{_SECTION}.')}={_shown(value)}" for key, value in own.items())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from d2v.core.masks import Mask
+from d2v.core.nn.encoder import LayerBias
 from d2v.core.suggestions import nearest
 
 _Part = TypeVar("_Part")
@@ -111,7 +112,8 @@ class Tokens:
         position: Long `(b m) k`, position of each token; None = all positions in order.
         num_prefix_tokens: e, number of extra tokens before the positions.
         grid: (t,) or (h, w), layout of all positions.
-        bias: function from a layer to its attention bias, or None; layers count context blocks first.
+        bias: function from a layer to its attention bias (a tensor or by distance), or None; layers count context
+            blocks first.
         num_context: number of blocks that have already run.
     """
 
@@ -120,7 +122,7 @@ class Tokens:
     position: Tensor | None
     num_prefix_tokens: int
     grid: tuple[int, ...]
-    bias: Callable[[int], Tensor | None] | None = None
+    bias: LayerBias | None = None
     num_context: int = 0
 
 

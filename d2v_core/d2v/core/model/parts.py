@@ -12,9 +12,9 @@ from torch import nn
 
 from d2v.core.model.adapter import ModalityAdapter
 from d2v.core.nn import Alibi, TransformerBlock, TransformerEncoder
-from d2v.core.nn.alibi import Distance
 from d2v.core.nn.attention import QKVBias
 from d2v.core.nn.block import Activation, NormForm
+from d2v.core.nn.distances import Distance
 from d2v.core.nn.initialisation import Scheme
 
 

@@ -4,6 +4,7 @@ from d2v.core.nn.alibi import Alibi
 from d2v.core.nn.attention import Attention
 from d2v.core.nn.block import TransformerBlock
 from d2v.core.nn.convolution import ConvDecoder
+from d2v.core.nn.distances import DistanceBias, Distances
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.encoder import TransformerEncoder
 from d2v.core.nn.initialisation import initialise
@@ -13,6 +14,8 @@ __all__ = [
     "Alibi",
     "Attention",
     "ConvDecoder",
+    "DistanceBias",
+    "Distances",
     "Dropout",
     "LayerFeatures",
     "LayerSink",

@@ -5,15 +5,14 @@ Distances are between original positions, so rows of visible tokens do not need 
 
 import math
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from d2v.core.nn.distances import Distance, DistanceBias, Distances
 from d2v.core.validators import check, one_of
-
-Distance = Literal["manhattan", "euclidean"]
 
 
 class Placed(Protocol):
@@ -51,7 +50,7 @@ class Alibi(nn.Module):
 
     >>> from types import SimpleNamespace
     >>> bias = Alibi(2)(SimpleNamespace(position=torch.tensor([[0, 2, 3]]), grid=(4,), num_prefix_tokens=0))
-    >>> bias(0)[0, 0]
+    >>> bias(0).table()[0, 0]
     tensor([[-0.0000, -0.1250, -0.1875],
             [-0.1250, -0.0000, -0.0625],
             [-0.1875, -0.0625, -0.0000]], grad_fn=<SelectBackward0>)
@@ -76,33 +75,34 @@ class Alibi(nn.Module):
         shape = (num_layers, num_heads if per_head else 1)
         self.scale = nn.Parameter(torch.full(shape, scale), requires_grad=learned)
 
-    def forward(self, tokens: Placed) -> Callable[[int], Tensor]:
-        """Compute the distances once, for all layers.
+    def forward(self, tokens: Placed) -> Callable[[int], DistanceBias]:
+        """Place the tokens, once for all layers.
 
         Args:
-            tokens: `r (e+k) d` with their positions; rows and columns of the extra tokens are zero.
+            tokens: `r (e+k) d` with their positions; the extra tokens are at distance zero from every token.
 
         Returns:
-            Function from a layer to its bias `r h (e+k) (e+k)`, r = 1 if all positions are in order.
+            Function from a layer to its bias; `table()` of that is the plain tensor `r h (e+k) (e+k)`, r = 1 if all
+            positions are in order.
         """
-        distance = F.pad(self._distances(tokens.position, tokens.grid), (tokens.num_prefix_tokens, 0) * 2)
-        computed: dict[int, Tensor] = {}
+        places = F.pad(self._places(tokens.position, tokens.grid), (tokens.num_prefix_tokens, 0))
+        distances = Distances(places=places, kind=self.distance, num_prefix_tokens=tokens.num_prefix_tokens)
+        computed: dict[int, DistanceBias] = {}
 
-        def bias(layer: int) -> Tensor:
+        def bias(layer: int) -> DistanceBias:
             row = layer if self.scale.shape[0] > 1 else 0
             if row not in computed:
                 slopes = self.slopes * self.scale[row].clamp(min=0)
-                computed[row] = distance[:, None] * -slopes[:, None, None]
+                computed[row] = DistanceBias(distances=distances, slopes=slopes)
             return computed[row]
 
         return bias
 
-    def _distances(self, position: Tensor | None, grid: tuple[int, ...]) -> Tensor:
+    def _places(self, position: Tensor | None, grid: tuple[int, ...]) -> Tensor:
         if position is None:
             position = torch.arange(math.prod(grid), device=self.slopes.device)[None]
         axes = (position,) if len(grid) == 1 else (position // grid[1], position % grid[1])
-        apart = torch.stack([(axis[:, :, None] - axis[:, None, :]).abs().float() for axis in axes])
-        return apart.sum(0) if self.distance == "manhattan" else apart.square().sum(0).sqrt()
+        return torch.stack(axes).float()
 
 
 def _slopes(num_heads: int) -> list[float]:

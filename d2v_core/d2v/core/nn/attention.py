@@ -3,6 +3,7 @@
 Positions enter only through the bias. `kernels` chooses the fastest implementation.
 """
 
+import dataclasses
 from typing import Literal
 
 import torch
@@ -10,11 +11,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from d2v.core.nn.distances import DistanceBias
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.kernels import attend
 from d2v.core.validators import check, one_of, probability
 
 QKVBias = Literal["all", "qv", "none"]
+AttentionBias = Tensor | DistanceBias
 
 
 class Attention(nn.Module):
@@ -56,12 +59,13 @@ class Attention(nn.Module):
         self.proj = nn.Linear(embed_dim, embed_dim)
         self.projection_dropout = Dropout(projection_dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: AttentionBias | None = None) -> Tensor:
         """Attend over the tokens of each row.
 
         Args:
             x: `r k d`.
-            mask: output of `attention_mask`: Bool (True = attend) or an additive bias, broadcast to `r h k k`.
+            mask: output of `attention_mask`: Bool (True = attend) or an additive bias, broadcast to `r h k k`, or a
+                bias by distance.
 
         Returns:
             `r k d`.
@@ -86,23 +90,26 @@ class Attention(nn.Module):
         return torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
 
 
-def attention_mask(x: Tensor, bias: Tensor | None, padding: Tensor | None) -> Tensor | None:
+def attention_mask(x: Tensor, bias: AttentionBias | None, padding: Tensor | None) -> AttentionBias | None:
     """Combine an additive bias and key padding into one mask for the attention kernel.
 
     Args:
         x: `r k d`, the tokens (to check shapes).
-        bias: `r h k k`, all axes except the last may be 1, or None.
+        bias: `r h k k`, all axes except the last may be 1, or a bias by distance, or None.
         padding: Bool `r k`, True = padding, or None.
 
     Returns:
-        Bool `r 1 1 k` (True = attend), a float `r h k k` with -inf at padded keys, or None.
+        Bool `r 1 1 k` (True = attend), a float `r h k k` with -inf at padded keys, a bias by distance, or None.
 
     Raises:
         ValueError: if a shape does not fit the tokens.
     """
     rows, length = x.shape[:2]
     if bias is not None and (
-        bias.dim() != 4 or bias.shape[0] not in (1, rows) or bias.shape[2] not in (1, length) or bias.shape[3] != length
+        len(bias.shape) != 4
+        or bias.shape[0] not in (1, rows)
+        or bias.shape[2] not in (1, length)
+        or bias.shape[3] != length
     ):
         raise ValueError(
             f"attention bias has shape {tuple(bias.shape)}; {rows} rows of {length} tokens need "
@@ -112,5 +119,7 @@ def attention_mask(x: Tensor, bias: Tensor | None, padding: Tensor | None) -> Te
         return bias
     if padding.shape != (rows, length):
         raise ValueError(f"padding has shape {tuple(padding.shape)}; the tokens need ({rows}, {length})")
+    if isinstance(bias, DistanceBias):
+        return dataclasses.replace(bias, padding=padding if bias.padding is None else bias.padding | padding)
     padded = padding[:, None, None, :]
     return ~padded if bias is None else bias.masked_fill(padded, -torch.inf)

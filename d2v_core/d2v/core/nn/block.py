@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from d2v.core.nn.attention import Attention, QKVBias, attention_mask
+from d2v.core.nn.attention import Attention, AttentionBias, QKVBias, attention_mask
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import initialise
 from d2v.core.validators import check, one_of, probability
@@ -111,12 +111,15 @@ class TransformerBlock(nn.Module):
         self.drop_path_rate = drop_path_rate
         initialise(self, "normal")
 
-    def forward(self, x: Tensor, bias: Tensor | None = None, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, bias: AttentionBias | None = None, padding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Run the block.
 
         Args:
             x: `r k d`.
-            bias: additive attention bias `r h k k`, r and h may be 1, or None (or the output of `attention_mask`).
+            bias: additive attention bias `r h k k`, r and h may be 1, or a bias by distance, or None (or the output of
+                `attention_mask`).
             padding: Bool `r k`, True = padding, or None.
 
         Returns:
@@ -133,7 +136,7 @@ class TransformerBlock(nn.Module):
         residual = branch if self.norm == "pre_lossy" else a
         return residual + self._dropped(self.dropout(branch)), branch
 
-    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend(self, x: Tensor, mask: AttentionBias | None) -> Tensor:
         y: Tensor = self.attn(x, mask)
         return y if self.scale1 is None else self.scale1 * y
 

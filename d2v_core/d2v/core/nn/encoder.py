@@ -10,14 +10,14 @@ import torch
 from attrs.validators import ge
 from torch import Tensor, nn
 
-from d2v.core.nn.attention import attention_mask
+from d2v.core.nn.attention import AttentionBias, attention_mask
 from d2v.core.nn.block import TransformerBlock
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import Scheme, initialise, scale_branches
 from d2v.core.nn.sinks import LayerSink
 from d2v.core.validators import check, probability
 
-LayerBias = Callable[[int], Tensor | None]
+LayerBias = Callable[[int], AttentionBias | None]
 
 
 class TransformerEncoder(nn.Module):
@@ -113,7 +113,8 @@ class TransformerEncoder(nn.Module):
         Args:
             x: `r (e+k) d`.
             padding: Bool `r (e+k)`, True = padding, or None.
-            bias: function from a layer (from 0) to its attention bias `r h (e+k) (e+k)`, or None.
+            bias: function from a layer (from 0) to its attention bias `r h (e+k) (e+k)`, a tensor or by distance, or
+                None.
             num_prefix_tokens: e, passed to the sink.
             sink: receives layer results; None = only the output is needed.
 
@@ -126,8 +127,8 @@ class TransformerEncoder(nn.Module):
         if self.norm_in is not None:
             x = self.norm_in(x)
         x = self.dropout(x)
-        merged: list[Tensor | None] = []
-        mask: Tensor | None = None
+        merged: list[AttentionBias | None] = []
+        mask: AttentionBias | None = None
         for layer in range(self._depth(sink)):
             if self.training and self.layer_drop > 0 and torch.rand(()).item() < self.layer_drop:
                 continue

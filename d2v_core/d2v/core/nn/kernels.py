@@ -1,27 +1,36 @@
 """Choice of kernels by device, and the library's own implementations.
 
 All implementations of a computation are equivalent except for rounding and random numbers, and modules only call the
-functions here. Accelerators have fused kernels for attention and dropout. The fused attention of a CPU has no dropout
-and a slow backward pass. The alternatives were chosen by measurement: `benchmarks/attention.py`, and
-`benchmarks/convolution.py` for the layout of grouped convolutions on a GPU.
+functions here. Accelerators have fused kernels for attention and dropout. The fused attention of a CPU has no dropout,
+no gradient of a bias and a slow backward pass. The alternatives were chosen by measurement: `benchmarks/attention.py`,
+and `benchmarks/convolution.py` for the layout of grouped convolutions on a GPU.
 """
 
+import importlib.util
 import math
+import os
+import shutil
+from functools import cache
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from d2v.core.nn.lean_attention import dropped_attention
+from d2v.core.nn.distances import DistanceBias
+from d2v.core.nn.flex import distance_attention
+from d2v.core.nn.lean import lean_attention
+
+AttentionForm = Literal["lean", "products", "distances", "fused"]
 
 
-def attend(qkv: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+def attend(qkv: Tensor, mask: Tensor | DistanceBias | None, dropout: float) -> Tensor:
     """Compute softmax(q k^T / sqrt(w) + mask) v, with dropout on the weights.
 
     Args:
         qkv: `3 r h k w`, queries, keys and values in one tensor, so that they can be copied together.
-        mask: Bool (True = attend) or an additive bias, broadcast to `r h k k`, or None.
+        mask: Bool (True = attend) or an additive bias, broadcast to `r h k k`, or a bias by distance, or None.
         dropout: probability that a weight is dropped; 0 = no dropout.
 
     Returns:
@@ -30,17 +39,70 @@ def attend(qkv: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
     >>> attend(torch.zeros(3, 2, 4, 5, 8), None, 0.0).shape
     torch.Size([2, 4, 5, 8])
     """
-    if mask is not None and mask.is_floating_point():
-        mask = mask.to(qkv.dtype)
     q, k, v = qkv.unbind()
-    if dropout > 0 and q.device.type == "cpu":
-        # Torch has no fused CPU kernel with dropout. This one is faster than its general form and saves less than half
-        # of the memory for the backward pass.
-        kept, fraction = keep_mask((*q.shape[:3], k.shape[2]), dropout, device=q.device)
-        return dropped_attention(q, k, v, mask, kept, fraction)
-    if products_are_faster(q):
+    form = attention_form(q, mask, dropout)
+    if form == "distances":
+        assert isinstance(mask, DistanceBias)
+        return distance_attention(q, k, v, mask)
+    if form == "lean":
+        if isinstance(mask, Tensor) and mask.is_floating_point():
+            mask = mask.to(qkv.dtype)
+        if dropout == 0:
+            return lean_attention(q, k, v, mask)
+        return lean_attention(q, k, v, mask, *keep_mask((*q.shape[:3], k.shape[2]), dropout, device=q.device))
+    if isinstance(mask, DistanceBias):
+        mask = mask.table(qkv.dtype)
+    elif mask is not None and mask.is_floating_point():
+        mask = mask.to(qkv.dtype)
+    if form == "products":
         return attention_by_products(qkv, mask)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+
+def attention_form(q: Tensor, mask: Tensor | DistanceBias | None, dropout: float) -> AttentionForm:
+    """Choose the form of attention for queries `r h k w`.
+
+    Returns:
+        "lean": `lean_attention`; "products": `attention_by_products`; "distances": `distance_attention`; "fused":
+        torch's kernel, for which a bias by distance becomes a tensor `r h k k`.
+
+    >>> attention_form(torch.zeros(2, 4, 32, 8), None, 0.0)
+    'fused'
+    """
+    if q.device.type == "cpu":
+        # Torch has no fused CPU kernel with dropout. The lean form is faster than the general one and saves less than
+        # half of the memory for the backward pass.
+        if dropout > 0:
+            return "lean"
+        if products_are_faster(q):
+            return "products"
+        # The fused kernel gives the bias no gradient, so torch would take its general form here, too.
+        learned = isinstance(mask, DistanceBias) and mask.slopes.requires_grad and torch.is_grad_enabled()
+        return "lean" if learned else "fused"
+    if dropout == 0 and isinstance(mask, DistanceBias) and distances_pay(q, mask):
+        return "distances"
+    return "fused"
+
+
+def distances_pay(q: Tensor, bias: DistanceBias) -> bool:
+    """Whether a kernel that computes a bias by distance itself is worth compiling, for queries `r h k w`.
+
+    It needs a CUDA device and what compiles for it. Below 2^24 elements, 32 MiB in half precision, the bias itself is
+    used: it is computed once for all layers, and the compiler would take longer than short inference.
+
+    >>> from d2v.core.nn.distances import Distances
+    >>> bias = DistanceBias(distances=Distances(places=torch.zeros(1, 1, 3)), slopes=torch.ones(2))
+    >>> distances_pay(torch.zeros(1, 2, 3, 4), bias)
+    False
+    """
+    return q.device.type == "cuda" and q.dtype != torch.float64 and math.prod(bias.shape) >= 1 << 24 and can_compile()
+
+
+@cache
+def can_compile() -> bool:
+    """Whether Triton and the C compiler that it needs are installed."""
+    compilers = [os.environ.get("CC"), "gcc", "clang"]
+    return importlib.util.find_spec("triton") is not None and any(name and shutil.which(name) for name in compilers)
 
 
 def products_are_faster(q: Tensor) -> bool:

@@ -244,7 +244,7 @@ class TrainConfig:
 
     max_steps: int = field(validator=validators.ge(1), metadata=may_change("length"))
     max_epochs: int | None = field(
-        default=None, validator=validators.optional(validators.ge(1)), metadata=may_change("free")
+        default=None, validator=validators.optional(validators.ge(1)), metadata=may_change("length")
     )
     batch_size: int = field(validator=validators.ge(1))
     accumulate: int = field(default=1, validator=validators.ge(1))

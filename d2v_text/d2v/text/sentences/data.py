@@ -1,6 +1,5 @@
 """Texts with labels as the data of a recipe: files and columns, tokens, and batches within limits."""
 
-import logging
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -19,13 +18,14 @@ from d2v.core.model import AdapterConfig, Batch, ModalityAdapter
 from d2v.core.paths import PathText
 from d2v.text.config import TextAdapterConfig
 from d2v.text.sentences.glue import GlueTask
+from d2v.text.sentences.limits import short_enough, token_limit
+from d2v.text.sentences.opening import open_texts
 from d2v.text.sentences.samples import Encoded, SentenceSamples, collate, few_ids, numbered, padded, unlabelled
-from d2v.text.sentences.text_set import Texts, TextSet, open_texts
+from d2v.text.sentences.text_set import Texts, TextSet
 from d2v.text.tokenizing import Tokenizer, check_adapter, has_tokenizer, read_tokenizer, tokenizer_of
 
 __all__ = ["SentenceDataConfig"]
 
-_logger = logging.getLogger(__name__)
 _LENGTH = 512
 
 
@@ -118,16 +118,10 @@ class SentenceDataConfig:
         if training and self.per_class is not None:
             kept = few_ids(self.path, source, numbers, self.per_class, seed=seed, among=kept)
         lengths = encoded.lengths()
-        kept = self._short_enough(kept, lengths, training=training)
+        kept = short_enough(self.path, kept, lengths, self._longest, leave_out=training and not self.cut)
         counted = lengths[kept].clamp(max=self._longest)
-        limit = self._limit(source, kept, counted, training=training)
-        samples = SentenceSamples(
-            source,
-            encoded,
-            kept=kept,
-            max_length=self._longest,
-            labels=numbers,
-        )
+        limit = token_limit(self.path, source, kept, counted, self.max_tokens, training=training)
+        samples = SentenceSamples(source, encoded, kept=kept, max_length=self._longest, labels=numbers)
         shares: dict[str, Any] = {"max_tokens": limit, "max_samples": batch_size, "seed": seed}
         shares |= {"rank": rank, "world_size": world_size}
         plan: BudgetPlan | RandomOrderPlan
@@ -242,17 +236,16 @@ class SentenceDataConfig:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        own = tokenizer_of(self._files) if self._has_own else None
-        given = (
-            read_tokenizer(self.tokenizer)
-            if self.tokenizer and (own is None or has_tokenizer(self.tokenizer))
-            else None
-        )
-        if own is not None and given is not None and own != given:
+        """The tokenizer of the model, else the one that is named."""
+        own = self._own_tokenizer
+        named = None
+        if self.tokenizer is not None and (own is None or has_tokenizer(self.tokenizer)):
+            named = read_tokenizer(self.tokenizer)
+        if own is not None and named is not None and own != named:
             raise DataError(
                 f"data.tokenizer={self.tokenizer!r} is not the tokenizer that the model was trained with; leave it out"
             )
-        found = own or given
+        found = own or named
         if found is None:
             raise DataError(
                 "the model has no tokenizer; set data.tokenizer to a folder with vocab.json and merges.txt, or with "
@@ -261,8 +254,13 @@ class SentenceDataConfig:
         return found
 
     @property
-    def _has_own(self) -> bool:
-        return any(name in self._files for name in ("merges.txt", "vocab.bpe"))
+    def _own_tokenizer(self) -> Tokenizer | None:
+        if not any(name in self._files for name in ("vocab.json", "encoder.json")):
+            return None
+        try:
+            return tokenizer_of(self._files)
+        except ValueError as error:
+            raise DataError(f"the tokenizer of the model is broken: {error}") from error
 
     @cached_property
     def _set(self) -> TextSet:
@@ -289,39 +287,6 @@ class SentenceDataConfig:
         if split not in self._known:
             self._known[split] = Encoded.of(source, self._tokenizer)
         return self._known[split]
-
-    def _short_enough(self, kept: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
-        """The texts that are used; says how many are cut or left out."""
-        long = lengths[kept] > self._longest
-        count = int(long.sum())
-        if not count:
-            return kept
-        leaves_out = training and not self.cut
-        if leaves_out and count == len(kept):
-            raise DataError(
-                f"data.path={self.path!r}: all {count} texts are longer than {self._longest} tokens; set data.cut=true"
-            )
-        _logger.warning(
-            "data.path=%r: %d of %d texts are longer than %d tokens and %s",
-            self.path,
-            count,
-            len(kept),
-            self._longest,
-            "left out" if leaves_out else "cut",
-        )
-        return kept[~long] if leaves_out else kept
-
-    def _limit(self, source: Texts, kept: Tensor, lengths: Tensor, *, training: bool) -> int | None:
-        """Tokens of a batch; in evaluation, at least the longest text."""
-        if self.max_tokens is None:
-            return None
-        longest = int(lengths.argmax())
-        if training and int(lengths[longest]) > self.max_tokens:
-            raise DataError(
-                f"data.path={self.path!r}: {source.name(int(kept[longest]))} has {int(lengths[longest])} tokens, above "
-                f"data.max_tokens={self.max_tokens}; raise it, or set data.max_length to cut texts"
-            )
-        return max(self.max_tokens, int(lengths[longest]))
 
     def _numbers(self, source: Texts, labels: Labels | None, *, training: bool) -> Tensor | None:
         if labels is not None:

@@ -94,13 +94,13 @@ def _paragraph(name: str, text: str, column: int) -> str:
 class Options:
     """The parameters of a function as arguments of a command.
 
-    A parameter `runs: Sequence[...]` becomes positional arguments, one without a default that is not keyword-only a
-    single one, every other one an option `--name VALUE`. An option without a default is required. Help comes from the
-    docstring.
+    A parameter `runs: Sequence[...]` becomes positional arguments, every other one an option `--name VALUE`. An option
+    without a default is required. Help comes from the docstring.
 
     Args:
         call: a function, or a class with a `__call__` (for example a protocol) for a function that is found later.
         leave_out: parameters that are not command-line arguments.
+        positional: parameters without a default that become single positional arguments.
 
     Raises:
         TypeError: if the type of a parameter cannot be typed on a command line; leave it out.
@@ -112,9 +112,12 @@ class Options:
     {'runs': ['a', 'b'], 'images': 3, 'out': None}
     """
 
-    def __init__(self, call: Callable[..., Any], *, leave_out: Collection[str] = ()) -> None:
+    def __init__(
+        self, call: Callable[..., Any], *, leave_out: Collection[str] = (), positional: Collection[str] = ()
+    ) -> None:
         function: Any = call.__call__ if isinstance(call, type) else call
         hints = get_type_hints(function)
+        self._positional = positional
         self._docstrings = [inspect.getdoc(function), inspect.getdoc(call)]
         self.parameters = {
             parameter.name: (parameter, hints[parameter.name])
@@ -124,7 +127,9 @@ class Options:
 
     def __call__(self, parser: Parser) -> None:
         """Add the arguments to a parser."""
-        actions = {name: _add(parser, one, hint) for name, (one, hint) in self.parameters.items()}
+        actions = {
+            name: _add(parser, one, hint, name in self._positional) for name, (one, hint) in self.parameters.items()
+        }
 
         def complete() -> None:
             meanings: dict[str, str] = {}
@@ -140,12 +145,12 @@ class Options:
         return {name: getattr(arguments, name) for name in self.parameters}
 
 
-def _add(parser: Parser, parameter: inspect.Parameter, hint: Any) -> Action:
+def _add(parser: Parser, parameter: inspect.Parameter, hint: Any, positional: bool) -> Action:
     name, required = parameter.name, parameter.default is inspect.Parameter.empty
     if inspect.isclass(origin := get_origin(hint)) and issubclass(origin, Sequence):
         (item, *_) = get_args(hint)
         return parser.add_argument(name, metavar=name.upper(), nargs="+", **_typed(name, item))
-    if required and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+    if positional:
         return parser.add_argument(name, metavar=name.upper(), **_typed(name, hint))
     given = {"required": True} if required else {"default": parameter.default}
     return parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), **given, **_typed(name, hint))

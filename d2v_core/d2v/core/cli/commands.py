@@ -119,7 +119,7 @@ PLOT = _one_call(
 )
 CONVERT = _one_call(
     convert,
-    takes=Options(convert),
+    takes=Options(convert, positional=("source", "target")),
     output=lambda done, _: done.text(),
     example="d2v convert base_libri.pt base_libri\n"
     "d2v convert audio_base_ls.pt for-transformers --to hugging-face\n"

@@ -162,15 +162,18 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
     check_weights(tensors, path)
     known = isinstance(description.student, BackboneConfig)
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten; keep the caller's random state
-        module = _without_weights(description, path.stat().st_size) if known else description.build()
+        module = _without_weights(path, description) if known else description.build()
     load_strictly(module, tensors, assign=known)
     return Stored(path=folder, description=description, module=module)
 
 
-def _without_weights(description: Description, size: int) -> nn.Module:
-    """Build a model whose weights are in a file of `size` bytes, which limits its memory."""
-    with bounded_by_file(size), without_values():
-        return description.build()
+def _without_weights(path: Path, description: Description) -> nn.Module:
+    """Build a model whose weights are in a file, the size of which limits its memory."""
+    try:
+        with bounded_by_file(path.stat().st_size), without_values():
+            return description.build()
+    except ValueError as error:
+        raise ValueError(f"{path.parent / _CONFIG}: {error}") from error
 
 
 def read_description(folder: Path) -> Description:

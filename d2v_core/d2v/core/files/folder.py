@@ -23,7 +23,7 @@ from d2v.core.finite import check_weights
 from d2v.core.foreign import is_hugging_face
 from d2v.core.foreign.safetensors_files import read_safetensors
 from d2v.core.foreign.stored import read_tensors
-from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig
+from d2v.core.model import BackboneConfig, Data2VecConfig
 from d2v.core.state_dict import load_strictly
 from d2v.core.unfilled import bounded_by_file, without_values
 from d2v.core.wrappers import plain_name
@@ -121,9 +121,7 @@ class Stored:
     @property
     def student(self) -> nn.Module:
         """The encoder that was trained; of a pretrained model without its teacher."""
-        if isinstance(self.module, Data2Vec):
-            return self.module.student
-        return self.module if self.description.task is None else self.module.get_submodule("encoder")
+        return self.description.encoder_of(self.module)
 
 
 def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[str] | None = None) -> Stored:

@@ -1,5 +1,6 @@
 """Commands take a published checkpoint file where they take a model folder."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -101,6 +102,16 @@ def test_a_published_file_becomes_a_model_folder(tmp_path: Path) -> None:
     again = open_model(tmp_path / "model")
     assert again.description == stored.description
     assert type(load(FILE).module) is type(again.module)
+
+
+def test_a_model_folder_that_asks_for_too_much_is_refused(tmp_path: Path) -> None:
+    """Before memory is allocated."""
+    stored = open_model(FILE)
+    save(tmp_path / "model", stored.module, stored.description)
+    config = tmp_path / "model/config.json"
+    config.write_text(re.sub('"embed_dim": 32', '"embed_dim": 1048576', config.read_text()))
+    with pytest.raises(ValueError, match=r"model/config\.json: .*more than"):
+        open_model(tmp_path / "model")
 
 
 def test_a_file_of_a_model_folder_is_told(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def run(path: Path) -> tuple[Tensors, Tensors]:
     """Expected and produced tensors of a file that is stored with inputs and outputs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # unknown fields of foreign configurations
-        model = open_model(path).module.eval()
+        model = open_model(path, pretrained=_pretrained(path)).module.eval()
     io = load_file(path.with_name(f"{path.stem}.io.safetensors"))
     if isinstance(model, CTCModel):
         produced = case_finetune.checkpoint(model, io)
@@ -41,6 +41,15 @@ def run(path: Path) -> tuple[Tensors, Tensors]:
     else:
         raise ValueError(f"a {type(model).__name__} is not compared yet")
     return {name: tensor for name, tensor in io.items() if name not in _INPUTS}, produced
+
+
+def _pretrained(path: Path) -> Path | None:
+    """The pretrained file of text beside a classifier, which may lack the configuration of its encoder.
+
+    None = the one that the classifier names.
+    """
+    found = sorted(path.parent.glob("text*pretrain*.pt"))
+    return found[0] if len(found) == 1 else None
 
 
 def _features(model: Data2Vec, io: Tensors) -> Tensors:

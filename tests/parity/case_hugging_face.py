@@ -13,18 +13,16 @@ from torch import nn
 
 from d2v.audio import AudioClassifier, CTCModel
 from d2v.core.files import Stored, open_model
+from d2v.core.foreign import is_hugging_face
 from d2v.core.masks import Mask
 from d2v.core.model import Batch
 from d2v.text import SentenceClassifier
 from d2v.vision import ImageClassifier
 
+__all__ = ["is_hugging_face", "run"]
+
 _SOURCES = ("input_values", "input_ids", "pixel_values")
 _INPUTS = (*_SOURCES, "input_values_padded", "attention_mask", "labels", "mask_time_indices", "bool_masked_pos")
-
-
-def is_hugging_face(folder: Path) -> bool:
-    """Whether a folder is one of these."""
-    return (folder / "case.json").is_file()
 
 
 @torch.no_grad()
@@ -66,15 +64,21 @@ def _encoded(stored: Stored, io: Tensors) -> Tensors:
 
 
 def _pooled(folder: Path, stored: Stored, io: Tensors) -> Tensors:
-    """The pooler of text models is not read: its output is that of the file's layer on our features."""
+    """A pooler is not read with an encoder: its output is that of the file's layer on our features."""
     if "pooler_output" not in io:
         return {}
     student: Any = stored.student
     file = folder / "model.safetensors"
     tensors = load_file(file) if file.is_file() else torch.load(folder / "pytorch_model.bin", weights_only=True)
-    dense = {name.rpartition(".")[2]: tensor for name, tensor in tensors.items() if ".pooler.dense." in f".{name}"}
-    first = student.encode(_batch(io)).x[:, 0]
-    return {"pooler_output": torch.tanh(nn.functional.linear(first, dense["weight"], dense["bias"]))}
+    layer = {name.rpartition(".")[2]: tensor for name, tensor in tensors.items() if ".pooler." in f".{name}"}
+    x = student.encode(_batch(io)).x
+    if "pixel_values" not in io:
+        return {"pooler_output": torch.tanh(nn.functional.linear(x[:, 0], layer["weight"], layer["bias"]))}
+    if not layer:
+        return {"pooler_output": x[:, 0]}
+    eps = json.loads((folder / "config.json").read_text()).get("layer_norm_eps", 1e-12)
+    mean = x[:, 1:].mean(1)
+    return {"pooler_output": nn.functional.layer_norm(mean, mean.shape[-1:], layer["weight"], layer["bias"], eps)}
 
 
 def _scores(model: nn.Module, io: Tensors) -> Tensors:

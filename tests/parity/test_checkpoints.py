@@ -42,6 +42,18 @@ def test_weights_are_those_of_the_folder_that_the_file_was_made_from() -> None:
     assert torch.equal(model.teacher.module.encoder.state_dict()[norm], tensors[f"_ema.{norm}"])
 
 
+@pytest.mark.parametrize("shape", [(1, 6, 1, 1), (6, 1, 1)])
+def test_old_shapes_of_the_distance_bias(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Files of older code lack the axis of the layers, or that of the batch as well."""
+    contents = torch.load(DATA / "audio_pretrain.pt", weights_only=True)
+    name = "modality_encoders.AUDIO.alibi_scale"
+    contents["model"][name] = contents["model"][name].reshape(shape)
+    torch.save({key: contents[key] for key in ("cfg", "model", "args")}, tmp_path / "file.pt")
+    before, after = open_model(DATA / "audio_pretrain.pt"), open_model(tmp_path / "file.pt")
+    for one, other in zip(before.module.state_dict().values(), after.module.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_file_tells_how_images_were_prepared() -> None:
     found = open_model(DATA / "image_pretrain.pt").description
     assert found.modality == "vision"

@@ -333,6 +333,14 @@ def test_broken_weights_are_refused(tmp_path: Path, content: bytes, message: str
         open_model(tmp_path / "model")
 
 
+def test_malicious_weights_are_refused(tmp_path: Path) -> None:
+    shutil.copytree(DATA / "text_model", tmp_path / "model")
+    (tmp_path / "model/model.safetensors").unlink()
+    shutil.copy(DATA.parent / "checkpoints/hostile_pickle.pt", tmp_path / "model/pytorch_model.bin")
+    with pytest.raises(ForeignFileError, match=r"calls io\.open; nothing was run"):
+        open_model(tmp_path / "model")
+
+
 def test_folders_without_weights_say_what_is_missing(tmp_path: Path) -> None:
     shutil.copytree(DATA / "text_model", tmp_path / "model")
     (tmp_path / "model/model.safetensors").rename(tmp_path / "model/model-00001-of-00002.safetensors")

@@ -61,6 +61,12 @@ class Description:
         """Configuration of the encoder with its adapters, without teacher and predictors."""
         return self.model.student if isinstance(self.model, Data2VecConfig) else self.model
 
+    def encoder_of(self, module: nn.Module) -> nn.Module:
+        """Return the encoder inside a module that was built from this description, without its teacher."""
+        if isinstance(self.model, Data2VecConfig):
+            return module.get_submodule("student")
+        return module if self.task is None else module.get_submodule("encoder")
+
     def build(self) -> nn.Module:
         """Build the module with initial weights."""
         if self.task is not None:

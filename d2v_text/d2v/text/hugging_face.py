@@ -91,11 +91,11 @@ class HuggingFaceTextFormat(hugging_face.FromFolder):
         Raises:
             ValueError: if a field is missing, or changes the computation in an unsupported way.
         """
-        model, own = hugging_face.config_of(foreign), _without_prefix(shapes)
+        model, own = hugging_face.config_of(foreign), hugging_face.without_prefix(shapes, _PREFIXES)
         student = _student(model, own)
         dropout = model.get("classifier_dropout", None)
         dropout = model.get("hidden_dropout_prob", 0.1) if dropout is None else dropout
-        kind = foreign_kind(foreign)
+        kind = hugging_face.problem_type(foreign)
         model.finish()
         files = _tokenizer(foreign)
         data = {"text": {"kind": "text/sentences"}} if files else {}
@@ -145,7 +145,7 @@ class HuggingFaceTextFormat(hugging_face.FromFolder):
             if isinstance(labels, Classes):
                 config |= hugging_face.labels_config(labels.names) | {"problem_type": "single_label_classification"}
         config |= {"architectures": [kind], "model_type": _TYPES[0]}
-        back = self.config({"hugging_face": config}, shapes_of(theirs)).student
+        back = self.config(hugging_face.as_foreign(config, {}), shapes_of(theirs)).student
         hugging_face.check_same(student, back)
         files = {name: content for name, content in description.files.items() if name in _TOKENIZER}
         if files:
@@ -203,12 +203,6 @@ def encoder_rules(student: BackboneConfig, name: str) -> list[Rule]:
     return rules
 
 
-def foreign_kind(foreign: Mapping[str, Any]) -> str | None:
-    """The kind of problem that a classifier was trained on; None = the configuration does not say."""
-    found = foreign["hugging_face"].get("problem_type")
-    return found if isinstance(found, str) else None
-
-
 def _student(model: ForeignConfig, own: Shapes) -> BackboneConfig:
     model.refuse_unless("position_embedding_type", "absolute", None)
     model.ignore("type_vocab_size", "max_position_embeddings", "vocab_size")  # the tensors tell
@@ -256,10 +250,6 @@ def _tokenizer(foreign: Mapping[str, Any]) -> dict[str, bytes]:
 def _is_classifier(foreign: Mapping[str, Any], own: Shapes) -> bool:
     named = hugging_face.architecture(foreign)
     return "classifier.out_proj.weight" in own and (not named or named.endswith("ForSequenceClassification"))
-
-
-def _without_prefix(shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    return Layout(table=KeyTable([]), prefixes=_PREFIXES).divide(shapes)[0]
 
 
 def _guess(shapes: Shapes) -> Mapping[str, Any] | None:

@@ -7,8 +7,15 @@ from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
 from d2v.core.nn.block import Activation
 from d2v.core.teacher.targets import TargetNorm
 from d2v.vision.config import ImageAdapterConfig
+from d2v.vision.positions import BiasTables
 
 _MOST_PATCHES = 64
+_TABLES: dict[tuple[bool, bool], BiasTables | None] = {
+    (False, False): None,
+    (True, False): "shared",
+    (False, True): "layer",
+    (True, True): "both",
+}
 
 
 def read_norms(model: ForeignConfig, norms: tuple[TargetNorm, ...], *fields: str) -> tuple[TargetNorm, ...]:
@@ -78,13 +85,7 @@ def former_student(
         patch_size=patch,
         channels=channels,
         positions="learned" if positions else None,
-        relative_bias="both"
-        if shared_bias and layer_bias
-        else "shared"
-        if shared_bias
-        else "layer"
-        if layer_bias
-        else None,
+        relative_bias=_TABLES[shared_bias, layer_bias],
         extra_tokens_std=0.02,
         mask_token=mask_token,
         context=None,

@@ -65,7 +65,7 @@ class HuggingFaceImageFormat(hugging_face.FromFolder):
         """
         model = hugging_face.config_of(foreign)
         model.ignore(*_SEGMENTATION)
-        mean, own = model.get("use_mean_pooling", True), _without_prefix(shapes)
+        mean, own = model.get("use_mean_pooling", True), hugging_face.without_prefix(shapes, _PREFIXES)
         # A pretrained file without its last norm ends at its last block, as do models whose classifier has the norm.
         student = _student(model, norm_out=not mean and "layernorm.weight" in own)
         data = {"vision": _data(foreign, model)}
@@ -127,7 +127,7 @@ class HuggingFaceImageFormat(hugging_face.FromFolder):
             kind = "Data2VecVisionForImageClassification"
         config |= {"architectures": [kind], "model_type": _TYPES[0]}
         shapes = shapes_of(theirs)
-        back = self.config({"hugging_face": config, "files": _preprocessor(description)}, shapes).student
+        back = self.config(hugging_face.as_foreign(config, _preprocessor(description)), shapes).student
         hugging_face.check_same(student, back)
         return Exported(config, theirs, _preprocessor(description))
 
@@ -257,10 +257,6 @@ def _data(foreign: Mapping[str, Any], model: ForeignConfig) -> dict[str, Any]:
 def _is_classifier(foreign: Mapping[str, Any], own: Shapes) -> bool:
     named = hugging_face.architecture(foreign)
     return "classifier.weight" in own and (not named or named.endswith("ForImageClassification"))
-
-
-def _without_prefix(shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    return Layout(table=KeyTable([]), prefixes=_PREFIXES).divide(shapes)[0]
 
 
 def _guess(shapes: Shapes) -> Mapping[str, Any] | None:

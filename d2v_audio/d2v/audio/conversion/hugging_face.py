@@ -153,7 +153,7 @@ class HuggingFaceAudioFormat(hugging_face.FromFolder):
             config |= more
             files |= vocabulary(description)
         config |= {"architectures": [kind], "model_type": _TYPES[0]}
-        back = self.config({"hugging_face": config, "files": files}, shapes_of(theirs)).student
+        back = self.config(hugging_face.as_foreign(config, files), shapes_of(theirs)).student
         hugging_face.check_same(student, back)
         return Exported(config, theirs, files)
 

@@ -23,7 +23,7 @@ from d2v.core.finite import check_weights
 from d2v.core.foreign import is_hugging_face
 from d2v.core.foreign.safetensors_files import read_safetensors
 from d2v.core.foreign.stored import read_tensors
-from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig
+from d2v.core.model import BackboneConfig, Data2VecConfig
 from d2v.core.state_dict import load_strictly
 from d2v.core.unfilled import bounded_by_file, without_values
 from d2v.core.wrappers import plain_name
@@ -121,9 +121,7 @@ class Stored:
     @property
     def student(self) -> nn.Module:
         """The encoder that was trained; of a pretrained model without its teacher."""
-        if isinstance(self.module, Data2Vec):
-            return self.module.student
-        return self.module if self.description.task is None else self.module.get_submodule("encoder")
+        return self.description.encoder_of(self.module)
 
 
 def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[str] | None = None) -> Stored:
@@ -162,15 +160,18 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
     check_weights(tensors, path)
     known = isinstance(description.student, BackboneConfig)
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten; keep the caller's random state
-        module = _without_weights(description, path.stat().st_size) if known else description.build()
+        module = _without_weights(path, description) if known else description.build()
     load_strictly(module, tensors, assign=known)
     return Stored(path=folder, description=description, module=module)
 
 
-def _without_weights(description: Description, size: int) -> nn.Module:
-    """Build a model whose weights are in a file of `size` bytes, which limits its memory."""
-    with bounded_by_file(size), without_values():
-        return description.build()
+def _without_weights(path: Path, description: Description) -> nn.Module:
+    """Build a model whose weights are in a file, the size of which limits its memory."""
+    try:
+        with bounded_by_file(path.stat().st_size), without_values():
+            return description.build()
+    except ValueError as error:
+        raise ValueError(f"{path.parent / _CONFIG}: {error}") from error
 
 
 def read_description(folder: Path) -> Description:

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from d2v.core.description import Description
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.formats import Shapes, Unpacked
+from d2v.core.foreign.formats import Layout, Shapes, Unpacked
 from d2v.core.foreign.rules import Constant, Rule
 from d2v.core.foreign.sources import CONFIG
 from d2v.core.foreign.stored import tensors_below
-from d2v.core.model import BackboneConfig, Data2Vec, TransformerConfig
+from d2v.core.foreign.tables import KeyTable
+from d2v.core.model import BackboneConfig, TransformerConfig
 from d2v.core.nn.block import Activation
 
 _ACTIVATIONS: dict[str, Activation] = {
@@ -105,6 +106,11 @@ def config_of(foreign: Mapping[str, Any]) -> ForeignConfig:
     return config
 
 
+def as_foreign(config: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The description of a model that is about to be written, as `unpack` gives it for one that was read."""
+    return {_KEY: config, _FILES: files}
+
+
 def accepts(foreign: Mapping[str, Any], *types: str) -> bool:
     """Whether an unpacked folder is of one of the types."""
     config = foreign.get(_KEY)
@@ -130,6 +136,17 @@ def architecture(foreign: Mapping[str, Any]) -> str:
     """The class that was saved, such as "Data2VecAudioForCTC"; "" if it is unknown."""
     named = foreign[_KEY].get("architectures")
     return str(named[0]) if isinstance(named, list) and named else ""
+
+
+def problem_type(foreign: Mapping[str, Any]) -> str | None:
+    """The kind of problem that a classifier was trained on; None = the configuration does not say."""
+    found = foreign[_KEY].get("problem_type")
+    return found if isinstance(found, str) else None
+
+
+def without_prefix(shapes: Shapes, prefixes: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Shapes by names without the name of the encoder."""
+    return Layout(table=KeyTable([]), prefixes=prefixes).divide(shapes)[0]
 
 
 def read_activation(config: ForeignConfig) -> Activation:
@@ -203,12 +220,7 @@ def student_of(module: nn.Module, description: Description) -> tuple[BackboneCon
     config = description.student
     if not isinstance(config, BackboneConfig) or not isinstance(config.encoder, TransformerConfig):
         raise ValueError(f"a {type(config).__name__} cannot be written for Hugging Face")
-    student = module
-    if isinstance(module, Data2Vec):
-        student = module.student
-    elif description.task is not None:
-        student = module.get_submodule("encoder")
-    return config, dict(student.state_dict())
+    return config, dict(description.encoder_of(module).state_dict())
 
 
 def check_same(ours: Any, theirs: Any, name: str = "model") -> None:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import frozen
 from torch import Tensor, nn
@@ -17,19 +17,16 @@ from d2v.core.foreign import (
     Rename,
     Rule,
     Shapes,
-    Unpacked,
     both,
     hugging_face,
     own_parts,
 )
 from d2v.core.labels import Classes, Labels, Number
 from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
-from d2v.core.state_dict import shapes_of
 from d2v.text.config import TextAdapterConfig
 from d2v.text.tasks.classification import TextClassification, TextRegression
 from d2v.text.tokenizing import tokenizer_of
 
-_TYPES = ("data2vec-text", "roberta")
 _PREFIXES = ("data2vec_text.", "roberta.")
 _TOKENS, _POSITIONS = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"
 _KINDS = "embeddings.token_type_embeddings.weight"
@@ -72,18 +69,24 @@ class _Fold:
 
 
 @frozen
-class HuggingFaceTextFormat(hugging_face.FromFolder):
+class HuggingFaceTextFormat(hugging_face.FolderFormat):
     """Data2VecText and RoBERTa, which compute the same."""
+
+    types: ClassVar[tuple[str, ...]] = ("data2vec-text", "roberta")
 
     name: str = "Hugging Face text"
 
-    def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
-        """Return the model in a folder."""
-        return hugging_face.unpack(contents, *_TYPES, guess=_guess)
-
-    def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Return whether the model is a text model."""
-        return hugging_face.accepts(foreign, *_TYPES)
+    def guess(self, shapes: Shapes) -> Mapping[str, Any] | None:
+        """Configuration of a RoBERTa encoder from its shapes."""
+        if _TOKENS not in shapes or len(shapes[_TOKENS]) != 2:
+            return None
+        return {
+            "hidden_size": shapes[_TOKENS][1],
+            "num_hidden_layers": len({name.split(".")[2] for name in shapes if name.startswith("encoder.layer.")}),
+            **hugging_face.guessed_heads(shapes[_TOKENS][1]),
+            "intermediate_size": shapes["encoder.layer.0.intermediate.dense.weight"][0],
+            "layer_norm_eps": 1e-5,
+        }
 
     def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
         """Convert the fields to an encoder, with the task if it is a classifier.
@@ -144,13 +147,10 @@ class HuggingFaceTextFormat(hugging_face.FromFolder):
             config |= {"problem_type": "regression", **hugging_face.labels_config(["LABEL_0"])}
             if isinstance(labels, Classes):
                 config |= hugging_face.labels_config(labels.names) | {"problem_type": "single_label_classification"}
-        config |= {"architectures": [kind], "model_type": _TYPES[0]}
-        back = self.config(hugging_face.as_foreign(config, {}), shapes_of(theirs)).student
-        hugging_face.check_same(student, back)
         files = {name: content for name, content in description.files.items() if name in _TOKENIZER}
         if files:
             files["tokenizer_config.json"] = hugging_face.as_json({"tokenizer_class": "RobertaTokenizer"})
-        return Exported(config, theirs, files)
+        return self.written(student, kind, config, theirs, files)
 
 
 def _config_of(student: BackboneConfig) -> dict[str, Any]:
@@ -250,19 +250,6 @@ def _tokenizer(foreign: Mapping[str, Any]) -> dict[str, bytes]:
 def _is_classifier(foreign: Mapping[str, Any], own: Shapes) -> bool:
     named = hugging_face.architecture(foreign)
     return "classifier.out_proj.weight" in own and (not named or named.endswith("ForSequenceClassification"))
-
-
-def _guess(shapes: Shapes) -> Mapping[str, Any] | None:
-    """Configuration of a RoBERTa encoder from its shapes."""
-    if _TOKENS not in shapes or len(shapes[_TOKENS]) != 2:
-        return None
-    return {
-        "hidden_size": shapes[_TOKENS][1],
-        "num_hidden_layers": len({name.split(".")[2] for name in shapes if name.startswith("encoder.layer.")}),
-        **hugging_face.guessed_heads(shapes[_TOKENS][1]),
-        "intermediate_size": shapes["encoder.layer.0.intermediate.dense.weight"][0],
-        "layer_norm_eps": 1e-5,
-    }
 
 
 converters = (HuggingFaceTextFormat(),)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import frozen
 from torch import nn
@@ -17,21 +17,18 @@ from d2v.core.foreign import (
     Rename,
     Rule,
     Shapes,
-    Unpacked,
     both,
     hugging_face,
     own_parts,
 )
 from d2v.core.labels import Classes
 from d2v.core.model import BackboneConfig, TransformerConfig
-from d2v.core.state_dict import shapes_of
 from d2v.vision.beit_arguments import grid_of
 from d2v.vision.config import ImageAdapterConfig
 from d2v.vision.former import former_encoder, former_student, image_data, position_rules, read_sizes, token_rules
 from d2v.vision.preparation import MEAN, STD
 from d2v.vision.tasks.classification import ImageClassification
 
-_TYPES = ("data2vec-vision", "beit")
 _PREFIXES = ("data2vec_vision.", "beit.")
 _TABLE = "relative_position_bias.relative_position_bias_table"
 _PATCH = "embeddings.patch_embeddings.projection.weight"
@@ -44,18 +41,36 @@ _SEGMENTATION = (
 
 
 @frozen
-class HuggingFaceImageFormat(hugging_face.FromFolder):
+class HuggingFaceImageFormat(hugging_face.FolderFormat):
     """Data2VecVision and BEiT, which compute the same."""
+
+    types: ClassVar[tuple[str, ...]] = ("data2vec-vision", "beit")
 
     name: str = "Hugging Face images"
 
-    def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
-        """Return the model in a folder."""
-        return hugging_face.unpack(contents, *_TYPES, guess=_guess)
-
-    def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Return whether the model is an image model."""
-        return hugging_face.accepts(foreign, *_TYPES)
+    def guess(self, shapes: Shapes) -> Mapping[str, Any] | None:
+        """Configuration of a BEiT encoder from its shapes."""
+        if _PATCH not in shapes or len(shapes[_PATCH]) != 4:
+            return None
+        width, channels, patch = shapes[_PATCH][:3]
+        own = f"encoder.layer.0.attention.attention.{_TABLE}"
+        tables = [shapes[name] for name in (f"encoder.{_TABLE}", own) if name in shapes]
+        positions = shapes.get("embeddings.position_embeddings")
+        return {
+            "hidden_size": width,
+            "num_channels": channels,
+            "patch_size": patch,
+            "image_size": patch * grid_of(positions, tables),
+            "num_hidden_layers": len({name.split(".")[2] for name in shapes if name.startswith("encoder.layer.")}),
+            **({"num_attention_heads": tables[0][1]} if tables else hugging_face.guessed_heads(width)),
+            "intermediate_size": shapes["encoder.layer.0.intermediate.dense.weight"][0],
+            "layer_scale_init_value": 0.1 if "encoder.layer.0.lambda_1" in shapes else 0.0,
+            "use_mask_token": "embeddings.mask_token" in shapes,
+            "use_absolute_position_embeddings": positions is not None,
+            "use_shared_relative_position_bias": f"encoder.{_TABLE}" in shapes,
+            "use_relative_position_bias": own in shapes,
+            "use_mean_pooling": "layernorm.weight" not in shapes,
+        }
 
     def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
         """Convert the fields to an encoder, with the task if it is a classifier.
@@ -125,11 +140,7 @@ class HuggingFaceImageFormat(hugging_face.FromFolder):
             theirs |= {name: tensor for name, tensor in outer.items() if not name.startswith("pooler.")}
             config |= hugging_face.labels_config(labels.names) | {"problem_type": "single_label_classification"}
             kind = "Data2VecVisionForImageClassification"
-        config |= {"architectures": [kind], "model_type": _TYPES[0]}
-        shapes = shapes_of(theirs)
-        back = self.config(hugging_face.as_foreign(config, _preprocessor(description)), shapes).student
-        hugging_face.check_same(student, back)
-        return Exported(config, theirs, _preprocessor(description))
+        return self.written(student, kind, config, theirs, _preprocessor(description))
 
 
 def _config_of(student: BackboneConfig) -> dict[str, Any]:
@@ -257,31 +268,6 @@ def _data(foreign: Mapping[str, Any], model: ForeignConfig) -> dict[str, Any]:
 def _is_classifier(foreign: Mapping[str, Any], own: Shapes) -> bool:
     named = hugging_face.architecture(foreign)
     return "classifier.weight" in own and (not named or named.endswith("ForImageClassification"))
-
-
-def _guess(shapes: Shapes) -> Mapping[str, Any] | None:
-    """Configuration of a BEiT encoder from its shapes."""
-    if _PATCH not in shapes or len(shapes[_PATCH]) != 4:
-        return None
-    width, channels, patch = shapes[_PATCH][:3]
-    own = f"encoder.layer.0.attention.attention.{_TABLE}"
-    tables = [shapes[name] for name in (f"encoder.{_TABLE}", own) if name in shapes]
-    positions = shapes.get("embeddings.position_embeddings")
-    return {
-        "hidden_size": width,
-        "num_channels": channels,
-        "patch_size": patch,
-        "image_size": patch * grid_of(positions, tables),
-        "num_hidden_layers": len({name.split(".")[2] for name in shapes if name.startswith("encoder.layer.")}),
-        **({"num_attention_heads": tables[0][1]} if tables else hugging_face.guessed_heads(width)),
-        "intermediate_size": shapes["encoder.layer.0.intermediate.dense.weight"][0],
-        "layer_scale_init_value": 0.1 if "encoder.layer.0.lambda_1" in shapes else 0.0,
-        "use_mask_token": "embeddings.mask_token" in shapes,
-        "use_absolute_position_embeddings": positions is not None,
-        "use_shared_relative_position_bias": f"encoder.{_TABLE}" in shapes,
-        "use_relative_position_bias": own in shapes,
-        "use_mean_pooling": "layernorm.weight" not in shapes,
-    }
 
 
 converters = (HuggingFaceImageFormat(),)

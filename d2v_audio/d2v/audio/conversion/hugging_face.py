@@ -1,7 +1,7 @@
 """Speech models of Hugging Face, Data2VecAudio: the encoder alone, with CTC, or with a classifier of recordings."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import frozen
 from torch import Tensor, nn
@@ -21,16 +21,13 @@ from d2v.core.foreign import (
     Reshape,
     Rule,
     Shapes,
-    Unpacked,
     both,
     hugging_face,
     own_parts,
 )
 from d2v.core.labels import Classes, Labels, Symbols
 from d2v.core.model import BackboneConfig, BlockConfig, TransformerConfig
-from d2v.core.state_dict import shapes_of
 
-_TYPES = ("data2vec-audio",)
 _PREFIXES = ("data2vec_audio.",)
 _HEADS = ("lm_head", "classifier", "projector", "layer_weights", "feature_extractor_head", "tdnn", "objective")
 _MOST_LAYERS, _LARGEST = 100, 1 << 16
@@ -75,18 +72,12 @@ class _Product:
 
 
 @frozen
-class HuggingFaceAudioFormat(hugging_face.FromFolder):
+class HuggingFaceAudioFormat(hugging_face.FolderFormat):
     """Data2VecAudio, which computes the same as the 1.0 speech model."""
 
+    types: ClassVar[tuple[str, ...]] = ("data2vec-audio",)
+
     name: str = "Hugging Face speech"
-
-    def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
-        """Return the model in a folder."""
-        return hugging_face.unpack(contents, *_TYPES, guess=lambda shapes: None)
-
-    def accepts(self, foreign: Mapping[str, Any]) -> bool:
-        """Return whether the model is a speech model."""
-        return hugging_face.accepts(foreign, *_TYPES)
 
     def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
         """Convert the fields to an encoder, with the task if it has a head that this package has.
@@ -152,10 +143,7 @@ class HuggingFaceAudioFormat(hugging_face.FromFolder):
             theirs = {f"{_PREFIXES[0]}{name}": tensor for name, tensor in theirs.items()} | head
             config |= more
             files |= vocabulary(description)
-        config |= {"architectures": [kind], "model_type": _TYPES[0]}
-        back = self.config(hugging_face.as_foreign(config, files), shapes_of(theirs)).student
-        hugging_face.check_same(student, back)
-        return Exported(config, theirs, files)
+        return self.written(student, kind, config, theirs, files)
 
 
 def encoder_rules(student: BackboneConfig, name: str) -> list[Rule]:

@@ -5,21 +5,23 @@ The names of tensors begin with the name of the encoder if there is a head.
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import attrs
 from torch import Tensor, nn
 
 from d2v.core.description import Description
 from d2v.core.foreign.config import ForeignConfig
-from d2v.core.foreign.formats import Layout, Shapes, Unpacked
+from d2v.core.foreign.formats import Exported, Layout, Shapes, Unpacked
 from d2v.core.foreign.rules import Constant, Rule
 from d2v.core.foreign.sources import CONFIG
 from d2v.core.foreign.stored import tensors_below
 from d2v.core.foreign.tables import KeyTable
 from d2v.core.model import BackboneConfig, TransformerConfig
 from d2v.core.nn.block import Activation
+from d2v.core.state_dict import shapes_of
 
 _ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
@@ -31,42 +33,21 @@ _ACTIVATIONS: dict[str, Activation] = {
 _COMMON = (
     *("_name_or_path", "architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "problem_type"),
     *("id2label", "label2id", "num_labels", "finetuning_task", "task_specific_params", "tokenizer_class", "prefix"),
-    *(
-        "initializer_range",
-        "return_dict",
-        "use_return_dict",
-        "output_hidden_states",
-        "output_attentions",
-        "torchscript",
-    ),
-    *("gradient_checkpointing", "chunk_size_feed_forward", "attn_implementation", "_attn_implementation"),
+    *("initializer_range", "return_dict", "use_return_dict", "output_hidden_states", "output_attentions"),
+    *("torchscript", "gradient_checkpointing", "chunk_size_feed_forward", "attn_implementation"),
+    "_attn_implementation",
     *("_attn_implementation_autoset", "bos_token_id", "eos_token_id", "sep_token_id", "decoder_start_token_id"),
     *("use_cache", "tie_word_embeddings", "tie_encoder_decoder", "auto_map", "use_bfloat16"),
 )
+_COMPUTED = ("position_ids", "token_type_ids", "relative_position_index")
+# Fields of this package's configurations that do not change the features of whole inputs.
+_TRAINING_ONLY = frozenset(
+    {"attention_dropout", "projection_dropout", "activation_dropout", "branch_dropout", "dropout", "layer_drop"}
+    | {"drop_path_rate", "init", "extra_tokens_std", "first_token_zero", "gradient_scale", "visible_only", "noise_std"}
+    | {"embedding_dropout", "channels_first", "mask_id", "zero_padding", "mlp_ratio"}
+)
 _KEY, _FILES, _GUESSED = "hugging_face", "files", "guessed"
 _HEAD_WIDTH, _NUM_HEADS = 64, "num_attention_heads"
-
-
-def unpack(
-    contents: Mapping[str, Any], *types: str, guess: Callable[[Shapes], Mapping[str, Any] | None]
-) -> Unpacked | None:
-    """The model of a folder or of a file of another repository (`data2vec`, `encoder`), if it is of one of the types.
-
-    Args:
-        contents: as from `read_contents`.
-        types: values of `model_type`.
-        guess: configuration from the shapes of an encoder, for files without one; None = it is of another type.
-    """
-    config, weights = contents.get("config"), contents.get("weights", {})
-    if isinstance(config, Mapping):
-        if config.get("model_type") not in types or not isinstance(weights, Mapping):
-            return None
-        return Unpacked({_KEY: config, _FILES: contents.get(_FILES, {})}, tensors_below(weights))
-    if "data2vec" not in contents or not isinstance(contents.get("encoder"), Mapping):
-        return None
-    tensors = tensors_below(contents["encoder"])
-    guessed = guess({name: tensor.shape for name, tensor in tensors.items()})
-    return None if guessed is None else Unpacked({_KEY: {**guessed, "model_type": types[0]}, _GUESSED: True}, tensors)
 
 
 def guessed_heads(embed_dim: int) -> dict[str, int]:
@@ -74,16 +55,79 @@ def guessed_heads(embed_dim: int) -> dict[str, int]:
     return {} if embed_dim % _HEAD_WIDTH else {_NUM_HEADS: embed_dim // _HEAD_WIDTH}
 
 
-class FromFolder:
-    """Common part of the converters: a file without configuration is completed by `config.json` in its folder."""
+class FolderFormat(ABC):
+    """Common part of the converters: folders, and files of another repository (`data2vec`, `encoder`).
+
+    Such a file has no configuration. It is guessed, or completed by `config.json` in the same folder.
+
+    Attributes:
+        types: values of `model_type`; models are written with the first.
+    """
+
+    types: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
+        """Description of the converted model, see `Converter`."""
+
+    def guess(self, shapes: Shapes) -> Mapping[str, Any] | None:
+        """Configuration of an encoder from its shapes; None = it is of another type."""
+        del shapes
+        return None
+
+    def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
+        """The model in a folder or a file; None if it is of another type."""
+        config, weights = contents.get("config"), contents.get("weights", {})
+        if isinstance(config, Mapping):
+            if config.get("model_type") not in self.types or not isinstance(weights, Mapping):
+                return None
+            return Unpacked({_KEY: config, _FILES: contents.get(_FILES, {})}, tensors_below(weights))
+        if "data2vec" not in contents or not isinstance(contents.get("encoder"), Mapping):
+            return None
+        tensors = tensors_below(contents["encoder"])
+        guessed = self.guess({name: tensor.shape for name, tensor in tensors.items()})
+        if guessed is None:
+            return None
+        return Unpacked({_KEY: {**guessed, "model_type": self.types[0]}, _GUESSED: True}, tensors)
+
+    def accepts(self, foreign: Mapping[str, Any]) -> bool:
+        """Whether the model is of one of the types."""
+        config = foreign.get(_KEY)
+        return isinstance(config, Mapping) and config.get("model_type") in self.types
 
     def file_beside(self, foreign: Mapping[str, Any]) -> str | None:
-        """Return the name of the configuration if it was guessed."""
+        """Name of the configuration if it was guessed."""
         return CONFIG if foreign.get(_GUESSED) else None
 
     def completed(self, foreign: Mapping[str, Any], beside: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the description with the configuration of the other file."""
+        """The description with the configuration of the other file."""
         return {_KEY: beside[_KEY]}
+
+    def written(
+        self,
+        student: BackboneConfig,
+        kind: str,
+        config: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        files: Mapping[str, bytes],
+    ) -> Exported:
+        """A model as a class of Hugging Face has it.
+
+        Args:
+            student: configuration of the encoder.
+            kind: name of the class.
+            config: fields of its configuration.
+            tensors: by its names.
+            files: further files by name.
+
+        Raises:
+            ValueError: naming each setting of the encoder that reading the result does not give.
+        """
+        config = {**config, "architectures": [kind], "model_type": self.types[0]}
+        back = self.config({_KEY: config, _FILES: files}, shapes_of(tensors)).student
+        if found := list(_differences(student, back, "model")):
+            raise ValueError(f"no class of Hugging Face computes the same: {', '.join(found)}")
+        return Exported(config, tensors, files)
 
 
 def config_of(foreign: Mapping[str, Any]) -> ForeignConfig:
@@ -104,17 +148,6 @@ def config_of(foreign: Mapping[str, Any]) -> ForeignConfig:
     config.refuse_unless("is_decoder", False)
     config.refuse_unless("add_cross_attention", False)
     return config
-
-
-def as_foreign(config: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
-    """The description of a model that is about to be written, as `unpack` gives it for one that was read."""
-    return {_KEY: config, _FILES: files}
-
-
-def accepts(foreign: Mapping[str, Any], *types: str) -> bool:
-    """Whether an unpacked folder is of one of the types."""
-    config = foreign.get(_KEY)
-    return isinstance(config, Mapping) and config.get("model_type") in types
 
 
 def file_of(foreign: Mapping[str, Any], name: str) -> bytes | None:
@@ -198,19 +231,6 @@ def unused(shapes: Shapes, rules: Iterable[Rule], prefixes: tuple[str, ...], *, 
     return found
 
 
-_COMPUTED = ("position_ids", "token_type_ids", "relative_position_index")
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-# Fields that do not change the features of whole inputs.
-_TRAINING_ONLY = frozenset(
-    {"attention_dropout", "projection_dropout", "activation_dropout", "branch_dropout", "dropout", "layer_drop"}
-    | {"drop_path_rate", "init", "extra_tokens_std", "first_token_zero", "gradient_scale", "visible_only", "noise_std"}
-    | {"embedding_dropout", "channels_first", "mask_id", "zero_padding", "mlp_ratio"}
-)
-
-
 def student_of(module: nn.Module, description: Description) -> tuple[BackboneConfig, dict[str, Tensor]]:
     """Configuration and tensors of the encoder of a model.
 
@@ -221,22 +241,6 @@ def student_of(module: nn.Module, description: Description) -> tuple[BackboneCon
     if not isinstance(config, BackboneConfig) or not isinstance(config.encoder, TransformerConfig):
         raise ValueError(f"a {type(config).__name__} cannot be written for Hugging Face")
     return config, dict(description.encoder_of(module).state_dict())
-
-
-def check_same(ours: Any, theirs: Any, name: str = "model") -> None:
-    """Check that a class of Hugging Face computes what a model computes.
-
-    Args:
-        ours: configuration of the encoder.
-        theirs: configuration that reading the written folder gives.
-        name: of the configuration, for the message.
-
-    Raises:
-        ValueError: naming each setting that differs.
-    """
-    found = list(_differences(ours, theirs, name))
-    if found:
-        raise ValueError(f"no class of Hugging Face computes the same: {', '.join(found)}")
 
 
 def _differences(ours: Any, theirs: Any, name: str) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, get_args
 
@@ -190,13 +192,19 @@ def decided_precision(asked: AskedPrecision, recipe: Run, device: torch.device) 
 
 def with_progress(batches: Iterable[Batch], progress: bool) -> Iterator[Batch]:
     """The batches of one pass, with progress on standard error if their number is known."""
-    length = known_length(batches)
-    line = Progress(length) if progress and length else None
-    if line is not None:
-        line.start(0)
-    for done, batch in enumerate(batches, 1):
-        yield batch
-        if line is not None:
-            line.advance(done)
-    if line is not None:
-        line.close()
+    with counting(known_length(batches), progress) as advance:
+        for batch in batches:
+            yield batch
+            advance()
+
+
+@contextmanager
+def counting(total: int | None, progress: bool) -> Iterator[Callable[[], None]]:
+    """Show progress on standard error, if the number of steps is known; gives a function to call after each step."""
+    if not progress or not total:
+        yield lambda: None
+        return
+    line, done = Progress(total), count(1)
+    line.start(0)
+    yield lambda: line.advance(next(done))
+    line.close()

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
-from itertools import count
 from operator import or_
 
 from d2v.core.data import DataConfig
 from d2v.core.jobs.labelled_splits import LabelledSplits
+from d2v.core.jobs.running import counting
 from d2v.core.labels import Symbols
 from d2v.core.modality import Modality
 from d2v.core.model import Backbone, Batch, Local, Student
@@ -19,7 +19,6 @@ from d2v.core.probes import (
     local_sequences,
 )
 from d2v.core.probes.encoding import evaluating
-from d2v.core.train.progress import Progress
 
 
 def probe_sequences(
@@ -57,19 +56,8 @@ def probe_sequences(
 
     def measured(name: str, read: Callable[[Iterable[Batch]], Mapping[str, Sequences]]) -> ProbeResults:
         parts = splits.read(read, progress=progress)
-        line = Progress(len(parts["train"]) * probing.heads) if progress else None
-        if line is not None:
-            line.start(0)
-        trained = count(1)
-
-        def advance() -> None:
-            if line is not None:
-                line.advance(next(trained))
-
-        results = probing.measure(name, parts, labels=labels, metric=metric, advance=advance)
-        if line is not None:
-            line.close()
-        return results
+        with counting(len(parts["train"]) * probing.heads, progress) as advance:
+            return probing.measure(name, parts, labels=labels, metric=metric, advance=advance)
 
     def local(name: str, read: Callable[[Batch], Local], batches: Iterable[Batch]) -> Mapping[str, Sequences]:
         return {name: local_sequences(read, batches, labels=labels)}

@@ -25,9 +25,9 @@ from d2v.text.corpus.blocks import Blocks, BreakMode, blocks_of
 from d2v.text.corpus.samples import BlockSamples, InTurn, collate_blocks
 from d2v.text.corpus.sources import TokenSet, holds_tokens, open_token_sets
 from d2v.text.corpus.token_file import TokenFile
-from d2v.text.tokenizing import BOS, EOS, Tokenizer, check_adapter, read_tokenizer, tokenizer_of
+from d2v.text.tokenizing import BOS, EOS, Tokenizer, check_adapter, read_tokenizer
 from d2v.text.tokenizing.matching import text_front
-from d2v.text.tokenizing.reading import ENCODER, VOCABULARY
+from d2v.text.tokenizing.reading import tokenizer_of_model
 
 __all__ = ["TextDataConfig"]
 
@@ -179,13 +179,11 @@ class TextDataConfig:
         Raises:
             DataError: if the files are broken.
         """
-        if not any(name in files for name in (VOCABULARY, ENCODER)):
+        tokenizer = tokenizer_of_model(files)
+        if tokenizer is None:
             return self
         found = evolve(self)
-        try:
-            object.__setattr__(found, "_model_tokenizer", tokenizer_of(files))  # what the property would compute
-        except ValueError as error:
-            raise DataError(f"the tokenizer of the model is broken: {error}") from error
+        object.__setattr__(found, "_model_tokenizer", tokenizer)  # what the property would compute
         return found
 
     def contents(self) -> Contents:

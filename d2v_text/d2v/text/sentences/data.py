@@ -22,7 +22,8 @@ from d2v.text.sentences.limits import short_enough, token_limit
 from d2v.text.sentences.opening import open_texts
 from d2v.text.sentences.samples import Encoded, SentenceSamples, collate, few_ids, numbered, padded, unlabelled
 from d2v.text.sentences.text_set import Texts, TextSet
-from d2v.text.tokenizing import Tokenizer, check_adapter, has_tokenizer, read_tokenizer, tokenizer_of
+from d2v.text.tokenizing import Tokenizer, check_adapter, has_tokenizer, read_tokenizer
+from d2v.text.tokenizing.reading import tokenizer_of_model
 
 __all__ = ["SentenceDataConfig"]
 
@@ -237,7 +238,7 @@ class SentenceDataConfig:
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         """The tokenizer of the model, else the one that is named."""
-        own = self._own_tokenizer
+        own = tokenizer_of_model(self._files)
         named = None
         if self.tokenizer is not None and (own is None or has_tokenizer(self.tokenizer)):
             named = read_tokenizer(self.tokenizer)
@@ -252,15 +253,6 @@ class SentenceDataConfig:
                 "encoder.json, vocab.bpe and dict.txt as published for RoBERTa"
             )
         return found
-
-    @property
-    def _own_tokenizer(self) -> Tokenizer | None:
-        if not any(name in self._files for name in ("vocab.json", "encoder.json")):
-            return None
-        try:
-            return tokenizer_of(self._files)
-        except ValueError as error:
-            raise DataError(f"the tokenizer of the model is broken: {error}") from error
 
     @cached_property
     def _set(self) -> TextSet:

@@ -62,6 +62,20 @@ def tokenizer_of(files: Mapping[str, bytes]) -> Tokenizer:
     return _with_vocabulary(own) if form[0] == VOCABULARY else _published(own)
 
 
+def tokenizer_of_model(files: Mapping[str, bytes]) -> Tokenizer | None:
+    """Make the tokenizer from the files of a model; None if it has none.
+
+    Raises:
+        DataError: if the files are broken, or some are missing.
+    """
+    if VOCABULARY not in files and ENCODER not in files:
+        return None
+    try:
+        return tokenizer_of(files)
+    except ValueError as error:
+        raise DataError(f"the tokenizer of the model is broken: {error}") from error
+
+
 def _with_vocabulary(files: Mapping[str, bytes]) -> Tokenizer:
     pieces = _pieces(files[VOCABULARY], VOCABULARY)
     size = len(pieces)

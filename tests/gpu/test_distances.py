@@ -14,7 +14,8 @@ from torch import Tensor
 
 from d2v.core.nn import Alibi, DistanceBias, TransformerBlock, kernels
 from d2v.core.nn.attention import attention_mask
-from d2v.core.nn.flex import distance_attention
+from d2v.core.nn.flex import Drawn, distance_attention
+from d2v.core.nn.lean import lean_attention
 
 pytestmark = pytest.mark.gpu
 FIXTURES = Path(__file__).parents[1] / "parity" / "data" / "v2"
@@ -55,6 +56,22 @@ def inside(qkv: Tensor, bias: DistanceBias) -> Tensor:
     return distance_attention(*qkv, bias)
 
 
+def dropping(qkv: Tensor, bias: DistanceBias) -> Tensor:
+    torch.manual_seed(3)
+    q, k, v = qkv
+    return distance_attention(q, k, v, bias, 0.25)
+
+
+def dropping_outside(qkv: Tensor, bias: DistanceBias) -> Tensor:
+    """The same draw, applied to weights of the full size."""
+    q, k, v = qkv
+    rows, heads, length, _ = q.shape
+    torch.manual_seed(3)
+    drawn = Drawn.draw(0.25, rows, heads, length, device=qkv.device)
+    places = torch.meshgrid(*(torch.arange(n, device=qkv.device) for n in (rows, heads, length, length)), indexing="ij")
+    return lean_attention(q, k, v, bias.table(), drawn.has(*places), 0.75)
+
+
 def outside(qkv: Tensor, bias: DistanceBias) -> Tensor:
     return kernels.attend(qkv, bias.table(), 0.0)
 
@@ -71,6 +88,18 @@ def test_outputs_and_gradients_are_those_of_the_full_bias(gpu: torch.device, vis
         alibi, bias = parts(gpu, rows, length, visible=visible, padded=padded)
         qkv = projections(gpu, rows, length)
         ours, theirs = (results(attend, qkv, alibi, bias) for attend in (inside, outside))
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.isfinite().all()
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("padded", [False, True])
+def test_dropout(gpu: torch.device, padded: bool) -> None:
+    for rows, length in ((4, 100), (5, 333), (3, 128)):
+        alibi, bias = parts(gpu, rows, length, visible=True, padded=padded)
+        qkv = projections(gpu, rows, length)
+        ours, theirs = (results(attend, qkv, alibi, bias) for attend in (dropping, dropping_outside))
         for one, other in zip(ours, theirs, strict=True):
             assert one.isfinite().all()
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
@@ -103,12 +132,12 @@ def test_the_reference(monkeypatch: pytest.MonkeyPatch, gpu: torch.device, folde
     """All on the CPU but attention, so that other kernels of the GPU do not add their rounding."""
     used: list[int] = []
 
-    def there(q: Tensor, k: Tensor, v: Tensor, bias: DistanceBias) -> Tensor:
+    def there(q: Tensor, k: Tensor, v: Tensor, bias: DistanceBias, dropout: float) -> Tensor:
         used.append(len(q))
         distances = dataclasses.replace(bias.distances, places=bias.distances.places.to(gpu))
         padding = None if bias.padding is None else bias.padding.to(gpu)
         moved = DistanceBias(distances=distances, slopes=bias.slopes.to(gpu), padding=padding)
-        return distance_attention(q.to(gpu), k.to(gpu), v.to(gpu), moved).cpu()
+        return distance_attention(q.to(gpu), k.to(gpu), v.to(gpu), moved, dropout).cpu()
 
     def form(q: Tensor, mask: object, dropout: float) -> str:
         return "distances" if isinstance(mask, DistanceBias) else "fused"
@@ -127,13 +156,13 @@ def test_nothing_of_the_size_of_the_bias_is_made(gpu: torch.device) -> None:
     qkv = projections(gpu, rows, length, torch.bfloat16)
     size, peaks = 2 * rows * HEADS * length**2, {}
     assert kernels.attention_form(qkv[0], bias, 0.0) == "distances"
-    for name, attend in {"inside": inside, "outside": outside}.items():
+    for name, attend in {"inside": inside, "dropping": dropping, "outside": outside}.items():
         for _ in range(2):  # the first call compiles
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
             results(attend, qkv, alibi, bias)
             peaks[name] = torch.cuda.max_memory_allocated() - before
-    assert peaks["inside"] < size < peaks["outside"]
+    assert max(peaks["inside"], peaks["dropping"]) < size < peaks["outside"]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -11,7 +11,7 @@ from torch.nn.attention import flex_attention
 
 from d2v.core.nn import Alibi, Attention, DistanceBias, Distances, TransformerEncoder, kernels
 from d2v.core.nn.attention import attention_mask
-from d2v.core.nn.flex import distance_attention, score_of
+from d2v.core.nn.flex import Drawn, distance_attention, score_of
 from d2v.core.nn.lean import lean_attention
 
 ROWS, HEADS, WIDTH = 3, 2, 4
@@ -121,6 +121,50 @@ def test_slopes_of_a_gpu_without_gradient(monkeypatch):
     assert not distance_attention(*qkv.detach(), dataclasses.replace(bias, slopes=bias.slopes.detach())).requires_grad
 
 
+def kept_of(drawn, length):
+    """The draw as a plain tensor, after a check that each weight is in one of the two copies of its key."""
+    places = torch.meshgrid(*map(torch.arange, (len(drawn.seed), HEADS, length, 2 * length)), indexing="ij")
+    first, second = drawn.has(*places).chunk(2, -1)
+    assert torch.equal(first, ~second)
+    return first
+
+
+@unfused
+@pytest.mark.parametrize(("places", "padding"), [("in order", "none"), ("visible", "some"), ("grid", "whole rows")])
+@pytest.mark.parametrize("learned", [True, False])
+def test_dropout_of_the_form_of_a_gpu(monkeypatch, places, padding, learned):
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *_: None)
+    scale, bias, qkv = parts(places, padding)
+    if not learned:
+        bias = dataclasses.replace(bias, slopes=bias.slopes.detach())
+    leaves = [scale] if learned else []
+    torch.manual_seed(1)
+    ours = with_gradients(lambda: distance_attention(*qkv, bias, 0.3), qkv, *leaves)
+    torch.manual_seed(1)
+    kept = kept_of(Drawn.draw(0.3, ROWS, HEADS, 5, device=qkv.device), 5)
+    theirs = with_gradients(lambda: lean_attention(*qkv, bias, kept, 0.7), qkv, *leaves)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5])
+def test_dropped_weights_are_random(dropout):
+    rows, length = 40, 100
+    kept = kept_of(Drawn.draw(dropout, rows, HEADS, length, device=torch.device("cpu")), length).double()
+    error = (dropout * (1 - dropout)) ** 0.5
+    assert abs(kept.mean() - (1 - dropout)) < 4 * error / kept.numel() ** 0.5
+    for axis in range(4):  # no row, head, query or key has more than others
+        others = [one for one in range(4) if one != axis]
+        means = (kept.mean(others) - kept.mean()) / error * (kept.numel() / kept.shape[axis]) ** 0.5
+        assert means.abs().max() < 4.5
+    kept -= kept.mean()
+    for axis in range(4):  # and neighbours are independent
+        products = kept * kept.roll(1, axis)
+        assert abs(products.mean()) < 4 * error**2 / kept.numel() ** 0.5
+    again = kept_of(Drawn.draw(dropout, rows, HEADS, length, device=torch.device("cpu")), length)
+    assert (again != (kept > 0)).double().mean() == pytest.approx(2 * error**2, rel=0.05)
+
+
 @placed
 @padded
 @pytest.mark.parametrize("distance", ["manhattan", "euclidean"])
@@ -130,7 +174,7 @@ def test_the_score_of_each_pair(places, padding, distance):
     anchored = (torch.arange(5) >= bias.distances.num_prefix_tokens).float()
     axes = bias.distances.places.expand(-1, ROWS, -1).unbind()
     index = torch.meshgrid(*map(torch.arange, (ROWS, HEADS, 5, 5)), indexing="ij")
-    given = bias.distances.kind, bias.slopes, rows, anchored, *axes
+    given = bias.distances.kind, None, bias.slopes, rows, anchored, *axes
     score = torch.randn(ROWS, HEADS, 5, 5)
     table = (score + bias.table()).expand(ROWS, -1, -1, -1)
     torch.testing.assert_close(score_of(*given)(score, *index), table)
@@ -204,7 +248,7 @@ def test_a_users_bias_is_a_plain_tensor():
     [
         ("cuda", torch.bfloat16, 0.0, 96, "distances"),
         ("cuda", torch.float32, 0.0, 96, "distances"),
-        ("cuda", torch.bfloat16, 0.1, 96, "fused"),
+        ("cuda", torch.bfloat16, 0.1, 96, "distances"),
         ("cuda", torch.bfloat16, 0.0, 2, "fused"),  # small
         ("cuda", torch.float64, 0.0, 96, "fused"),
         ("mps", torch.float32, 0.0, 96, "fused"),

@@ -43,7 +43,7 @@ def attend(qkv: Tensor, mask: Tensor | DistanceBias | None, dropout: float) -> T
     form = attention_form(q, mask, dropout)
     if form == "distances":
         assert isinstance(mask, DistanceBias)
-        return distance_attention(q, k, v, mask)
+        return distance_attention(q, k, v, mask, dropout)
     if form == "lean":
         if isinstance(mask, Tensor) and mask.is_floating_point():
             mask = mask.to(qkv.dtype)
@@ -79,7 +79,7 @@ def attention_form(q: Tensor, mask: Tensor | DistanceBias | None, dropout: float
         # The fused kernel gives the bias no gradient, so torch would take its general form here, too.
         learned = isinstance(mask, DistanceBias) and mask.slopes.requires_grad and torch.is_grad_enabled()
         return "lean" if learned else "fused"
-    if dropout == 0 and isinstance(mask, DistanceBias) and distances_pay(q, mask):
+    if isinstance(mask, DistanceBias) and distances_pay(q, mask):
         return "distances"
     return "fused"
 

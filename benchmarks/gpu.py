@@ -7,8 +7,8 @@ are medians over rounds of a few updates each. Memory is the peak of the variant
 FLOPs of a step = 3 x the student's forward pass + the teacher's, counted by torch.utils.flop_counter: a backward pass
 costs two forward passes. Utilisation is FLOPs divided by the time and the dense peak of the datasheet.
 
-Models with a distance bias are also measured without attention dropout, where the kernel can compute the bias itself
-("distances" in the column of attention), and with the full bias for the same step.
+Models whose distance bias is computed inside the kernel ("distances" in the column of attention) are also measured with
+the full bias.
 
     python benchmarks/gpu.py                                    # or benchmarks/gpu.sh
     python benchmarks/gpu.py --models vision/base --batch 32
@@ -26,7 +26,6 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-import attrs
 import torch
 from formulations import Case, Step, library_step, plain_step
 from torch import Tensor
@@ -50,8 +49,8 @@ BATCHES = {
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "3090": 71e12}
 BURST = 3
 WARM_UP = 2
-WITHOUT_DROPOUT, FULL_BIAS = "library, no attention dropout", "library, no attention dropout, full bias"
-VARIANTS = ("library", "library, compiled", WITHOUT_DROPOUT, FULL_BIAS, "plain")
+FULL_BIAS = "library, full bias"
+VARIANTS = ("library", "library, compiled", FULL_BIAS, "plain")
 
 
 def main() -> None:
@@ -117,8 +116,7 @@ def rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "plain": partial(plain_step, case, batch, device, precision=args.precision),
     }
     if case.config.student.adapters[case.modality].alibi is not None:
-        without = partial(library_step, without_attention_dropout(case), batch, device, precision=args.precision)
-        make |= {WITHOUT_DROPOUT: without, FULL_BIAS: lambda: with_full_bias(without())}
+        make[FULL_BIAS] = lambda: with_full_bias(make["library"]())
     common = {"model": name, "batch": batch, "precision": args.precision, "device": device_name(device)}
     common |= {"torch": torch.__version__, "flops": flops(case, device, args.precision)}
     ready: dict[str, tuple[Step, int]] = {}
@@ -141,14 +139,6 @@ def rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for variant, found in times.items():
         row = common | {"variant": variant, "seconds": statistics.median(found), "range": max(found) - min(found)}
         yield row | {"peak_gib": peaks[variant] / 2**30, "attention": forms.get(variant, "-")}
-
-
-def without_attention_dropout(case: Case) -> Case:
-    """Return the case with all attention weights kept."""
-    student = case.config.student
-    block = attrs.evolve(student.encoder.block, attention_dropout=0.0)
-    student = attrs.evolve(student, encoder=attrs.evolve(student.encoder, block=block))
-    return attrs.evolve(case, config=attrs.evolve(case.config, student=student))
 
 
 def with_full_bias(step: Step) -> Step:

@@ -258,6 +258,15 @@ def test_which_classes_and_samples_come_first_is_drawn():
     assert len(firsts) > 20
 
 
+def test_unbalanced_draws_have_the_classes_of_all_samples():
+    counts = torch.tensor([drawn([900, 90, 10], 100, draw=draw, balanced=False) for draw in range(20)])
+    assert (counts.double().mean(0) - torch.tensor([90.0, 9.0, 1.0])).abs().max() < 3
+    assert len(set(map(tuple, counts.tolist()))) > 5
+    samples = clusters(100)
+    some, more = (draw_labels(samples, n, seed=0, draw=0, balanced=False).tolist() for n in (12, 20))
+    assert more[:12] == some
+
+
 def test_each_draw_is_a_linear_probe_of_its_samples():
     train, test, val = clusters(200), clusters(200, seed=1), clusters(100, seed=2)
     for judge in (None, val):

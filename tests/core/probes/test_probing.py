@@ -32,19 +32,20 @@ def features(n, seed):
     return Features(values=values, ids=torch.arange(n), labels=labels)
 
 
-def test_every_row_is_what_the_probes_alone_give():
+@pytest.mark.parametrize(("balanced", "title"), [(True, "9 labels"), (False, "9 unbalanced labels")])
+def test_every_row_is_what_the_probes_alone_give(balanced, title):
     parts = {"train": features(60, 0), "val": features(30, 1), "test": features(45, 2)}
-    figures = Probing(neighbours=3, labels=9, draws=2, seed=4).measure("pretrained", parts)
+    figures = Probing(neighbours=3, labels=9, draws=2, seed=4, balanced=balanced).measure("pretrained", parts)
     assert list(figures.scores) == [Case("pretrained", *row, p) for row in ROWS for p in ("knn", "linear", "few")]
     for layers, pooling in ROWS:
         train, val, test = (part.labelled(pooling, layers) for part in parts.values())
-        few = few_label_probe(train, test, labels=9, draws=2, val=val, seed=4)
+        few = few_label_probe(train, test, labels=9, draws=2, val=val, seed=4, balanced=balanced)
         assert [figures.scores[Case("pretrained", layers, pooling, p)] for p in ("knn", "linear", "few")] == [
             Score(percent=knn_accuracy(train, test, k=3)),
             Score(percent=linear_probe(train, test, val=val, seed=4).accuracy),
             Score(percent=few.mean, std=few.std, draws=2),
         ]
-    assert figures.titles == {"knn": "3-NN", "linear": "linear", "few": "9 labels"}
+    assert figures.titles == {"knn": "3-NN", "linear": "linear", "few": title}
     assert (figures.num_train, figures.num_test) == (60, 45)
 
 

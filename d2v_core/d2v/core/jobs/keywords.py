@@ -360,6 +360,9 @@ class ProbeKeys(DataKeys, total=False):
     draws: int
     """Number of draws of few labels, at least 1."""
 
+    balanced: bool
+    """Draw few labels equally from all classes; false = at random."""
+
     seed: int
     """Of the untrained network and of draws."""
 
@@ -373,19 +376,19 @@ class ProbeKeys(DataKeys, total=False):
     """Labelled samples; keys that are not set default to those of the training."""
 
     train: str | None
-    """Split to train probes on; None = the training split."""
+    """Split to train probes on; None = training."""
 
     val: str | None
-    """Split to choose the penalty of a linear probe on; None = the validation split, or a fifth of `train`."""
+    """Split to choose the penalty of a linear probe on; None = validation, or a fifth of `train`."""
 
     test: str | None
-    """Split for the reported accuracies; None = the test split, or held-out samples of data without splits."""
+    """Split for the reported accuracies; None = test, or held-out samples of data without splits."""
 
     layers: Sequence[int] | Literal["final"]
     """Blocks (from 0, or negative from the end) to average; [] = all; final = the encoder's output."""
 
     each: bool
-    """true = measure each of these layers alone too; with layers=final, each block."""
+    """Measure each of these layers alone too; with layers=final, each block."""
 
     result: Literal["ffn", "block"]
     """Of a block: its output (block) or its feed-forward branch (ffn)."""
@@ -394,10 +397,10 @@ class ProbeKeys(DataKeys, total=False):
     """Mean of the tokens (mean), grid = means of its quarters, class-token = the class token."""
 
     baselines: bool
-    """Whether to measure the raw input and the untrained network too."""
+    """Measure the raw input and the untrained network too."""
 
     sequences: SequenceProbing | Mapping[str, Any]
-    """Recognisers for data whose labels are sequences of symbols, such as transcripts."""
+    """Recognisers for data with transcripts."""
 
     batch_size: int
     """Samples in a batch."""

@@ -48,15 +48,15 @@ class ProbeSettings(Probing):
         weights: student, teacher, or untrained = the same network with initial weights. The student is the default, as
             in published fine-tuning; the teacher computes the targets of pretraining.
         data: labelled samples; keys that are not set default to those of the training.
-        train: split to train probes on; null = the training split.
-        val: split to choose the penalty of a linear probe on; null = the validation split, or a fifth of `train`.
-        test: split for the reported accuracies; null = the test split, or held-out samples of data without splits.
+        train: split to train probes on; null = training.
+        val: split to choose the penalty of a linear probe on; null = validation, or a fifth of `train`.
+        test: split for the reported accuracies; null = test, or held-out samples of data without splits.
         layers: blocks (from 0, or negative from the end) to average; [] = all; final = the encoder's output.
-        each: true = measure each of these layers alone too; with layers=final, each block.
+        each: measure each of these layers alone too; with layers=final, each block.
         result: of a block: its output (block) or its feed-forward branch (ffn).
         poolings: mean of the tokens (mean), grid = means of its quarters, class-token = the class token.
-        baselines: whether to measure the raw input and the untrained network too.
-        sequences: recognisers for data whose labels are sequences of symbols, such as transcripts.
+        baselines: measure the raw input and the untrained network too.
+        sequences: recognisers for data with transcripts.
         seed: of the untrained network and of draws.
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively.

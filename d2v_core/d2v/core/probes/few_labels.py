@@ -57,6 +57,7 @@ def few_label_probe(
     val: Labelled | None = None,
     strengths: Iterable[float] = STRENGTHS,
     seed: int = 0,
+    balanced: bool = True,
 ) -> FewLabelResult:
     """Repeat a linear probe with `labels` labels in total.
 
@@ -68,14 +69,15 @@ def few_label_probe(
     Args:
         train: samples to draw from.
         test: samples to test each draw on.
-        labels: total number, as balanced over the classes as possible, see `draw_labels`.
+        labels: total number.
         draws: number of draws, at least 1.
         val: samples to choose the strength on; None = a held-out fifth of the drawn samples.
         strengths: candidates for the strength of the penalty.
         seed: of the draws.
+        balanced: see `draw_labels`.
 
     Raises:
-        ValueError: if a number is out of its range, there are fewer than two classes, or as in `linear_probe`.
+        ValueError: if a number is out of its range, a draw has fewer than two classes, or as in `linear_probe`.
 
     >>> x = torch.arange(20.0)[:, None]
     >>> samples = Labelled(features=x, labels=(x[:, 0] > 9).long())
@@ -86,7 +88,7 @@ def few_label_probe(
     strengths = tuple(strengths)
     results = [
         linear_probe(
-            train.take(draw_labels(train, labels, seed=seed, draw=draw)),
+            train.take(draw_labels(train, labels, seed=seed, draw=draw, balanced=balanced)),
             test,
             val=val,
             strengths=strengths,
@@ -101,16 +103,17 @@ def few_label_probe(
     )
 
 
-def draw_labels(samples: Labelled, labels: int, *, seed: int, draw: int) -> Tensor:
+def draw_labels(samples: Labelled, labels: int, *, seed: int, draw: int, balanced: bool = True) -> Tensor:
     """Draw samples for few labels: one of each class in a random order of the classes, then another of each, and so on.
 
-    The classes are thus as balanced as their sizes allow, and a draw of fewer labels is a subset of one of more.
+    The classes are thus as balanced as their sizes allow. A draw of fewer labels is a subset of one of more.
 
     Args:
         samples: n samples of at least two classes.
         labels: number of samples to draw, 2 to n.
         seed: of all draws.
         draw: number of this draw.
+        balanced: False = any samples, so that classes are about as frequent as in all samples, and may be missing.
 
     Returns:
         Long `labels`, indices of samples.
@@ -124,7 +127,10 @@ def draw_labels(samples: Labelled, labels: int, *, seed: int, draw: int) -> Tens
     """
     n, classes = len(samples.labels), samples.classes()
     check(must(lambda labels: 2 <= labels <= n, f"from 2 to {n}, the size of the training set"), labels=labels)
-    rank, _ = ranks(samples, Draw(seed=seed, update=draw, ids=torch.arange(n), purpose=_PURPOSE))
+    of_sample = Draw(seed=seed, update=draw, ids=torch.arange(n), purpose=_PURPOSE)
+    if not balanced:
+        return of_sample.bits(1, 1, stream=0)[:, 0].argsort(stable=True)[:labels].to(samples.labels.device)
+    rank, _ = ranks(samples, of_sample)
     of_class = Draw(seed=seed, update=draw, ids=torch.arange(len(classes)), purpose=_PURPOSE).bits(1, 1, stream=1)
     place = of_class[:, 0].argsort(stable=True).argsort().to(rank.device)
     target = torch.searchsorted(classes, samples.labels.long())

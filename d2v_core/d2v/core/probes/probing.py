@@ -27,6 +27,7 @@ class Probing:
         neighbours: k, at least 1.
         labels: number of labels of the probe with few labels, at least 2.
         draws: number of draws of few labels, at least 1.
+        balanced: draw few labels equally from all classes; false = at random.
         seed: of draws and of held-out samples, at least 0.
 
     Raises:
@@ -44,6 +45,7 @@ class Probing:
     neighbours: int = field(default=10, validator=validators.ge(1))
     labels: int = field(default=100, validator=validators.ge(2))
     draws: int = field(default=5, validator=validators.ge(1))
+    balanced: bool = True
     seed: int = field(default=0, validator=validators.ge(0))
 
     def measure(self, name: str, parts: Mapping[str, Features]) -> ProbeResults:
@@ -61,6 +63,7 @@ class Probing:
         scores: dict[Case, Score] = {}
         left_out: dict[str, None] = {}
         num_train = num_test = 0
+        few = f"{self.labels} labels" if self.balanced else f"{self.labels} unbalanced labels"
         for layers, poolings in parts["train"].values.items():
             for pooling in poolings:
                 sets = {part: features.labelled(pooling, layers) for part, features in parts.items()}
@@ -79,7 +82,7 @@ class Probing:
                     scores[case] = self._score(probe, train, val, test)
         return ProbeResults(
             scores=scores,
-            titles={"knn": f"{self.neighbours}-NN", "linear": "linear", "few": f"{self.labels} labels"},
+            titles={"knn": f"{self.neighbours}-NN", "linear": "linear", "few": few},
             num_train=num_train,
             num_test=num_test,
             left_out=tuple(left_out),
@@ -99,7 +102,9 @@ class Probing:
             return Score.of_correct((found == test.labels)[None])
         if probe == "linear":
             return Score.of_correct(linear_probe(train, test, val=val, seed=self.seed).correct[None])
-        few = few_label_probe(train, test, labels=self.labels, draws=self.draws, val=val, seed=self.seed)
+        few = few_label_probe(
+            train, test, labels=self.labels, draws=self.draws, val=val, seed=self.seed, balanced=self.balanced
+        )
         return Score.of_correct(few.correct)
 
 

@@ -15,7 +15,7 @@ from d2v.core.jobs.probing import ProbeSettings
 from d2v.core.jobs.several_runs import SeveralRuns
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe
 from d2v.core.train import Fitted
-from d2v.core.train.gradients import world
+from d2v.core.train.ranks import world
 
 
 class _Takes(Protocol):

@@ -32,7 +32,7 @@ from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.several_values import alternatives, combinations
 from d2v.core.train import Fitted, Freeze, Validation
-from d2v.core.train.gradients import world
+from d2v.core.train.ranks import world
 
 _logger = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ from d2v.core.train import (
     fit,
 )
 from d2v.core.train.busy import BusyHint
-from d2v.core.train.gradients import world
+from d2v.core.train.ranks import world
 from d2v.core.train.trackers import sinks_by_name
 
 

@@ -142,6 +142,7 @@ def fit(
         data=data,
         optimizer=optimizer,
         strategy=strategy,
+        accumulate=accumulate,
         loss_scale=loss_scale,
         monitors=monitors,
         hooks=hooks,

@@ -23,6 +23,15 @@ def world() -> tuple[int, int]:
     return 0, 1
 
 
+def started_processes() -> int:
+    """Return the number of processes that `torchrun` started for this program; 1 without it.
+
+    >>> started_processes()
+    1
+    """
+    return int(os.environ["WORLD_SIZE"]) if _by_torchrun() else 1
+
+
 @contextmanager
 def connected(*, timeout: float = 1800.0) -> Iterator[None]:
     """Join the processes that `torchrun` started, and leave them at the end; otherwise nothing happens.
@@ -37,8 +46,7 @@ def connected(*, timeout: float = 1800.0) -> Iterator[None]:
     ...     world()
     (0, 1)
     """
-    joins = all(name in os.environ for name in _STARTED_BY_TORCHRUN) and dist.is_available()
-    if not joins or dist.is_initialized():
+    if not _by_torchrun() or not dist.is_available() or dist.is_initialized():
         yield
         return
     if torch.cuda.is_available():
@@ -77,6 +85,10 @@ def layer_drop_seed(seed: int, update: int, micro: int) -> int:
     True
     """
     return _hashed("<3q", seed, update, micro)
+
+
+def _by_torchrun() -> bool:
+    return all(name in os.environ for name in _STARTED_BY_TORCHRUN)
 
 
 def _hashed(layout: str, *numbers: int) -> int:

@@ -28,6 +28,7 @@ class TrainingState:
         data: batches of this rank; the position is the same on all ranks.
         optimizer: optimiser of the model.
         strategy: how the ranks share the work.
+        accumulate: micro-batches of an update on each rank.
         loss_scale: loss scale for fp16.
         monitors: monitors of the model's targets.
         hooks: hooks, with or without a state.
@@ -40,6 +41,7 @@ class TrainingState:
     data: BatchSource
     optimizer: Optimizer
     strategy: Strategy = field(factory=Strategy)
+    accumulate: int = 1
     loss_scale: LossScale | None = None
     monitors: Monitors | None = None
     hooks: Sequence[object] = ()
@@ -61,6 +63,7 @@ class TrainingState:
             "hooks": states(self.hooks),
             "identity": stored_identity(self.data),
             "machine": machine_of(self.model),
+            "accumulate": self.accumulate,
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
         run.save(self.step, tensors, state, best=self.best.step)
@@ -73,7 +76,9 @@ class TrainingState:
             accept_data: whether to resume with other samples than those of the checkpoint, with a new epoch.
 
         Raises:
-            RunFolderError: if the samples differ and `accept_data` is False.
+            RunFolderError: if the samples differ and `accept_data` is False, or an update would have another number
+                of batches.
+            DataError: if the data cannot be continued by another number of processes.
         """
         if run is None:
             return
@@ -90,10 +95,11 @@ class TrainingState:
         except RuntimeError as error:
             raise RunFolderError(f"{run.path} has checkpoints of another model: {error}") from error
         self.step = state["step"]
+        self._check_batches(run, state["machine"]["processes"], state["accumulate"])
         changes = list(changed_machine(state.get("machine", {}), machine_of(self.model)))
         other = changed_data(state.get("identity"), self.data)
         if other is None:
-            before = state.get("machine", {}).get("processes", world()[1])
+            before = state["machine"]["processes"]
             self.data.load_state_dict(continued(self.data, state["data"], before=before))
         elif accept_data:
             restart(self.data, state["data"])
@@ -109,6 +115,16 @@ class TrainingState:
             if name in state:
                 part.load_state_dict(state[name])
         run.settle(self.step, changes)
+
+    def _check_batches(self, run: RunFolder, processes: int, accumulate: int) -> None:
+        then, workers = processes * accumulate, world()[1]
+        if then == workers * self.accumulate:
+            return
+        fix = f"set train.accumulate={then // workers}" if then % workers == 0 else f"use {processes} process(es)"
+        raise RunFolderError(
+            f"{run.path}: an update had {then} batches ({processes} process(es) x train.accumulate={accumulate}) and "
+            f"would have {workers * self.accumulate}; {fix}"
+        )
 
     def _parts(self) -> dict[str, Any]:
         parts = {

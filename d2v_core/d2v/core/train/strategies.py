@@ -6,6 +6,7 @@ number of processes.
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Literal
@@ -149,6 +150,8 @@ class Sharded(Strategy):
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+        # The branch of a block is a view, which nothing changes in place.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         mesh = init_device_mesh(next(model.parameters()).device.type, (world()[1],))
         for block in _blocks(model):
             fully_shard(block, mesh=mesh, reshard_after_forward=True)

@@ -28,7 +28,7 @@ from d2v.core.train.sinks import MetricSink
 from d2v.core.train.source import BatchSource
 from d2v.core.train.stages import Clock, call, finish_gradients, kept, measured, set_scheduled, validate
 from d2v.core.train.state import TrainingState
-from d2v.core.train.strategies import Strategy, strategy_by_name
+from d2v.core.train.strategies import Strategy, StrategyName, strategy_by_name
 from d2v.core.train.validation import Validation
 from d2v.core.validators import check
 
@@ -61,7 +61,7 @@ def fit(
     precision: Precision = "fp32",
     loss_scale: LossScale | None = None,
     seed: int = 0,
-    strategy: Strategy | None = None,
+    strategy: Strategy | StrategyName = "auto",
     run: RunFolder | None = None,
     accept_data: bool = False,
     checkpoint_every: int = 1000,
@@ -93,8 +93,8 @@ def fit(
         precision: precision of the forward pass; the type of the weights does not change.
         loss_scale: loss scale for fp16; None = as published.
         seed: seed of dropout.
-        strategy: how the ranks share the work; None = one process, or DDP on several. `Sharded().shard(model)` must
-            come before the optimiser is made.
+        strategy: how the ranks share the work, or its name (`strategy_by_name`). The strategy `Sharded` must have
+            sharded the model before the optimiser is made.
         run: run folder to save checkpoints in and to resume from; None = no checkpoints.
         accept_data: whether to resume although the samples differ from those of the checkpoint (`Batches.identity`);
             a new epoch begins then.
@@ -130,7 +130,7 @@ def fit(
     """
     check(ge(1), accumulate=accumulate, checkpoint_every=checkpoint_every, log_every=log_every)
     rank, workers = world()
-    strategy = strategy or strategy_by_name("auto")
+    strategy = strategy_by_name(strategy) if isinstance(strategy, str) else strategy
     device = next(model.parameters()).device
     if precision == "fp16":
         loss_scale = loss_scale or LossScale.published(workers=workers, accumulate=accumulate)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from d2v.core import Batch, Data2Vec
 from d2v.core.recipes import PretrainRecipe, read_recipe
 from d2v.core.train import set_rates
-from d2v.core.train.gradients import dropout_seed
+from d2v.core.train.ranks import dropout_seed
 
 
 class Loss(nn.Module):

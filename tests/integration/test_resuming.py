@@ -83,12 +83,19 @@ def test_what_cannot_change_the_result_may_change(tmp_path: Path, run: Path, pho
 
 @pytest.mark.parametrize(
     ("change", "key"),
-    [({"optim__lr": 1e-3}, "optim.lr: 0.001"), ({"seed": 3}, "seed: 3"), ({"train__accumulate": 2}, "accumulate: 2")],
+    [({"optim__lr": 1e-3}, "optim.lr: 0.001"), ({"seed": 3}, "seed: 3")],
 )
 def test_everything_else_is_refused(run: Path, photos: Path, change: dict[str, Any], key: str) -> None:
     before = (run / "config.yaml").read_text()
     with pytest.raises(RunFolderError, match=rf"\+.*{key}.*init="):
         train(run, photos, resume=True, **change)
+    assert (run / "config.yaml").read_text() == before
+
+
+def test_an_update_keeps_its_number_of_batches(run: Path, photos: Path) -> None:
+    before = (run / "config.yaml").read_text()
+    with pytest.raises(RunFolderError, match=r"1 batches.*would have 2.*accumulate=1"):
+        train(run, photos, resume=True, train__accumulate=2)
     assert (run / "config.yaml").read_text() == before
 
 

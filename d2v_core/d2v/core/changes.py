@@ -7,10 +7,11 @@ from typing import Literal, get_args
 
 from attrs import Attribute
 
-Change = Literal["free", "machine", "length", "data", "unrecorded"]
+Change = Literal["free", "machine", "processes", "length", "data", "unrecorded"]
 """
 free: the field cannot change the result.
 machine: the result is the same up to rounding.
+processes: it may change if an update keeps the number of batches of all processes together.
 length: schedules may depend on it; it may change if the schedules do not change up to the current update.
 data: it may change if the samples stay the same.
 unrecorded: it belongs to one start of the command, not to the run, and is not recorded.

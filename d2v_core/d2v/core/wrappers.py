@@ -60,6 +60,15 @@ def plain_name(module: nn.Module, name: str) -> str:
     return ".".join(found)
 
 
+def plain_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers by their names without wrappers.
+
+    >>> sorted(plain_state(nn.DataParallel(nn.Linear(2, 2))))
+    ['bias', 'weight']
+    """
+    return {plain_name(module, name): tensor for name, tensor in module.state_dict().items()}
+
+
 def load_plain_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load tensors by their names without wrappers into a module that may be wrapped."""
     names = {plain_name(module, name): name for name in module.state_dict()}

@@ -145,12 +145,12 @@ def test_a_place_beyond_the_epoch(place: tuple[int, int]) -> None:
 class Growing:
     """A plan with one more batch of one sample in every epoch."""
 
-    n, seed, uneven = 9, 0, False
+    n, seed, uneven, units = 9, 0, False, 1
 
-    def num_batches(self, epoch: int) -> int:
+    def num_batches(self, epoch: int, skip: int = 0) -> int:
         return epoch + 1
 
-    def requests(self, epoch: int, first: int = 0) -> Iterator[Request]:
+    def requests(self, epoch: int, first: int = 0, skip: int = 0) -> Iterator[Request]:
         for index in range(first, self.num_batches(epoch)):
             yield Request(epoch=epoch, index=index, ids=(index,))
 

@@ -5,11 +5,13 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from attrs import frozen
 
 from d2v.core.files import ConfigError
+from d2v.core.train.ranks import connected, started_processes
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,6 +60,7 @@ class Command:
         example: command lines that work.
         add_arguments: adds its arguments to a parser, and the steps that complete their help.
         run: runs the command; an error becomes one line and an exit code.
+        shared: whether the processes of torchrun share its work; other commands run in one process.
         takes: its `KEY=VALUE` arguments, an object with the class of `settings`; None = no such arguments.
     """
 
@@ -67,7 +70,19 @@ class Command:
     example: str
     add_arguments: Callable[[Parser], None]
     run: Callable[[argparse.Namespace], None]
+    shared: bool = False
     takes: Any = None
+
+    def start(self, arguments: argparse.Namespace) -> None:
+        """Run the command, in a group with the other processes of torchrun if they share its work.
+
+        Raises:
+            ConfigError: if torchrun started several processes of a command that runs in one.
+        """
+        if not self.shared and (workers := started_processes()) > 1:
+            raise ConfigError(f"`{self.name}` runs in one process, and torchrun started {workers}; start it without")
+        with connected() if self.shared else nullcontext():
+            self.run(arguments)
 
     def add_to(self, commands: "argparse._SubParsersAction[Parser]") -> None:
         """Add the command to the parser of `d2v`."""
@@ -79,7 +94,7 @@ class Command:
             epilog="example:\n" + "".join(f"  {line}\n" for line in self.example.splitlines()),
         )
         self.add_arguments(parser)
-        parser.set_defaults(run=self.run)
+        parser.set_defaults(run=self.start)
 
 
 def sentence(summary: str) -> str:

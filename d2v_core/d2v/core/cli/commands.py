@@ -15,7 +15,7 @@ from d2v.core.jobs.probing import ProbeSettings
 from d2v.core.jobs.several_runs import SeveralRuns
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe
 from d2v.core.train import Fitted
-from d2v.core.train.gradients import world
+from d2v.core.train.ranks import world
 
 
 class _Takes(Protocol):
@@ -24,7 +24,12 @@ class _Takes(Protocol):
 
 
 def _one_call(
-    call: Callable[..., Any], *, takes: _Takes, output: Callable[[Any, Mapping[str, Any]], str], example: str
+    call: Callable[..., Any],
+    *,
+    takes: _Takes,
+    output: Callable[[Any, Mapping[str, Any]], str],
+    example: str,
+    shared: bool = False,
 ) -> Command:
     """A command with the name and description of a function.
 
@@ -33,6 +38,7 @@ def _one_call(
         takes: the arguments of the command, which become arguments of the function.
         output: gives the printed text from the result and the arguments.
         example: command lines that work.
+        shared: whether the processes of torchrun share its work.
     """
     summary, details = summary_and_details(call)
 
@@ -49,6 +55,7 @@ def _one_call(
         example=example,
         add_arguments=takes,
         run=run,
+        shared=shared,
         takes=takes if isinstance(takes, Keys) else None,
     )
 
@@ -74,6 +81,7 @@ def _files(done: Plotted, _: Mapping[str, Any]) -> str:
 
 PRETRAIN = _one_call(
     pretrain,
+    shared=True,
     takes=RecipeAndKeys(PretrainRecipe),
     output=_updates,
     example="d2v pretrain vision/small data.path=fashion-mnist out=run\n"
@@ -81,12 +89,14 @@ PRETRAIN = _one_call(
 )
 FINETUNE = _one_call(
     finetune,
+    shared=True,
     takes=RecipeAndKeys(FinetuneRecipe),
     output=_updates,
     example="d2v finetune vision/small-finetune model=run data.path=fashion-mnist out=classifier",
 )
 EVALUATE = _one_call(
     evaluate,
+    shared=True,
     takes=Keys(UseSettings),
     output=lambda evaluated, _: evaluated.text(),
     example="d2v evaluate model=classifier data.path=fashion-mnist\n"
@@ -100,12 +110,14 @@ PREDICT = _one_call(
 )
 PROBE = _one_call(
     probe,
+    shared=True,
     takes=Keys(ProbeSettings),
     output=lambda report, _: report.table(),
     example="d2v probe model=run data.path=fashion-mnist\nd2v probe model=run data.path=photos each=true",
 )
 EXTRACT = _one_call(
     extract,
+    shared=True,
     takes=Keys(ExtractSettings),
     output=_features,
     example="d2v extract model=run data.path=photos out=features.safetensors\n"

@@ -38,6 +38,16 @@ class Batches(Protocol):
         """Set the position; raises `ValueError` if there is no such position."""
         ...
 
+    def continued(self, state: Mapping[str, Any], *, before: int) -> dict[str, Any]:
+        """Return the position that continues the epoch of `state`, a position of `before` processes, on those of now.
+
+        Nothing is taken twice in the epoch, and nothing is left out but a tail that is too short for all processes.
+
+        Raises:
+            DataError: if these batches cannot be continued by another number of processes.
+        """
+        ...
+
     def restart(self, state: Mapping[str, Any]) -> None:
         """Move to the beginning of the epoch after that of `state`, a position among other samples."""
         ...

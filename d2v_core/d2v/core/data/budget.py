@@ -171,18 +171,23 @@ class BudgetPlan:
         """Whether some ranks have one batch more than others."""
         return not self.drop_last and self._total % self.world_size > 0
 
-    def num_batches(self, epoch: int) -> int:
-        """Number of batches of this rank in an epoch, the same in all epochs."""
+    @property
+    def units(self) -> int:
+        """1: the units are batches."""
+        return 1
+
+    def num_batches(self, epoch: int, skip: int = 0) -> int:
+        """Number of batches of this rank in an epoch after `skip` batches, the same in all epochs."""
         del epoch
-        each, left = divmod(self._total, self.world_size)
+        each, left = divmod(max(0, self._total - skip), self.world_size)
         return each + (not self.drop_last and self.rank < left)
 
-    def requests(self, epoch: int, first: int = 0) -> Iterator[Request]:
-        """Yield the batches of an epoch, starting at index `first`."""
+    def requests(self, epoch: int, first: int = 0, skip: int = 0) -> Iterator[Request]:
+        """Yield the batches of an epoch after `skip` batches of all ranks, starting at index `first`."""
         order = KeyedPermutation(self._total, seed=self.seed, epoch=epoch, purpose=Purpose.BATCHES)
-        end = self.num_batches(epoch)
+        end = self.num_batches(epoch, skip)
         for low in range(first, end, _CHUNK):
-            numbers = self.rank + self.world_size * torch.arange(low, min(low + _CHUNK, end))
+            numbers = skip + self.rank + self.world_size * torch.arange(low, min(low + _CHUNK, end))
             spans = [self._span(number) for number in (order[numbers] if self.shuffle else numbers).tolist()]
             ids = self._ids(torch.cat([torch.arange(start, stop) for start, stop in spans]), epoch)
             for index, own in enumerate(torch.split(ids, [stop - start for start, stop in spans]), low):

@@ -71,23 +71,29 @@ class FixedPlan:
         """Whether some ranks have one batch more than others."""
         return not self.drop_last and 0 < self.n % self._whole < self.world_size
 
-    def num_batches(self, epoch: int) -> int:
-        """Number of batches of this rank in an epoch, the same in all epochs."""
+    @property
+    def units(self) -> int:
+        """Samples of a batch."""
+        return self.batch_size
+
+    def num_batches(self, epoch: int, skip: int = 0) -> int:
+        """Number of batches of this rank in an epoch after `skip` samples, the same in all epochs."""
         del epoch
-        whole, tail = divmod(self.n, self._whole)
+        whole, tail = divmod(max(0, self.n - skip), self._whole)
         return whole + (not self.drop_last and self.rank < tail)
 
-    def requests(self, epoch: int, first: int = 0) -> Iterator[Request]:
-        """Yield the batches of an epoch, starting at index `first`."""
+    def requests(self, epoch: int, first: int = 0, skip: int = 0) -> Iterator[Request]:
+        """Yield the batches of an epoch after `skip` samples, starting at index `first`."""
         order = KeyedPermutation(self.n, seed=self.seed, epoch=epoch)
-        end, step = self.num_batches(epoch), max(1, _CHUNK // self.batch_size)
+        end, step = self.num_batches(epoch, skip), max(1, _CHUNK // self.batch_size)
         for low in range(first, end, step):
             high = min(low + step, end)
-            positions = self.rank + self.world_size * torch.arange(low * self.batch_size, high * self.batch_size)
+            own = torch.arange(low * self.batch_size, high * self.batch_size)
+            positions = skip + self.rank + self.world_size * own
             positions = positions[positions < self.n]
             ids = order[positions] if self.shuffle else positions
-            for index, own in enumerate(torch.split(ids, self.batch_size), low):
-                yield Request(epoch=epoch, index=index, ids=tuple(own.tolist()))
+            for index, batch in enumerate(torch.split(ids, self.batch_size), low):
+                yield Request(epoch=epoch, index=index, ids=tuple(batch.tolist()))
 
     def replacement(self, id: int, *, epoch: int, attempt: int) -> int:
         """Return any sample, drawn from (seed, epoch, id)."""

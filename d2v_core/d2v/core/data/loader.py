@@ -51,7 +51,8 @@ class Loader(Prefetcher[Request], Generic[S]):
     sample counts twice, and batches without any sample. The batches depend only on the files, not on the workers or on
     where a run was interrupted.
 
-    `state_dict()` is `{"epoch": e, "batch": i}`.
+    `state_dict()` is `{"epoch": e, "batch": i}`. In an epoch that another number of processes began (`continued`), i
+    counts from the change, and `"skip"` is the number of units that were taken before.
 
     Args:
         samples: the data set.
@@ -106,7 +107,7 @@ class Loader(Prefetcher[Request], Generic[S]):
 
     def __len__(self) -> int:
         """Number of batches in the current epoch."""
-        return self.plan.num_batches(self._position["epoch"])
+        return self.plan.num_batches(self._position["epoch"], self._position.get("skip", 0))
 
     def name(self, id: int) -> str:
         """User's name of a sample, for its id in `Batch.ids`; in one line (`escaped`)."""
@@ -124,33 +125,49 @@ class Loader(Prefetcher[Request], Generic[S]):
         """Move to the beginning of the epoch after that of `state`."""
         self.load_state_dict({"epoch": state["epoch"] + 1, "batch": 0})
 
+    def continued(self, state: Mapping[str, Any], *, before: int) -> State:
+        """Return the state that continues the epoch of a state on another number of processes.
+
+        Nothing that was taken is taken again, and nothing is left out but the tail of the epoch.
+
+        Args:
+            state: saved by each of `before` processes.
+            before: number of processes then.
+        """
+        taken = state.get("skip", 0) + state["batch"] * self.plan.units * before
+        left = self.plan.num_batches(state["epoch"], taken)
+        return (
+            {"epoch": state["epoch"], "batch": 0, "skip": taken} if left else {"epoch": state["epoch"] + 1, "batch": 0}
+        )
+
     def _beginning(self) -> State:
         return {"epoch": self._position["epoch"], "batch": 0}
 
     def _checked(self, state: Mapping[str, Any]) -> State:
-        epoch, batch = state["epoch"], state["batch"]
-        if epoch < 0 or not 0 <= batch <= self.plan.num_batches(epoch):
-            allowed = f"epoch 0 or above, batch 0 to {self.plan.num_batches(max(epoch, 0))}"
+        epoch, batch, skip = state["epoch"], state["batch"], state.get("skip", 0)
+        if epoch < 0 or skip < 0 or not 0 <= batch <= self.plan.num_batches(epoch, skip):
+            allowed = f"epoch 0 or above, batch 0 to {self.plan.num_batches(max(epoch, 0), max(skip, 0))}"
             raise ValueError(f"no such position: epoch {epoch}, batch {batch}; expected {allowed}")
-        return {"epoch": epoch, "batch": batch}
+        return {"epoch": epoch, "batch": batch, **({"skip": skip} if skip else {})}
 
     def _num_samples(self) -> int:
         return self.plan.n
 
 
 def _entries(plan: Plan, endless: bool, position: State) -> Iterator[Entry[Request]]:
-    epoch, first = position["epoch"], position["batch"]
+    epoch, first, skip = position["epoch"], position["batch"], position.get("skip", 0)
     while True:
-        num_batches = plan.num_batches(epoch)
+        num_batches = plan.num_batches(epoch, skip)
         if endless and num_batches == 0:
             raise DataError(f"epoch {epoch} has no batch")
-        for request in plan.requests(epoch, first):
-            is_last = endless and request.index + 1 == num_batches
-            after = {"epoch": epoch + 1, "batch": 0} if is_last else {"epoch": epoch, "batch": request.index + 1}
+        for request in plan.requests(epoch, first, skip):
+            after = {"epoch": epoch, "batch": request.index + 1, **({"skip": skip} if skip else {})}
+            if endless and request.index + 1 == num_batches:
+                after = {"epoch": epoch + 1, "batch": 0}
             yield Entry(request=request, after=after)
         if not endless:
             return
-        epoch, first = epoch + 1, 0
+        epoch, first, skip = epoch + 1, 0, 0
 
 
 class _Fetch(Dataset[Fetched], Generic[S]):

@@ -81,6 +81,12 @@ class Mixture:
             self.sources[name].load_state_dict(state["sources"][name])
         self._batch, self._is_set = state["batch"], True
 
+    def continued(self, state: Mapping[str, Any], *, before: int) -> dict[str, Any]:
+        """Return the state that continues the epochs of all sources on another number of processes."""
+        own = state["sources"]
+        sources = {name: self.sources[name].continued(own[name], before=before) for name in self.names}
+        return {**state, "sources": sources}
+
     def restart(self, state: Mapping[str, Any]) -> None:
         """Move all sources to the beginning of the epoch after that of `state`."""
         for name in self.names:

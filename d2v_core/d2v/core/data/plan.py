@@ -1,7 +1,10 @@
 """Plan interface: the ids of each batch, and replacements for broken samples.
 
-A plan is a pure function of (seed, epoch, batch, rank). There is no generator state to save: resuming means setting two
+A plan is a pure function of (seed, epoch, batch, rank). There is no generator state to save: resuming means setting
 integers. Plans read no samples.
+
+The order of an epoch does not depend on the number of processes, which share it. So an epoch that was begun on some
+processes can be continued on another number of them, from the first unit (sample or batch) that was not taken.
 """
 
 from collections.abc import Iterator
@@ -40,12 +43,17 @@ class Plan(Protocol):
         """Whether some ranks may have one batch more than others, which would make training hang."""
         ...
 
-    def num_batches(self, epoch: int) -> int:
-        """Number of batches of this rank in an epoch; may differ between epochs."""
+    @property
+    def units(self) -> int:
+        """Units of the epoch's order that a batch takes for each rank: samples, or 1 if the units are batches."""
         ...
 
-    def requests(self, epoch: int, first: int = 0) -> Iterator[Request]:
-        """Yield the batches of an epoch, starting at index `first`."""
+    def num_batches(self, epoch: int, skip: int = 0) -> int:
+        """Number of batches of this rank in an epoch after `skip` units; may differ between epochs."""
+        ...
+
+    def requests(self, epoch: int, first: int = 0, skip: int = 0) -> Iterator[Request]:
+        """Yield the batches of an epoch after `skip` units, starting at index `first`."""
         ...
 
     def replacement(self, id: int, *, epoch: int, attempt: int) -> int | None:

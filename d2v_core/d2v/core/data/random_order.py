@@ -71,17 +71,22 @@ class RandomOrderPlan:
         """False: all ranks have the same number of batches."""
         return False
 
-    def num_batches(self, epoch: int) -> int:
-        """Number of batches of this rank in an epoch, the same in all epochs."""
-        del epoch
-        return self._total // self.world_size
+    @property
+    def units(self) -> int:
+        """1: the units are batches."""
+        return 1
 
-    def requests(self, epoch: int, first: int = 0) -> Iterator[Request]:
-        """Yield the batches of an epoch, starting at index `first`."""
+    def num_batches(self, epoch: int, skip: int = 0) -> int:
+        """Number of batches of this rank in an epoch after `skip` batches, the same in all epochs."""
+        del epoch
+        return max(0, self._total - skip) // self.world_size
+
+    def requests(self, epoch: int, first: int = 0, skip: int = 0) -> Iterator[Request]:
+        """Yield the batches of an epoch after `skip` batches of all ranks, starting at index `first`."""
         order = KeyedPermutation(self._total, seed=self.seed, epoch=epoch, purpose=Purpose.BATCHES)
-        end = self.num_batches(epoch)
+        end = self.num_batches(epoch, skip)
         for low in range(first, end, _CHUNK):
-            numbers = order[self.rank + self.world_size * torch.arange(low, min(low + _CHUNK, end))]
+            numbers = order[skip + self.rank + self.world_size * torch.arange(low, min(low + _CHUNK, end))]
             for index, number in enumerate(numbers.tolist(), low):
                 run = self._runs[bisect_right(self._runs, number, key=lambda run: run.number) - 1]
                 start = run.start + (number - run.number) * run.size

@@ -130,6 +130,18 @@ class StreamLoader(Prefetcher["_Records"], Generic[T]):
         """Identity of the records, as given by the stream."""
         return identity_of(self.stream)
 
+    def continued(self, state: Mapping[str, Any], *, before: int) -> State:
+        """Refuse to continue a pass on another number of processes: its windows hold whole batches of all of them.
+
+        Raises:
+            DataError: always, except at the beginning of the stream.
+        """
+        if state == self._start:
+            return dict(state)
+        raise DataError(
+            f"a stream that was read by {before} process(es) cannot be continued by another number; use {before} again"
+        )
+
     def restart(self, state: Mapping[str, Any]) -> None:
         """Move to the beginning of the stream, in the pass after that of `state`."""
         self.load_state_dict({**self._start, "epoch": state["epoch"] + 1})

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from attrs import frozen
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from d2v.core.description import Description
 from d2v.core.files.atomic import publish
@@ -26,7 +26,7 @@ from d2v.core.foreign.stored import read_tensors
 from d2v.core.model import BackboneConfig, Data2VecConfig
 from d2v.core.state_dict import load_strictly
 from d2v.core.unfilled import bounded_by_file, without_values
-from d2v.core.wrappers import plain_name
+from d2v.core.wrappers import plain_state
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
@@ -70,7 +70,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         described = config if isinstance(config, Description) else Description(model=config)
-        write_files(unfinished, model, description_to_plain(described), described.all_files())
+        write_files(unfinished, plain_state(model), description_to_plain(described), described.all_files())
         publish(unfinished, target)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -78,13 +78,16 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
 
 
 def write_files(
-    folder: Path, model: nn.Module, description: Mapping[str, Any], files: Mapping[str, bytes] | None = None
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    description: Mapping[str, Any],
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write the files of a model folder into an unfinished folder.
 
     Args:
         folder: existing folder.
-        model: model to write.
+        tensors: parameters and buffers of the model, by their names without wrappers.
         description: plain values; see `description_to_plain`.
         files: further files of the model, by name.
 
@@ -97,11 +100,7 @@ def write_files(
     listed = {"files": sorted(further)} if further else {}
     (folder / _CONFIG).write_text(json.dumps({"format": FORMAT, **description, **listed}, indent=1) + "\n")
     # Tied weights share storage, which the format refuses: each name gets its own copy.
-    tensors = {
-        plain_name(model, name): tensor.detach().cpu().clone().contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    save_file(tensors, folder / _WEIGHTS)
+    save_file({name: one.detach().cpu().clone().contiguous() for name, one in tensors.items()}, folder / _WEIGHTS)
 
 
 @frozen(kw_only=True)

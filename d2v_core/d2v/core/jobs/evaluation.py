@@ -23,7 +23,7 @@ from d2v.core.precision import autocast, decided
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.scores.scores import aligned
 from d2v.core.task import Evaluation
-from d2v.core.train.gradients import world
+from d2v.core.train.ranks import world
 
 
 @frozen(kw_only=True)

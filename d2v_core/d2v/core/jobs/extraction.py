@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from attrs import field, frozen, validators
+from torch import distributed as dist
 
 from d2v.core.data import DataConfig
 from d2v.core.files import ConfigError
@@ -12,6 +13,7 @@ from d2v.core.finite import NotFiniteError
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.feature_file import write_features
 from d2v.core.jobs.fine_tuned import check_ending
+from d2v.core.jobs.gathering import gathered
 from d2v.core.jobs.keywords import ExtractKeys
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.opening import say_contents
@@ -23,6 +25,7 @@ from d2v.core.precision import FeaturePrecision
 from d2v.core.probes import Features, Layers, encode_layers, encode_windows
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.recipe import Weights
+from d2v.core.train.ranks import world
 
 
 @frozen(kw_only=True)
@@ -111,14 +114,27 @@ def extract(
     device = pick_device(settings.device)
     encoder.to(device)
     say_contents(settings.data)
-    loader = settings.data.build(settings.split, batch_size=settings.batch_size)
-    parts = _features(settings, encoder, with_progress(loader, progress), depth=stored.description.student.depth)
+    rank, workers = world()
+    loader = settings.data.build(settings.split, batch_size=settings.batch_size, rank=rank, world_size=workers)
+    batches = with_progress(loader, progress and rank == 0)
+    parts = gathered(_features(settings, encoder, batches, depth=stored.description.student.depth))
     out = Path(settings.out)
     try:
+        if rank > 0:
+            list(parts)  # sends them to the first rank, which writes
+            return _of_first_rank(None)
         names, shape = write_features(out, parts, layers="chosen", pooling=settings.pooling, name=loader.name)
     except NotFiniteError as error:
         raise NotFiniteError(error.what, map(loader.name, error.names), where=error.where) from None
-    return Extracted(out=out, names=names, shape=shape)
+    return _of_first_rank(Extracted(out=out, names=names, shape=shape))
+
+
+def _of_first_rank(done: Extracted | None) -> Extracted:
+    found = [done]
+    if world()[1] > 1:
+        dist.broadcast_object_list(found)
+    assert found[0] is not None
+    return found[0]
 
 
 def _features(

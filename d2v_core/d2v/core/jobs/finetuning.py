@@ -21,7 +21,7 @@ from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import FinetuneKeys
 from d2v.core.jobs.models import check_preparation, data_for, encoder_of, inherited, match_input, matched
 from d2v.core.jobs.opening import say_contents
-from d2v.core.jobs.running import run_training, train_by, training_batches
+from d2v.core.jobs.running import run_training, train_by, training_batches, training_strategy
 from d2v.core.jobs.scoring import scored
 from d2v.core.jobs.seen import added, seen_before, seen_in
 from d2v.core.jobs.several_runs import run_each, settings_of_each
@@ -32,7 +32,8 @@ from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.several_values import alternatives, combinations
 from d2v.core.train import Fitted, Freeze, Validation
-from d2v.core.train.gradients import world
+from d2v.core.train.ranks import world
+from d2v.core.train.strategies import Strategy
 
 _logger = logging.getLogger(__name__)
 
@@ -118,7 +119,8 @@ def _run(settings: FinetuneRecipe, stored: Stored, progress: bool) -> Fitted:
     data = training_batches(settings, labels)
     encoder, config = encoder_of(stored, settings.weights, adapt=task.adapt, seed=settings.seed)
     config = matched(config, settings.data, task.modality)
-    model, optimizer = _put_together(settings, encoder, config, labels, device)
+    strategy = training_strategy(settings)
+    model, optimizer = _put_together(settings, encoder, config, labels, device, strategy)
     frozen = updates(settings.freeze.updates, settings.train.max_steps)
     validation = _validation(settings, model, labels, device)
     return run_training(
@@ -134,6 +136,7 @@ def _run(settings: FinetuneRecipe, stored: Stored, progress: bool) -> Fitted:
         model=model,
         data=data,
         optimizer=optimizer,
+        strategy=strategy,
         progress=progress,
         validation=validation,
         freeze=Freeze(model, settings.freeze.patterns, updates=frozen) if frozen else None,
@@ -190,8 +193,9 @@ def trial(
         ValueError: if the metric is undefined on them.
     """
     data = training_batches(settings, labels)
-    model, optimizer = _put_together(settings, encoder, config, labels, device)
-    train_by(settings, model, data, optimizer)
+    strategy = training_strategy(settings)
+    model, optimizer = _put_together(settings, encoder, config, labels, device, strategy)
+    train_by(settings, model, data, optimizer, strategy=strategy)
     model.eval()
     best = settings.task.best
     result = scored(settings.task, model, test, labels=labels, device=device, over_ranks=False)
@@ -201,12 +205,18 @@ def trial(
 
 
 def _put_together(
-    settings: FinetuneRecipe, encoder: Student, config: StudentConfig, labels: Labels, device: torch.device
+    settings: FinetuneRecipe,
+    encoder: Student,
+    config: StudentConfig,
+    labels: Labels,
+    device: torch.device,
+    strategy: Strategy,
 ) -> tuple[nn.Module, Optimizer]:
     task = settings.task
     match_input(settings.data, encoder, task.modality)
     torch.manual_seed(settings.seed)
     model = task.build(encoder, embed_dim=config.embed_dim, labels=labels).to(device)
+    strategy.shard(model)
     # Third-party students may list no blocks; layer decay refuses that.
     list_blocks: Callable[[str], list[nn.Module]] | None = getattr(encoder, "blocks", None)
     blocks = list_blocks(task.modality) if list_blocks is not None else ()

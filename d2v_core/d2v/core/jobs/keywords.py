@@ -217,6 +217,11 @@ class RunKeys(DataKeys, total=False):
     in it natively, else fp32 (`train.precision`).
     """
 
+    strategy: Literal["auto", "single", "ddp", "fsdp"]
+    """How the processes of torchrun share the work: ddp, fsdp = parameters are sharded too, single = one process, auto
+    = ddp if there are several (`train.strategy`).
+    """
+
     checkpoint_every: int
     """Updates between checkpoints (`train.checkpoint_every`)."""
 

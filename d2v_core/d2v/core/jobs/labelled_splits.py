@@ -44,6 +44,8 @@ class LabelledSplits:
         train: str | None = None,
         val: str | None = None,
         test: str | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> "LabelledSplits":
         """Open the splits of a data set without reading samples.
 
@@ -54,6 +56,8 @@ class LabelledSplits:
             train: split to train probes on; None = the data set's training split.
             val: split to choose settings on; None = the data set's validation split, if it has one.
             test: split for the reported results; None = the data set's test split, if it has one.
+            rank: rank of this process.
+            world_size: number of processes that share each split.
 
         Raises:
             DataError: if a split does not exist or the samples have no such labels.
@@ -61,7 +65,10 @@ class LabelledSplits:
         known, labels = data.splits(), data.labels(Classes) if labels is None else labels
         given = {"train": train or known.train, "val": val or known.val, "test": test or known.test}
         names = {part: split for part, split in given.items() if split is not None}
-        batches = {part: data.build(split, batch_size=batch_size, labels=labels) for part, split in names.items()}
+        batches = {
+            part: data.build(split, batch_size=batch_size, labels=labels, rank=rank, world_size=world_size)
+            for part, split in names.items()
+        }
         return cls(batches=batches, labels=labels, names=names)
 
     def in_memory(self) -> "LabelledSplits":

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from d2v.core.data import Batches, DataConfig, DataError, escaped
-from d2v.core.train.gradients import world
+from d2v.core.train.ranks import world
 
 _logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -15,6 +15,7 @@ from d2v.core.files import Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.fine_tuned import check_ending
+from d2v.core.jobs.gathering import whole
 from d2v.core.jobs.keywords import ProbeKeys
 from d2v.core.jobs.labelled_splits import LabelledSplits
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
@@ -37,6 +38,7 @@ from d2v.core.probes import (
 )
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.recipe import Weights
+from d2v.core.train.ranks import world
 
 
 @frozen(kw_only=True)
@@ -120,7 +122,9 @@ def probe(
     # Open all encoders first, so that missing weights are reported before any work.
     encoders = {weights: _encoder(settings, stored, weights) for weights in rows}
     say_contents(settings.data)
-    parts = LabelledSplits.of(
+    rank, workers = world()
+    opened = partial(
+        LabelledSplits.of,
         settings.data,
         batch_size=settings.batch_size,
         labels=_labels(settings.data),
@@ -128,6 +132,7 @@ def probe(
         val=settings.val,
         test=settings.test,
     )
+    parts, progress = opened(), progress and rank == 0
     named = {"untrained" if weights == "untrained" else "pretrained": one for weights, one in encoders.items()}
     modality, depth = modalities.load(stored.description.modality), stored.description.student.depth
     if isinstance(parts.labels, Symbols):
@@ -143,9 +148,10 @@ def probe(
             progress=progress,
         )
     else:
-        results = _classified(settings, parts, named, progress, depth=depth, modality=modality)
+        shares = opened(rank=rank, world_size=workers)
+        results = _classified(settings, parts, named, progress, depth=depth, modality=modality, shares=shares)
     results = evolve(results, raw_name=modality.raw_name, notes=_notes(parts, stored))
-    if settings.out is not None:
+    if settings.out is not None and rank == 0:
         content: dict[str, Any] = {"model": settings.model, "weights": settings.weights, "data": settings.data.path}
         content |= {"seed": settings.seed, "scores": results.to_plain(), "left_out": list(results.left_out)}
         content |= {"notes": list(results.notes)} if results.notes else {}
@@ -173,7 +179,9 @@ def _classified(
     *,
     depth: int,
     modality: Modality,
+    shares: LabelledSplits,
 ) -> ProbeResults:
+    """Measure the raw input of `parts`, and features that each process computes of its share of them."""
     found: list[ProbeResults] = []
     left_out: dict[str, None] = {}
     if settings.baselines:
@@ -184,13 +192,13 @@ def _classified(
             found.append(settings.measure("raw", raw))
     for name, encoder in encoders.items():
         try:
-            features = _features(settings, encoder, parts, progress, depth=depth)
+            features = _features(settings, encoder, shares, progress, depth=depth)
         except NoClassTokenError as error:
             others = tuple(pooling for pooling in settings.poolings if pooling != "class-token")
             if not others:
                 raise
             settings, left_out[f"class-token: {error}"] = evolve(settings, poolings=others), None
-            features = _features(settings, encoder, parts, progress, depth=depth)
+            features = _features(settings, encoder, shares, progress, depth=depth)
         found.append(settings.measure(name, features))
     results = reduce(or_, found)
     return evolve(results, left_out=(*left_out, *results.left_out))
@@ -219,12 +227,12 @@ def _notes(parts: LabelledSplits, stored: Stored) -> tuple[str, ...]:
 
 
 def _features(
-    settings: ProbeSettings, encoder: Student, parts: LabelledSplits, progress: bool, *, depth: int
+    settings: ProbeSettings, encoder: Student, shares: LabelledSplits, progress: bool, *, depth: int
 ) -> dict[str, Features]:
     chosen = _layers(settings, depth)
 
     def collect(batches: Iterable[Batch]) -> Features:
-        return collect_features(
+        own = collect_features(
             encoder,
             batches,
             poolings=settings.poolings,
@@ -233,5 +241,6 @@ def _features(
             depth=depth,
             precision=settings.precision,
         )
+        return whole(own)
 
-    return parts.read(collect, progress=progress)
+    return shares.read(collect, progress=progress)

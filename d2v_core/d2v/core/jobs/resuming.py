@@ -13,7 +13,8 @@ from d2v.core.train.run_folder import newest_step
 
 _Recipe = PretrainRecipe | FinetuneRecipe
 _SHOWN = 6
-_MEANING = {"machine": ": the run is no longer bit-identical to an uninterrupted one"}
+_NOT_EXACT = ": the run is no longer bit-identical to an uninterrupted one"
+_MEANING = {"machine": _NOT_EXACT, "processes": _NOT_EXACT}
 
 
 def allowed_changes(recipe: _Recipe, config_text: str, data: Batches) -> list[str]:

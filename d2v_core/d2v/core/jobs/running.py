@@ -36,7 +36,8 @@ from d2v.core.train import (
     fit,
 )
 from d2v.core.train.busy import BusyHint
-from d2v.core.train.gradients import world
+from d2v.core.train.ranks import world
+from d2v.core.train.strategies import Strategy, strategy_by_name
 from d2v.core.train.trackers import sinks_by_name
 
 
@@ -71,6 +72,18 @@ def training_splits(recipe: PretrainRecipe | FinetuneRecipe) -> dict[str, str]:
     return {name: splits.pretrain or splits.train for name, splits in found.items()}
 
 
+def training_strategy(recipe: PretrainRecipe | FinetuneRecipe) -> Strategy:
+    """How the processes of this run share the work.
+
+    Raises:
+        ConfigError: if the strategy and the number of processes do not fit.
+    """
+    try:
+        return strategy_by_name(recipe.train.strategy)
+    except ValueError as error:
+        raise ConfigError(f"train.{error}") from error
+
+
 def run_training(
     recipe: PretrainRecipe | FinetuneRecipe,
     *,
@@ -78,12 +91,16 @@ def run_training(
     model: nn.Module,
     data: Batches,
     optimizer: Optimizer,
+    strategy: Strategy,
     progress: bool,
     monitor: CollapseMonitor | None = None,
     validation: Validation | None = None,
     freeze: Freeze | None = None,
 ) -> Fitted:
-    """Open the run folder and train. The loader reports samples that could not be read."""
+    """Open the run folder and train. The loader reports samples that could not be read.
+
+    The optimiser is made after `strategy.shard(model)`.
+    """
     train = recipe.train
     device = next(model.parameters()).device
     precision = decided_precision(train.precision, recipe, device)
@@ -106,6 +123,7 @@ def run_training(
             model,
             data,
             optimizer,
+            strategy=strategy,
             run=run,
             accept_data="data" in recipe.accept,
             checkpoint_every=train.checkpoint_every,

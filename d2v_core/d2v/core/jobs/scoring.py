@@ -10,7 +10,7 @@ from torch import nn
 from d2v.core.labels import Labels
 from d2v.core.model import Batch
 from d2v.core.task import Evaluation, Scorer, Task, TwoStepTask
-from d2v.core.train.gradients import world
+from d2v.core.train.ranks import world
 
 
 @torch.no_grad()

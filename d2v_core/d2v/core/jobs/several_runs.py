@@ -20,7 +20,7 @@ from d2v.core.recipes import FinetuneRecipe
 from d2v.core.recipes.comparing import changes
 from d2v.core.recipes.yaml_text import read_yaml
 from d2v.core.train import Fitted
-from d2v.core.train.gradients import world
+from d2v.core.train.ranks import world
 
 _logger = logging.getLogger(__name__)
 _SECTION = "optim"

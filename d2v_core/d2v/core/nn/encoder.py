@@ -14,6 +14,7 @@ from d2v.core.nn.attention import AttentionBias, attention_mask
 from d2v.core.nn.block import TransformerBlock
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import Scheme, initialise, scale_branches
+from d2v.core.nn.layer_drop import skipped
 from d2v.core.nn.sinks import LayerSink
 from d2v.core.validators import check, probability
 
@@ -130,7 +131,7 @@ class TransformerEncoder(nn.Module):
         merged: list[AttentionBias | None] = []
         mask: AttentionBias | None = None
         for layer in range(self._depth(sink)):
-            if self.training and self.layer_drop > 0 and torch.rand(()).item() < self.layer_drop:
+            if self.training and self.layer_drop > 0 and skipped(self.layer_drop):
                 continue
             layer_bias = bias(layer) if bias is not None else None
             if not merged or merged[0] is not layer_bias:  # most models share one bias over all layers

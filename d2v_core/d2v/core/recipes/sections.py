@@ -31,6 +31,7 @@ from d2v.core.train import (
     parameter_groups,
 )
 from d2v.core.train.groups import Decay
+from d2v.core.train.strategies import StrategyName
 from d2v.core.train.trackers import SinkName, sink_names
 from d2v.core.validators import factor
 
@@ -232,6 +233,8 @@ class TrainConfig:
         accumulate: batches in an update of one process.
         precision: of the forward pass: fp32, bf16, fp16 (with the published loss scaling), or auto = bf16 where the
             device computes in it natively, else fp32.
+        strategy: how the processes of torchrun share the work: ddp, fsdp = parameters are sharded too, single = one
+            process, auto = ddp if there are several.
         checkpoint_every: updates between checkpoints.
         keep: number of newest checkpoints to keep.
         log_every: updates between lines of metrics.
@@ -247,8 +250,9 @@ class TrainConfig:
         default=None, validator=validators.optional(validators.ge(1)), metadata=may_change("length")
     )
     batch_size: int = field(validator=validators.ge(1))
-    accumulate: int = field(default=1, validator=validators.ge(1))
+    accumulate: int = field(default=1, validator=validators.ge(1), metadata=may_change("processes"))
     precision: AskedPrecision = "fp32"
+    strategy: StrategyName = field(default="auto", metadata=may_change("machine"))
     checkpoint_every: int = field(default=1000, validator=validators.ge(1), metadata=may_change("free"))
     keep: int = field(default=2, validator=validators.ge(1), metadata=may_change("free"))
     log_every: int = field(default=50, validator=validators.ge(1), metadata=may_change("free"))

@@ -6,6 +6,7 @@ from d2v.core.train.loop import Fitted, fit
 from d2v.core.train.loss_scale import LossScale, NonFiniteError
 from d2v.core.train.optimizer import PublishedAdamW
 from d2v.core.train.progress import Progress
+from d2v.core.train.ranks import connected
 from d2v.core.train.run_folder import RunFolder, RunFolderError
 from d2v.core.train.schedules import (
     BEiTCosineSchedule,
@@ -18,6 +19,7 @@ from d2v.core.train.schedules import (
 from d2v.core.train.signals import Interrupted
 from d2v.core.train.sinks import JsonLines, MetricSink, TensorBoard
 from d2v.core.train.source import BatchSource, MemorySource
+from d2v.core.train.strategies import Replicated, Sharded, Strategy, strategy_by_name
 from d2v.core.train.trackers import MLflow, WandB
 from d2v.core.train.validation import Validation
 
@@ -39,15 +41,20 @@ __all__ = [
     "PolynomialSchedule",
     "Progress",
     "PublishedAdamW",
+    "Replicated",
     "RunFolder",
     "RunFolderError",
     "Schedule",
+    "Sharded",
+    "Strategy",
     "TensorBoard",
     "TriStageSchedule",
     "Validation",
     "WandB",
+    "connected",
     "fit",
     "parameter_groups",
     "set_rates",
     "set_weight_decay",
+    "strategy_by_name",
 ]

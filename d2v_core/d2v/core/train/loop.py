@@ -15,18 +15,20 @@ from torch.optim import Optimizer
 
 from d2v.core.model import StepOutput
 from d2v.core.monitor import CollapseMonitor
+from d2v.core.nn.layer_drop import layers_drawn_from
 from d2v.core.precision import Precision, autocast
 from d2v.core.train.freezing import Freeze
-from d2v.core.train.gradients import dropout_seed, sum_over_ranks, world
 from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.monitoring import Monitors
 from d2v.core.train.progress import Progress
+from d2v.core.train.ranks import dropout_seed, layer_drop_seed, sum_over_ranks, world
 from d2v.core.train.run_folder import RunFolder
 from d2v.core.train.signals import Interrupted, StopRequest
 from d2v.core.train.sinks import MetricSink
 from d2v.core.train.source import BatchSource
 from d2v.core.train.stages import Clock, call, finish_gradients, kept, measured, set_scheduled, validate
 from d2v.core.train.state import TrainingState
+from d2v.core.train.strategies import Strategy, StrategyName, strategy_by_name
 from d2v.core.train.validation import Validation
 from d2v.core.validators import check
 
@@ -59,6 +61,7 @@ def fit(
     precision: Precision = "fp32",
     loss_scale: LossScale | None = None,
     seed: int = 0,
+    strategy: Strategy | StrategyName = "auto",
     run: RunFolder | None = None,
     accept_data: bool = False,
     checkpoint_every: int = 1000,
@@ -78,8 +81,7 @@ def fit(
 
     Args:
         model: `model(batch, update=n)` returns a `StepOutput`; its `update_teacher(n)`, if any, is called after the
-            optimiser step. Unwrapped, and on the same type of device on all ranks: this function sums the gradients
-            over ranks.
+            optimiser step. Not wrapped in DDP, which is the work of `strategy`.
         data: batches of this rank.
         optimizer: optimiser of the model's parameters.
         schedule: learning rate of the update after n finished ones; see `set_rates`.
@@ -91,6 +93,8 @@ def fit(
         precision: precision of the forward pass; the type of the weights does not change.
         loss_scale: loss scale for fp16; None = as published.
         seed: seed of dropout.
+        strategy: how the ranks share the work, or its name (`strategy_by_name`). The strategy `Sharded` must have
+            sharded the model before the optimiser is made.
         run: run folder to save checkpoints in and to resume from; None = no checkpoints.
         accept_data: whether to resume although the samples differ from those of the checkpoint (`Batches.identity`);
             a new epoch begins then.
@@ -126,6 +130,7 @@ def fit(
     """
     check(ge(1), accumulate=accumulate, checkpoint_every=checkpoint_every, log_every=log_every)
     rank, workers = world()
+    strategy = strategy_by_name(strategy) if isinstance(strategy, str) else strategy
     device = next(model.parameters()).device
     if precision == "fp16":
         loss_scale = loss_scale or LossScale.published(workers=workers, accumulate=accumulate)
@@ -133,13 +138,23 @@ def fit(
         loss_scale = None
     monitors = None if monitor is None else Monitors(monitor)
     now = TrainingState(
-        model=model, data=data, optimizer=optimizer, loss_scale=loss_scale, monitors=monitors, hooks=hooks
+        model=model,
+        data=data,
+        optimizer=optimizer,
+        strategy=strategy,
+        accumulate=accumulate,
+        loss_scale=loss_scale,
+        monitors=monitors,
+        hooks=hooks,
     )
     now.restore(run, accept_data=accept_data)
     outlets: list[Any] = [*(sinks if rank == 0 else ()), *([progress] if progress and rank == 0 else [])]
     for outlet in outlets:
         outlet.start(now.step)
     clock, batches = Clock(), iter(data)
+    if freeze is not None:
+        freeze.apply(freeze.updates)  # DDP leaves out what is frozen when it is made
+    step = strategy.wrap(model)
     model.train()
     try:
         with StopRequest() as stop:
@@ -152,9 +167,10 @@ def fit(
                 for micro in range(accumulate):
                     batch = clock.wait(batches).to(device, non_blocking=True)
                     torch.manual_seed(dropout_seed(seed, now.step, rank, micro))
-                    with autocast(precision, device):
-                        output: StepOutput = model(batch, update=now.step)
-                    torch.autograd.backward(output.loss_sum * (loss_scale.value if loss_scale else 1.0))
+                    with strategy.micro_batch(step, last=micro + 1 == accumulate):
+                        with autocast(precision, device), layers_drawn_from(layer_drop_seed(seed, now.step, micro)):
+                            output: StepOutput = step(batch, update=now.step)
+                        torch.autograd.backward(output.loss_sum * (loss_scale.value if loss_scale else 1.0))
                     modalities.append(batch.modality)
                     outputs.append(kept(output, whole=now.step + 1 == max_steps or (now.step + 1) % log_every == 0))
                 count, stopping = sum_over_ranks(

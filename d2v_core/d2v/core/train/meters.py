@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch import distributed as dist
 
-from d2v.core.train.gradients import world
+from d2v.core.train.ranks import world
 
 _Sums = dict[str, tuple[Tensor | float, int]]
 

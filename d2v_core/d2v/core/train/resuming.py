@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from d2v.core.data import Identity, identity_of
+from d2v.core.data import DataError, Identity, identity_of
+from d2v.core.train.ranks import world
 from d2v.core.train.source import BatchSource
 
 
@@ -41,6 +42,21 @@ def changed_data(stored: Mapping[str, Any] | None, data: BatchSource) -> str | N
     return f"the data has changed since the checkpoint: {then.count} then, {now.count} now"
 
 
+def continued(data: BatchSource, position: Mapping[str, Any], *, before: int) -> Mapping[str, Any]:
+    """Return the position on the processes of now for one that `before` processes saved.
+
+    Raises:
+        DataError: if the data cannot be continued by another number of processes.
+    """
+    if before == world()[1]:
+        return position
+    method = getattr(data, "continued", None)
+    if method is None:
+        raise DataError(f"this data was read by {before} process(es) and cannot be continued by {world()[1]}")
+    found: Mapping[str, Any] = method(position, before=before)
+    return found
+
+
 def restart(data: BatchSource, position: Mapping[str, Any]) -> None:
     """Move to the beginning of the epoch after that of a position among other samples, if the data supports it."""
     method = getattr(data, "restart", None)
@@ -49,10 +65,11 @@ def restart(data: BatchSource, position: Mapping[str, Any]) -> None:
 
 
 def machine_of(model: nn.Module) -> dict[str, Any]:
-    """Return properties of the machine that affect rounding: device, number of threads, version of torch."""
+    """Return what affects rounding: device, number of threads and of processes, version of torch."""
     device = next(model.parameters()).device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"device": name, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+    threads, workers = torch.get_num_threads(), world()[1]
+    return {"device": name, "threads": threads, "processes": workers, "torch": str(torch.__version__)}
 
 
 def changed_machine(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -22,14 +22,13 @@ import torch
 from attrs.validators import ge
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor
 
 from d2v.core.files.atomic import publish, write_text
 from d2v.core.files.folder import write_files
 from d2v.core.train.folder_lock import FolderLock, InUseError
-from d2v.core.train.gradients import world
+from d2v.core.train.ranks import world
 from d2v.core.validators import check
-from d2v.core.wrappers import load_plain_state
 
 _logger = logging.getLogger(__name__)
 _STATE = "training.pt"
@@ -65,10 +64,10 @@ class RunFolder:
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     run = RunFolder(f"{folder}/run", config="seed: 0", description={})
-    ...     run.save(3, nn.Linear(2, 2), {"step": 3})
-    ...     run.steps(), run.load(nn.Linear(2, 2))
+    ...     run.save(3, {"weight": torch.ones(2)}, {"step": 3})
+    ...     run.steps(), run.load()
     ...     run.close()
-    ([3], {'step': 3})
+    ([3], ({'weight': tensor([1., 1.])}, {'step': 3}))
     """
 
     def __init__(
@@ -144,12 +143,12 @@ class RunFolder:
         for change in found:
             _logger.warning("resumed at update %d with a change: %s", step, change)
 
-    def save(self, step: int, model: nn.Module, state: dict[str, Any], *, best: int | None = None) -> None:
+    def save(self, step: int, tensors: Mapping[str, Tensor], state: dict[str, Any], *, best: int | None = None) -> None:
         """Write a checkpoint, unless it exists already, and remove old ones.
 
         Args:
             step: number of finished updates.
-            model: module to save.
+            tensors: parameters and buffers of the model, by their names without wrappers.
             state: training state: tensors and plain values, so that it can be read without running code.
             best: step of a checkpoint that must be kept.
 
@@ -159,7 +158,7 @@ class RunFolder:
         """
         if step not in self.steps():
             try:
-                self._write(step, model, state)
+                self._write(step, tensors, state)
             except (OSError, SafetensorError) as error:
                 kept = self.steps()
                 newest = f"the one of update {kept[-1]} is intact" if kept else "there is no earlier one"
@@ -170,25 +169,25 @@ class RunFolder:
             if old != best:
                 self._remove(self.checkpoint(old))
 
-    def load(self, model: nn.Module) -> dict[str, Any] | None:
-        """Load the newest checkpoint into the model.
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Read the newest checkpoint.
 
         Returns:
-            The training state, or None if there is no checkpoint.
+            The tensors and the training state, or None if there is no checkpoint.
 
         Raises:
-            RunFolderError: if the checkpoint is damaged, or of another model.
+            RunFolderError: if the checkpoint is damaged.
         """
         steps = self.steps()
         if not steps:
             return None
         folder = self.checkpoint(steps[-1])
         try:
-            load_plain_state(model, load_file(folder / "model.safetensors"))
+            tensors = load_file(folder / "model.safetensors")
             state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
         except Exception as error:  # torch and safetensors have no common error class for a damaged file
-            raise RunFolderError(f"{folder} is damaged or of another model: {error}") from error
-        return state
+            raise RunFolderError(f"{folder} is damaged: {error}") from error
+        return tensors, state
 
     def finish(self, step: int) -> None:
         """Write `model/` from the checkpoint of a step; replaces the model of a shorter run."""
@@ -230,9 +229,9 @@ class RunFolder:
             for left in parent.glob(".*-*"):  # unfinished files of a killed process
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
-    def _write(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
+    def _write(self, step: int, tensors: Mapping[str, Tensor], state: dict[str, Any]) -> None:
         with self._unfinished(self.path / "checkpoints", f"step-{step}") as unfinished:
-            write_files(unfinished, model, self.description, self.files)
+            write_files(unfinished, tensors, self.description, self.files)
             # Write from memory: if torch itself fails to write, it hides the reason.
             buffer = io.BytesIO()
             torch.save(state, buffer)

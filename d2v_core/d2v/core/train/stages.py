@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
 from d2v.core.model import Batch, StepOutput
 from d2v.core.teacher import EMATeacher
-from d2v.core.train.gradients import scale_gradients
 from d2v.core.train.groups import set_rates, set_weight_decay
 from d2v.core.train.loss_scale import NonFiniteError
 from d2v.core.train.state import TrainingState
@@ -60,10 +58,10 @@ def finish_gradients(now: TrainingState, count: int, clip: float) -> bool:
     if count < 1:
         raise ValueError(f"update {now.step + 1} has sample_size {count}: its batches contain nothing to learn")
     factor = 1.0 if now.loss_scale is None else now.loss_scale.value
-    gradients = scale_gradients(now.model.parameters(), 1 / (count * factor))
+    gradients = now.strategy.gradients(now.model, 1 / (count * factor))
     if not gradients:
         raise ValueError(f"update {now.step + 1} gives no parameter a gradient; is everything frozen?")
-    norm = get_total_norm(gradients)
+    norm = now.strategy.norm(gradients)
     if not math.isfinite(norm.item()):
         if now.loss_scale is not None:
             now.loss_scale.overflow(step=now.step)
@@ -118,7 +116,7 @@ def validate(now: TrainingState, rule: Validation | None) -> tuple[dict[str, flo
     if rule is None or not rule.due(now.step):
         return {}, False
     now.model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), now.strategy.whole(now.model):
         metrics = dict(rule.run())
     now.model.train()
     return metrics, now.best.see(now.step, metrics, rule)

@@ -7,14 +7,15 @@ from attrs import define, field
 from torch import nn
 from torch.optim import Optimizer
 
-from d2v.core.train.gradients import sum_over_ranks, world
 from d2v.core.train.hooks import restore, states
 from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.meters import Meters
 from d2v.core.train.monitoring import Monitors
-from d2v.core.train.resuming import changed_data, changed_machine, machine_of, restart, stored_identity
+from d2v.core.train.ranks import sum_over_ranks, world
+from d2v.core.train.resuming import changed_data, changed_machine, continued, machine_of, restart, stored_identity
 from d2v.core.train.run_folder import RunFolder, RunFolderError
 from d2v.core.train.source import BatchSource
+from d2v.core.train.strategies import Strategy
 from d2v.core.train.validation import Best
 
 
@@ -26,6 +27,8 @@ class TrainingState:
         model: model to train.
         data: batches of this rank; the position is the same on all ranks.
         optimizer: optimiser of the model.
+        strategy: how the ranks share the work.
+        accumulate: micro-batches of an update on each rank.
         loss_scale: loss scale for fp16.
         monitors: monitors of the model's targets.
         hooks: hooks, with or without a state.
@@ -37,6 +40,8 @@ class TrainingState:
     model: nn.Module
     data: BatchSource
     optimizer: Optimizer
+    strategy: Strategy = field(factory=Strategy)
+    accumulate: int = 1
     loss_scale: LossScale | None = None
     monitors: Monitors | None = None
     hooks: Sequence[object] = ()
@@ -45,19 +50,23 @@ class TrainingState:
     best: Best = field(factory=Best)
 
     def save(self, run: RunFolder | None) -> None:
-        """Write a checkpoint, on the first rank only: the state is the same on all."""
-        if run is None or world()[0] > 0:
+        """Write a checkpoint: the ranks gather it together, and the first one writes it."""
+        if run is None:
+            return
+        tensors, optimizer = self.strategy.tensors(self.model), self.strategy.optimizer_state(self.optimizer)
+        if world()[0] > 0:
             return
         state: dict[str, Any] = {
             "step": self.step,
             "data": self.data.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer,
             "hooks": states(self.hooks),
             "identity": stored_identity(self.data),
             "machine": machine_of(self.model),
+            "accumulate": self.accumulate,
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
-        run.save(self.step, self.model, state, best=self.best.step)
+        run.save(self.step, tensors, state, best=self.best.step)
 
     def restore(self, run: RunFolder | None, *, accept_data: bool = False) -> None:
         """Resume from the newest checkpoint, if there is one.
@@ -67,36 +76,55 @@ class TrainingState:
             accept_data: whether to resume with other samples than those of the checkpoint, with a new epoch.
 
         Raises:
-            RunFolderError: if the samples differ and `accept_data` is False.
+            RunFolderError: if the samples differ and `accept_data` is False, or an update would have another number
+                of batches.
+            DataError: if the data cannot be continued by another number of processes.
         """
         if run is None:
             return
         states(self.hooks)  # raise errors about unsupported states now, not at the first checkpoint
         # Other ranks must wait until the first one has opened and cleaned the folder.
         sum_over_ranks([0], next(self.model.parameters()).device)
-        state = run.load(self.model)
-        if state is None:
+        found = run.load()
+        if found is None:
             run.settle(0)
             return
+        tensors, state = found
+        try:
+            self.strategy.load_tensors(self.model, tensors)
+        except RuntimeError as error:
+            raise RunFolderError(f"{run.path} has checkpoints of another model: {error}") from error
         self.step = state["step"]
-        found = list(changed_machine(state.get("machine", {}), machine_of(self.model)))
+        self._check_batches(run, state["machine"]["processes"], state["accumulate"])
+        changes = list(changed_machine(state.get("machine", {}), machine_of(self.model)))
         other = changed_data(state.get("identity"), self.data)
         if other is None:
-            self.data.load_state_dict(state["data"])
+            before = state["machine"]["processes"]
+            self.data.load_state_dict(continued(self.data, state["data"], before=before))
         elif accept_data:
             restart(self.data, state["data"])
-            found.append(f"{other}; a new epoch begins")
+            changes.append(f"{other}; a new epoch begins")
         else:
             raise RunFolderError(
                 f"{run.path}: {other}; restore the samples of the run, or resume with these by accept=data, or give "
                 "another out"
             )
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.strategy.load_optimizer(self.optimizer, state["optimizer"])
         restore(self.hooks, state["hooks"])
         for name, part in self._parts().items():
             if name in state:
                 part.load_state_dict(state[name])
-        run.settle(self.step, found)
+        run.settle(self.step, changes)
+
+    def _check_batches(self, run: RunFolder, processes: int, accumulate: int) -> None:
+        then, workers = processes * accumulate, world()[1]
+        if then == workers * self.accumulate:
+            return
+        fix = f"set train.accumulate={then // workers}" if then % workers == 0 else f"use {processes} process(es)"
+        raise RunFolderError(
+            f"{run.path}: an update had {then} batches ({processes} process(es) x train.accumulate={accumulate}) and "
+            f"would have {workers * self.accumulate}; {fix}"
+        )
 
     def _parts(self) -> dict[str, Any]:
         parts = {

@@ -109,15 +109,20 @@ class InTurn:
         """Whether some ranks have one batch more than others."""
         return any(plan.uneven for plan in self.plans)
 
-    def num_batches(self, epoch: int) -> int:
-        """Number of batches of this rank in an epoch."""
-        return self.plans[epoch % len(self.plans)].num_batches(epoch)
+    @property
+    def units(self) -> int:
+        """Units of a batch; the same in all sets."""
+        return self.plans[0].units
 
-    def requests(self, epoch: int, first: int = 0) -> Iterator[Request]:
-        """Yield the batches of an epoch, starting at index `first`."""
+    def num_batches(self, epoch: int, skip: int = 0) -> int:
+        """Number of batches of this rank in an epoch after `skip` units."""
+        return self.plans[epoch % len(self.plans)].num_batches(epoch, skip)
+
+    def requests(self, epoch: int, first: int = 0, skip: int = 0) -> Iterator[Request]:
+        """Yield the batches of an epoch after `skip` units, starting at index `first`."""
         number = epoch % len(self.plans)
         before = sum(plan.n for plan in self.plans[:number])
-        for request in self.plans[number].requests(epoch, first):
+        for request in self.plans[number].requests(epoch, first, skip):
             yield Request(epoch=epoch, index=request.index, ids=tuple(before + id for id in request.ids))
 
     def replacement(self, id: int, *, epoch: int, attempt: int) -> int | None:

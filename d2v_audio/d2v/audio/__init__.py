@@ -65,6 +65,7 @@ modality = Modality(
         "librilight": librilight,
     },
     recipes="d2v.audio.recipes",
+    catalogue="d2v.audio",
     converters=converters,
     tasks={"ctc": CTC, "classification": AudioClassification, "tagging": AudioTagging},
     raw_name="log-mel",

@@ -100,6 +100,7 @@ class Modality:
         samples: kind of data that `probe` and `extract` read with a pretrained model, if it is not the kind of the
             training: text is pretrained on blocks, but features are of single texts. None = that of the training.
         recipes: package that contains its recipes, each as `NAME.yaml`.
+        catalogue: package that contains `catalogue.toml`, its published models (`d2v.core.files.catalogue`).
         converters: converters for third-party checkpoint files.
         tasks: configuration classes of its fine-tuning tasks by kind, the default first.
         data_commands: its subcommands of `d2v data` by name.
@@ -133,6 +134,7 @@ class Modality:
     data: Mapping[str, type[DataConfig]] = field(factory=dict)
     samples: str | None = None
     recipes: str | None = None
+    catalogue: str | None = None
     converters: tuple[Converter, ...] = ()
     tasks: Mapping[str, type[Task]] = field(factory=dict)
     data_commands: Mapping[str, DataCommand] = field(factory=dict)

@@ -34,6 +34,7 @@ modality = Modality(
     samples="sentences",
     data_commands={"tokens": tokens, "tokenizer": tokenizer, "glue": glue},
     recipes="d2v.text.recipes",
+    catalogue="d2v.text",
     converters=(*convert.converters, *convert_fine_tuned.converters, *hugging_face.converters),
     tasks={"classification": TextClassification, "regression": TextRegression},
     raw_name="bag of words",

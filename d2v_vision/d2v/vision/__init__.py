@@ -34,6 +34,7 @@ modality = Modality(
     adapters={"patches": ImageAdapterConfig},
     data={"images": ImageDataConfig},
     recipes="d2v.vision.recipes",
+    catalogue="d2v.vision",
     converters=converters,
     tasks={"classification": ImageClassification},
     data_commands={"check-images": check_images, "export-images": export_images},

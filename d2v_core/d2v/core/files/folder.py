@@ -18,6 +18,7 @@ from d2v.core.description import Description
 from d2v.core.files.atomic import publish
 from d2v.core.files.description import FORMAT, description_from_plain, description_to_plain
 from d2v.core.files.kinds import ConfigError
+from d2v.core.files.model_cache import located, pretrained_of, similar_name
 from d2v.core.files.published import convert_published
 from d2v.core.finite import check_weights
 from d2v.core.foreign import is_hugging_face
@@ -130,12 +131,14 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
     For a run folder, this is its `model/`, or its newest checkpoint if there is none yet. Nothing in a file is run.
 
     Args:
-        source: path of one of these; files end in `.pt` or `.pth`.
-        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder; None =
-            the file that it names, in the same folder.
+        source: path of one of these, files end in `.pt` or `.pth`; or the name of a published model, which is
+            downloaded into the cache folder if it is not there (`d2v.core.files.published_models`).
+        pretrained: the same for the pretrained model, for a fine-tuned file without the configuration of its encoder;
+            None = the file that it names, in the same folder.
 
     Raises:
         FileNotFoundError: if there is none of these at `source`.
+        DownloadError: if a published model cannot be downloaded, or has changed since.
         ValueError: if a file is broken or newer than this version, or the weights do not fit the configuration or
             are not finite.
 
@@ -143,11 +146,11 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
     Traceback (most recent call last):
     FileNotFoundError: nowhere is neither a model folder nor a run folder: it does not exist
     """
-    source = Path(source)
+    source, beside = located(source), pretrained_of(source) if pretrained is None else pretrained
     if source.is_file() or is_hugging_face(source):
         if source.name in (_CONFIG, _WEIGHTS):
             raise FileNotFoundError(f"{source} is a file of a model folder; give the folder, {source.parent}")
-        one = convert_published(source, pretrained)
+        one = convert_published(source, None if beside is None else lambda: located(beside))
         check_weights(one.model.state_dict(), source)
         return Stored(path=source, description=one.description, module=one.model)
     folder = _model_folder(source)
@@ -206,7 +209,9 @@ def _checked(name: str) -> str:
 
 def _model_folder(source: Path) -> Path:
     if not source.is_dir():
-        raise FileNotFoundError(f"{source} is neither a model folder nor a run folder: it does not exist")
+        raise FileNotFoundError(
+            f"{source} is neither a model folder nor a run folder: it does not exist{similar_name(source)}"
+        )
     steps = [
         (int(match[1]), path)
         for path in source.glob("checkpoints/step-*")

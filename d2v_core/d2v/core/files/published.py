@@ -1,18 +1,19 @@
 """Third-party checkpoints: the installed modalities convert the formats that they know."""
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 from d2v.core.foreign import Converted, ForeignFileError, convert_file
 from d2v.core.modality import modalities
 
 
-def convert_published(path: Path, pretrained: str | os.PathLike[str] | None = None) -> Converted:
+def convert_published(path: Path, pretrained: Callable[[], Path] | None = None) -> Converted:
     """The model of a checkpoint file or a folder of Hugging Face, by the first converter that knows its format.
 
     Args:
         path: of the file or folder.
-        pretrained: file of the pretrained model, for a fine-tuned file that lacks the configuration of its encoder.
+        pretrained: gives the path of the pretrained model; called for a fine-tuned file that lacks the configuration
+            of its encoder.
 
     Raises:
         ForeignFileError: if no converter knows the format, or the file is broken.

@@ -4,7 +4,7 @@ Only a converter knows a third-party format; its tables are in the package of it
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -115,15 +115,15 @@ def convert_file(
     converters: Iterable[Converter],
     path: str | os.PathLike[str],
     *,
-    pretrained: str | os.PathLike[str] | None = None,
+    pretrained: str | os.PathLike[str] | Callable[[], Path] | None = None,
 ) -> Converted:
     """Build a model from a file of `torch.save` or a folder of Hugging Face; shapes are checked before values are read.
 
     Args:
         converters: converters to try, in order.
         path: of the file or folder.
-        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder; None =
-            the file that it names, in the same folder.
+        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder, or a
+            function that gives it and is called only then; None = the file that it names, in the same folder.
 
     Raises:
         ForeignFileError: one line naming the file, if it is broken, no converter knows its format, a field is refused,
@@ -154,15 +154,16 @@ def _with_file_beside(
     converter: Converter,
     foreign: Mapping[str, Any],
     folder: Path,
-    pretrained: str | os.PathLike[str] | None,
+    pretrained: str | os.PathLike[str] | Callable[[], Path] | None,
 ) -> Mapping[str, Any]:
     """A description, completed by another file if the converter needs one that is given or in the folder."""
     name = converter.file_beside(foreign) if isinstance(converter, UsesFileBeside) else None
     if not isinstance(converter, UsesFileBeside) or name is None:
         return foreign
     # The name is from the file: only its last part counts, so that nothing elsewhere is read.
-    other = Path(pretrained) if pretrained is not None else folder / PurePosixPath(name).name
-    if pretrained is None and not other.is_file():
+    given = pretrained() if callable(pretrained) else pretrained
+    other = Path(given) if given is not None else folder / PurePosixPath(name).name
+    if given is None and not other.is_file():
         return foreign
     with naming_file(other):
         beside = converter.unpack(read_contents(other)[1])

@@ -48,12 +48,13 @@ def convert(source: StrPath, target: StrPath, *, to: Form = "d2v", pretrained: S
     Nothing in a file is run. A fine-tuned model keeps its task and its labels, as far as the file has them.
 
     Args:
-        source: a published checkpoint file, a folder of Hugging Face, a model folder or a run folder.
+        source: a published checkpoint file, a folder of Hugging Face, a model folder, a run folder or the name of a
+            published model.
         target: path of the new folder; must not exist yet.
         to: d2v = a model folder; hugging-face = the class of the transformers package with the same computation, which
             1.0 models have.
-        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder; None =
-            the file that it names, in the same folder.
+        pretrained: file or name of the pretrained model, for a fine-tuned file without the configuration of its
+            encoder; None = the file that it names, in the same folder.
 
     Raises:
         FileNotFoundError: if there is no model at `source`.

@@ -110,7 +110,7 @@ _SYNONYMS = (
         "checkpoint ckpt ckpt_path checkpoint_path model_path model_dir model_file model_name_or_path pretrained "
         "pretrained_path restore_file run weights_path",
         ("model",),
-        "a run, a model folder or a checkpoint file",
+        "a run, a model folder, a checkpoint file or a name from `d2v models`",
     ),
     _Synonym("resume_from resume_from_checkpoint auto_resume restart continue", ("resume",), "true = resume in `out`"),
     _Synonym(

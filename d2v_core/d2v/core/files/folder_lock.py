@@ -7,7 +7,7 @@ _HELD: set[Path] = set()  # folders of this process: the system's locks only exc
 
 
 class InUseError(RuntimeError):
-    """A folder is in use; the message names the process."""
+    """A folder is in use; the message names the folder and the process."""
 
 
 class FolderLock:
@@ -25,7 +25,7 @@ class FolderLock:
         self.path = path.resolve()
         # Check first: closing another descriptor of the file would release the lock that this process holds.
         if self.path in _HELD:
-            raise InUseError(f"run folder {path} is in use by this process; close it first")
+            raise InUseError(f"{path} is in use by this process")
         self._descriptor: int | None = _locked(path)
         _HELD.add(self.path)
 
@@ -50,9 +50,7 @@ def _locked(path: Path) -> int:
         except (BlockingIOError, PermissionError) as error:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
             os.close(descriptor)
-            raise InUseError(
-                f"run folder {path} is in use by process {holder or 'unknown'}; wait for it or choose another out"
-            ) from error
+            raise InUseError(f"{path} is in use by process {holder or 'unknown'}") from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor

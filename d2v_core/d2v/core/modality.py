@@ -107,6 +107,8 @@ class Modality:
         quickstart: function that `d2v quickstart` runs; None = no quickstart.
         images: function from a batch and its data configuration to images of the samples, `b c h w` with one or three
             channels from 0 to 1, to draw masks and features on; None = samples are not images.
+        example: function from the configuration of one of its adapters to a batch of two made-up samples, always the
+            same, on which `d2v doctor` measures features; None = it measures none.
         raw_name: title of results on the raw input.
         raw_features: function from the batches of each split and their data configuration to features of the raw input,
             a baseline for samples that are no fixed number of floats; what has to be fitted is fitted on the split
@@ -140,6 +142,7 @@ class Modality:
     data_commands: Mapping[str, DataCommand] = field(factory=dict)
     quickstart: Quickstart | None = None
     images: Callable[[Batch, DataConfig], Tensor] | None = None
+    example: Callable[[AdapterConfig], Batch] | None = None
     raw_name: str = "raw input"
     raw_features: Callable[[Mapping[str, Iterable[Batch]], DataConfig], Mapping[str, Features]] | None = None
     raw_frames: Callable[[Batch, DataConfig], Local] | None = None

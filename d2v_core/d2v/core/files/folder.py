@@ -29,7 +29,7 @@ from d2v.core.state_dict import load_strictly
 from d2v.core.unfilled import bounded_by_file, without_values
 from d2v.core.wrappers import plain_name
 
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfig | Description) -> None:
@@ -102,7 +102,7 @@ def write_files(
         plain_name(model, name): tensor.detach().cpu().clone().contiguous()
         for name, tensor in model.state_dict().items()
     }
-    save_file(tensors, folder / _WEIGHTS)
+    save_file(tensors, folder / WEIGHTS)
 
 
 @frozen(kw_only=True)
@@ -148,14 +148,14 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
     """
     source, beside = located(source), pretrained_of(source) if pretrained is None else pretrained
     if source.is_file() or is_hugging_face(source):
-        if source.name in (_CONFIG, _WEIGHTS):
+        if source.name in (_CONFIG, WEIGHTS):
             raise FileNotFoundError(f"{source} is a file of a model folder; give the folder, {source.parent}")
         one = convert_published(source, None if beside is None else lambda: located(beside))
         check_weights(one.model.state_dict(), source)
         return Stored(path=source, description=one.description, module=one.model)
-    folder = _model_folder(source)
+    folder = model_folder(source)
     description = read_description(folder)
-    path = folder / _WEIGHTS
+    path = folder / WEIGHTS
     try:
         tensors = read_tensors(path, read_safetensors(path))
     except Exception as error:  # the file determines what can go wrong, so any error is possible
@@ -163,12 +163,12 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
     check_weights(tensors, path)
     known = isinstance(description.student, BackboneConfig)
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten; keep the caller's random state
-        module = _without_weights(path, description) if known else description.build()
+        module = without_weights(path, description) if known else description.build()
     load_strictly(module, tensors, assign=known)
     return Stored(path=folder, description=description, module=module)
 
 
-def _without_weights(path: Path, description: Description) -> nn.Module:
+def without_weights(path: Path, description: Description) -> nn.Module:
     """Build a model whose weights are in a file, the size of which limits its memory."""
     try:
         with bounded_by_file(path.stat().st_size), without_values():
@@ -202,12 +202,17 @@ def read_description(folder: Path) -> Description:
 
 def _checked(name: str) -> str:
     # Folders may come from third parties: a name must not lead outside.
-    if name in (_CONFIG, _WEIGHTS) or not re.fullmatch(r"(?!\.)[\w. -]+", name):
+    if name in (_CONFIG, WEIGHTS) or not re.fullmatch(r"(?!\.)[\w. -]+", name):
         raise ValueError(f"{name!r} is not a valid name for a further file of a model folder")
     return name
 
 
-def _model_folder(source: Path) -> Path:
+def model_folder(source: Path) -> Path:
+    """The model folder at a path, or that of a run folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
     if not source.is_dir():
         raise FileNotFoundError(
             f"{source} is neither a model folder nor a run folder: it does not exist{similar_name(source)}"
@@ -218,11 +223,11 @@ def _model_folder(source: Path) -> Path:
         if (match := re.fullmatch(r"step-(\d+)", path.name))
     ]
     for folder in (source, source / "model", *(path for _, path in sorted(steps, reverse=True))):
-        found = [name for name in (_CONFIG, _WEIGHTS) if (folder / name).is_file()]
+        found = [name for name in (_CONFIG, WEIGHTS) if (folder / name).is_file()]
         if len(found) == 2:
             return folder
         if found:
-            missing = _WEIGHTS if found == [_CONFIG] else _CONFIG
+            missing = WEIGHTS if found == [_CONFIG] else _CONFIG
             raise FileNotFoundError(f"{folder} is not a complete model folder: {missing} is missing")
     raise FileNotFoundError(
         f"{source} is neither a model folder nor a run folder: it has no {_CONFIG}, no model/ and no checkpoint"

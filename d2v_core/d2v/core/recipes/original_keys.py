@@ -1,0 +1,86 @@
+"""Keys of the original toolkit: their names here, or what to do instead. docs/migration.md lists all of them."""
+
+KEYS = {
+    "task.data": "data.path",
+    "checkpoint.save_dir": "out",
+    "checkpoint.restore_file": "model",
+    "checkpoint.save_interval_updates": "train.checkpoint_every",
+    "common.seed": "seed",
+    "common.fp16": "train.precision=fp16",
+    "common.bf16": "train.precision=bf16",
+    "common.log_interval": "train.log_every",
+    "dataset.batch_size": "train.batch_size",
+    "dataset.max_tokens": "data.max_tokens",
+    "dataset.required_batch_size_multiple": "data.batch_multiple",
+    "dataset.gen_subset": "split",
+    "dataset.train_subset": "data.train_split",
+    "dataset.valid_subset": "validation.split",
+    "task.normalize": "data.normalize",
+    "task.sample_rate": "data.sample_rate",
+    "task.labels": "data.label_file",
+    "task.min_sample_size": "data.min_samples",
+    "task.max_sample_size": "data.max_samples",
+    "task.num_batch_buckets": "data.num_buckets",
+    "task.enable_padding": "data.pad",
+    "optimization.max_update": "train.max_steps",
+    "optimization.lr": "optim.lr",
+    "optimization.clip_norm": "optim.clip",
+    "optimization.update_freq": "train.accumulate",
+    "optimizer.groups.default.lr_float": "optim.lr",
+    "optimizer.groups.default.optimizer.adam_betas": "optim.betas",
+    "optimizer.groups.default.optimizer.weight_decay": "optim.weight_decay",
+    "optimizer.groups.default.lr_scheduler.warmup_updates": "optim.schedule.warmup",
+    "optimizer.adam_betas": "optim.betas",
+    "optimizer.adam_eps": "optim.eps",
+    "optimizer.weight_decay": "optim.weight_decay",
+    "lr_scheduler.warmup_updates": "optim.schedule.warmup",
+    "lr_scheduler.min_lr": "optim.schedule.min_lr",
+    "common_eval.path": "model",
+    "model.model_path": "model",
+    "model.w2v_path": "model",
+    "model.embed_dim": "model.student.encoder.block.embed_dim",
+    "model.num_heads": "model.student.encoder.block.num_heads",
+    "model.depth": "model.student.encoder.depth",
+    "model.clone_batch": "model.num_masks",
+    "model.average_top_k_layers": "model.targets.layers",
+    "model.cls_loss": "model.cls_weight",
+    "model.recon_loss": "model.pixel_weight",
+    "model.ema_decay": "model.teacher.schedule.start",
+    "model.ema_end_decay": "model.teacher.schedule.end",
+    "model.ema_anneal_end_step": "model.teacher.schedule.anneal",
+    "model.layer_decay": "optim.layer_decay",
+    "model.drop_path_rate": "task.drop_path_rate",
+    "model.freeze_finetune_updates": "freeze.updates",
+    "decoding.results_path": "out",
+}
+NOTES = {
+    "distributed_training.distributed_world_size": "start a process for each GPU with torchrun; on fewer GPUs, "
+    "multiply train.accumulate instead",
+    "distributed_training.distributed_port": "torchrun --master-port sets it",
+    "common.user_dir": "leave it out, plug-ins are found when they are installed",
+    "criterion.wer_args": "task.decoder.kind=beam with task.decoder.lexicon, lm, lm_weight and word_score",
+    **{
+        f"decoding.{theirs}": f"write task.decoder.kind=beam task.decoder.{ours}=..."
+        for theirs, ours in {
+            "beam": "beam_size",
+            "beamsizetoken": "beam_size_token",
+            "beamthreshold": "beam_threshold",
+            "lexicon": "lexicon",
+            "lmpath": "lm",
+            "lmweight": "lm_weight",
+            "wordscore": "word_score",
+            "silweight": "sil_score",
+            "unkweight": "unk_score",
+            "nbest": "nbest",
+        }.items()
+    },
+    "decoding.type": "task.decoder.kind is greedy (viterbi) or beam; the file of task.decoder.lm decides on the kind "
+    "of language model",
+    "decoding.unique_wer_file": "leave it out, out=FILE.json names the file of the results",
+}
+# Last parts of keys that follow the name of a modality.
+ENDINGS = {name: f"mask.{name}" for name in ("mask_prob", "mask_prob_adjust", "mask_length")}
+SECTIONS = (
+    *("common", "common_eval", "checkpoint", "criterion", "dataset", "decoding", "distributed_training"),
+    *("optimization", "optimizer", "lr_scheduler", "task.data"),
+)

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import dedent
@@ -238,29 +239,47 @@ def test_commands_take_names(served: Served, tmp_path: Path, d2v: Run) -> None:
     assert "404" in error
 
 
-SECOND = """
-    import sys
-    import attrs
-    from d2v.core.files import model_cache, open_model, published_models
-    name, address = sys.argv[1:]
-    model = attrs.evolve(published_models()[name], address=address)
-    model_cache.published_models = lambda: {name: model}
-    print(len(open_model(name).module.state_dict()))
+HOLDER = """
+    import fcntl, sys
+    with open(sys.argv[1], "w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        print("locked", flush=True)
+        sys.stdin.read()
 """
 
 
-def test_two_processes_download_one_model(served: Served) -> None:
-    address = f"{served.address}{PATHS[SPEECH]}"
-    program = [sys.executable, "-c", dedent(SECOND), SPEECH, address]
-    counts: list[int] = []
-    thread = Thread(target=lambda: counts.append(len(open_model(SPEECH).module.state_dict())))
-    second = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    thread.start()
-    counts.append(len(open_model(SPEECH).module.state_dict()))  # a thread and this one, and another process
-    out, error = second.communicate()
-    thread.join()
-    assert second.returncode == 0, error
-    assert counts == [int(out)] * 2
+def test_a_download_of_another_process_is_waited_for(
+    served: Served, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other process has the lock, and puts the file there before it lets go."""
+    folder = cache / SPEECH
+    folder.mkdir(parents=True)
+    program = [sys.executable, "-c", dedent(HOLDER), str(folder / ".lock")]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "locked\n"
+        found: list[Path] = []
+        thread = Thread(target=lambda: found.append(model_cache.located(SPEECH)))
+        thread.start()
+        while "waiting" not in caplog.text:
+            time.sleep(0.01)
+        assert not found
+        shutil.copy(FILES / "audio_pretrain.pt", folder / "base_libri.pt")
+        other.stdin.close()
+        thread.join()
+    assert found == [folder / "base_libri.pt"]
+    assert not served.asked
+
+
+def test_several_threads_download_a_model_once(served: Served) -> None:
+    found: list[Path] = []
+    threads = [Thread(target=lambda: found.append(model_cache.located(SPEECH))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
     assert len(served.asked) == 1
 
 

@@ -100,6 +100,9 @@ def test_files_that_are_refused(tmp_path: Path, d2v: Run) -> None:
     code, shown, error = d2v("doctor", "--checkpoint", tmp_path / "none.pt")
     assert (code, shown) == (1, "")
     assert "does not exist" in error
+    code, shown, error = d2v("doctor", "--pretrained", FILES / "text_pretrain.pt")
+    assert (code, shown) == (2, "")
+    assert "checkpoint" in error
 
 
 def test_a_classifier_of_texts_with_its_pretrained_file(tmp_path: Path) -> None:

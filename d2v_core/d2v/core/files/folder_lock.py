@@ -1,8 +1,10 @@
 """Lock on a folder that only one process may use at a time; the lock ends with the process."""
 
 import os
+import threading
 from pathlib import Path
 
+_ONE_AT_A_TIME = threading.Lock()
 _HELD: set[Path] = set()  # folders of this process: the system's locks only exclude other processes
 
 
@@ -23,11 +25,13 @@ class FolderLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        # Check first: closing another descriptor of the file would release the lock that this process holds.
-        if self.path in _HELD:
-            raise InUseError(f"{path} is in use by this process")
-        self._descriptor: int | None = _locked(path)
-        _HELD.add(self.path)
+        self._descriptor: int | None = None
+        with _ONE_AT_A_TIME:
+            # Check first: closing another descriptor of the file would release the lock that this process holds.
+            if self.path in _HELD:
+                raise InUseError(f"{path} is in use by this process")
+            self._descriptor = _locked(path)
+            _HELD.add(self.path)
 
     def release(self) -> None:
         """Release the lock."""

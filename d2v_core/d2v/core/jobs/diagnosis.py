@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from d2v.core.files import ConfigError
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.doctor_report import DoctorError, DoctorReport
 from d2v.core.jobs.environment import environment_report
@@ -48,12 +49,15 @@ def doctor(
         tell: called with each line of the report as soon as it is known.
 
     Raises:
+        ConfigError: if there is `pretrained` without `checkpoint`.
         FileNotFoundError: if there is no model at `checkpoint`.
         DownloadError: if a published model cannot be downloaded, or has changed since.
 
     >>> doctor().failed
     []
     """
+    if checkpoint is None and pretrained is not None:
+        raise ConfigError("pretrained is for a fine-tuned file: name that as checkpoint")
     if checkpoint is not None:
         return _told(examine(checkpoint, pretrained), tell)
     facts: dict[str, str] = {}

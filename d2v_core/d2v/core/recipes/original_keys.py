@@ -60,18 +60,23 @@ NOTES = {
     "common.user_dir": "leave it out, plug-ins are found when they are installed",
     "criterion.wer_args": "task.decoder.kind=beam with task.decoder.lexicon, lm, lm_weight and word_score",
     **{
-        f"decoding.{theirs}": f"write task.decoder.kind=beam task.decoder.{ours}=..."
+        theirs: f"write task.decoder.kind=beam task.decoder.{ours}=..."
         for theirs, ours in {
-            "beam": "beam_size",
-            "beamsizetoken": "beam_size_token",
-            "beamthreshold": "beam_threshold",
-            "lexicon": "lexicon",
-            "lmpath": "lm",
-            "lmweight": "lm_weight",
-            "wordscore": "word_score",
-            "silweight": "sil_score",
-            "unkweight": "unk_score",
-            "nbest": "nbest",
+            "decoding.beam": "beam_size",
+            "decoding.beamsizetoken": "beam_size_token",
+            "decoding.beamthreshold": "beam_threshold",
+            "decoding.lexicon": "lexicon",
+            "decoding.lmpath": "lm",
+            "decoding.lmweight": "lm_weight",
+            "decoding.wordscore": "word_score",
+            "decoding.silweight": "sil_score",
+            "decoding.unkweight": "unk_score",
+            "decoding.nbest": "nbest",
+            "criterion.wer_kenlm_model": "lm",
+            "criterion.wer_lexicon": "lexicon",
+            "criterion.wer_lm_weight": "lm_weight",
+            "criterion.wer_word_score": "word_score",
+            "criterion.wer_sil_weight": "sil_score",
         }.items()
     },
     "decoding.type": "task.decoder.kind is greedy (viterbi) or beam; the file of task.decoder.lm decides on the kind "

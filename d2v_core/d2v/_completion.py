@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import d2v
+from d2v._cache import cache_folder
 
 
 def complete() -> None:
@@ -38,7 +39,7 @@ def table() -> dict[str, Any]:
 
 def table_file() -> Path:
     """Return the path of the table."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "d2v" / "completion.json"
+    return cache_folder() / "completion.json"
 
 
 def installed() -> str:

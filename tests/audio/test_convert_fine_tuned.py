@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from d2v.audio import CTC, AudioTagging
 from d2v.audio.convert import converters
-from d2v.audio.recordings.dictionary import toolkit_symbols
+from d2v.audio.recordings.dictionary import librispeech_dictionary, parse_dictionary, toolkit_symbols
 from d2v.core import load
 from d2v.core.files import open_model, save
 from d2v.core.foreign import Converted, convert
@@ -161,9 +161,17 @@ def test_refusals_by_name(folder: str, field: str, value: Any) -> None:
         converted(folder, f"model.{field}", value)
 
 
+def test_a_file_without_a_dictionary_has_the_published_letters() -> None:
+    with pytest.warns(UserWarning, match="letters of LibriSpeech"):
+        labels = converted("ctc_v2", "dictionaries", {}).description.labels
+    assert labels == parse_dictionary(librispeech_dictionary(), "")
+    run, tensors = stored("ctc_v2")
+    head = {name: tensor[:7] for name, tensor in tensors.items() if name.startswith("w2v_encoder.proj.")}
+    with pytest.raises(ValueError, match=r"no dictionary.* 7 symbols"):
+        convert(converters, changed(run, "dictionaries", {}), tensors | head)
+
+
 def test_other_refusals() -> None:
-    with pytest.raises(ValueError, match=r"dictionary"):
-        converted("ctc_v2", "dictionaries", {})
     run, tensors = stored("audio_cls_v1")
     with pytest.raises(ValueError, match=r"proj\.weight"):
         convert(converters, run, {name: t for name, t in tensors.items() if name != "proj.weight"})

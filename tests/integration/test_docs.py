@@ -51,11 +51,17 @@ def commands(page: Path, *, until: str | None = None) -> list[str]:
     return re.findall(r"^\s*\$ (d2v .*)$", text.partition(until or "\0")[0].replace("\\\n", " "), re.M)
 
 
+def tabled(page: Path) -> list[str]:
+    """Whole command lines in the tables of the page that has them there."""
+    rows = re.findall(r"^\|.*\|$", page.read_text(), re.M) if page.name == "migration.md" else []
+    return [line for row in rows for line in re.findall(r"`(d2v [^`]+)`", row) if "..." not in line]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_name_what_exists(page: Path) -> None:
     known = {command.name for command in COMMANDS}
     printed: dict[str, str] = {}  # recipes by the files that earlier lines of the page write
-    for line in commands(page):
+    for line in [*commands(page), *tabled(page)]:
         _, name, *words = shlex.split(line, comments=True)
         assert name in known, line
         if name in ("pretrain", "finetune", "recipe"):

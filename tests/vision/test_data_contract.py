@@ -1,16 +1,19 @@
 """Image data as commands use it: splits, classes and their numbers, names, few labels, and a fitting model."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import pytest
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from PIL import Image
 
 from d2v.core.data import DataConfig, DataError, Loader, Splits
 from d2v.core.labels import Classes, Labels, MultiLabel, Number, Symbols
 from d2v.core.model import Backbone, Batch, BlockConfig, ModalityAdapter, TransformerConfig
-from d2v.vision import ImageAdapterConfig, ImageDataConfig, SinCosPositions
+from d2v.vision import ImageAdapterConfig, ImageDataConfig, RelativeBias, SinCosPositions
 
 HELD_OUT = Splits(train="train", test="test", pretrain="train+test", whole="train+test")
 ENCODER = TransformerConfig(block=BlockConfig(embed_dim=8, num_heads=2), depth=2)
@@ -262,6 +265,40 @@ def test_positions_keep_their_type() -> None:
     assert half.positions.positions.shape == (1, 8, 8)  # type: ignore[union-attr]
 
 
+def test_learned_positions_are_interpolated() -> None:
+    one = adapter(positions="learned")
+    image = torch.randn(1, 8, 2, 2)
+    one.positions.positions.data = rearrange(image, "1 d h w -> 1 (h w) d")  # type: ignore[union-attr, operator]
+    extra = one.extra_tokens.state_dict()  # type: ignore[union-attr]
+    one.resize((12, 20))  # type: ignore[operator]
+    expected = F.interpolate(image, (3, 5), mode="bicubic")
+    found = one.positions.positions  # type: ignore[union-attr]
+    assert torch.equal(found, rearrange(expected, "1 d h w -> 1 (h w) d"))  # type: ignore[arg-type]
+    assert isinstance(found, torch.nn.Parameter)
+    assert all(torch.equal(tensor, extra[name]) for name, tensor in one.extra_tokens.state_dict().items())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("shared", "num_layers"), [(True, 0), (False, 2), (True, 2)])
+def test_a_relative_bias_is_interpolated(shared: bool, num_layers: int) -> None:
+    bias = RelativeBias((2, 3), 4, num_layers=num_layers, shared=shared)
+    tables = [table for table in (bias.shared, *bias.layers) if table is not None]
+    for table in tables:
+        torch.nn.init.normal_(table)
+    before = [table.detach().clone() for table in tables]
+    bias.fit((4, 5), before=(2, 3))
+    after = [table for table in (bias.shared, *bias.layers) if table is not None]
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old[-3:], new[-3:]), "those of the class token have no place"
+        image = rearrange(old[:-3], "(h w) n -> 1 n h w", h=3)
+        expected = F.interpolate(image, (7, 9), mode="bicubic", align_corners=True)
+        assert torch.equal(rearrange(expected, "1 n h w -> (h w) n"), new[:-3])
+        centre_before, centre = old[:-3][7], new[:-3][31]
+        torch.testing.assert_close(centre, centre_before)  # no offset
+        torch.testing.assert_close(new[0], old[0])  # the largest one
+    model = SimpleNamespace(position=None, grid=(4, 5), num_prefix_tokens=1)
+    assert bias(model)(0).shape == (1, 4, 21, 21)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("options", [{"positions": None}, {"positions": None, "extra_tokens": 0}])
 def test_a_model_without_positions_takes_any_size(options: dict[str, object]) -> None:
     config("digits", size=16).match(adapter(**options))
@@ -270,8 +307,6 @@ def test_a_model_without_positions_takes_any_size(options: dict[str, object]) ->
 @pytest.mark.parametrize(
     ("options", "size", "message"),
     [
-        ({"positions": "learned"}, 16, r"data.size=16 .* positions are learned for 8x8 pixels and allow no other size"),
-        ({"positions": None, "relative_bias": "shared"}, 16, "its relative bias is learned for 8x8 pixels"),
         ({}, 10, "data.size=10 does not fit the model: 10x10 pixels are not a multiple of the patch, 4x4"),
         ({}, 2, "2x2 pixels are not a multiple of the patch"),
         ({"channels": 1}, 8, "data.channels=3, but the model takes 1; set data.channels=1"),

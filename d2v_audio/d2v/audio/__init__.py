@@ -6,6 +6,7 @@ from d2v.audio.convert import converters
 from d2v.audio.data import AudioDataConfig
 from d2v.audio.data_commands import check_recordings, labels, manifest
 from d2v.audio.download_commands import librilight, librispeech
+from d2v.audio.example import example_batch
 from d2v.audio.extractor import ConvExtractor
 from d2v.audio.log_mel import LogMel, LogMelFront, stacked_energies
 from d2v.audio.positions import ConvPositions
@@ -65,8 +66,10 @@ modality = Modality(
         "librilight": librilight,
     },
     recipes="d2v.audio.recipes",
+    catalogue="d2v.audio",
     converters=converters,
     tasks={"ctc": CTC, "classification": AudioClassification, "tagging": AudioTagging},
+    example=example_batch,
     raw_name="log-mel",
     raw_frames=_raw_frames,
 )

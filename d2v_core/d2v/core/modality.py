@@ -100,12 +100,15 @@ class Modality:
         samples: kind of data that `probe` and `extract` read with a pretrained model, if it is not the kind of the
             training: text is pretrained on blocks, but features are of single texts. None = that of the training.
         recipes: package that contains its recipes, each as `NAME.yaml`.
+        catalogue: package that contains `catalogue.toml`, its published models (`d2v.core.files.catalogue`).
         converters: converters for third-party checkpoint files.
         tasks: configuration classes of its fine-tuning tasks by kind, the default first.
         data_commands: its subcommands of `d2v data` by name.
         quickstart: function that `d2v quickstart` runs; None = no quickstart.
         images: function from a batch and its data configuration to images of the samples, `b c h w` with one or three
             channels from 0 to 1, to draw masks and features on; None = samples are not images.
+        example: function from the configuration of one of its adapters to a batch of two made-up samples, always the
+            same, on which `d2v doctor` measures features; None = it measures none.
         raw_name: title of results on the raw input.
         raw_features: function from the batches of each split and their data configuration to features of the raw input,
             a baseline for samples that are no fixed number of floats; what has to be fitted is fitted on the split
@@ -133,11 +136,13 @@ class Modality:
     data: Mapping[str, type[DataConfig]] = field(factory=dict)
     samples: str | None = None
     recipes: str | None = None
+    catalogue: str | None = None
     converters: tuple[Converter, ...] = ()
     tasks: Mapping[str, type[Task]] = field(factory=dict)
     data_commands: Mapping[str, DataCommand] = field(factory=dict)
     quickstart: Quickstart | None = None
     images: Callable[[Batch, DataConfig], Tensor] | None = None
+    example: Callable[[AdapterConfig], Batch] | None = None
     raw_name: str = "raw input"
     raw_features: Callable[[Mapping[str, Iterable[Batch]], DataConfig], Mapping[str, Features]] | None = None
     raw_frames: Callable[[Batch, DataConfig], Local] | None = None

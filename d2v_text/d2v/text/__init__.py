@@ -7,6 +7,7 @@ from d2v.text.config import TextAdapterConfig
 from d2v.text.data import TextDataConfig
 from d2v.text.data_commands import tokenizer, tokens
 from d2v.text.download_commands import glue
+from d2v.text.example import example_batch
 from d2v.text.sentences.data import SentenceDataConfig
 from d2v.text.tasks.classification import SentenceClassifier, TextClassification, TextRegression
 from d2v.text.tokens import TokenEmbedding
@@ -34,8 +35,10 @@ modality = Modality(
     samples="sentences",
     data_commands={"tokens": tokens, "tokenizer": tokenizer, "glue": glue},
     recipes="d2v.text.recipes",
+    catalogue="d2v.text",
     converters=(*convert.converters, *convert_fine_tuned.converters, *hugging_face.converters),
     tasks={"classification": TextClassification, "regression": TextRegression},
+    example=example_batch,
     raw_name="bag of words",
     raw_features=bag_of_words,
 )

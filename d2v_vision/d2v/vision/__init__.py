@@ -8,6 +8,7 @@ from d2v.vision.data import ImageDataConfig
 from d2v.vision.data_commands import check_images, export_images
 from d2v.vision.demo import quickstart
 from d2v.vision.display import images_of
+from d2v.vision.example import example_batch
 from d2v.vision.patches import PatchEmbedding
 from d2v.vision.positions import LearnedPositions, RelativeBias, SinCosPositions
 from d2v.vision.tasks.classification import ImageClassification, ImageClassifier
@@ -34,10 +35,12 @@ modality = Modality(
     adapters={"patches": ImageAdapterConfig},
     data={"images": ImageDataConfig},
     recipes="d2v.vision.recipes",
+    catalogue="d2v.vision",
     converters=converters,
     tasks={"classification": ImageClassification},
     data_commands={"check-images": check_images, "export-images": export_images},
     quickstart=quickstart,
     images=images_of,
+    example=example_batch,
     raw_name="raw pixels",
 )

@@ -89,47 +89,42 @@ class ImageAdapter(ModalityAdapter):
             context=as_context(context, embed_dim),
             noise_std=noise_std,
         )
-        self.patch_size = patch_size
+        self.image_size, self.patch_size = image_size, patch_size
 
     def pixels(self, batch: Batch) -> Tensor:
         """Normalised pixels of each patch, `b t p`."""
         return normalised_pixels(batch.source, self.patch_size)
 
     def resize(self, image_size: tuple[int, int]) -> None:
-        """Change the image size in place; fixed positions are recomputed for the new grid.
+        """Change the image size in place.
 
-        Patches keep their size, so their number changes. The current size changes nothing.
+        Patches keep their size, so their number changes. Fixed positions are recomputed for the new grid; learned ones
+        and a relative bias are interpolated, into new parameters. The current size changes nothing.
 
         Args:
             image_size: (h, w) in pixels, multiples of the patch.
 
         Raises:
-            ValueError: if the patch does not divide the size, or positions or bias are learned for one grid.
+            ValueError: if the patch does not divide the size.
 
         >>> adapter = ImageAdapter(image_size=8, patch_size=4, embed_dim=16)
         >>> adapter.resize((16, 8))
         >>> adapter.positions(None, None).shape
         torch.Size([1, 8, 16])
         """
-        old, (height, width) = self.front.image_size, image_size
+        old, (height, width) = self.image_size, image_size
         if (height, width) == old:
             return
         rows, columns = self.patch_size
         if height < rows or width < columns or height % rows or width % columns:
             raise ValueError(f"{height}x{width} pixels are not a multiple of the patch, {rows}x{columns}")
-        if isinstance(self.bias, RelativeBias):
-            raise ValueError(
-                f"its relative bias is learned for {old[0]}x{old[1]} pixels and allows no other size, "
-                f"not {height}x{width}"
-            )
-        if self.positions is not None:
-            if not isinstance(self.positions, SinCosPositions):
-                raise ValueError(
-                    f"its positions are learned for {old[0]}x{old[1]} pixels and allow no other size, "
-                    f"not {height}x{width}"
-                )
-            self.positions.fit((height // rows, width // columns))
-        self.front.image_size = (height, width)
+        grid, before = (height // rows, width // columns), (old[0] // rows, old[1] // columns)
+        for part in (self.positions, self.bias):
+            if isinstance(part, SinCosPositions | LearnedPositions | RelativeBias):
+                part.fit(grid, before=before)
+        self.image_size = (height, width)
+        if self.front is not None:  # a teacher may lack it
+            self.front.image_size = self.image_size
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from d2v.core.masks import Mask
@@ -43,8 +44,9 @@ class SinCosPositions(nn.Module):
         del x, mask
         return self.positions
 
-    def fit(self, grid: tuple[int, int]) -> None:
-        """Compute the positions of another grid, (h, w) in patches."""
+    def fit(self, grid: tuple[int, int], *, before: tuple[int, int]) -> None:
+        """Compute the positions of another grid, (h, w) in patches; those of the grid before are not needed."""
+        del before
         self.positions = _sines_and_cosines(self.positions.shape[-1], grid).to(self.positions)
 
 
@@ -76,6 +78,29 @@ class LearnedPositions(nn.Module):
         """Positions `1 t d`."""
         del x, mask
         return self.positions
+
+    def fit(self, grid: tuple[int, int], *, before: tuple[int, int]) -> None:
+        """Interpolate the positions for another grid, bicubically.
+
+        Args:
+            grid: (h, w) in patches.
+            before: (h, w) of the current positions.
+        """
+        self.positions = nn.Parameter(_resampled(self.positions[0], before, grid, corners=False)[None])
+
+
+def _resampled(table: Tensor, before: tuple[int, int], after: tuple[int, int], *, corners: bool) -> Tensor:
+    """Vectors `(h w) d` of a grid, interpolated to another grid.
+
+    Args:
+        table: of the grid before.
+        before: its (h, w).
+        after: (h, w) of the result.
+        corners: whether the outermost vectors stay the outermost ones; else the cells of both grids cover one area.
+    """
+    image = rearrange(table.detach(), "(h w) d -> 1 d h w", h=before[0], w=before[1])
+    image = F.interpolate(image.float(), after, mode="bicubic", align_corners=corners)
+    return rearrange(image, "1 d h w -> (h w) d").to(table)
 
 
 class RelativeBias(nn.Module):
@@ -119,6 +144,27 @@ class RelativeBias(nn.Module):
             return own if shared is None else own + shared
 
         return bias
+
+    def fit(self, grid: tuple[int, int], *, before: tuple[int, int]) -> None:
+        """Interpolate the tables for another grid, bicubically; the largest offsets stay the largest, and 0 stays 0.
+
+        The BEiT-based repository fine-tunes with a spline on unevenly spaced offsets instead, so its results at another
+        size differ slightly.
+
+        Args:
+            grid: (h, w) in patches.
+            before: the current grid.
+        """
+        old, new = ((2 * height - 1, 2 * width - 1) for height, width in (before, grid))
+
+        def fitted(table: nn.Parameter) -> nn.Parameter:
+            offsets, others = table.detach()[:-3], table.detach()[-3:]
+            return nn.Parameter(torch.cat([_resampled(offsets, old, new, corners=True), others]))
+
+        self.grid = grid
+        if self.shared is not None:
+            self.shared = fitted(self.shared)
+        self.layers = nn.ParameterList(fitted(table) for table in self.layers)
 
     @staticmethod
     def _look_up(table: Tensor, index: Tensor) -> Tensor:

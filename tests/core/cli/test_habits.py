@@ -37,6 +37,9 @@ RECIPE, FINETUNE = ["pretrain", "vision/small"], ["finetune", "vision/small-fine
         (["evaluate", "-d", "photos"], "write data=photos"),
         (["probe", "--image-size", "32"], "write data.size=32"),
         (["recipe", "vision/small", "--lr=3"], "write optim.lr=3"),
+        (["pretrain", "--config-name", "base_images_only_task"], "recipe comes first"),
+        ([*RECIPE, "--config-dir=conf"], "recipe file comes first"),
+        ([*FINETUNE, "-m", "optim.lr=1e-5,2e-5"], "optim.lr=1e-5,2e-5"),
         (["probe", "--wings"], "write wings=VALUE"),
     ],
 )

@@ -1,11 +1,12 @@
 """Readers of the original toolkit's fine-tuned speech models: speech recognition with CTC, and audio tagging."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from d2v.audio.conversion.former import read_span_masks
 from d2v.audio.conversion.published import recordings_data
-from d2v.audio.recordings.dictionary import toolkit_symbols
+from d2v.audio.recordings.dictionary import librispeech_dictionary, parse_dictionary, toolkit_symbols
 from d2v.audio.tasks.classification import AudioTagging
 from d2v.audio.tasks.ctc import CTC
 from d2v.audio.tasks.mixing import GainMode
@@ -57,8 +58,7 @@ class CTCReader(_SpeechReader):
     ) -> tuple[CTC, Symbols]:
         """Return the task and its dictionary."""
         symbols = foreign.get("dictionaries", {}).get("target_dictionary")
-        if symbols is None:
-            raise ValueError("the file has no dictionary (task_state.target_dictionary), so its symbols have no names")
+        labels = _letters(shapes[f"{self.head}proj.weight"][0]) if symbols is None else toolkit_symbols(symbols)
         _ignore_run(model)
         model.ignore("drop_path", "layer_decay", "load_ema", "freeze_regex")
         model.ignore("adp_act_fn", "adp_dim", "adp_trf_idx")
@@ -72,11 +72,22 @@ class CTCReader(_SpeechReader):
             blank_mode=model.get("blank_mode", "add"),
             average="utterances" if _per_utterance(foreign) else "symbols",
         )
-        return task, toolkit_symbols(symbols)
+        return task, labels
 
     def rules(self, task: Task, shapes: Shapes) -> list[Rule]:
         """Return the key table of the linear layer."""
         return both("proj", "proj")
+
+
+def _letters(outputs: int) -> Symbols:
+    """The published letters of LibriSpeech, for a file without a dictionary."""
+    letters = parse_dictionary(librispeech_dictionary(), "dict.ltr.txt")
+    if letters.num_outputs != outputs:
+        raise ValueError(
+            f"the file has no dictionary (task_state.target_dictionary), so its {outputs} symbols have no names"
+        )
+    warnings.warn("the file has no dictionary: its symbols are taken to be the letters of LibriSpeech", stacklevel=2)
+    return letters
 
 
 class TaggingReader(_SpeechReader):

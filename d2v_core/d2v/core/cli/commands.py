@@ -137,11 +137,12 @@ CONVERT = _one_call(
     "d2v convert audio_base_ls.pt for-transformers --to hugging-face\n"
     "d2v convert cola.pt cola --pretrained nlp_base.pt",
 )
+_DOCTOR = Options(doctor, leave_out=("tell",))
 DOCTOR = Command(
     name="doctor",
     summary=summary_and_details(doctor)[0],
     details=summary_and_details(doctor)[1],
-    example="d2v doctor",
-    add_arguments=Options(doctor, leave_out=("tell",)),
-    run=lambda _: doctor(tell=lambda line: print(line, flush=True)).require(),
+    example="d2v doctor\nd2v doctor --checkpoint base_libri.pt",
+    add_arguments=_DOCTOR,
+    run=lambda arguments: doctor(**_DOCTOR.values(arguments), tell=lambda line: print(line, flush=True)).require(),
 )

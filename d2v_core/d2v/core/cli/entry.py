@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import TextIO
 
-from d2v.core.cli import commands, completion, data, listing, quickstart, recipe
+from d2v.core.cli import commands, completion, data, listing, models, quickstart, recipe
 from d2v.core.cli.command import Command, Parser
 from d2v.core.cli.habits import check_command
 from d2v.core.files import ConfigError
@@ -22,6 +22,7 @@ COMMANDS: tuple[Command, ...] = (
     quickstart.COMMAND,
     listing.COMMAND,
     recipe.COMMAND,
+    models.COMMAND,
     commands.PRETRAIN,
     commands.FINETUNE,
     commands.EVALUATE,

@@ -17,7 +17,8 @@ _COMMANDS = {
     "infer inference classify predictions": "d2v predict",
     "knn linear linear-probe": "d2v probe",
     "config show print recipes-show": "d2v recipe",
-    "ls recipes models modalities": "d2v list",
+    "ls recipes modalities": "d2v list",
+    "hub zoo weights checkpoints": "d2v models",
     "info env check diagnose": "d2v doctor",
     "demo start init tour": "d2v quickstart",
     "visualize visualise viz curves draw": "d2v plot",
@@ -28,6 +29,12 @@ _COMMANDS = {
     "help": "d2v --help, or d2v COMMAND --help",
     "version": "d2v --version",
     "completions complete autocomplete": "d2v completion",
+}
+
+_ORIGINAL_OPTIONS = {
+    "config_name": "the name of the recipe comes first, as in `d2v pretrain vision/base`",
+    "config_dir": "the path of a recipe file comes first, as in `d2v pretrain mine.yaml`",
+    "multirun": "`d2v finetune` compares values that are separated by commas, as in optim.lr=1e-5,2e-5",
 }
 
 
@@ -79,6 +86,9 @@ def refuse_options(arguments: Sequence[str], known: Callable[[], Sequence[Key]])
         given = argument
         if not equals and following and not following.startswith("-") and "=" not in following:
             given, value = f"{argument} {following}", following
+        word = "multirun" if argument == "-m" and given == argument else name.replace("-", "_")
+        if word in _ORIGINAL_OPTIONS:
+            raise ConfigError(f"{given!r}: {_ORIGINAL_OPTIONS[word]}")
         keys = {key.name: key for key in known()}
         name = _LETTERS.get(name, name)
         section = any(key.startswith(f"{name}.") for key in keys)

@@ -9,6 +9,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from d2v.core.files.atomic import write_text
+
 _CHUNK = 1 << 20
 _GIGABYTE = 1e9
 _SECONDS_BETWEEN_LINES = 1.0
@@ -41,24 +43,40 @@ class ShownProgress:
 
 
 class DownloadError(RuntimeError):
-    """A file cannot be downloaded, or is not the one that was expected. The message names its address and the fix."""
+    """A file cannot be downloaded, or is not the one that was expected. The message names its address and the fix.
+
+    Args:
+        message: of the error.
+        status: the server's answer, such as 404, if it refused.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
-def download(address: str, target: Path, *, digest: str, progress: Progress | None = None) -> None:
+class DigestError(DownloadError):
+    """A file was downloaded, and has another digest than expected."""
+
+
+def download(address: str, target: Path, *, digest: str | None, progress: Progress | None = None) -> None:
     """Download a file, unless it exists. Until it is complete and checked, it is named `TARGET.part`.
 
-    A later call goes on where an interrupted one stopped, or starts again if the server cannot send parts of files. A
-    file with another digest is deleted.
+    A later call goes on where an interrupted one stopped. It starts again if the server cannot send parts of files, or
+    says that its file has changed; without a digest also if it says nothing about changes. A file with another digest
+    is deleted.
 
     Args:
         address: `http://` or `https://`.
         target: file to write; missing parent folders are created.
-        digest: name of the algorithm, a colon, and the expected digest in hexadecimal: `sha256:...`, `md5:...`.
+        digest: name of the algorithm, a colon, and the expected digest in hexadecimal: `sha256:...`, `md5:...`; None =
+            any.
         progress: called with the number of bytes that are there, and with that of the whole file, None = unknown.
 
     Raises:
         ValueError: if the address is of another kind.
-        DownloadError: if the server cannot be reached, refuses, or stops early; if the digest differs.
+        DownloadError: if the server cannot be reached, refuses, or stops early.
+        DigestError: if the digest differs.
         OSError: if the file cannot be written.
 
     >>> download("ftp://host/file", Path("file"), digest="md5:00")
@@ -71,27 +89,49 @@ def download(address: str, target: Path, *, digest: str, progress: Progress | No
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
-    _fetch(address, part, progress or (lambda done, size: None))
-    _check(address, part, digest)
+    _fetch(address, part, progress or (lambda done, size: None), checked=digest is not None)
+    if digest is not None:
+        _check(address, part, digest)
     part.replace(target)
+    _version_file(part).unlink(missing_ok=True)
 
 
-def _fetch(address: str, part: Path, progress: Progress) -> None:
+def file_digest(path: Path, algorithm: str) -> str:
+    """The digest of a file in hexadecimal.
+
+    Args:
+        path: of the file.
+        algorithm: such as `sha256`.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+def _fetch(address: str, part: Path, progress: Progress, *, checked: bool) -> None:
     """Append what is missing; an existing part that the server cannot add to is left to the check of its digest."""
-    done = part.stat().st_size if part.exists() else 0
-    request = Request(address, headers={"Range": f"bytes={done}-"} if done else {})
+    version = _version_file(part)
+    known = version.read_text() if version.exists() else ""
+    done = part.stat().st_size if part.exists() and (known or checked) else 0
+    wanted = {"Range": f"bytes={done}-", **({"If-Range": known} if known else {})} if done else {}
     try:
-        answer: HTTPResponse = urlopen(request, timeout=_SILENCE)
+        answer: HTTPResponse = urlopen(Request(address, headers=wanted), timeout=_SILENCE)
     except HTTPError as error:
         if done and error.code == _RANGE_NOT_SATISFIABLE:
+            if not checked:
+                part.unlink()
+                _fetch(address, part, progress, checked=checked)
             return
-        raise DownloadError(f"{address}: the server answers {error.code} {error.reason}") from error
+        raise DownloadError(f"{address}: the server answers {error.code} {error.reason}", status=error.code) from error
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DownloadError(f"{address} cannot be reached: {reason}") from error
     with answer:
         if answer.status != _PARTIAL_CONTENT:
             done = 0
+            _keep_version(answer, version)
         size = None if answer.length is None else done + answer.length
         with part.open("ab" if done else "wb") as file:
             while chunk := _chunk(address, answer, done):
@@ -100,6 +140,20 @@ def _fetch(address: str, part: Path, progress: Progress) -> None:
                 progress(done, size)
     if size is not None and done < size:
         raise _lost(address, f"{done} of {size}")
+
+
+def _version_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.version")
+
+
+def _keep_version(answer: HTTPResponse, file: Path) -> None:
+    """Keep what identifies the server's file, so that a part is never continued with another file's bytes."""
+    tag = answer.headers.get("ETag", "")
+    version = tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
+    if version:
+        write_text(file, version)
+    else:
+        file.unlink(missing_ok=True)
 
 
 def _chunk(address: str, answer: HTTPResponse, done: int) -> bytes:
@@ -115,11 +169,11 @@ def _lost(address: str, done: str) -> DownloadError:
 
 def _check(address: str, part: Path, digest: str) -> None:
     algorithm, _, expected = digest.partition(":")
-    with part.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    found = file_digest(part, algorithm)
     if found != expected:
         part.unlink()
-        raise DownloadError(
+        _version_file(part).unlink(missing_ok=True)
+        raise DigestError(
             f"{address} has the {algorithm} digest {found}, expected was {expected}; {part} is deleted, run the same "
             "again to download it afresh"
         )

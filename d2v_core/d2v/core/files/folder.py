@@ -18,6 +18,7 @@ from d2v.core.description import Description
 from d2v.core.files.atomic import publish
 from d2v.core.files.description import FORMAT, description_from_plain, description_to_plain
 from d2v.core.files.kinds import ConfigError
+from d2v.core.files.model_cache import located, pretrained_of, similar_name
 from d2v.core.files.published import convert_published
 from d2v.core.finite import check_weights
 from d2v.core.foreign import is_hugging_face
@@ -28,7 +29,7 @@ from d2v.core.state_dict import load_strictly
 from d2v.core.unfilled import bounded_by_file, without_values
 from d2v.core.wrappers import plain_state
 
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfig | Description) -> None:
@@ -100,7 +101,7 @@ def write_files(
     listed = {"files": sorted(further)} if further else {}
     (folder / _CONFIG).write_text(json.dumps({"format": FORMAT, **description, **listed}, indent=1) + "\n")
     # Tied weights share storage, which the format refuses: each name gets its own copy.
-    save_file({name: one.detach().cpu().clone().contiguous() for name, one in tensors.items()}, folder / _WEIGHTS)
+    save_file({name: one.detach().cpu().clone().contiguous() for name, one in tensors.items()}, folder / WEIGHTS)
 
 
 @frozen(kw_only=True)
@@ -129,12 +130,14 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
     For a run folder, this is its `model/`, or its newest checkpoint if there is none yet. Nothing in a file is run.
 
     Args:
-        source: path of one of these; files end in `.pt` or `.pth`.
-        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder; None =
-            the file that it names, in the same folder.
+        source: path of one of these, files end in `.pt` or `.pth`; or the name of a published model, which is
+            downloaded into the cache folder if it is not there (`d2v.core.files.published_models`).
+        pretrained: the same for the pretrained model, for a fine-tuned file without the configuration of its encoder;
+            None = the file that it names, in the same folder.
 
     Raises:
         FileNotFoundError: if there is none of these at `source`.
+        DownloadError: if a published model cannot be downloaded, or has changed since.
         ValueError: if a file is broken or newer than this version, or the weights do not fit the configuration or
             are not finite.
 
@@ -142,16 +145,16 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
     Traceback (most recent call last):
     FileNotFoundError: nowhere is neither a model folder nor a run folder: it does not exist
     """
-    source = Path(source)
+    source, beside = located(source), pretrained_of(source) if pretrained is None else pretrained
     if source.is_file() or is_hugging_face(source):
-        if source.name in (_CONFIG, _WEIGHTS):
+        if source.name in (_CONFIG, WEIGHTS):
             raise FileNotFoundError(f"{source} is a file of a model folder; give the folder, {source.parent}")
-        one = convert_published(source, pretrained)
+        one = convert_published(source, None if beside is None else lambda: located(beside))
         check_weights(one.model.state_dict(), source)
         return Stored(path=source, description=one.description, module=one.model)
-    folder = _model_folder(source)
+    folder = model_folder(source)
     description = read_description(folder)
-    path = folder / _WEIGHTS
+    path = folder / WEIGHTS
     try:
         tensors = read_tensors(path, read_safetensors(path))
     except Exception as error:  # the file determines what can go wrong, so any error is possible
@@ -159,12 +162,12 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
     check_weights(tensors, path)
     known = isinstance(description.student, BackboneConfig)
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten; keep the caller's random state
-        module = _without_weights(path, description) if known else description.build()
+        module = without_weights(path, description) if known else description.build()
     load_strictly(module, tensors, assign=known)
     return Stored(path=folder, description=description, module=module)
 
 
-def _without_weights(path: Path, description: Description) -> nn.Module:
+def without_weights(path: Path, description: Description) -> nn.Module:
     """Build a model whose weights are in a file, the size of which limits its memory."""
     try:
         with bounded_by_file(path.stat().st_size), without_values():
@@ -198,25 +201,32 @@ def read_description(folder: Path) -> Description:
 
 def _checked(name: str) -> str:
     # Folders may come from third parties: a name must not lead outside.
-    if name in (_CONFIG, _WEIGHTS) or not re.fullmatch(r"(?!\.)[\w. -]+", name):
+    if name in (_CONFIG, WEIGHTS) or not re.fullmatch(r"(?!\.)[\w. -]+", name):
         raise ValueError(f"{name!r} is not a valid name for a further file of a model folder")
     return name
 
 
-def _model_folder(source: Path) -> Path:
+def model_folder(source: Path) -> Path:
+    """The model folder at a path, or that of a run folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
     if not source.is_dir():
-        raise FileNotFoundError(f"{source} is neither a model folder nor a run folder: it does not exist")
+        raise FileNotFoundError(
+            f"{source} is neither a model folder nor a run folder: it does not exist{similar_name(source)}"
+        )
     steps = [
         (int(match[1]), path)
         for path in source.glob("checkpoints/step-*")
         if (match := re.fullmatch(r"step-(\d+)", path.name))
     ]
     for folder in (source, source / "model", *(path for _, path in sorted(steps, reverse=True))):
-        found = [name for name in (_CONFIG, _WEIGHTS) if (folder / name).is_file()]
+        found = [name for name in (_CONFIG, WEIGHTS) if (folder / name).is_file()]
         if len(found) == 2:
             return folder
         if found:
-            missing = _WEIGHTS if found == [_CONFIG] else _CONFIG
+            missing = WEIGHTS if found == [_CONFIG] else _CONFIG
             raise FileNotFoundError(f"{folder} is not a complete model folder: {missing} is missing")
     raise FileNotFoundError(
         f"{source} is neither a model folder nor a run folder: it has no {_CONFIG}, no model/ and no checkpoint"

@@ -1,18 +1,23 @@
 """Third-party checkpoints: the installed modalities convert the formats that they know."""
 
-import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from d2v.core.foreign import Converted, ForeignFileError, convert_file
+from d2v.core.foreign import Converted, Converter, ForeignFileError, convert_file
+from d2v.core.foreign.converter import FilePlan, plan_file
 from d2v.core.modality import modalities
 
+T = TypeVar("T")
 
-def convert_published(path: Path, pretrained: str | os.PathLike[str] | None = None) -> Converted:
+
+def convert_published(path: Path, pretrained: Callable[[], Path] | None = None) -> Converted:
     """The model of a checkpoint file or a folder of Hugging Face, by the first converter that knows its format.
 
     Args:
         path: of the file or folder.
-        pretrained: file of the pretrained model, for a fine-tuned file that lacks the configuration of its encoder.
+        pretrained: gives the path of the pretrained model; called for a fine-tuned file that lacks the configuration
+            of its encoder.
 
     Raises:
         ForeignFileError: if no converter knows the format, or the file is broken.
@@ -24,12 +29,19 @@ def convert_published(path: Path, pretrained: str | os.PathLike[str] | None = No
     Traceback (most recent call last):
     d2v.core.foreign.torch_files.ForeignFileError: ...: it is empty
     """
+    return _with_converters(lambda converters: convert_file(converters, path, pretrained=pretrained), path)
+
+
+def plan_published(path: Path, pretrained: Callable[[], Path] | None = None) -> FilePlan:
+    """What such a file holds, also if its tensors do not fit; arguments and errors as in `convert_published`."""
+    return _with_converters(lambda converters: plan_file(converters, path, pretrained=pretrained), path)
+
+
+def _with_converters(call: Callable[[list[Converter]], T], path: Path) -> T:
     broken = modalities.broken()
     records = [modalities.load(name) for name in modalities.names() if name not in broken]
     try:
-        return convert_file(
-            [converter for record in records for converter in record.converters], path, pretrained=pretrained
-        )
+        return call([converter for record in records for converter in record.converters])
     except ForeignFileError as error:
         if not broken:
             raise

@@ -4,7 +4,7 @@ Only a converter knows a third-party format; its tables are in the package of it
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from d2v.core.description import Description
 from d2v.core.foreign.formats import Converter, Layout, Shapes, UsesFileBeside
 from d2v.core.foreign.sources import read_contents
+from d2v.core.foreign.stored import StoredTensor
 from d2v.core.foreign.tables import Tensors
 from d2v.core.foreign.torch_files import load_tensors, naming_file
 from d2v.core.model import BackboneConfig, Data2Vec, Data2VecConfig, TransformerConfig
@@ -106,7 +107,9 @@ def convert(converters: Iterable[Converter], foreign: Mapping[str, Any], tensors
     converter = next((one for one in tried if one.accepts(foreign)), None)
     if converter is None:
         raise ValueError(f"no converter knows this configuration; tried {', '.join(one.name for one in tried)}")
-    converted = _planned(converter, foreign, shapes_of(tensors), sum(tensor.nbytes for tensor in tensors.values()))
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    converted, problems = _planned(converter, foreign, shapes_of(tensors), size)
+    refuse_misfits(problems)
     _fill(converted, tensors, take=False)
     return converted
 
@@ -115,22 +118,58 @@ def convert_file(
     converters: Iterable[Converter],
     path: str | os.PathLike[str],
     *,
-    pretrained: str | os.PathLike[str] | None = None,
+    pretrained: str | os.PathLike[str] | Callable[[], Path] | None = None,
 ) -> Converted:
     """Build a model from a file of `torch.save` or a folder of Hugging Face; shapes are checked before values are read.
 
     Args:
         converters: converters to try, in order.
         path: of the file or folder.
-        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder; None =
-            the file that it names, in the same folder.
+        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder, or a
+            function that gives it and is called only then; None = the file that it names, in the same folder.
 
     Raises:
         ForeignFileError: one line naming the file, if it is broken, no converter knows its format, a field is refused,
             or tensors do not fit.
         OSError: if the file cannot be read.
     """
-    tried, path = list(converters), Path(path)
+    path = Path(path)
+    with naming_file(path):
+        plan = plan_file(converters, path, pretrained=pretrained)
+        refuse_misfits(plan.problems)
+        _fill(plan.converted, load_tensors(plan.source, plan.tensors), take=True)
+        return plan.converted
+
+
+@frozen(kw_only=True)
+class FilePlan:
+    """What a third-party file holds and where its tensors belong, before any value is read.
+
+    Args:
+        source: file with the tensors.
+        format: name of the converter.
+        converted: the model, with parameters on the meta device.
+        tensors: of the file, by its names.
+        ignored: names of tensors that the converter knows and does not need.
+        problems: names of other tensors that have no place, by the kind of problem; see `misfits`.
+    """
+
+    source: Path
+    format: str
+    converted: Converted
+    tensors: Mapping[str, StoredTensor]
+    ignored: Sequence[str]
+    problems: Mapping[str, Sequence[str]]
+
+
+def plan_file(
+    converters: Iterable[Converter],
+    path: Path,
+    *,
+    pretrained: str | os.PathLike[str] | Callable[[], Path] | None = None,
+) -> FilePlan:
+    """Find out what a file holds; arguments and errors as in `convert_file`, except that tensors need not fit."""
+    tried = list(converters)
     with naming_file(path):
         source, contents = read_contents(path)
         for converter in tried:
@@ -145,24 +184,49 @@ def convert_file(
         shapes = {name: tensor.shape for name, tensor in unpacked.tensors.items()}
         # Tensors may share bytes, so their sizes together say nothing about the file.
         size = sum(extent.size for extent in {tensor.storage.extent for tensor in unpacked.tensors.values()})
-        converted = _planned(converter, foreign, shapes, size)
-        _fill(converted, load_tensors(source, unpacked.tensors), take=True)
-        return converted
+        converted, problems = _planned(converter, foreign, shapes, size)
+        return FilePlan(
+            source=source,
+            format=converter.name,
+            converted=converted,
+            tensors=unpacked.tensors,
+            ignored=_ignored(converted.layout, unpacked.tensors),
+            problems=problems,
+        )
+
+
+def refuse_misfits(problems: Mapping[str, Collection[str]]) -> None:
+    """Raise if tensors do not fit.
+
+    Raises:
+        ValueError: naming the tensors.
+    """
+    if any(problems.values()):
+        raise ValueError(f"the tensors do not fit the model; {complaint(problems)}")
+
+
+def _ignored(layout: Layout, tensors: Mapping[str, T]) -> list[str]:
+    """Names of tensors whose rules take nothing from them."""
+    unneeded = {name for rule in layout.table.rules if not rule.ours for name in rule.theirs}
+    student, teacher = layout.divide({name: name for name in tensors})
+    used = _of_student(layout, teacher).values()
+    return [*(name for short, name in student.items() if short in unneeded), *sorted({*teacher.values()} - {*used})]
 
 
 def _with_file_beside(
     converter: Converter,
     foreign: Mapping[str, Any],
     folder: Path,
-    pretrained: str | os.PathLike[str] | None,
+    pretrained: str | os.PathLike[str] | Callable[[], Path] | None,
 ) -> Mapping[str, Any]:
     """A description, completed by another file if the converter needs one that is given or in the folder."""
     name = converter.file_beside(foreign) if isinstance(converter, UsesFileBeside) else None
     if not isinstance(converter, UsesFileBeside) or name is None:
         return foreign
     # The name is from the file: only its last part counts, so that nothing elsewhere is read.
-    other = Path(pretrained) if pretrained is not None else folder / PurePosixPath(name).name
-    if pretrained is None and not other.is_file():
+    given = pretrained() if callable(pretrained) else pretrained
+    other = Path(given) if given is not None else folder / PurePosixPath(name).name
+    if given is None and not other.is_file():
         return foreign
     with naming_file(other):
         beside = converter.unpack(read_contents(other)[1])
@@ -171,8 +235,10 @@ def _with_file_beside(
     return converter.completed(foreign, beside.foreign)
 
 
-def _planned(converter: Converter, foreign: Mapping[str, Any], shapes: Shapes, size: int) -> Converted:
-    """Build the model without its weights, and check that tensors of these shapes fit.
+def _planned(
+    converter: Converter, foreign: Mapping[str, Any], shapes: Shapes, size: int
+) -> tuple[Converted, dict[str, list[str]]]:
+    """Build the model without its weights; return it with the names of tensors of these shapes that do not fit.
 
     Args:
         converter: of the format.
@@ -193,9 +259,7 @@ def _planned(converter: Converter, foreign: Mapping[str, Any], shapes: Shapes, s
         wanted = {f"{_STUDENT}{name}": shape for name, shape in averaged.items()}
         for what, names in layout.table.misfits(_of_student(layout, teacher), wanted).items():
             problems[what] += [f"teacher's {name}" for name in names]
-    if any(problems.values()):
-        raise ValueError(f"the tensors do not fit the model; {complaint(problems)}")
-    return converted
+    return converted, problems
 
 
 def _fill(converted: Converted, tensors: Tensors, *, take: bool) -> None:

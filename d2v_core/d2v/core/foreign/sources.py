@@ -11,8 +11,8 @@ from d2v.core.foreign.safetensors_files import LONGEST_JSON, read_safetensors
 from d2v.core.foreign.torch_files import read_file
 
 CONFIG = "config.json"
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_BESIDE = ("preprocessor_config.json", "vocab.json", "merges.txt")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+BESIDE = ("preprocessor_config.json", "vocab.json", "merges.txt")
 
 
 def read_contents(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -30,7 +30,7 @@ def read_contents(path: Path) -> tuple[Path, dict[str, Any]]:
         return path, read_file(path)
     source = _weights_of(path)
     weights = read_safetensors(source) if source.suffix == ".safetensors" else read_file(source)
-    files = {name: (path / name).read_bytes() for name in _BESIDE if _is_short(path / name)}
+    files = {name: (path / name).read_bytes() for name in BESIDE if _is_short(path / name)}
     return source, {"config": read_json(path / CONFIG), "weights": weights, "files": files}
 
 
@@ -56,11 +56,11 @@ def read_json(path: Path) -> Any:
 
 
 def _weights_of(folder: Path) -> Path:
-    found = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if found is None:
-        divided = any((folder / f"{name}.index.json").is_file() for name in _WEIGHTS)
+        divided = any((folder / f"{name}.index.json").is_file() for name in WEIGHTS)
         why = "; weights in several files are not supported: save them as one" if divided else ""
-        raise ValueError(f"it has neither {' nor '.join(_WEIGHTS)}{why}")
+        raise ValueError(f"it has neither {' nor '.join(WEIGHTS)}{why}")
     return found
 
 

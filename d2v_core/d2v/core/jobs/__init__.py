@@ -1,7 +1,8 @@
 """The commands as Python calls, one function each, with the same keys."""
 
 from d2v.core.jobs.conversion import convert
-from d2v.core.jobs.diagnosis import DoctorError, DoctorReport, doctor
+from d2v.core.jobs.diagnosis import doctor
+from d2v.core.jobs.doctor_report import DoctorError, DoctorReport
 from d2v.core.jobs.evaluation import evaluate
 from d2v.core.jobs.extraction import extract
 from d2v.core.jobs.finetuning import finetune

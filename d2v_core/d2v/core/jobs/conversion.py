@@ -31,15 +31,21 @@ class ConvertedModel:
 
     def text(self) -> str:
         """One line about the model."""
-        task, labels = self.description.task, self.description.labels
-        what = "a pretrained model" if task is None else f"a {type(task).__name__}"
-        if task is None and not hasattr(self.description.model, "teacher"):
-            what = "an encoder"
-        if isinstance(labels, Classes | MultiLabel | Symbols):
-            what += f" with {labels.num_outputs} {'symbols' if isinstance(labels, Symbols) else 'classes'}"
-        elif isinstance(labels, Number):
-            what += " with one number"
-        return f"{what} of {self.description.modality}, {self.parameters:,} parameters, in {self.folder}"
+        described = self.description
+        return f"{what_it_is(described)} of {described.modality}, {self.parameters:,} parameters, in {self.folder}"
+
+
+def what_it_is(description: Description) -> str:
+    """A model in a few words, such as "a CTC with 32 symbols"."""
+    task, labels = description.task, description.labels
+    what = "a pretrained model" if task is None else f"a {type(task).__name__}"
+    if task is None and not hasattr(description.model, "teacher"):
+        what = "an encoder"
+    if isinstance(labels, Classes | MultiLabel | Symbols):
+        what += f" with {labels.num_outputs} {'symbols' if isinstance(labels, Symbols) else 'classes'}"
+    elif isinstance(labels, Number):
+        what += " with one number"
+    return what
 
 
 def convert(source: StrPath, target: StrPath, *, to: Form = "d2v", pretrained: StrPath | None = None) -> ConvertedModel:
@@ -48,12 +54,13 @@ def convert(source: StrPath, target: StrPath, *, to: Form = "d2v", pretrained: S
     Nothing in a file is run. A fine-tuned model keeps its task and its labels, as far as the file has them.
 
     Args:
-        source: a published checkpoint file, a folder of Hugging Face, a model folder or a run folder.
+        source: a published checkpoint file, a folder of Hugging Face, a model folder, a run folder or the name of a
+            published model.
         target: path of the new folder; must not exist yet.
         to: d2v = a model folder; hugging-face = the class of the transformers package with the same computation, which
             1.0 models have.
-        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder; None =
-            the file that it names, in the same folder.
+        pretrained: file or name of the pretrained model, for a fine-tuned file without the configuration of its
+            encoder; None = the file that it names, in the same folder.
 
     Raises:
         FileNotFoundError: if there is no model at `source`.

@@ -1,20 +1,24 @@
 """Check that the library works on this machine: train a tiny model on random numbers, in seconds.
 
-No modality is needed. Each check is a function that raises on failure; checks are independent of each other.
+`examination` checks a model. No modality is needed. Each check is a function that raises on failure; checks are
+independent of each other.
 """
 
+import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import torch
-from attrs import frozen
 from torch import nn
 
+from d2v.core.files import ConfigError
 from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.doctor_report import DoctorError, DoctorReport
 from d2v.core.jobs.environment import environment_report
+from d2v.core.jobs.examination import examine
 from d2v.core.masks import BlockMasker, Draw, InverseBlockMasker, Masker, RandomMasker, SpanMasker
 from d2v.core.modality import modalities
 from d2v.core.model import Backbone, Batch, Data2Vec, Local, ModalityAdapter, VisibleDecoder
@@ -28,58 +32,34 @@ _DIM, _SIDE = 16, 8
 Check = Callable[[torch.device], None]
 
 
-class DoctorError(RuntimeError):
-    """A check failed; the message names the failed checks."""
-
-
-@frozen(kw_only=True)
-class DoctorReport:
-    """Report of `doctor`.
-
-    Args:
-        facts: name and text of each fact on the environment.
-        checks: name and outcome of each check: None = passed, else the reason of the failure.
-    """
-
-    facts: Mapping[str, str]
-    checks: Mapping[str, str | None]
-
-    @property
-    def failed(self) -> list[str]:
-        """Names of the checks that failed."""
-        return [name for name, reason in self.checks.items() if reason is not None]
-
-    def lines(self) -> list[str]:
-        """The report, one line for each fact and each check.
-
-        >>> DoctorReport(facts={"d2v": "0.1"}, checks={"masks": None, "step": "no memory"}).lines()
-        ['d2v               0.1', 'masks             ok', 'step              FAILED: no memory']
-        """
-        outcomes = {name: "ok" if reason is None else f"FAILED: {reason}" for name, reason in self.checks.items()}
-        return [f"{name:<17} {text}" for name, text in (*self.facts.items(), *outcomes.items())]
-
-    def require(self) -> None:
-        """Raise if a check failed.
-
-        Raises:
-            DoctorError: naming the checks that failed.
-        """
-        if self.failed:
-            raise DoctorError(f"{len(self.failed)} of {len(self.checks)} checks failed: {', '.join(self.failed)}")
-
-
-def doctor(*, tell: Callable[[str], None] = lambda line: None) -> DoctorReport:
-    """Report versions and devices, and check that training works on this machine.
+def doctor(
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    pretrained: str | os.PathLike[str] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> DoctorReport:
+    """Report versions and devices, and check that training works on this machine; or check a model.
 
     Checks take seconds: packages of the extras, masks, an update on the device that `auto` picks, a checkpoint, a
     resumed run. An extra that is not installed is not a failure.
 
     Args:
+        checkpoint: check this instead of the machine: a run, a folder, a published file or a name of `d2v models`.
+        pretrained: the same for the pretrained model, for a fine-tuned file without the configuration of its encoder.
         tell: called with each line of the report as soon as it is known.
+
+    Raises:
+        ConfigError: if there is `pretrained` without `checkpoint`.
+        FileNotFoundError: if there is no model at `checkpoint`.
+        DownloadError: if a published model cannot be downloaded, or has changed since.
 
     >>> doctor().failed
     []
     """
+    if checkpoint is None and pretrained is not None:
+        raise ConfigError("pretrained is for a fine-tuned file: name that as checkpoint")
+    if checkpoint is not None:
+        return _told(examine(checkpoint, pretrained), tell)
     facts: dict[str, str] = {}
     for name, text in environment_report(__version__):
         facts[name] = text
@@ -96,6 +76,17 @@ def doctor(*, tell: Callable[[str], None] = lambda line: None) -> DoctorReport:
                 text = str(error) if isinstance(error, DoctorError) else f"{type(error).__name__}: {error}"
                 checks[name] = " ".join(text.split())
             tell(*DoctorReport(facts={}, checks={name: checks[name]}).lines())
+    return DoctorReport(facts=facts, checks=checks)
+
+
+def _told(parts: Iterable[DoctorReport], tell: Callable[[str], None]) -> DoctorReport:
+    """One report of its parts, each of which is told as soon as it is known."""
+    facts: dict[str, str] = {}
+    checks: dict[str, str | None] = {}
+    for part in parts:
+        facts |= part.facts
+        checks |= part.checks
+        tell("\n".join(part.lines()))
     return DoctorReport(facts=facts, checks=checks)
 
 

@@ -137,7 +137,7 @@ def evaluate(
     93.5
     >>> evaluate(data="photos")
     Traceback (most recent call last):
-    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a file or a name from `d2v models`
     """
     settings, stored, sweep = opened_for_sweep(with_keywords(UseSettings, overrides, keys))
     check_ending(settings.out, ".json", folder=True)

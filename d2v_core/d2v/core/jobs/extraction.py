@@ -33,7 +33,7 @@ class ExtractSettings:
     """Settings of `extract`.
 
     Args:
-        model: a run, a model folder or a published checkpoint file.
+        model: a run, a folder, a published file or a name of `d2v models`.
         weights: student, teacher, or untrained = the same network with initial weights. The student is the default, as
             in published fine-tuning; the teacher computes the targets of pretraining.
         data: samples; keys that are not set default to those of the training.
@@ -105,7 +105,7 @@ def extract(
     (1200, 768)
     >>> extract(data="photos")
     Traceback (most recent call last):
-    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a file or a name from `d2v models`
     """
     settings, stored = settings_of(ExtractSettings, with_keywords(ExtractSettings, overrides, keys))
     check_ending(settings.out, ".safetensors", ".npy")

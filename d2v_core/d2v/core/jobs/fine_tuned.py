@@ -35,7 +35,7 @@ class UseSettings:
     """Settings of `evaluate` and `predict`.
 
     Args:
-        model: a run, a model folder or a published checkpoint file.
+        model: a run, a folder, a published file or a name of `d2v models`.
         data: samples; keys that are not set default to those of the training.
         split: split of the data, or several; None = the test split for evaluation, all files of a folder for
             predictions.

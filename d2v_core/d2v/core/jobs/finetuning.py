@@ -165,7 +165,7 @@ def _settings(recipe: str, overrides: Mapping[str, Any]) -> tuple[FinetuneRecipe
     _, values = recipe_values(recipe, overrides, FinetuneRecipe)
     if not isinstance(values.get("model"), str | os.PathLike):
         read_recipe(recipe, overrides, FinetuneRecipe)  # raises if any other key is missing
-        raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
+        raise ConfigError("missing key 'model': give a run, a file or a name from `d2v models`")
     stored = open_model(expanded(values["model"]))
     return recipe_for(recipe, overrides, stored.description), stored
 

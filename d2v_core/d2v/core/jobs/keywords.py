@@ -263,7 +263,9 @@ class PretrainKeys(RunKeys, total=False):
     """Keywords of `pretrain`."""
 
     init: str | PathLike[str] | None
-    """A run, a model folder or a published checkpoint file whose weights the run starts from; None = untrained."""
+    """A run, a model folder or a published model (its file or its name) whose weights the run starts from; None =
+    untrained.
+    """
 
     model: ModelConfig | Mapping[str, Any]
     """Student, predictors, targets and teacher."""
@@ -288,7 +290,7 @@ class FinetuneKeys(RunKeys, total=False):
     """Keywords of `finetune`."""
 
     model: str | PathLike[str]
-    """A run, a model folder or a published checkpoint file."""
+    """A run, a folder, a published file or a name of `d2v models`."""
 
     weights: Literal["student", "teacher", "untrained"]
     """Student, teacher, or untrained = the same network with initial weights."""
@@ -321,7 +323,7 @@ class UseKeys(DataKeys, total=False):
     """Keywords of `evaluate` and `predict`."""
 
     model: str | PathLike[str]
-    """A run, a model folder or a published checkpoint file."""
+    """A run, a folder, a published file or a name of `d2v models`."""
 
     data: str | PathLike[str] | DataConfig | Mapping[str, Any]
     """Samples; keys that are not set default to those of the training."""
@@ -372,7 +374,7 @@ class ProbeKeys(DataKeys, total=False):
     """Of the untrained network and of draws."""
 
     model: str | PathLike[str]
-    """A run, a model folder or a published checkpoint file."""
+    """A run, a folder, a published file or a name of `d2v models`."""
 
     weights: Literal["student", "teacher", "untrained"]
     """Student, teacher, or untrained = the same network with initial weights."""
@@ -427,7 +429,7 @@ class ExtractKeys(DataKeys, total=False):
     """Keywords of `extract`."""
 
     model: str | PathLike[str]
-    """A run, a model folder or a published checkpoint file."""
+    """A run, a folder, a published file or a name of `d2v models`."""
 
     weights: Literal["student", "teacher", "untrained"]
     """Student, teacher, or untrained = the same network with initial weights."""

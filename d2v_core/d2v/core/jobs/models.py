@@ -46,7 +46,7 @@ def stored_of(overrides: Mapping[str, Any]) -> Stored:
     """The model that the key `model` names; errors as in `settings_of`."""
     source = overrides.get("model", overrides.get("+model"))
     if not isinstance(source, str | os.PathLike):
-        raise ConfigError("missing key 'model': give a run, a model folder or a checkpoint file")
+        raise ConfigError("missing key 'model': give a run, a file or a name from `d2v models`")
     return open_model(expanded(source))
 
 

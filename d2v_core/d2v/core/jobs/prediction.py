@@ -45,7 +45,7 @@ def predict(
     ...     print(row["file"], row["class"], row["probability"])
     >>> predict(data="photos")
     Traceback (most recent call last):
-    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a file or a name from `d2v models`
     """
     settings, stored = opened(with_keywords(UseSettings, overrides, keys))
     check_ending(settings.out, *_ENDINGS)

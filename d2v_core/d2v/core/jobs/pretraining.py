@@ -76,7 +76,7 @@ def pretrain(
     for name, source in settings.sources.items():
         match_input(source, model.student, name)
     if stored is not None:
-        start_from(model, stored, str(settings.init))
+        start_from(model, stored, str(settings.init), settings)
         stored = None  # frees its weights
     seen = added(() if before is None else before.seen, seen_in("pretrain", data, training_splits(settings)))
     strategy = training_strategy(settings)
@@ -121,4 +121,5 @@ def check_input(settings: PretrainRecipe) -> None:
         given, wanted = to_plain(own), to_plain(data.matching(own))
         differing = [f"{key}={wanted[key]} instead of {given[key]}" for key in given if given[key] != wanted[key]]
         if differing:
-            raise ConfigError(f"data does not fit model.student.adapters.{name}: it needs {', '.join(differing)}")
+            below = f"model.student.adapters.{name}"
+            raise ConfigError(f"data does not fit {below}: it needs {', '.join(differing)}; set {below}.KEY to match")

@@ -46,7 +46,7 @@ class ProbeSettings(Probing):
     """Settings of `probe`, including those of `Probing` for data with classes.
 
     Args:
-        model: a run, a model folder or a published checkpoint file.
+        model: a run, a folder, a published file or a name of `d2v models`.
         weights: student, teacher, or untrained = the same network with initial weights. The student is the default, as
             in published fine-tuning; the teacher computes the targets of pretraining.
         data: labelled samples; keys that are not set default to those of the training.
@@ -112,7 +112,7 @@ def probe(
     >>> print(probe(model="run", data="fashion-mnist").table())  # doctest: +SKIP
     >>> probe(data="photos")
     Traceback (most recent call last):
-    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a model folder or a checkpoint file
+    d2v.core.files.kinds.ConfigError: missing key 'model': give a run, a file or a name from `d2v models`
     """
     settings, stored = settings_of(ProbeSettings, with_keywords(ProbeSettings, overrides, keys))
     check_ending(settings.out, ".json")

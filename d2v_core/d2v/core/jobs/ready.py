@@ -202,16 +202,17 @@ def load(
     """Load a pretrained or fine-tuned model, ready for use.
 
     Args:
-        source: a model folder, a run folder, a published checkpoint file or a folder of Hugging Face (see
-            `open_model`).
+        source: a model folder, a run folder, a published checkpoint file, a folder of Hugging Face, or the name of a
+            published model, which is downloaded once (see `open_model`).
         weights: student, teacher, or untrained = the same network with initial weights. The student is the default, as
             in published fine-tuning; the teacher computes the targets of pretraining.
         device: device to use; `auto` = cuda, mps or cpu, the first that is available.
-        pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder; None =
-            the file that it names, in the same folder.
+        pretrained: file or name of the pretrained model, for a fine-tuned file without the configuration of its
+            encoder; None = the file that it names, in the same folder.
 
     Raises:
         FileNotFoundError: if it is none of them.
+        DownloadError: if a published model cannot be downloaded, or has changed since.
         ValueError: if a file is broken or newer than this version, or the weights do not fit the configuration.
         ConfigError: if the model does not have these weights, or there is no such device.
 

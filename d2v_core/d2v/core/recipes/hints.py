@@ -4,60 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
+from d2v.core.recipes.original_keys import ENDINGS, KEYS, NOTES, SECTIONS
 from d2v.core.suggestions import nearest
-
-_ORIGINAL = {
-    "task.data": "data.path",
-    "checkpoint.save_dir": "out",
-    "checkpoint.restore_file": "model",
-    "checkpoint.save_interval_updates": "train.checkpoint_every",
-    "common.seed": "seed",
-    "common.fp16": "train.precision=fp16",
-    "common.bf16": "train.precision=bf16",
-    "common.log_interval": "train.log_every",
-    "dataset.batch_size": "train.batch_size",
-    "dataset.max_tokens": "data.max_tokens",
-    "dataset.required_batch_size_multiple": "data.batch_multiple",
-    "dataset.train_subset": "data.train_split",
-    "dataset.valid_subset": "validation.split",
-    "task.normalize": "data.normalize",
-    "task.sample_rate": "data.sample_rate",
-    "task.labels": "data.label_file",
-    "task.min_sample_size": "data.min_samples",
-    "task.max_sample_size": "data.max_samples",
-    "task.num_batch_buckets": "data.num_buckets",
-    "task.enable_padding": "data.pad",
-    "optimization.max_update": "train.max_steps",
-    "optimization.lr": "optim.lr",
-    "optimization.clip_norm": "optim.clip",
-    "optimization.update_freq": "train.accumulate",
-    "optimizer.groups.default.lr_float": "optim.lr",
-    "optimizer.groups.default.optimizer.adam_betas": "optim.betas",
-    "optimizer.groups.default.optimizer.weight_decay": "optim.weight_decay",
-    "optimizer.groups.default.lr_scheduler.warmup_updates": "optim.schedule.warmup",
-    "optimizer.adam_betas": "optim.betas",
-    "optimizer.adam_eps": "optim.eps",
-    "optimizer.weight_decay": "optim.weight_decay",
-    "lr_scheduler.warmup_updates": "optim.schedule.warmup",
-    "lr_scheduler.min_lr": "optim.schedule.min_lr",
-    "model.model_path": "model",
-    "model.embed_dim": "model.student.encoder.block.embed_dim",
-    "model.num_heads": "model.student.encoder.block.num_heads",
-    "model.depth": "model.student.encoder.depth",
-    "model.clone_batch": "model.num_masks",
-    "model.average_top_k_layers": "model.targets.layers",
-    "model.cls_loss": "model.cls_weight",
-    "model.recon_loss": "model.pixel_weight",
-    "model.ema_decay": "model.teacher.schedule.start",
-    "model.ema_end_decay": "model.teacher.schedule.end",
-    "model.ema_anneal_end_step": "model.teacher.schedule.anneal",
-    "model.layer_decay": "optim.layer_decay",
-    "model.drop_path_rate": "task.drop_path_rate",
-    "model.freeze_finetune_updates": "freeze.updates",
-}
-# These keys follow the name of a modality.
-_ORIGINAL_ENDINGS = {name: f"mask.{name}" for name in ("mask_prob", "mask_prob_adjust", "mask_length")}
-_ORIGINAL_SECTIONS = ("common", "checkpoint", "dataset", "optimization", "optimizer", "lr_scheduler", "task.data")
 
 
 @frozen
@@ -84,8 +32,8 @@ _SYNONYMS = (
     _Synonym("learning_rate base_lr peak_lr max_lr init_lr lr_rate rate", ("optim.lr",)),
     _Synonym("min_learning_rate lr_min eta_min", ("optim.schedule.min_lr",)),
     _Synonym("wd l2", ("optim.weight_decay",)),
-    _Synonym("adam_betas", ("optim.betas",)),
-    _Synonym("adam_eps adam_epsilon", ("optim.eps",)),
+    _Synonym("adam_betas opt_betas", ("optim.betas",)),
+    _Synonym("adam_eps adam_epsilon opt_eps", ("optim.eps",)),
     _Synonym("warmup_steps warmup_updates warmup_epochs warmup_ratio num_warmup_steps", ("optim.schedule.warmup",)),
     _Synonym("grad_clip clip_grad clip_norm max_norm max_grad_norm gradient_clip_val", ("optim.clip",)),
     _Synonym(
@@ -107,10 +55,10 @@ _SYNONYMS = (
     _Synonym("bf16 bfloat16 fp32 dtype", _PRECISION, "bf16, fp32 or auto"),
     _Synonym("random_seed manual_seed rng rng_seed random_state", ("seed",)),
     _Synonym(
-        "checkpoint ckpt ckpt_path checkpoint_path model_path model_dir model_file model_name_or_path pretrained "
-        "pretrained_path restore_file run weights_path",
+        "checkpoint ckpt ckpt_path checkpoint_path finetune model_path model_dir model_file model_name_or_path "
+        "pretrained pretrained_path restore_file run weights_path",
         ("model",),
-        "a run, a model folder or a checkpoint file",
+        "a run, a model folder, a checkpoint file or a name from `d2v models`",
     ),
     _Synonym("resume_from resume_from_checkpoint auto_resume restart continue", ("resume",), "true = resume in `out`"),
     _Synonym(
@@ -129,10 +77,16 @@ _SYNONYMS = (
     _Synonym("heads n_heads num_attention_heads", ("model.student.encoder.block.num_heads",)),
     _Synonym("num_layers n_layers num_hidden_layers layers", ("model.student.encoder.depth",)),
     _Synonym("drop_path drop_path_rate stochastic_depth", ("task.drop_path_rate",)),
+    _Synonym("seed_model", ("init",), "the weights that a new run starts from"),
+    _Synonym("l1_beta", ("model.loss.beta",)),
+    _Synonym("target_layers", ("model.targets.layers",)),
+    _Synonym("smoothing", ("task.label_smoothing",)),
     _Synonym("mask_ratio masking_ratio", ("mask.mask_prob",)),
     _Synonym("clones num_clones clone_batch", ("model.num_masks",)),
-    _Synonym("ema ema_decay ema_start momentum momentum_teacher", ("model.teacher.schedule.start",)),
-    _Synonym("save_every save_steps save_interval ckpt_every checkpoint_interval", ("train.checkpoint_every",)),
+    _Synonym("ema ema_decay ema_decay_init ema_start momentum momentum_teacher", ("model.teacher.schedule.start",)),
+    _Synonym(
+        "save_every save_steps save_interval save_ckpt_freq ckpt_every checkpoint_interval", ("train.checkpoint_every",)
+    ),
     _Synonym("log_interval log_steps logging_steps print_freq log_freq", ("train.log_every",)),
     _Synonym("eval_every eval_steps eval_interval val_every validate_every", ("validation.every",)),
     _Synonym("early_stopping early_stop", ("validation.patience",)),
@@ -153,10 +107,12 @@ def unknown_key(key: str, known: Sequence[str]) -> str:
     >>> unknown_key("optimization.max_update", ["train.max_steps"])
     "unknown key 'optimization.max_update': it is called train.max_steps here"
     """
-    renamed = _ORIGINAL.get(key) or _ORIGINAL_ENDINGS.get(key.rpartition(".")[2])
+    renamed = KEYS.get(key) or ENDINGS.get(key.rpartition(".")[2])
     if renamed is not None and renamed.partition("=")[0] in known:
         return f"unknown key {key!r}: it is called {renamed} here"
-    if "." in key and key.split(".")[0] in _ORIGINAL_SECTIONS:
+    if key in NOTES:
+        return f"unknown key {key!r}, of the original toolkit: {NOTES[key]}"
+    if "." in key and key.split(".")[0] in SECTIONS:
         return f"unknown key {key!r}, of the original toolkit; `d2v recipe NAME` lists all keys"
     meant, note = meant_key(key, known)
     if not meant:

@@ -75,7 +75,8 @@ class PretrainRecipe(Run):
     """Pretraining of one modality, or of several with a shared encoder.
 
     Args:
-        init: a run, a model folder or a published checkpoint file whose weights the run starts from; null = untrained.
+        init: a run, a model folder or a published model (its file or its name) whose weights the run starts from; null
+            = untrained.
         model: student, predictors, targets and teacher.
         mask: which positions are hidden; with several modalities, by modality.
         data: unlabelled samples; with several modalities, by modality.
@@ -155,7 +156,7 @@ class FinetuneRecipe(Run):
     """Training of a task on top of a pretrained model.
 
     Args:
-        model: a run, a model folder or a published checkpoint file.
+        model: a run, a folder, a published file or a name of `d2v models`.
         weights: student, teacher, or untrained = the same network with initial weights. The student is the default, as
             in published fine-tuning; the teacher computes the targets of pretraining.
         task: the task to learn.

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from d2v.core.files.atomic import publish, write_text
 from d2v.core.files.folder import write_files
-from d2v.core.train.folder_lock import FolderLock, InUseError
+from d2v.core.files.folder_lock import FolderLock, InUseError
 from d2v.core.train.ranks import world
 from d2v.core.validators import check
 
@@ -99,7 +99,7 @@ class RunFolder:
             self.close()
             raise RunFolderError(f"run folder {self.path} cannot be written: {_reason(error)}") from error
         except InUseError as error:
-            raise RunFolderError(str(error)) from error
+            raise RunFolderError(f"run folder {error}; wait for it or choose another out") from error
         except BaseException:
             self.close()
             raise

@@ -1,13 +1,15 @@
 """Lock on a folder that only one process may use at a time; the lock ends with the process."""
 
 import os
+import threading
 from pathlib import Path
 
+_ONE_AT_A_TIME = threading.Lock()
 _HELD: set[Path] = set()  # folders of this process: the system's locks only exclude other processes
 
 
 class InUseError(RuntimeError):
-    """A folder is in use; the message names the process."""
+    """A folder is in use; the message names the folder and the process."""
 
 
 class FolderLock:
@@ -23,11 +25,13 @@ class FolderLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        # Check first: closing another descriptor of the file would release the lock that this process holds.
-        if self.path in _HELD:
-            raise InUseError(f"run folder {path} is in use by this process; close it first")
-        self._descriptor: int | None = _locked(path)
-        _HELD.add(self.path)
+        self._descriptor: int | None = None
+        with _ONE_AT_A_TIME:
+            # Check first: closing another descriptor of the file would release the lock that this process holds.
+            if self.path in _HELD:
+                raise InUseError(f"{path} is in use by this process")
+            self._descriptor = _locked(path)
+            _HELD.add(self.path)
 
     def release(self) -> None:
         """Release the lock."""
@@ -50,9 +54,7 @@ def _locked(path: Path) -> int:
         except (BlockingIOError, PermissionError) as error:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
             os.close(descriptor)
-            raise InUseError(
-                f"run folder {path} is in use by process {holder or 'unknown'}; wait for it or choose another out"
-            ) from error
+            raise InUseError(f"{path} is in use by process {holder or 'unknown'}") from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor

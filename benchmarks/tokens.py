@@ -19,11 +19,13 @@ CODE = {
     "d2v data tokens": """
 import sys
 from pathlib import Path
-from d2v.text.corpus.encoding import encode_files
+from d2v.text.corpus.encoding import encode
+from d2v.text.corpus.texts import TextFiles
 from d2v.text.tokenizing import read_tokenizer
 folder = Path(sys.argv[1])
 if __name__ == "__main__":
-    encode_files([str(folder / "text.txt")], folder / "out", read_tokenizer(folder), workers=int(sys.argv[2]))
+    source = TextFiles({sys.argv[2]: [str(folder / "text.txt")]})
+    encode(source, folder / "out", read_tokenizer(folder), workers=int(sys.argv[2]))
 """,
     "tokenizers": """
 import sys

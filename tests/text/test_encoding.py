@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from d2v.core.data import DataError
+from d2v.text.corpus import lines as lines_module
 from d2v.text.corpus import processes, text_files
 from d2v.text.corpus.encoding import encode
 from d2v.text.corpus.text_files import LONGEST_LINE, find_texts
@@ -151,21 +152,30 @@ def test_lines_without_an_end_are_cut(word: str, tmp_path: Path, tokenizer: Toke
         assert (" " if word == "word " else "").join(cut) == text
 
 
-def test_memory_does_not_grow_with_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_files, "LONGEST_LINE", 1 << 14)
-    monkeypatch.setattr(text_files, "BLOCK", 1 << 14)
+def test_memory_does_not_grow_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
+) -> None:
+    # Sixty-four times smaller than by default, and so is the line: 8 MB stand for half a gigabyte without a space.
+    monkeypatch.setattr(text_files, "LONGEST_LINE", LONGEST_LINE >> 6)
+    monkeypatch.setattr(lines_module, "LONGEST_LINE", LONGEST_LINE >> 6)
+    monkeypatch.setattr(text_files, "BLOCK", text_files.BLOCK >> 6)
     path = tmp_path / "a.txt"
 
     def peak(megabytes: int) -> int:
         path.write_bytes(b"x" * (megabytes << 20))
         tracemalloc.start()
-        total = sum(len(piece.data) for piece in text_files.pieces(str(path)))
-        assert total == megabytes << 20
+        count = size = 0
+        for piece in text_files.pieces(str(path)):
+            parts = [line for line in lines_module.lines_of(piece) if line and isinstance(line, str)]
+            assert all(len(line) <= LONGEST_LINE >> 6 for line in parts)
+            count, size = count + len(parts), size + sum(map(len, parts))
+        assert (count, size) == (megabytes << 8, megabytes << 20)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
 
-    assert peak(8) < peak(1) + (1 << 16) < 1 << 19
+    assert peak(8) < peak(1) + (1 << 12) < 1 << 17
+    assert len(encoded(path.read_bytes(), tmp_path, tokenizer)) == 257
 
 
 def test_processes_give_the_same_files(tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,11 @@ class RunKeys(DataKeys, total=False):
     in it natively, else fp32 (`train.precision`).
     """
 
+    min_loss_scale: float
+    """Smallest factor on the loss in fp16; an update that overflows at it ends the run with an error
+    (`train.min_loss_scale`).
+    """
+
     checkpoint_every: int
     """Updates between checkpoints (`train.checkpoint_every`)."""
 

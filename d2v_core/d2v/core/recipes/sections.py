@@ -232,6 +232,7 @@ class TrainConfig:
         accumulate: batches in an update of one process.
         precision: of the forward pass: fp32, bf16, fp16 (with the published loss scaling), or auto = bf16 where the
             device computes in it natively, else fp32.
+        min_loss_scale: smallest factor on the loss in fp16; an update that overflows at it ends the run with an error.
         checkpoint_every: updates between checkpoints.
         keep: number of newest checkpoints to keep.
         log_every: updates between lines of metrics.
@@ -249,6 +250,7 @@ class TrainConfig:
     batch_size: int = field(validator=validators.ge(1))
     accumulate: int = field(default=1, validator=validators.ge(1))
     precision: AskedPrecision = "fp32"
+    min_loss_scale: float = field(default=1e-6, validator=validators.gt(0), metadata=may_change("free"))
     checkpoint_every: int = field(default=1000, validator=validators.ge(1), metadata=may_change("free"))
     keep: int = field(default=2, validator=validators.ge(1), metadata=may_change("free"))
     log_every: int = field(default=50, validator=validators.ge(1), metadata=may_change("free"))

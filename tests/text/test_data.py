@@ -17,6 +17,7 @@ from d2v.text import TextAdapter, TextAdapterConfig, TextDataConfig
 from d2v.text.corpus import sources
 from d2v.text.corpus.encoding import encode
 from d2v.text.corpus.texts import TextFiles
+from d2v.text.corpus.token_file import TokenWriter
 from d2v.text.tokenizing import Tokenizer, train_tokenizer, write_tokenizer
 
 CORPUS = Path(__file__).parent.parent / "parity/data/rules/corpus"
@@ -169,6 +170,16 @@ def test_ids_outside_of_the_vocabulary_are_broken_samples(tmp_path: Path) -> Non
     (name,) = loader.broken
     assert name == f"{tmp_path}/train, tokens 3 to 5"
     assert "id 55" in loader.broken[name]
+
+
+def test_negative_ids_are_broken_samples(tmp_path: Path) -> None:
+    with (tmp_path / "train.bin").open("w+b") as content, (tmp_path / "train.idx").open("w+b") as index:
+        writer = TokenWriter(content, index, np.dtype("<i4"))
+        writer.add(np.array([5, 6, 2, -7, 2]), np.array([3, 2]))
+        writer.finish()
+    loader = data(tmp_path, block_size=4).build("train", batch_size=1)
+    assert [batch.source.tolist() for batch in loader] == [[[0, 5, 6, 2]]]
+    assert list(loader.broken.values()) == ["id -7 is negative"]
 
 
 def test_what_does_not_fit_a_model_is_refused(tokens: Path) -> None:

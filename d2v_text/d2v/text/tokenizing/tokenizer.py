@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.int64]
 _SHOWN = 3  # pieces that an error names
+_REMEMBERED = 1 << 17  # words whose pieces are kept; the default is 10,000, fewer than large texts have
 
 
 class Tokenizer:
@@ -154,7 +155,7 @@ class Tokenizer:
 
         # Threads of its own would hang or warn in loader processes, which are forks; files are encoded in processes.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        encoder = Tokenizer(models.BPE(vocab=self._pieces, merges=self._merges))
+        encoder = Tokenizer(models.BPE(vocab=self._pieces, merges=self._merges, cache_capacity=_REMEMBERED))
         encoder.pre_tokenizer = byte_level()
         return encoder
 

@@ -68,7 +68,7 @@ class Interrupted:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("hold_out", [None, HELD], ids=["whole", "held out"])
@@ -157,6 +157,16 @@ def test_what_has_changed_is_written_anew(change: str, source: TextFiles, tmp_pa
         assert found == encode(source, tmp_path / "whole", other, **options)  # type: ignore[arg-type]
         assert content(dest) == content(tmp_path / "whole")
     assert ["anew" in text for text in said] == [True]
+
+
+def test_a_wrong_line_does_not_cost_what_was_written(source: TextFiles, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    said: list[str] = []
+    with pytest.raises(DataError, match=r"d\.txt\.gz: byte 7 is not UTF-8"):
+        encode(source, tmp_path / "dest", tokenizer)
+    encode(source, tmp_path / "dest", tokenizer, skip_invalid=True, say=said.append)
+    assert ["going on" in text for text in said] == [True]
+    encode(source, tmp_path / "whole", tokenizer, skip_invalid=True)
+    assert content(tmp_path / "dest") == content(tmp_path / "whole")
 
 
 def test_only_names_were_missing(source: TextFiles, tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -16,6 +16,7 @@ from d2v.text import TextDataConfig, download_commands
 from d2v.text.corpus import encoding, openwebtext, text_files
 from d2v.text.corpus.encoding import encode
 from d2v.text.corpus.openwebtext import OpenWebText
+from d2v.text.corpus.texts import TextFiles
 from d2v.text.corpus.token_file import TokenFile
 from d2v.text.corpus.unfinished import JOURNAL
 from d2v.text.tokenizing import Tokenizer, train_tokenizer, write_tokenizer
@@ -85,7 +86,7 @@ def test_token_files_to_train_on(
     shown = capsys.readouterr().out
     assert "2 lines or files that are not text left out" in shown
     assert "b.txt: byte 3 is not UTF-8" in shown
-    assert sorted(path.name for path in dest.iterdir() if path.name != ".lock") == [
+    assert sorted(path.name for path in dest.iterdir()) == [
         *("merges.txt", "train.bin", "train.idx", "val.bin", "val.idx", "vocab.json")
     ]
     assert not list(tmp_path.parent.glob("**/out.txt"))
@@ -168,6 +169,18 @@ def test_other_archives(content: bytes, word: str, tmp_path: Path, tokenizer: To
     (tmp_path / "a.tar.xz").write_bytes(content)
     with pytest.raises(DataError, match=word):
         encode(OpenWebText(tmp_path / "a.tar.xz"), tmp_path / "tokens", tokenizer)
+
+
+def test_unfinished_files_of_another_source(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    (tmp_path / "a.tar.xz").write_bytes(archive())
+    with pytest.raises(DataError, match="UTF-16"):
+        encode(OpenWebText(tmp_path / "a.tar.xz"), tmp_path, tokenizer)
+    assert (tmp_path / JOURNAL).exists()
+    (tmp_path / "a.txt").write_text("the cat")
+    said: list[str] = []
+    source = TextFiles({split: [str(tmp_path / "a.txt")] for split in ("train", "val")})
+    assert encode(source, tmp_path, tokenizer, say=said.append)["train"].lines == 2
+    assert ["anew" in text for text in said] == [True]
 
 
 def test_a_tokenizer_is_needed_before_the_download(

@@ -36,7 +36,7 @@ def rows(folder: Path, *files: list[object], column: str = "text") -> PublicSets
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 TEXTS = [f"the cat {i}\n\nsat\r\n" for i in range(60)]

@@ -63,6 +63,7 @@ def encode(
             )
         splits = (TRAIN, VAL)
     made = [
+        type(source).__name__,  # places of one kind of source mean nothing to another
         [[name, hashlib.sha256(content).hexdigest()] for name, content in sorted(tokenizer.files().items())],
         list(splits),
         None if hold_out is None else [hold_out.fraction, hold_out.seed],
@@ -92,7 +93,7 @@ def encode(
         return _checked(dest, state, hold_out)
     finally:
         unfinished.close()
-        lock.release()
+        lock.release(delete=True)
 
 
 def refuse_taken(dest: Path, splits: Sequence[str]) -> None:
@@ -138,7 +139,10 @@ class _Job:
         self._unfinished.start(state)
         try:
             for task, result in encoded(self._source, position, tokenizer, workers, keyed=self._hold_out is not None):
+                bad = self._allowed((*task.bad, *result.bad))
                 state.position = None  # an error in the middle of a task leaves nothing to go on from
+                for name, reason in bad:
+                    state.splits[task.split].skip(name, reason)
                 self._write(task, result)
                 state.position = position = task.position
                 if position is not None and time.monotonic() - saved >= _SAVE_EVERY:
@@ -160,17 +164,19 @@ class _Job:
                 raise DataError(f"there is no text in {escaped(self._source.name)}")
         self._unfinished.publish(state, self._source.before(position))
 
+    def _allowed(self, bad: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        if bad and not self._skip_invalid:
+            name, reason = bad[0]
+            raise DataError(f"{escaped(name)}: {reason}; --skip-invalid leaves out what is not text")
+        return bad
+
     def _write(self, task: Task, result: Result) -> None:
-        state, done = self._state, self._state.splits[task.split]
-        for name, reason in (*task.bad, *result.bad):
-            if not self._skip_invalid:
-                raise DataError(f"{escaped(name)}: {reason}; --skip-invalid leaves out what is not text")
-            done.skip(name, reason)
+        state = self._state
         self._add(task.split, result)
         if not task.ended:
             return
         if not state.of_file and not task.bad:
-            done.empty.append(task.ended)
+            state.splits[task.split].empty.append(task.ended)
         elif state.last != 1:
             self._add(task.split, _END)
         state.of_file = 0

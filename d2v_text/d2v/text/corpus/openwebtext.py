@@ -1,7 +1,7 @@
 """OpenWebText (Gokaslan and Cohen 2019): read its archive as a stream, without unpacking it.
 
-The archive has a few ten thousand archives `urlsf_subset*.xz`, each with some hundred documents as text files. Nothing
-of it is written to the disk by name, so names and links in it cannot point anywhere.
+The archive holds many archives `urlsf_subset*.xz`, each with documents as text files. Nothing of it is written to the
+disk by name, so names and links in it cannot point anywhere.
 """
 
 import lzma
@@ -24,7 +24,7 @@ _VALIDATION = "urlsf_subset20"
 
 @frozen
 class OpenWebText:
-    """The documents of the archive. The last of its 21 parts is for validation.
+    """The documents of the archive. Those of the parts `urlsf_subset20*` are for validation.
 
     Args:
         archive: path of `openwebtext.tar.xz`.

@@ -107,6 +107,13 @@ def decode(session: nox.Session) -> None:
     )
 
 
+@nox.session(python=OLDEST, default=False)
+def datasets(session: nox.Session) -> None:
+    """Run the tests of data sets of Hugging Face with its package, from folders; the hub is not asked."""
+    session.install("-e", ".[datasets,test-core]")
+    session.run("python", "-m", "pytest", "tests/text/test_public_sets.py", *session.posargs)
+
+
 @nox.session(python=OLDEST)
 def lint(session: nox.Session) -> None:
     """Check style and format."""

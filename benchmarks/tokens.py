@@ -9,6 +9,7 @@ import argparse
 import gzip
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,11 +20,13 @@ CODE = {
     "d2v data tokens": """
 import sys
 from pathlib import Path
-from d2v.text.corpus.encoding import encode_files
+from d2v.text.corpus.encoding import encode
+from d2v.text.corpus.texts import TextFiles
 from d2v.text.tokenizing import read_tokenizer
 folder = Path(sys.argv[1])
 if __name__ == "__main__":
-    encode_files([str(folder / "text.txt")], folder / "out", read_tokenizer(folder), workers=int(sys.argv[2]))
+    source = TextFiles({"train": [str(folder / "text.txt")]})
+    encode(source, folder / "out", read_tokenizer(folder), workers=int(sys.argv[2]))
 """,
     "tokenizers": """
 import sys
@@ -40,6 +43,7 @@ with open(f"{sys.argv[1]}/text.txt") as file:
 def measured(name: str, folder: Path, workers: int) -> tuple[float, float, float]:
     """Seconds, CPU seconds and peak MB of all processes of one way."""
     threads = {"RAYON_NUM_THREADS": str(workers), "TOKENIZERS_PARALLELISM": "true" if workers > 1 else "false"}
+    shutil.rmtree(folder / "out", ignore_errors=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     command = [sys.executable, "-c", CODE[name], str(folder), str(workers)]

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from token_files import writing_tokens
 
 from d2v.core.data import DataError
 from d2v.text.corpus import blocks
 from d2v.text.corpus.blocks import BreakMode, blocks_of
-from d2v.text.corpus.token_file import TokenFile, open_tokens, token_splits, writing_tokens
+from d2v.text.corpus.token_file import TokenFile, open_tokens, token_splits
 
 RULES = Path(__file__).parent.parent / "parity/data/rules"
 EXPECTED = json.loads((RULES / "corpus/expected.json").read_text())
@@ -139,13 +140,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert token_splits(tmp_path) == ["valid"]
     with pytest.raises(DataError, match=r"valid\.bin cannot be read"):
         open_tokens(tmp_path, "valid")
-
-
-def test_an_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="stop"), writing_tokens(tmp_path / "train", 100) as writer:  # noqa: PT012
-        writer.add(np.arange(9), np.asarray([9]))
-        raise RuntimeError("stop")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_token_files_reach_workers(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from building import changed, converted_back
 
 from d2v.text.convert import classification_head_table, converters
+from d2v.text.convert_fine_tuned import converters as fine_tuned_converters
 
 DATA = Path(__file__).parent / "data"
 CONFIGS = {path.stem: json.loads(path.read_text()) for path in DATA.glob("*.json")}
@@ -82,6 +83,15 @@ def test_refusals_by_name(foreign, path, value):
 def test_unknown_fields_warn(foreign):
     with pytest.warns(UserWarning, match=r"^model .*: zeal$"):
         converted_back(converters, foreign | {"zeal": 3}, SHAPES)
+
+
+@pytest.mark.parametrize("section", [{"_name": "roberta_base"}, {"arch": "roberta_large"}])
+def test_classifiers_on_former_models_are_refused_by_name(section):
+    shapes = {"classification_heads.cola.out_proj.weight": (2, 32), "encoder.lm_head.bias": (45,)}
+    (converter,) = [one for one in fine_tuned_converters if one.accepts({"model": section})]
+    with pytest.raises(ValueError, match=r"RoBERTa model with the head cola.*text/v1-glue"):
+        converter.config({"model": section}, shapes)
+    assert not any(one.accepts({"model": section}) for one in converters)
 
 
 def test_the_table_of_a_classification_head():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from token_files import writing_tokens
 
 from d2v.audio import WaveformAdapter
 from d2v.core.data import DataError
@@ -14,8 +15,9 @@ from d2v.core.labels import Classes
 from d2v.core.model import Batch
 from d2v.text import TextAdapter, TextAdapterConfig, TextDataConfig
 from d2v.text.corpus import sources
-from d2v.text.corpus.encoding import encode_files
-from d2v.text.corpus.token_file import writing_tokens
+from d2v.text.corpus.encoding import encode
+from d2v.text.corpus.texts import TextFiles
+from d2v.text.corpus.token_file import TokenWriter
 from d2v.text.tokenizing import Tokenizer, train_tokenizer, write_tokenizer
 
 CORPUS = Path(__file__).parent.parent / "parity/data/rules/corpus"
@@ -34,7 +36,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Pa
     (folder / "text").mkdir()
     for split, text in (("train", TEXT), ("valid", "the cat sat\n")):
         (folder / "text" / f"{split}.txt").write_text(text)
-        encode_files([str(folder / "text" / f"{split}.txt")], folder / split, tokenizer)
+    encode(TextFiles({split: [str(folder / f"text/{split}.txt")] for split in ("train", "valid")}), folder, tokenizer)
     write_tokenizer(tokenizer, folder)
     return folder
 
@@ -105,7 +107,7 @@ def test_blocks_of_unequal_length_are_padded_and_limited(tokens: Path) -> None:
 
 def test_several_folders_are_used_in_turn(tokens: Path, tmp_path: Path, tokenizer: Tokenizer) -> None:
     (tmp_path / "a.txt").write_text("it sat on the other mat\n" * 4)
-    encode_files([str(tmp_path / "a.txt")], tmp_path / "train", tokenizer)
+    encode(TextFiles({"train": [str(tmp_path / "a.txt")]}), tmp_path, tokenizer)
     write_tokenizer(tokenizer, tmp_path)
     config = data(f"{tokens}:{tmp_path}")
     loader = config.build("train", batch_size=2, training=True)
@@ -168,6 +170,16 @@ def test_ids_outside_of_the_vocabulary_are_broken_samples(tmp_path: Path) -> Non
     (name,) = loader.broken
     assert name == f"{tmp_path}/train, tokens 3 to 5"
     assert "id 55" in loader.broken[name]
+
+
+def test_negative_ids_are_broken_samples(tmp_path: Path) -> None:
+    with (tmp_path / "train.bin").open("w+b") as content, (tmp_path / "train.idx").open("w+b") as index:
+        writer = TokenWriter(content, index, np.dtype("<i4"))
+        writer.add(np.array([5, 6, 2, -7, 2]), np.array([3, 2]))
+        writer.finish()
+    loader = data(tmp_path, block_size=4).build("train", batch_size=1)
+    assert [batch.source.tolist() for batch in loader] == [[[0, 5, 6, 2]]]
+    assert list(loader.broken.values()) == ["id -7 is negative"]
 
 
 def test_what_does_not_fit_a_model_is_refused(tokens: Path) -> None:

@@ -3,16 +3,20 @@
 import gzip
 import json
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from d2v.core.data import DataError
-from d2v.text.corpus import encoding, text_files
-from d2v.text.corpus.encoding import Encoded, encode_files
+from d2v.text.corpus import lines as lines_module
+from d2v.text.corpus import processes, text_files
+from d2v.text.corpus.encoding import encode
 from d2v.text.corpus.text_files import LONGEST_LINE, find_texts
+from d2v.text.corpus.texts import TextFiles
 from d2v.text.corpus.token_file import TokenFile
+from d2v.text.corpus.unfinished import Encoded
 from d2v.text.tokenizing import EOS, Tokenizer, read_tokenizer, train_tokenizer
 
 RULES = Path(__file__).parent.parent / "parity/data/rules"
@@ -29,8 +33,16 @@ def encoded(content: bytes | dict[str, bytes], folder: Path, tokenizer: Tokenize
     named = content if isinstance(content, dict) else {"a.txt": content}
     for name, one in named.items():
         (folder / name).write_bytes(one)
-    encode_files([str(folder / name) for name in named], folder / "train", tokenizer, **options)  # type: ignore[arg-type]
+    tokens(folder, list(named), folder, tokenizer, **options)
     return shown(TokenFile(folder / "train"), tokenizer)
+
+
+def tokens(folder: Path, names: Sequence[str], dest: Path, tokenizer: Tokenizer, **options: object) -> Encoded:
+    """Write the token files of text files anew."""
+    for path in dest.glob("train.*"):
+        path.unlink()
+    source = TextFiles({"train": [str(folder / name) for name in names]})
+    return encode(source, dest, tokenizer, **options)["train"]  # type: ignore[arg-type]
 
 
 def shown(tokens: TokenFile, tokenizer: Tokenizer) -> list[str]:
@@ -48,7 +60,7 @@ def test_the_recorded_corpus_matches_token_for_token(tmp_path: Path) -> None:
     pieces = {id: piece for piece, id in json.loads((tmp_path / "encoder.json").read_text()).items()}
     text = ["".join(pieces[int(number)] for number in line.split()) for line in EXPECTED["lines"]]
     (tmp_path / "a.txt").write_text("".join(f"{line}\n" for line in text))
-    encode_files([str(tmp_path / "a.txt")], tmp_path / "train", tokenizer)
+    tokens(tmp_path, ["a.txt"], tmp_path, tokenizer)
     for name in ("train.bin", "train.idx"):
         assert (tmp_path / name).read_bytes() == (RULES / "corpus" / name).read_bytes()
 
@@ -78,7 +90,7 @@ def test_files_and_records_are_documents(tmp_path: Path, tokenizer: Tokenizer) -
     }
     found = encoded(files, tmp_path, tokenizer)
     assert found == ["one", "|", "two", "|", "a", "b", "|", "|", "c", "|"]
-    done = encode_files([str(tmp_path / name) for name in files], tmp_path / "train", tokenizer)
+    done = tokens(tmp_path, list(files), tmp_path, tokenizer)
     assert (done.documents, done.lines, done.empty) == (4, 10, [str(tmp_path / "empty.txt")])
 
 
@@ -140,39 +152,48 @@ def test_lines_without_an_end_are_cut(word: str, tmp_path: Path, tokenizer: Toke
         assert (" " if word == "word " else "").join(cut) == text
 
 
-def test_memory_does_not_grow_with_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_files, "LONGEST_LINE", 1 << 14)
-    monkeypatch.setattr(text_files, "_BLOCK", 1 << 14)
+def test_memory_does_not_grow_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
+) -> None:
+    # Sixty-four times smaller than by default, and so is the line: 8 MB stand for half a gigabyte without a space.
+    monkeypatch.setattr(text_files, "LONGEST_LINE", LONGEST_LINE >> 6)
+    monkeypatch.setattr(lines_module, "LONGEST_LINE", LONGEST_LINE >> 6)
+    monkeypatch.setattr(text_files, "BLOCK", text_files.BLOCK >> 6)
     path = tmp_path / "a.txt"
 
     def peak(megabytes: int) -> int:
         path.write_bytes(b"x" * (megabytes << 20))
         tracemalloc.start()
-        total = sum(len(piece.data) for piece in text_files.pieces(str(path)))
-        assert total == megabytes << 20
+        count = size = 0
+        for piece in text_files.pieces(str(path)):
+            parts = [line for line in lines_module.lines_of(piece) if line and isinstance(line, str)]
+            assert all(len(line) <= LONGEST_LINE >> 6 for line in parts)
+            count, size = count + len(parts), size + sum(map(len, parts))
+        assert (count, size) == (megabytes << 8, megabytes << 20)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
 
-    assert peak(8) < peak(1) + (1 << 16) < 1 << 19
+    assert peak(8) < peak(1) + (1 << 12) < 1 << 17
+    assert len(encoded(path.read_bytes(), tmp_path, tokenizer)) == 257
 
 
 def test_processes_give_the_same_files(tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "_ALONE", 0)
-    monkeypatch.setattr(text_files, "_BLOCK", 1 << 10)
+    monkeypatch.setattr(processes, "_ALONE", 0)
+    monkeypatch.setattr(text_files, "BLOCK", 1 << 10)
     paths = []
     for number in range(3):
         paths.append(tmp_path / f"{number}.txt")
         paths[-1].write_bytes(b"".join(b"the cat %d\n%s" % (i, b"\xff\n" * (i % 97 == 0)) for i in range(999)))
     found: list[Encoded] = []
     for workers in (1, 2):
-        names = [str(path) for path in paths]
-        found.append(encode_files(names, tmp_path / str(workers), tokenizer, skip_invalid=True, workers=workers))
+        names = [path.name for path in paths]
+        found.append(tokens(tmp_path, names, tmp_path / str(workers), tokenizer, skip_invalid=True, workers=workers))
     assert found[0] == found[1]
     assert found[0].skipped.total() == 33
     assert len(found[0].reasons) == 20
     for end in (".bin", ".idx"):
-        assert (tmp_path / f"1{end}").read_bytes() == (tmp_path / f"2{end}").read_bytes()
+        assert (tmp_path / f"1/train{end}").read_bytes() == (tmp_path / f"2/train{end}").read_bytes()
 
 
 def test_splits_by_folders_and_by_names(tmp_path: Path) -> None:

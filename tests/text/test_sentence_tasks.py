@@ -15,6 +15,7 @@ from d2v.core import evaluate, finetune, load, predict
 from d2v.core.cli import main
 from d2v.core.data import DataError
 from d2v.core.files import ConfigError
+from d2v.core.jobs import finetuning
 from d2v.core.jobs.several_runs import SeveralRuns
 from d2v.core.model import Backbone, Batch
 from d2v.text import SentenceClassifier, TextAdapterConfig, TextClassification, TextRegression
@@ -54,6 +55,13 @@ def test_a_table_from_fine_tuning_to_predictions(classified: Path, capsys: pytes
     names = [line.split(",")[0] for line in (classified / "p.csv").read_text().splitlines()[1:]]
     assert names == sorted(names, key=lambda name: int(name.rpartition(":")[2]))
     capsys.readouterr()
+
+
+def test_another_length_is_said_once(text_run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = {"model": text_run, "data.path": "CoLA", "out": "runs", "train.max_steps": 600}
+    settings, _ = finetuning._settings("text/glue-cola", given)
+    assert settings.train.max_steps == 600
+    assert ["in proportion" in message for message in caplog.messages] == [True]
 
 
 def test_unknown_labels_and_other_columns(classified: Path, tmp_path: Path) -> None:

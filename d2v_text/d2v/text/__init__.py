@@ -6,7 +6,7 @@ from d2v.text.adapter import TextAdapter
 from d2v.text.config import TextAdapterConfig
 from d2v.text.data import TextDataConfig
 from d2v.text.data_commands import tokenizer, tokens
-from d2v.text.download_commands import glue
+from d2v.text.download_commands import glue, openwebtext
 from d2v.text.example import example_batch
 from d2v.text.sentences.data import SentenceDataConfig
 from d2v.text.tasks.classification import SentenceClassifier, TextClassification, TextRegression
@@ -30,10 +30,11 @@ modality = Modality(
     description="text: subword tokens, masked one by one (2.0) or in spans (1.0)",
     extra="d2v[text]",
     requires=("tokenizers",),
+    optional={"d2v[datasets]": ("datasets",)},
     adapters={"tokens": TextAdapterConfig},
     data={"tokens": TextDataConfig, "sentences": SentenceDataConfig},
     samples="sentences",
-    data_commands={"tokens": tokens, "tokenizer": tokenizer, "glue": glue},
+    data_commands={"tokens": tokens, "tokenizer": tokenizer, "glue": glue, "openwebtext": openwebtext},
     recipes="d2v.text.recipes",
     catalogue="d2v.text",
     converters=(*convert.converters, *convert_fine_tuned.converters, *hugging_face.converters),

@@ -1,10 +1,11 @@
-"""Reader of the original toolkit's text classifiers on 2.0 models."""
+"""Reader of the original toolkit's text classifiers on 2.0 models. Those on 1.0 models are refused by name."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from d2v.core.foreign import ForeignConfig, Rule, Shapes, both
-from d2v.core.foreign.fairseq import FineTunedFormat
+from d2v.core.description import Description
+from d2v.core.foreign import ForeignConfig, Layout, Rule, Shapes, Unpacked, both
+from d2v.core.foreign.fairseq import FineTunedFormat, model_section, unpack
 from d2v.core.labels import Classes, Labels, Number
 from d2v.core.model import BackboneConfig, Data2VecConfig
 from d2v.core.task import Task
@@ -69,4 +70,36 @@ def _is_regression(foreign: Mapping[str, Any]) -> bool:
     return any(bool(one.get("regression_target")) for one in sections if isinstance(one, Mapping))
 
 
-converters = (FineTunedFormat(multimodal_format, SentenceReader()),)
+class FormerClassifierFormat:
+    """A classifier on a 1.0 text model, which the toolkit stores as a RoBERTa model.
+
+    The toolkit loads the student of a 1.0 model into its RoBERTa class to fine-tune it. The fields of that class are
+    not known here, so the number of heads and the norms of such a file would be guesses.
+    """
+
+    name = "data2vec 1.0 text, classification"
+
+    def unpack(self, contents: Mapping[str, Any]) -> Unpacked | None:
+        """Return the model in a checkpoint of the toolkit."""
+        return unpack(contents)
+
+    def accepts(self, foreign: Mapping[str, Any]) -> bool:
+        """Return whether the model is of that class."""
+        model = model_section(foreign)
+        return any(str(model.get(field)).startswith("roberta") for field in ("_name", "arch"))
+
+    def config(self, foreign: Mapping[str, Any], shapes: Shapes) -> Description:
+        """Refuse the file; raises `ValueError`."""
+        heads = [name.split(".")[1] for name in shapes if name.startswith(_HEADS) and name.endswith(_LAST)]
+        raise ValueError(
+            f"it is a RoBERTa model with {'the head ' + ', '.join(heads) if heads else 'no classification head'}, as "
+            "1.0 text models are fine-tuned, and the fields of that class are not read; fine-tune the pretrained file "
+            "instead: d2v finetune text/v1-glue-cola model=PRETRAINED"
+        )
+
+    def layout(self, description: Description, shapes: Shapes) -> Layout:
+        """Never called, since `config` raises."""
+        raise NotImplementedError
+
+
+converters = (FineTunedFormat(multimodal_format, SentenceReader()), FormerClassifierFormat())

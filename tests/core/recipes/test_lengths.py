@@ -44,6 +44,13 @@ def test_any_length_builds_and_keeps_proportions(updates: int, name: str) -> Non
     assert peak == own.optim.lr
 
 
+def test_the_smallest_loss_scale_is_that_of_the_published_runs() -> None:
+    scales = {name: recipe(name, {}).train.min_loss_scale for name in ("vision/base", "text/base", "text/large")}
+    assert scales == {"vision/base": 1e-6, "text/base": 1e-4, "text/large": 1e-6}
+    former = {name: recipe(f"{name}", {}).train.min_loss_scale for name in ("audio/v1-base", "audio/v1-audioset")}
+    assert former == {"audio/v1-base": 1e-4, "audio/v1-audioset": 1e-6}
+
+
 def test_fractions_stay_as_they_are() -> None:
     assert durations(recipe("vision/photos", {"train.max_steps": 77})) == durations(recipe("vision/photos", {}))
     assert recipe("vision/photos", {"train.max_steps": 77}).model.teacher.schedule.total == 77

@@ -51,8 +51,7 @@ class HoldOut:
         """
         if self.fraction == 0:
             return torch.zeros(len(keys), dtype=torch.bool)
-        draw = Draw(seed=self.seed, update=0, ids=keys, purpose=Purpose.HOLD_OUT)
-        numbers = draw.bits(1, 1, stream=0)[:, 0].double() * 2.0**-53
+        numbers = self._numbers(keys)
         held = numbers < self.fraction
         labels = torch.zeros(len(keys), dtype=torch.long) if labels is None else labels
         # Sorted by class and number: the samples that may have to move are the first and the last of each class.
@@ -64,3 +63,17 @@ class HoldOut:
         held[order[ends - counts]] = several
         held[order[ends - 1]] = False
         return held
+
+    def below(self, keys: Tensor) -> Tensor:
+        """Return Bool `n`, True = the number of a sample is below the fraction: the rule without its exceptions.
+
+        For samples that are read one after the other, so that a sample decides about itself only.
+
+        Args:
+            keys: `name_keys` of the samples, Long `n`.
+        """
+        return self._numbers(keys) < self.fraction
+
+    def _numbers(self, keys: Tensor) -> Tensor:
+        draw = Draw(seed=self.seed, update=0, ids=keys, purpose=Purpose.HOLD_OUT)
+        return draw.bits(1, 1, stream=0)[:, 0].double() * 2.0**-53

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 _ONE_AT_A_TIME = threading.Lock()
+_FILE = ".lock"
 _HELD: set[Path] = set()  # folders of this process: the system's locks only exclude other processes
 
 
@@ -33,16 +34,22 @@ class FolderLock:
             self._descriptor = _locked(path)
             _HELD.add(self.path)
 
-    def release(self) -> None:
-        """Release the lock."""
+    def release(self, *, delete: bool = False) -> None:
+        """Release the lock.
+
+        Args:
+            delete: whether to delete its file, in a folder that others read.
+        """
         if self._descriptor is not None:
+            if delete:  # before the lock ends: who opens the folder from now on makes a file of its own
+                (self.path / _FILE).unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
             _HELD.discard(self.path)
 
 
 def _locked(path: Path) -> int:
-    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT)
+    descriptor = os.open(path / _FILE, os.O_RDWR | os.O_CREAT)
     try:
         import fcntl
     except ModuleNotFoundError:  # not available on Windows

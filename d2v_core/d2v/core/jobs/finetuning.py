@@ -28,7 +28,7 @@ from d2v.core.jobs.several_runs import run_each, settings_of_each
 from d2v.core.labels import Labels
 from d2v.core.model import Batch, Student, StudentConfig
 from d2v.core.paths import expanded
-from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_values, without_path
+from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_value, recipe_values, without_path
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.several_values import alternatives, combinations
 from d2v.core.train import Fitted, Freeze, Validation
@@ -162,11 +162,11 @@ def _inherit(values: dict[str, Any], description: Description) -> None:
 
 
 def _settings(recipe: str, overrides: Mapping[str, Any]) -> tuple[FinetuneRecipe, Stored]:
-    _, values = recipe_values(recipe, overrides, FinetuneRecipe)
-    if not isinstance(values.get("model"), str | os.PathLike):
+    model = recipe_value(recipe, overrides, FinetuneRecipe, "model")
+    if not isinstance(model, str | os.PathLike):
         read_recipe(recipe, overrides, FinetuneRecipe)  # raises if any other key is missing
         raise ConfigError("missing key 'model': give a run, a file or a name from `d2v models`")
-    stored = open_model(expanded(values["model"]))
+    stored = open_model(expanded(model))
     return recipe_for(recipe, overrides, stored.description), stored
 
 

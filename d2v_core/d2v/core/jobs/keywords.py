@@ -222,6 +222,11 @@ class RunKeys(DataKeys, total=False):
     = ddp if there are several (`train.strategy`).
     """
 
+    min_loss_scale: float
+    """Smallest factor on the loss in fp16; an update that overflows at it ends the run with an error
+    (`train.min_loss_scale`).
+    """
+
     checkpoint_every: int
     """Updates between checkpoints (`train.checkpoint_every`)."""
 

@@ -29,6 +29,7 @@ from d2v.core.train import (
     Fitted,
     Freeze,
     JsonLines,
+    LossScale,
     Progress,
     RunFolder,
     TensorBoard,
@@ -172,6 +173,7 @@ def train_by(
         accumulate=train.accumulate,
         clip=optim.clip,
         precision=decided_precision(train.precision, recipe, next(model.parameters()).device),
+        loss_scale=LossScale.published(workers=world()[1], accumulate=train.accumulate, minimum=train.min_loss_scale),
         seed=recipe.seed,
         **options,
     )

@@ -99,6 +99,23 @@ def checked_values(
     return kind, values, from_plain(whole, kind) if all(is_path(key.type) for key in missing) else None
 
 
+def recipe_value(name: str, overrides: Mapping[str, Any], kind: type[Run], key: str) -> Any:
+    """One plain value of a recipe; None = it is missing. Hints and changes are left to `read_recipe`, which logs them.
+
+    Args:
+        name: of the recipe, or path of a YAML file.
+        overrides: by dotted key.
+        kind: required class of the recipe.
+        key: topmost key.
+
+    Raises:
+        UnknownNameError: if there is no such recipe.
+        ConfigError: if it is for another command, or a key of the overrides does not exist.
+    """
+    found, values = _opened(name, kind)
+    return merged(found, values, plain_keys(overrides)[0]).get(key)
+
+
 def read_recipe(
     name: str,
     overrides: Mapping[str, Any] | None,

@@ -35,9 +35,9 @@ class LossScale:
         self._successes = 0
 
     @classmethod
-    def published(cls, *, workers: int, accumulate: int) -> "LossScale":
+    def published(cls, *, workers: int, accumulate: int, minimum: float = 1e-6) -> "LossScale":
         """Return the loss scale of the published runs, for a number of workers and of micro-batches per update."""
-        return cls(window=max(1, _WINDOW // (workers * accumulate)))
+        return cls(window=max(1, _WINDOW // (workers * accumulate)), minimum=minimum)
 
     def success(self) -> None:
         """Count an update without overflow."""

@@ -1,201 +1,218 @@
-"""Turn text files into token files: several processes encode, one writes in the order of the text."""
+"""Turn text into token files: several processes encode, one writes in the order of the text."""
 
-import multiprocessing
-import signal
-import sys
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from attrs import define, field, frozen
+import torch
 from numpy.typing import NDArray
 
-from d2v.core.data import DataError, escaped
-from d2v.text.corpus.lines import Bad, lines_of
-from d2v.text.corpus.text_files import NotTextError, Piece, is_json, pieces, total_size
-from d2v.text.corpus.token_file import TokenWriter, writing_tokens
+from d2v.core.data import DataError, HoldOut, escaped
+from d2v.core.files.folder_lock import FolderLock, InUseError
+from d2v.text.corpus.processes import Result, encoded
+from d2v.text.corpus.texts import Task, Texts
+from d2v.text.corpus.token_file import token_splits, type_of_ids
+from d2v.text.corpus.unfinished import JOURNAL, Encoded, Recorded, State, Unfinished
 from d2v.text.tokenizing import EOS, Tokenizer
 
-_ALONE = 1 << 23  # bytes of text below which processes cost more than they save
-_LISTED = 20
+TRAIN, VAL = "train", "val"
+_SAVE_EVERY = 20.0  # seconds
 
 
-@define
-class Encoded:
-    """What was written of the text files of a split.
-
-    Args:
-        tokens: number of tokens, `</s>` included.
-        lines: number of lines, empty ones included.
-        documents: number of documents: lines in a row without an empty one between them.
-        skipped: number of lines (or whole files) left out, by file.
-        reasons: the first of them, as messages.
-        empty: files without text.
-    """
-
-    tokens: int = 0
-    lines: int = 0
-    documents: int = 0
-    skipped: Counter[str] = field(factory=Counter)
-    reasons: list[str] = field(factory=list)
-    empty: list[str] = field(factory=list)
-
-    def skip(self, path: str, reason: str) -> None:
-        """Count a line that is left out."""
-        self.skipped[path] += 1
-        if len(self.reasons) < _LISTED:
-            self.reasons.append(f"{escaped(path)}: {reason}")
-
-
-@frozen
-class _Task:
-    """A piece of a file; without a piece, the file has ended, or `reason` says why it is not read."""
-
-    path: str
-    piece: Piece | None
-    reason: str = ""
-
-
-@frozen
-class _Result:
-    ids: NDArray[np.int64]
-    sizes: NDArray[np.int32]
-    bad: tuple[Bad, ...]
-
-
-def encode_files(
-    files: Sequence[str],
-    stem: Path,
+def encode(
+    source: Texts,
+    dest: Path,
     tokenizer: Tokenizer,
     *,
-    text_field: str = "text",
     skip_invalid: bool = False,
     workers: int = 1,
-) -> Encoded:
-    """Write the token file of text files; the result does not depend on the number of processes.
+    hold_out: HoldOut | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Encoded]:
+    """Write the token files of text. The result depends neither on the number of processes nor on interruptions.
 
-    Each line gives its tokens and `</s>`. An empty line separates documents, as do the ends of files and of JSON lines.
+    Each line gives its tokens and `</s>`. An empty line separates documents, as do the ends of files and of records.
+    What an interrupted call has written is used by the next one with the same text, tokenizer and hold-out.
 
     Args:
-        files: text files, in order.
-        stem: path of the new files without `.bin` and `.idx`; they appear complete, or not at all.
+        source: the text.
+        dest: folder of the new files, which appear when all are complete; it is created.
         tokenizer: encodes the lines.
-        text_field: field of JSON lines that holds the text.
         skip_invalid: whether to leave out lines that are not text; otherwise the first of them is an error.
-        workers: processes that encode; small files are encoded in this one.
+        workers: processes that encode; little text is encoded in this one.
+        hold_out: which documents of the only split `train` become the split `val`, by a hash of their first 65,536
+            characters; None = none.
+        say: called with a sentence when the work of an interrupted call is used.
+
+    Returns:
+        What was written, by split.
 
     Raises:
-        DataError: naming the file and the byte, if something is not text and not skipped; if there is no text at all.
+        DataError: naming the file and the byte, if something is not text and not skipped; if a split has no text, or
+            exists; if the folder is in use.
         OSError: if the files cannot be written.
     """
-    if total_size(files) < _ALONE:
-        workers = 1
-    done = Encoded()
-    with writing_tokens(stem, tokenizer.vocabulary_size) as writer:
-        written = 0  # lines before the current file
-        last = 1
-        for task, result in _results(files, tokenizer, text_field, workers):
-            if result is not None:
-                _say_bad(done, task.path, [bad.reason for bad in result.bad], skip_invalid)
-                last = _add(writer, done, result, last)
-                continue
-            if task.reason:
-                _say_bad(done, task.path, [task.reason], skip_invalid)
-            elif writer.num_lines == written:
-                done.empty.append(task.path)
-            elif last != 1:
-                last = _add(writer, done, _END, last)
-            written = writer.num_lines
-        if not done.documents:
-            names = ", ".join(map(escaped, list(files)[:3]))
-            raise DataError(f"there is no text in {names}{' ...' if len(files) > 3 else ''}")
-        done.tokens, done.lines = writer.num_tokens, writer.num_lines
-    return done
-
-
-_END = _Result(np.array([EOS]), np.array([1], np.int32), ())
-
-
-def _add(writer: TokenWriter, done: Encoded, result: _Result, last: int) -> int:
-    """Write lines and return the length of the last one."""
-    if not len(result.sizes):
-        return last
-    writer.add(result.ids, result.sizes)
-    before = np.concatenate([[last], result.sizes[:-1]])
-    done.documents += int(((before == 1) & (result.sizes > 1)).sum())
-    return int(result.sizes[-1])
-
-
-def _say_bad(done: Encoded, path: str, reasons: Sequence[str], skip_invalid: bool) -> None:
-    for reason in reasons:
-        if not skip_invalid:
-            raise DataError(f"{escaped(path)}: {reason}; --skip-invalid leaves out what is not text")
-        done.skip(path, reason)
-
-
-def _tasks(files: Sequence[str]) -> Iterator[_Task]:
-    for path in files:
-        reason = ""
-        try:
-            for piece in pieces(path):
-                yield _Task(path, piece)
-        except NotTextError as error:
-            reason = str(error)
-        yield _Task(path, None, reason)
-
-
-def _results(
-    files: Sequence[str], tokenizer: Tokenizer, text_field: str, workers: int
-) -> Iterator[tuple[_Task, _Result | None]]:
-    if workers <= 1:
-        for task in _tasks(files):
-            yield task, None if task.piece is None else _encoded(tokenizer, task, text_field)
-        return
-    # Copies of this process share its memory; new ones would import torch, which takes 400 MB each.
-    method = "fork" if sys.platform == "linux" else "spawn"
-    context = multiprocessing.get_context(method)
-    pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(tokenizer, text_field))
-    waiting: deque[tuple[_Task, Future[_Result] | None]] = deque()
+    splits = source.splits
+    if hold_out is not None:
+        if splits != (TRAIN,):
+            raise DataError(
+                f"the text has the splits {', '.join(splits)} already: documents are held out of {TRAIN} only"
+            )
+        splits = (TRAIN, VAL)
+    made = [
+        type(source).__name__,  # places of one kind of source mean nothing to another
+        [[name, hashlib.sha256(content).hexdigest()] for name, content in sorted(tokenizer.files().items())],
+        list(splits),
+        None if hold_out is None else [hold_out.fraction, hold_out.seed],
+    ]
+    dest.mkdir(parents=True, exist_ok=True)
     try:
-        for task in _tasks(files):
-            waiting.append((task, None if task.piece is None else pool.submit(_encode, task)))
-            if len(waiting) > 3 * workers:
-                yield _finished(*waiting.popleft())
-        while waiting:
-            yield _finished(*waiting.popleft())
+        lock = FolderLock(dest)
+    except InUseError as error:
+        raise DataError(f"{escaped(str(dest))}: another command is writing token files there") from error
+    unfinished = Unfinished(dest, made, type_of_ids(tokenizer.vocabulary_size))
+    try:
+        recorded = unfinished.recorded()
+        if recorded is not None and not _goes_on(source, recorded, skip_invalid):
+            recorded = None
+        if recorded is not None and recorded.complete:
+            unfinished.finish(recorded.state.splits)
+            return _checked(dest, recorded.state, hold_out)
+        refuse_taken(dest, splits)
+        state = State(splits={split: Encoded() for split in splits})
+        if recorded is not None:
+            state = recorded.state
+            say(f"{escaped(str(dest))}: going on after {sum(one.tokens for one in state.splits.values())} tokens")
+        elif (dest / JOURNAL).exists():
+            say(f"{escaped(str(dest))}: the text or the options have changed, so unfinished files are written anew")
+            unfinished.discard()
+        _Job(source, unfinished, state, hold_out, skip_invalid).run(tokenizer, workers)
+        return _checked(dest, state, hold_out)
     finally:
-        pool.shutdown(cancel_futures=True)
+        unfinished.close()
+        lock.release(delete=True)
 
 
-def _finished(task: _Task, result: "Future[_Result] | None") -> tuple[_Task, _Result | None]:
-    return task, None if result is None else result.result()
+def refuse_taken(dest: Path, splits: Sequence[str]) -> None:
+    """Check that a folder has no token files of these splits.
+
+    Raises:
+        DataError: naming the split.
+    """
+    if taken := sorted(set(token_splits(dest)) & set(splits)):
+        raise DataError(
+            f"{escaped(str(dest))} has the split {taken[0]} already; delete its .bin and .idx to make it again"
+        )
 
 
-_own: dict[str, Any] = {}  # of a worker process
+def _goes_on(source: Texts, recorded: Recorded, skip_invalid: bool) -> bool:
+    """Whether the text that was written is still the same, and would be written again."""
+    left_out = any(one.skipped for one in recorded.state.splits.values())
+    return source.before(recorded.state.position) == recorded.before and (skip_invalid or not left_out)
 
 
-def _start(tokenizer: Tokenizer, text_field: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the main process, which ends this one
-    _own.update(tokenizer=tokenizer, text_field=text_field)
+def _checked(dest: Path, state: State, hold_out: HoldOut | None) -> dict[str, Encoded]:
+    if hold_out is not None and not state.splits[VAL].documents:
+        raise DataError(
+            f"{escaped(str(dest))} has the split {TRAIN} only: none of its {state.splits[TRAIN].documents} documents "
+            f"was held out at a fraction of {hold_out.fraction:g}. Empty lines separate documents; write validation "
+            f"text with --split {VAL}"
+        )
+    return state.splits
 
 
-def _encode(task: _Task) -> _Result:
-    return _encoded(_own["tokenizer"], task, _own["text_field"])
+class _Job:
+    """Writes what a source has, in order."""
 
+    def __init__(
+        self, source: Texts, unfinished: Unfinished, state: State, hold_out: HoldOut | None, skip_invalid: bool
+    ) -> None:
+        self._source, self._unfinished, self._state = source, unfinished, state
+        self._hold_out, self._skip_invalid = hold_out, skip_invalid
 
-def _encoded(tokenizer: Tokenizer, task: _Task, text_field: str) -> _Result:
-    assert task.piece is not None
-    lines: list[str] = []
-    bad: list[Bad] = []
-    for line in lines_of(task.piece, text_field if is_json(task.path) else None):
-        if isinstance(line, Bad):
-            bad.append(line)
+    def run(self, tokenizer: Tokenizer, workers: int) -> None:
+        """Write everything after the state, and publish the files."""
+        state, position, saved = self._state, self._state.position, time.monotonic()
+        self._unfinished.start(state)
+        try:
+            for task, result in encoded(self._source, position, tokenizer, workers, keyed=self._hold_out is not None):
+                bad = self._allowed((*task.bad, *result.bad))
+                state.position = None  # an error in the middle of a task leaves nothing to go on from
+                for name, reason in bad:
+                    state.splits[task.split].skip(name, reason)
+                self._write(task, result)
+                state.position = position = task.position
+                if position is not None and time.monotonic() - saved >= _SAVE_EVERY:
+                    self._unfinished.save(state, self._source.before(position))
+                    saved = time.monotonic()
+        except BaseException:
+            if state.position is not None:
+                with suppress(OSError):  # the disk may be full, which is the error then
+                    self._unfinished.save(state, self._source.before(state.position))
+            self._unfinished.abandon()
+            raise
+        for split in self._source.splits:
+            if not state.splits[split].documents:
+                self._unfinished.discard()
+                if any(one.documents for one in state.splits.values()) and self._hold_out is not None:
+                    raise DataError(
+                        f"no document of {escaped(self._source.name)} is left to train on: all are held out"
+                    )
+                raise DataError(f"there is no text in {escaped(self._source.name)}")
+        self._unfinished.publish(state, self._source.before(position))
+
+    def _allowed(self, bad: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        if bad and not self._skip_invalid:
+            name, reason = bad[0]
+            raise DataError(f"{escaped(name)}: {reason}; --skip-invalid leaves out what is not text")
+        return bad
+
+    def _write(self, task: Task, result: Result) -> None:
+        state = self._state
+        self._add(task.split, result)
+        if not task.ended:
+            return
+        if not state.of_file and not task.bad:
+            state.splits[task.split].empty.append(task.ended)
+        elif state.last != 1:
+            self._add(task.split, _END)
+        state.of_file = 0
+
+    def _add(self, split: str, result: Result) -> None:
+        if not len(result.sizes):
+            return
+        state = self._state
+        before = np.concatenate([[state.last], result.sizes[:-1]])
+        begins = (before == 1) & (result.sizes > 1)
+        if self._hold_out is None:
+            self._append(split, result.ids, result.sizes, begins)
         else:
-            lines.append(line)
-    end = np.array([EOS])
-    parts = [part for ids in tokenizer.encode_lines(lines) for part in (ids, end)]
-    sizes = np.array([len(ids) + 1 for ids in parts[::2]], np.int32)
-    return _Result(np.concatenate(parts) if parts else np.empty(0, np.int64), sizes, tuple(bad))
+            held = self._held(self._hold_out, result, begins)
+            of_tokens = np.repeat(held, result.sizes)
+            for name, lines, tokens in ((split, ~held, ~of_tokens), (VAL, held, of_tokens)):
+                self._append(name, result.ids[tokens], result.sizes[lines], begins[lines])
+            state.held_out = bool(held[-1])
+        state.last = int(result.sizes[-1])
+        state.of_file += len(result.sizes)
+
+    def _append(
+        self, split: str, ids: NDArray[np.unsignedinteger], sizes: NDArray[np.int32], begins: NDArray[np.bool_]
+    ) -> None:
+        done = self._state.splits[split]
+        self._unfinished.add(split, ids, sizes)
+        done.tokens += len(ids)
+        done.lines += len(sizes)
+        done.documents += int(begins.sum())
+
+    def _held(self, hold_out: HoldOut, result: Result, begins: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which lines are held out; lines before the first document of the result are part of the open one."""
+        keys = result.keys[len(result.keys) - int(begins.sum()) :]
+        sides = hold_out.below(torch.from_numpy(keys)).numpy()
+        found: NDArray[np.bool_] = np.concatenate([[self._state.held_out], sides])[begins.cumsum()]
+        return found
+
+
+_END = Result(np.array([EOS]), np.array([1], np.int32), np.empty(0, np.int64), ())

@@ -21,30 +21,50 @@ class Bad:
     reason: str
 
 
-def lines_of(piece: Piece, field: str | None) -> Iterator[str | Bad]:
+def lines_of(piece: Piece) -> Iterator[str | Bad]:
     """Yield the lines of a piece without the space around them; an empty one ends a document.
 
     Lines end with a line feed; a carriage return before it is space. A line longer than `LONGEST_LINE` bytes is cut.
 
     Args:
         piece: whole lines.
-        field: name of the field with the text, of JSON lines; each is a document. None = plain text.
 
-    >>> list(lines_of(Piece(b"one \\r\\n\\n\\xff\\n", 0), None))
+    >>> list(lines_of(Piece(b"one \\r\\n\\n\\xff\\n")))
     ['one', '', Bad(offset=7, reason='byte 7 is not UTF-8')]
-    >>> list(lines_of(Piece(b'{"text": "a\\\\nb"}\\n', 0), "text"))
+    >>> list(lines_of(Piece(b'{"text": "a\\\\nb"}\\n', field="text")))
     ['a', 'b', '']
+    >>> list(lines_of(Piece(b"one\\n\\ntwo", whole=True)))
+    ['one', 'two', '']
     """
+    if piece.whole:
+        yield from _of_document(piece)
+        return
     offset = piece.offset
     for line in piece.data.removesuffix(b"\n").split(b"\n"):
         found = _decoded(line, offset)
         if isinstance(found, Bad):
             yield found
-        elif field is None:
+        elif piece.field is None:
             yield from _cut(found)
         elif found.strip():
-            yield from _record(found, field, offset)
+            yield from _record(found, piece.field, offset)
         offset += len(line) + 1
+
+
+def _of_document(piece: Piece) -> Iterator[str | Bad]:
+    found = _decoded(piece.data, piece.offset)
+    if isinstance(found, Bad):
+        yield found
+    else:
+        yield from _lines(found)
+    if piece.ends and (piece.offset or not isinstance(found, Bad)):
+        yield ""
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a document; an empty one would end it."""
+    for part in text.split("\n"):
+        yield from (found for found in _cut(part) if found)
 
 
 def _decoded(line: bytes, offset: int) -> str | Bad:
@@ -70,9 +90,7 @@ def _record(line: str, field: str, offset: int) -> Iterator[str | Bad]:
     elif any("\ud800" <= letter <= "\udfff" for letter in text):
         yield Bad(offset, f"{where} contains a lone surrogate, which is no character")
     else:
-        # An empty line would end the document; a record is one.
-        for part in text.split("\n"):
-            yield from (found for found in _cut(part) if found)
+        yield from _lines(text)
         yield ""
 
 

@@ -37,16 +37,19 @@ class BlockSamples:
         """Return `<s>` and the tokens of a block, Long `t`.
 
         Raises:
-            BrokenSampleError: if an id is not in the vocabulary.
+            BrokenSampleError: if an id is not in the vocabulary, or negative.
         """
         del seed, epoch
         tokens, (start, stop) = self._place(id)
         found = torch.empty(1 + stop - start, dtype=torch.long)
         found[0] = BOS
         found[1:] = torch.from_numpy(tokens.tokens(start, stop))
-        if self._vocabulary_size is not None and int(found.max()) >= self._vocabulary_size:
+        smallest, largest = map(int, found.aminmax())
+        if smallest < 0:
+            raise BrokenSampleError(self.name(id), f"id {smallest} is negative")
+        if self._vocabulary_size is not None and largest >= self._vocabulary_size:
             raise BrokenSampleError(
-                self.name(id), f"id {int(found.max())} is not in the vocabulary of {self._vocabulary_size} ids"
+                self.name(id), f"id {largest} is not in the vocabulary of {self._vocabulary_size} ids"
             )
         return found
 

@@ -16,9 +16,10 @@ from attrs import frozen
 from d2v.core.data import DataError, escaped
 from d2v.core.suggestions import nearest
 from d2v.text.corpus.builtin import BUILTIN, builtin_text
-from d2v.text.corpus.encoding import encode_files
+from d2v.text.corpus.encoding import encode
 from d2v.text.corpus.lines import Bad, lines_of
-from d2v.text.corpus.text_files import find_texts, is_json, pieces, total_size
+from d2v.text.corpus.text_files import find_texts, total_size
+from d2v.text.corpus.texts import TextFiles, Texts
 from d2v.text.corpus.token_file import TokenFile, open_tokens, token_splits
 from d2v.text.tokenizing import FIRST, Tokenizer, has_tokenizer, read_tokenizer, train_tokenizer
 from d2v.text.tokenizing.reading import DICTIONARY, dictionary_symbols
@@ -155,11 +156,10 @@ def _of_text(path: str, tokenizer: Tokenizer | None, vocabulary_size: int | None
         )
     if tokenizer is None:
         assert vocabulary_size is not None
-        tokenizer = trained_on(next(iter(texts.values())), vocabulary_size, text_field=text_field)
+        tokenizer = trained_on(TextFiles(texts, text_field), vocabulary_size)
     temporary = Temporary()
     folder = temporary.path
-    for split, files in texts.items():
-        encode_files(files, folder / split, tokenizer, text_field=text_field)
+    encode(TextFiles(texts, text_field), folder, tokenizer)
     return TokenSet(
         path=path,
         folder=folder,
@@ -170,28 +170,27 @@ def _of_text(path: str, tokenizer: Tokenizer | None, vocabulary_size: int | None
     )
 
 
-def trained_on(files: Sequence[str], vocabulary_size: int, *, text_field: str) -> Tokenizer:
-    """Train a tokenizer on the first 64 MB of text files; lines that are not text are left out.
+def trained_on(source: Texts, vocabulary_size: int) -> Tokenizer:
+    """Train a tokenizer on the first 64 MB of the training text; lines that are not text are left out.
 
     Raises:
-        DataError: if a file cannot be read, or the text is too short for the size.
+        DataError: if the text cannot be read, or is too short for the size.
     """
     try:
-        return train_tokenizer(_first_lines(files, text_field), vocabulary_size)
+        return train_tokenizer(_first_lines(source), vocabulary_size)
     except ValueError as error:
-        raise DataError(f"{escaped(files[0])}: {error}") from error
+        raise DataError(f"{escaped(source.name)}: {error}") from error
 
 
-def _first_lines(files: Sequence[str], text_field: str) -> Iterator[str]:
+def _first_lines(source: Texts) -> Iterator[str]:
+    split = "train" if "train" in source.splits else source.splits[0]
     total = 0
-    for path in files:
-        for piece in pieces(path):
-            for line in lines_of(piece, text_field if is_json(path) else None):
-                if not isinstance(line, Bad):
-                    yield line
+    for task in source.tasks():
+        for piece in task.pieces if task.split == split else ():
+            yield from (line for line in lines_of(piece) if not isinstance(line, Bad))
             total += len(piece.data)
-            if total >= _TRAINED_ON:
-                return
+        if total >= _TRAINED_ON:
+            return
 
 
 def _check_same(sets: Sequence[TokenSet]) -> None:

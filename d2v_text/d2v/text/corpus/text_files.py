@@ -5,9 +5,9 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from d2v.core.data import DataError, escaped
 from d2v.core.data.folders import Medium
@@ -18,8 +18,10 @@ LONGEST_LINE = 1 << 18
 """Bytes of text after which a line without an end is cut, at a space if it has one."""
 LONGEST_RECORD = 1 << 26
 """Largest line of a file of JSON lines, in bytes."""
-_BLOCK = 1 << 20
+BLOCK = 1 << 20
+"""Bytes that are read at a time."""
 _PREFIX = 1 << 13  # a NUL byte in it: not text
+_MARK = b"\xef\xbb\xbf"  # byte-order mark
 _JSON = (".jsonl", ".ndjson", ".json")
 
 TEXTS = Medium(
@@ -33,15 +35,23 @@ TEXTS = Medium(
 
 @frozen
 class Piece:
-    """Whole lines of a file, or a part of a line that is too long.
+    """Whole lines of a file or document, or a part of a line that is too long.
 
     Args:
         data: the bytes, decompressed; the last line may lack its end.
         offset: place of the first byte in the file, decompressed.
+        name: of the file or document, for messages.
+        field: field with the text, if the lines are JSON records; each record is a document. None = plain text.
+        whole: whether the file is one document, whose empty lines are left out.
+        ends: whether such a document ends with this piece.
     """
 
     data: bytes
-    offset: int
+    offset: int = 0
+    name: str = ""
+    field: str | None = None
+    whole: bool = False
+    ends: bool = True
 
 
 def find_texts(paths: Sequence[str]) -> dict[str, list[str]]:
@@ -103,8 +113,14 @@ class NotTextError(Exception):
     """A file that is not text; the argument says why."""
 
 
-def pieces(path: str) -> Iterator[Piece]:
+def pieces(path: str, field: str = "text") -> Iterator[Piece]:
     """Yield the lines of a file in pieces of about a megabyte. A byte-order mark at the beginning is left out.
+
+    A piece ends with a document if one ends in it, so only documents of more than a megabyte are divided.
+
+    Args:
+        path: of the file.
+        field: field of JSON lines that holds the text.
 
     Raises:
         NotTextError: if the file begins like one of another kind.
@@ -112,10 +128,30 @@ def pieces(path: str) -> Iterator[Piece]:
     """
     try:
         with _opened(path) as file:
-            yield from _split(file, path)
+            for data, offset in _split(file, path, longest=LONGEST_RECORD if is_json(path) else None):
+                yield Piece(data, offset, path, field if is_json(path) else None)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{escaped(path)} cannot be read: {reason}") from error
+
+
+def document_pieces(file: IO[bytes], name: str) -> Iterator[Piece]:
+    """Yield a document that is a file of its own in pieces of about a megabyte.
+
+    Raises:
+        NotTextError: if it begins like a file of another kind.
+
+    >>> import io
+    >>> [piece.data for piece in document_pieces(io.BytesIO(b"a line"), "a.txt")]
+    [b'a line']
+    """
+    before: Piece | None = None
+    for data, offset in _split(file, name, longest=None):
+        if before is not None:
+            yield before
+        before = Piece(data, offset, name, whole=True, ends=False)
+    if before is not None:
+        yield evolve(before, ends=True)
 
 
 def _opened(path: str) -> BinaryIO:
@@ -124,30 +160,38 @@ def _opened(path: str) -> BinaryIO:
     return open(path, "rb")  # noqa: PTH123 - names may be any bytes; the caller closes it
 
 
-def _split(file: BinaryIO, path: str) -> Iterator[Piece]:
-    data = file.read(_BLOCK)
-    _check_text(data[:_PREFIX])
-    mark = b"\xef\xbb\xbf"
-    offset = len(mark) if data.startswith(mark) else 0
-    data = data[offset:]
-    while data:
-        end = data.rfind(b"\n") + 1
-        if not end and len(data) > (LONGEST_RECORD if is_json(path) else LONGEST_LINE):
-            if is_json(path):
-                raise DataError(
-                    f"{escaped(path)}, byte {offset}: a line of JSON has more than {LONGEST_RECORD} bytes; give its "
-                    "text in a plain file"
-                )
+def _split(file: IO[bytes], name: str, *, longest: int | None) -> Iterator[tuple[bytes, int]]:
+    """Parts of a file and their places; a line of more than `longest` bytes is an error, None = it is cut."""
+    data, offset, wanted = b"", 0, BLOCK
+    while True:
+        while len(data) < wanted and (more := file.read(BLOCK)):
+            if not data and not offset:
+                _check_text(more[:_PREFIX])
+                offset = len(_MARK) if more.startswith(_MARK) else 0
+                more = more[offset:]
+            data += more
+        if len(data) < wanted:  # the file has ended
+            break
+        end = _end(data)
+        if not end and longest and len(data) > longest:
+            raise DataError(
+                f"{escaped(name)}, byte {offset}: a line of JSON has more than {longest} bytes; give its "
+                "text in a plain file"
+            )
+        if not end and not longest and len(data) > LONGEST_LINE:
             end = cut_place(data)
         if end:
-            yield Piece(data[:end], offset)
-            offset += end
-        more = file.read(_BLOCK)
-        data = data[end:] + more
-        if not more and not end:
-            break
+            yield data[:end], offset
+        data, offset = data[end:], offset + end
+        wanted = BLOCK if end else len(data) + 1
     if data:
-        yield Piece(data, offset)
+        yield data, offset
+
+
+def _end(data: bytes) -> int:
+    """Where the last whole document ends, or else the last whole line; 0 = nowhere."""
+    document = max(data.rfind(b"\n\n") + 2, data.rfind(b"\n\r\n") + 3)
+    return document if document > 2 else data.rfind(b"\n") + 1
 
 
 def cut_place(line: bytes) -> int:

@@ -6,8 +6,6 @@ opening one takes the same time for any size.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2v.core.data import DataError, escaped
-from d2v.core.files.atomic import replacing
 
 _MAGIC = b"MMIDIDX\x00\x00"
 _VERSION = 1
@@ -79,12 +76,30 @@ class TokenFile:
 
 
 class TokenWriter:
-    """Writes lines of tokens to two open files, with memory for one call at a time; see `writing_tokens`."""
+    """Writes lines of tokens to two open files, with memory for one call at a time.
 
-    def __init__(self, content: BinaryIO, index: BinaryIO, dtype: "np.dtype[Any]") -> None:
+    Args:
+        content: file for the ids, `NAME.bin`.
+        index: file for the lengths, `NAME.idx`; it has a name and can be read.
+        dtype: of the ids in the file, see `type_of_ids`.
+        num_lines: lines to go on after; what follows them is cut off.
+        num_tokens: tokens of these lines.
+    """
+
+    def __init__(
+        self,
+        content: BinaryIO,
+        index: BinaryIO,
+        dtype: "np.dtype[Any]",
+        *,
+        num_lines: int = 0,
+        num_tokens: int = 0,
+    ) -> None:
         self._content, self._index, self._dtype = content, index, dtype
-        self.num_lines = self.num_tokens = 0
-        self._index.write(bytes(_HEADER))
+        self.num_lines, self.num_tokens = num_lines, num_tokens
+        for file, size in zip((content, index), unfinished_sizes(num_lines, num_tokens, dtype), strict=True):
+            file.truncate(size)
+            file.seek(size)
 
     def add(self, ids: NDArray[Any], sizes: NDArray[Any]) -> None:
         """Append lines.
@@ -117,22 +132,22 @@ class TokenWriter:
         self._index.seek(0, os.SEEK_END)
 
 
-@contextmanager
-def writing_tokens(stem: Path, vocabulary_size: int) -> Iterator[TokenWriter]:
-    """Write `NAME.bin` and `NAME.idx`; they appear, complete, when the block ends without an error.
+def unfinished_sizes(num_lines: int, num_tokens: int, dtype: "np.dtype[Any]") -> tuple[int, int]:
+    """Bytes of the two files that a `TokenWriter` has written, before it finishes.
 
-    Raises:
-        OSError: if they cannot be written.
+    >>> unfinished_sizes(0, 0, type_of_ids(1000))
+    (0, 26)
     """
-    dtype = np.dtype("<u2" if vocabulary_size < _UINT16_BELOW else "<u4")
-    # The index appears last: without it, nothing is there.
-    with (
-        replacing(stem.with_name(f"{stem.name}.idx")) as index,
-        replacing(stem.with_name(f"{stem.name}.bin")) as content,
-    ):
-        writer = TokenWriter(content, index, dtype)
-        yield writer
-        writer.finish()
+    return num_tokens * dtype.itemsize, _HEADER + num_lines * _SIZE
+
+
+def type_of_ids(vocabulary_size: int) -> "np.dtype[Any]":
+    """The type of ids in a token file, by the rule of the original toolkit.
+
+    >>> type_of_ids(1000), type_of_ids(70_000)
+    (dtype('uint16'), dtype('uint32'))
+    """
+    return np.dtype("<u2" if vocabulary_size < _UINT16_BELOW else "<u4")
 
 
 def token_splits(folder: str | os.PathLike[str]) -> list[str]:

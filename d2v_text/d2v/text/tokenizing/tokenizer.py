@@ -7,6 +7,7 @@ Radford et al. 2019, "Language models are unsupervised multitask learners", 2.2;
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.int64]
 _SHOWN = 3  # pieces that an error names
+_REMEMBERED = 1 << 17  # words whose pieces are kept; the default is 10,000, fewer than large texts have
 
 
 class Tokenizer:
@@ -81,11 +83,25 @@ class Tokenizer:
         Raises:
             ValueError: as `encode`.
         """
-        try:
-            encoded = self._encoder.encode_batch_fast(list(lines), add_special_tokens=False)
-        except (UnicodeEncodeError, TypeError) as error:
-            raise _surrogate(lines) or error from error
-        return [self._ids[one.ids] for one in encoded]
+        return [self._ids[one] for one in self._encoded(lines)]
+
+    def encode_file_lines(self, lines: Sequence[str]) -> tuple[Ids, NDArray[np.int32]]:
+        """Return the ids of texts as token files have them: those of all texts in a row, `</s>` after each.
+
+        Returns:
+            Ids, Long `n`, and the number of tokens of each text, Int, `</s>` included.
+
+        Raises:
+            ValueError: as `encode`.
+        """
+        own = self._encoded(lines)
+        sizes = np.fromiter((len(one) + 1 for one in own), np.int32, len(own))
+        ends = sizes.cumsum(dtype=np.int64) - 1
+        ids = np.full(int(sizes.sum()), EOS, np.int64)
+        is_text = np.ones(len(ids), np.bool_)
+        is_text[ends] = False
+        ids[is_text] = self._ids[np.fromiter(chain.from_iterable(own), np.int64, len(ids) - len(own))]
+        return ids, sizes
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids: `<unk>` and `<mask>` by their names, other special tokens left out.
@@ -126,13 +142,20 @@ class Tokenizer:
 
         return tokenizer_of, (self._files,)
 
+    def _encoded(self, lines: Sequence[str]) -> list[list[int]]:
+        """Own ids of each text."""
+        try:
+            return [one.ids for one in self._encoder.encode_batch_fast(list(lines), add_special_tokens=False)]
+        except (UnicodeEncodeError, TypeError) as error:
+            raise _surrogate(lines) or error from error
+
     @cached_property
     def _encoder(self) -> "tokenizers.Tokenizer":
         from tokenizers import Tokenizer, models
 
         # Threads of its own would hang or warn in loader processes, which are forks; files are encoded in processes.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        encoder = Tokenizer(models.BPE(vocab=self._pieces, merges=self._merges))
+        encoder = Tokenizer(models.BPE(vocab=self._pieces, merges=self._merges, cache_capacity=_REMEMBERED))
         encoder.pre_tokenizer = byte_level()
         return encoder
 

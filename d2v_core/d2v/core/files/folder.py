@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from attrs import frozen
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from d2v.core.description import Description
 from d2v.core.files.atomic import publish
 from d2v.core.files.description import FORMAT, description_from_plain, description_to_plain
 from d2v.core.files.kinds import ConfigError
+from d2v.core.files.own_class import KEY, MODEL_TYPE, PREFIX, is_own_class
 from d2v.core.files.published import convert_published
 from d2v.core.finite import check_weights
-from d2v.core.foreign import is_hugging_face
-from d2v.core.foreign.safetensors_files import read_safetensors
-from d2v.core.foreign.stored import read_tensors
+from d2v.core.foreign import ForeignFileError, is_hugging_face, load_tensors
+from d2v.core.foreign.sources import read_weights
 from d2v.core.model import BackboneConfig, Data2VecConfig
 from d2v.core.state_dict import load_strictly
 from d2v.core.unfilled import bounded_by_file, without_values
@@ -144,34 +144,40 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
     FileNotFoundError: nowhere is neither a model folder nor a run folder: it does not exist
     """
     source = Path(source)
-    if source.is_file() or is_hugging_face(source):
+    own_class = is_own_class(source)
+    if source.is_file() or (is_hugging_face(source) and not own_class):
         if source.name in (_CONFIG, _WEIGHTS):
             raise FileNotFoundError(f"{source} is a file of a model folder; give the folder, {source.parent}")
         one = convert_published(source, pretrained)
         check_weights(one.model.state_dict(), source)
         return Stored(path=source, description=one.description, module=one.model)
-    folder = _model_folder(source)
+    folder = source if own_class else _model_folder(source)
     description = read_description(folder)
     path = folder / _WEIGHTS
     try:
-        tensors = read_tensors(path, read_safetensors(path))
+        path, stored = read_weights(folder)
+        tensors = load_tensors(path, stored)
+    except ForeignFileError:
+        raise
     except Exception as error:  # the file determines what can go wrong, so any error is possible
         raise ValueError(f"{path} is broken or cut off: {error}") from error
+    if own_class:
+        tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     check_weights(tensors, path)
     known = isinstance(description.student, BackboneConfig)
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten; keep the caller's random state
-        module = _without_weights(path, description) if known else description.build()
+        module = _without_weights(folder, description, tensors) if known else description.build()
     load_strictly(module, tensors, assign=known)
     return Stored(path=folder, description=description, module=module)
 
 
-def _without_weights(path: Path, description: Description) -> nn.Module:
-    """Build a model whose weights are in a file, the size of which limits its memory."""
+def _without_weights(folder: Path, description: Description, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Build a model whose weights were read; their size limits its memory."""
     try:
-        with bounded_by_file(path.stat().st_size), without_values():
+        with bounded_by_file(sum(tensor.nbytes for tensor in tensors.values())), without_values():
             return description.build()
     except ValueError as error:
-        raise ValueError(f"{path.parent / _CONFIG}: {error}") from error
+        raise ValueError(f"{folder / _CONFIG}: {error}") from error
 
 
 def read_description(folder: Path) -> Description:
@@ -184,10 +190,15 @@ def read_description(folder: Path) -> Description:
     path = folder / _CONFIG
     try:
         values: dict[str, Any] = json.loads(path.read_text())
+        own_class = values.get("model_type") == MODEL_TYPE
+        values = values[KEY] if own_class else values
         written = values.pop("format")
         if not isinstance(written, int) or written > FORMAT:
             raise ValueError(f"{path} has format {written!r}; this version reads up to {FORMAT}: update d2v")
-        files = {name: (folder / _checked(name)).read_bytes() for name in values.pop("files", ())}
+        names = [_checked(name) for name in values.pop("files", ())]
+        if own_class:  # `save_pretrained` writes configuration and weights alone
+            names = [name for name in names if (folder / name).is_file()]
+        files = {name: (folder / name).read_bytes() for name in names}
         return description_from_plain(values, files)
     except FileNotFoundError:
         raise

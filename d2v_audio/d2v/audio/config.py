@@ -55,8 +55,8 @@ class WaveformAdapterConfig(AudioAdapterParts):
 
     @property
     def shortest(self) -> int:
-        """Number of samples of the shortest recording, which has one frame."""
-        return reach_of(self.conv_layers)
+        """Number of samples of the shortest recording with two frames."""
+        return reach_of(self.conv_layers, frames=2)
 
     def build(self, encoder: EncoderConfig) -> WaveformAdapter:
         """Build the adapter for a shared encoder."""
@@ -85,9 +85,9 @@ class LogMelAdapterConfig(AudioAdapterParts):
 
     @property
     def shortest(self) -> int:
-        """Number of samples of the shortest recording that is not padded, which has one frame."""
+        """Number of samples of the shortest recording with two frames."""
         window, hop = round(self.window * self.sample_rate), round(self.hop * self.sample_rate)
-        return window + (reach_of(self.conv_layers) - 1) * hop
+        return window + (reach_of(self.conv_layers, frames=2) - 1) * hop
 
     def build(self, encoder: EncoderConfig) -> LogMelAdapter:
         """Build the adapter for a shared encoder."""
@@ -100,5 +100,5 @@ def example_waveforms(config: WaveformAdapterConfig | LogMelAdapterConfig) -> Te
 
 
 def waveform_lengths(config: WaveformAdapterConfig | LogMelAdapterConfig) -> tuple[int, None]:
-    """Shortest recording in samples; there is no longest."""
+    """Shortest recording in samples, of two frames since a graph of one would be another; there is no longest."""
     return config.shortest, None

@@ -88,13 +88,13 @@ class ConvExtractor(nn.Module):
         return lengths
 
 
-def reach_of(layers: Sequence[ConvSpec]) -> int:
-    """Number of positions of the input that one frame of these convolutions is computed from.
+def reach_of(layers: Sequence[ConvSpec], frames: int = 1) -> int:
+    """Number of positions of the input that this number of frames of these convolutions is computed from.
 
     >>> reach_of(WAV2VEC_LAYERS)
     400
     """
-    reach = 1
+    reach = frames
     for _, kernel, stride in reversed(layers):
         reach = (reach - 1) * stride + kernel
     return reach

@@ -12,14 +12,18 @@ from pathlib import Path
 from torch import nn
 
 from d2v.core.description import Description
-from d2v.core.exports import hugging_face
+from d2v.core.exports import hugging_face, onnx, torch_export
 from d2v.core.files.atomic import publish
 from d2v.core.foreign import ExportForm
 from d2v.core.modality import modalities
 from d2v.core.registry import MissingExtraError, UnknownNameError
 from d2v.core.suggestions import nearest
 
-_OWN: Mapping[str, ExportForm] = {"hugging-face": hugging_face.FORM}
+_OWN: Mapping[str, ExportForm] = {
+    "hugging-face": hugging_face.FORM,
+    "onnx": onnx.FORM,
+    "torch-export": torch_export.FORM,
+}
 
 
 def forms_for(modality: str) -> dict[str, ExportForm]:

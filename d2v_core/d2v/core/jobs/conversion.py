@@ -49,7 +49,8 @@ def convert(source: StrPath, target: StrPath, *, to: str = "d2v", pretrained: St
         source: a published checkpoint file, a folder of Hugging Face, a model folder or a run folder.
         target: path of the new folder; must not exist yet.
         to: d2v = a model folder; hugging-face = a folder for the transformers package: its class with the same
-            computation, which 1.0 models have, or the encoder for `d2v.hugging_face`.
+            computation, which 1.0 models have, or the encoder for `d2v.hugging_face`; torch-export, onnx = the encoder
+            as one graph; timm = an image encoder for the timm package; or a form of the model's modality.
         pretrained: file of the pretrained model, for a fine-tuned file without the configuration of its encoder; None =
             the file that it names, in the same folder.
 

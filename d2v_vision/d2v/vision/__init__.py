@@ -1,6 +1,7 @@
 """data2vec for images."""
 
 from d2v.core.modality import InputForm, Modality
+from d2v.vision import timm_form
 from d2v.vision.adapter import ImageAdapter
 from d2v.vision.config import ImageAdapterConfig, example_images
 from d2v.vision.convert import converters
@@ -36,6 +37,7 @@ modality = Modality(
     recipes="d2v.vision.recipes",
     converters=converters,
     input=InputForm(name="pixel_values", example=example_images),
+    exports={"timm": timm_form.FORM},
     tasks={"classification": ImageClassification},
     data_commands={"check-images": check_images, "export-images": export_images},
     quickstart=quickstart,

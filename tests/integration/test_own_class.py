@@ -51,6 +51,7 @@ def test_the_package_computes_the_same(tmp_path: Path, name: str) -> None:
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert not model.training
+    assert "import d2v.hugging_face" in (tmp_path / "model/README.md").read_text()
     assert model.main_input_name == MODELS[name]
     given = inputs(name)
     ours = load(CHECKPOINTS / name)

@@ -13,10 +13,19 @@ from torch import Tensor, nn
 
 from d2v.core.description import Description
 from d2v.core.exports.encoder import encoder_alone
+from d2v.core.files.card import CARD, model_card
+from d2v.core.files.description import description_to_plain
 from d2v.core.files.own_class import PREFIX, own_config
 from d2v.core.finite import check_weights
 from d2v.core.foreign import Exported, Exporter, ExportForm
 from d2v.core.modality import modalities
+
+_USE = (
+    "from transformers import AutoModel",
+    "import d2v.hugging_face  # registers the class",
+    "",
+    'model = AutoModel.from_pretrained("FOLDER")',
+)
 
 
 def write(folder: Path, module: nn.Module, description: Description) -> Description:
@@ -30,7 +39,9 @@ def write(folder: Path, module: nn.Module, description: Description) -> Descript
     except ValueError as error:
         encoder, description = encoder_alone(module, description, f": {error}")
         tensors = {f"{PREFIX}{name}": tensor for name, tensor in encoder.state_dict().items()}
-        exported = Exported(own_config(description), tensors, description.all_files() | preparation(description))
+        files = description.all_files() | preparation(description)
+        files[CARD] = model_card(encoder, description_to_plain(description), _USE).encode()
+        exported = Exported(own_config(description), tensors, files)
     check_weights(exported.tensors, "the model")
     write_config(folder / "config.json", exported.config)
     for name, content in exported.files.items():

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from d2v.core.description import Description
-from d2v.core.exports.traced import refusing, traced
+from d2v.core.exports.graph import refusing, traced
 from d2v.core.foreign import ExportForm
 
 _LARGEST = 1_800_000_000  # a file of ONNX holds less than 2 GiB; weights of larger models are beside it

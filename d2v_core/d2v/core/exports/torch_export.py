@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from d2v.core.description import Description
-from d2v.core.exports.traced import traced
+from d2v.core.exports.graph import traced
 from d2v.core.foreign import ExportForm
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from d2v.core.description import Description
 from d2v.core.files.atomic import publish
+from d2v.core.files.card import CARD, model_card
 from d2v.core.files.description import FORMAT, description_from_plain, description_to_plain
 from d2v.core.files.kinds import ConfigError
 from d2v.core.files.own_class import KEY, MODEL_TYPE, PREFIX, is_own_class
@@ -32,7 +33,7 @@ _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
 
 def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfig | Description) -> None:
-    """Write a model folder atomically.
+    """Write a model folder atomically, with a model card, `README.md`.
 
     Args:
         folder: path of the new folder; must not exist yet.
@@ -80,7 +81,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
 def write_files(
     folder: Path, model: nn.Module, description: Mapping[str, Any], files: Mapping[str, bytes] | None = None
 ) -> None:
-    """Write the files of a model folder into an unfinished folder.
+    """Write the files of a model folder into an unfinished folder, with a card of what is known of the model.
 
     Args:
         folder: existing folder.
@@ -92,6 +93,7 @@ def write_files(
         ValueError: if a name is that of another file of the folder, or outside of it.
     """
     further = {_checked(name): content for name, content in (files or {}).items()}
+    (folder / CARD).write_text(model_card(model, description), encoding="utf-8")
     for name, content in further.items():
         (folder / name).write_bytes(content)
     listed = {"files": sorted(further)} if further else {}

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from d2v.audio import LogMelAdapterConfig
+from d2v.core.description import Description
 from d2v.core.exports import forms_for
-from d2v.core.files import open_model
+from d2v.core.files import open_model, save
 from d2v.core.jobs import convert
-from d2v.core.model import Batch
+from d2v.core.model import BackboneConfig, Batch, BlockConfig, TransformerConfig
 from d2v.core.registry import MissingExtraError
 
 CHECKPOINTS = Path(__file__).parents[1] / "parity/data/checkpoints"
@@ -43,10 +45,11 @@ def samples(student: Any) -> Iterator[tuple[Tensor, ...]]:
             yield torch.randn(b, length) * mask, mask
 
 
-def check(name: str, run: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> None:
+def check(path: Path, run: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> None:
     """Compare outputs with the model's; where all is valid, the model leaves padding out of its computation."""
-    encoder: Any = open_model(CHECKPOINTS / name).student.eval()
-    for arguments in samples(open_model(CHECKPOINTS / name).description.student):
+    stored = open_model(path)
+    encoder: Any = stored.student.eval()
+    for arguments in samples(stored.description.student):
         source, *masks = arguments
         encoded = encoder.encode(Batch(source=source, padding=masks[0] == 0 if masks else None))
         x, *valid = run(arguments)
@@ -70,36 +73,55 @@ def test_programs_of_torch(tmp_path: Path, name: str) -> None:
         out = program(*arguments)
         return out if isinstance(out, tuple) else (out,)
 
-    check(name, run)
+    check(CHECKPOINTS / name, run)
     inputs = json.loads((tmp_path / "model/config.json").read_text())["inputs"]
     assert next(iter(inputs)) == NAMES[done.description.modality]
     assert next(iter(inputs.values()))[0] == "batch"
 
 
-@SILENT
-@torch.no_grad()
-@pytest.mark.parametrize("name", [TEXT, *(pytest.param(name, marks=LONG) for name in [IMAGE, AUDIO, *FORMER])])
-def test_onnx_runtime(tmp_path: Path, name: str) -> None:
+def onnx_agrees(path: Path, folder: Path) -> None:
+    """Write a model as ONNX and compare its numbers."""
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    convert(CHECKPOINTS / name, tmp_path / "model", to="onnx")
-    session = runtime.InferenceSession(tmp_path / "model/model.onnx")
+    convert(path, folder, to="onnx")
+    session = runtime.InferenceSession(folder / "model.onnx")
     names = [one.name for one in session.get_inputs()]
-    assert names == list(json.loads((tmp_path / "model/config.json").read_text())["inputs"])
+    assert names == list(json.loads((folder / "config.json").read_text())["inputs"])
     assert [one.name for one in session.get_outputs()] == ["last_hidden_state", "output_attention_mask"][: len(names)]
 
     def run(arguments: Sequence[Tensor]) -> Sequence[Tensor]:
         given = {key: one.numpy() for key, one in zip(names, arguments, strict=True)}
         return [torch.from_numpy(one) for one in session.run(None, given)]
 
-    check(name, run)
+    check(path, run)
+
+
+@SILENT
+@torch.no_grad()
+@pytest.mark.parametrize("name", [TEXT, *(pytest.param(name, marks=LONG) for name in [IMAGE, AUDIO, *FORMER])])
+def test_onnx_runtime(tmp_path: Path, name: str) -> None:
+    onnx_agrees(CHECKPOINTS / name, tmp_path / "model")
+
+
+@LONG
+@torch.no_grad()
+def test_log_mel_spectrograms(tmp_path: Path) -> None:
+    """Their front end has a Fourier transform, and pads short recordings."""
+    block = BlockConfig(embed_dim=16, num_heads=2)
+    adapter = LogMelAdapterConfig(positions_groups=4, positions_depth=1)
+    student = BackboneConfig(encoder=TransformerConfig(block=block, depth=1), adapters={"audio": adapter})
+    save(tmp_path / "model", student.build(), Description(model=student))
+    convert(tmp_path / "model", tmp_path / "program", to="torch-export")
+    program = torch.export.load(tmp_path / "program/model.pt2").module()
+    check(tmp_path / "model", lambda arguments: program(*arguments))
+    onnx_agrees(tmp_path / "model", tmp_path / "onnx")
 
 
 @torch.no_grad()
 def test_a_program_of_text_and_the_sizes_that_it_refuses(tmp_path: Path) -> None:
     convert(CHECKPOINTS / TEXT, tmp_path / "model", to="torch-export")
     program = torch.export.load(tmp_path / "model/model.pt2").module()
-    check(TEXT, lambda arguments: program(*arguments))
+    check(CHECKPOINTS / TEXT, lambda arguments: program(*arguments))
     student: Any = open_model(CHECKPOINTS / TEXT).description.student
     longest = student.adapters["text"].max_length
     ids = torch.full((1, longest + 1), 5)

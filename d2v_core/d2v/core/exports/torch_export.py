@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from d2v.core.description import Description
-from d2v.core.exports.graph import traced
+from d2v.core.exports.graph import refusing, traced
 from d2v.core.foreign import ExportForm
 
 
@@ -17,7 +17,8 @@ def write(folder: Path, module: nn.Module, description: Description) -> Descript
         ValueError: as `traced`.
     """
     one = traced(module, description)
-    torch.export.save(one.program, folder / "model.pt2")
+    with refusing("be saved by torch.export"):
+        torch.export.save(one.program, folder / "model.pt2")
     one.write_files(folder)
     return one.description
 

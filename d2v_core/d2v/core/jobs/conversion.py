@@ -43,7 +43,7 @@ class ConvertedModel:
 def convert(source: StrPath, target: StrPath, *, to: str = "d2v", pretrained: StrPath | None = None) -> ConvertedModel:
     """Write any model that `load` reads as a folder that other programs or later versions read.
 
-    Nothing in a file is run. A fine-tuned model keeps its task and its labels, as far as the file has them.
+    Nothing in a file is run. A fine-tuned model keeps its task and its labels, as far as file and form have them.
 
     Args:
         source: a published checkpoint file, a folder of Hugging Face, a model folder or a run folder.

@@ -139,8 +139,13 @@ def test_bad_folders_and_inputs(tmp_path: Path) -> None:
             read(tmp_path / "model")
     values["d2v"] |= {"format": 99}
     path.write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="format 99"):
-        open_model(tmp_path / "model")
+    for read in (open_model, AutoModel.from_pretrained):
+        with pytest.raises(ValueError, match="format 99"):
+            read(tmp_path / "model")
+    for empty in ({"format": 1}, {"format": 1, "model": 3}):
+        path.write_text(json.dumps(values | {"d2v": empty}))
+        with pytest.raises(ValueError, match="describes no encoder"):
+            AutoModel.from_pretrained(tmp_path / "model")
 
 
 def test_forms_are_listed(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Model cards: what is known, what is not, and nothing of the machine."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,5 +69,7 @@ def test_text_of_a_file_is_no_markup() -> None:
     assert max(map(len, card.splitlines())) < 400
 
 
-def test_kinds_of_plug_ins_need_no_fields(tmp_path: Path) -> None:
-    assert "input: unknown" in model_card(nn.Linear(2, 3), {"model": {"kind": "odour/nose"}})
+@pytest.mark.parametrize("own", [{}, {"encoder": 3}, {"adapters": [1]}, {"adapters": {"odour": "grains"}}])
+def test_kinds_of_plug_ins_may_have_any_fields(own: dict[str, Any]) -> None:
+    card = model_card(nn.Linear(2, 3), {"model": {"kind": "odour/nose"} | own, "data": {"odour": 3}})
+    assert "encoder: unknown" in section(card, "Architecture")

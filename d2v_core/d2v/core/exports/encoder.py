@@ -11,7 +11,7 @@ from d2v.core.model import Student
 
 
 def encoder_alone(module: nn.Module, description: Description, why: str = "") -> tuple[Student, Description]:
-    """The trained encoder of a model in evaluation mode, and its description: without teacher, predictors and head.
+    """The trained encoder of a model, and its description: without teacher, predictors and head.
 
     A head that is left out is mentioned in a warning.
 
@@ -27,6 +27,6 @@ def encoder_alone(module: nn.Module, description: Description, why: str = "") ->
         warnings.warn(
             f"only the encoder is written, not the head of the {type(description.task).__name__}{why}", stacklevel=2
         )
-    encoder: Student = description.encoder_of(module).eval()  # type: ignore[assignment]  # what was built from it
+    encoder: Student = description.encoder_of(module)  # type: ignore[assignment]  # what was built from it
     check_weights(encoder.state_dict(), "the encoder")
     return encoder, attrs.evolve(description, model=description.student.unmasked(), task=None, labels=None)

@@ -21,6 +21,7 @@ from d2v.core.exports.hugging_face import preparation, write_config
 from d2v.core.files.own_class import KEY, own_config
 from d2v.core.modality import modalities
 from d2v.core.model import BackboneConfig, Batch, Student
+from d2v.core.probes.encoding import evaluating
 
 MASK, OUTPUT, OUTPUT_MASK = "attention_mask", "last_hidden_state", "output_attention_mask"
 
@@ -78,8 +79,9 @@ def traced(module: nn.Module, description: Description) -> TracedEncoder:
         mask[1, -(example.shape[1] // 4) :] = 0
         inputs = {form.name: ["batch", "length", *example.shape[2:]], MASK: ["batch", "length"]}
         arguments, dynamic, outputs = (example, mask), (axes, axes), (OUTPUT, OUTPUT_MASK)
-    with refusing("be traced by torch.export"), torch.no_grad():
-        program = torch.export.export(_Graph(encoder, modality), arguments, dynamic_shapes=dynamic)
+    whole = _Graph(encoder, modality)
+    with refusing("be traced by torch.export"), evaluating(whole), torch.no_grad():
+        program = torch.export.export(whole, arguments, dynamic_shapes=dynamic)
     return TracedEncoder(program=program, inputs=inputs, outputs=outputs, description=description)
 
 
@@ -101,7 +103,6 @@ class _Graph(nn.Module):
     def __init__(self, encoder: Student, modality: str) -> None:
         super().__init__()
         self.encoder, self.modality = encoder, modality
-        self.eval()
 
     def forward(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Any:
         padding = None if attention_mask is None else attention_mask == 0

@@ -28,8 +28,8 @@ def model_card(module: nn.Module, description: Mapping[str, Any], use: Sequence[
     >>> [line for line in text.splitlines() if "parameters" in line]
     ['- parameters: 9']
     """
-    model = description.get("model", {})
-    student = model.get("student", model)
+    model = _below(description, "model")
+    student = _below(model, "student") or model
     sections = {
         "Architecture": _architecture(module, student),
         "Task": _task(description),
@@ -39,7 +39,7 @@ def model_card(module: nn.Module, description: Mapping[str, Any], use: Sequence[
         "Licence": [_UNKNOWN + ": whoever passes the model on must state it"],
     }
     kind = "fine-tuned" if description.get("task") else "pretrained" if "student" in model else "encoder"
-    inputs = ", ".join(_shown(name) for name in student.get("adapters", {})) or _UNKNOWN
+    inputs = ", ".join(_shown(name) for name in _below(student, "adapters")) or _UNKNOWN
     lines = ["---", "library_name: d2v", "tags: [data2vec]", "---", f"# data2vec model ({kind}), input: {inputs}"]
     for title, items in sections.items():
         lines += ["", f"## {title}", "", *(f"- {item}" for item in items)]
@@ -51,11 +51,11 @@ def model_card(module: nn.Module, description: Mapping[str, Any], use: Sequence[
 
 
 def _architecture(module: nn.Module, student: Mapping[str, Any]) -> Iterator[str]:
-    encoder = student.get("encoder", {})
-    block = encoder.get("block", {})
+    encoder = _below(student, "encoder")
+    block = _below(encoder, "block")
     yield f"encoder: {_fields(encoder, 'kind', 'depth')}; block: {_fields(block, 'embed_dim', 'num_heads', 'norm')}"
-    for name, adapter in student.get("adapters", {}).items():
-        yield f"adapter of {_shown(name)}: {_fields(adapter, *adapter)}"
+    for name in _below(student, "adapters"):
+        yield f"adapter of {_shown(name)}: {_fields(_below(student, 'adapters', name))}"
     counts: dict[str, int] = {}
     for name, one in module.named_parameters():
         part = plain_name(module, name).partition(".")[0]
@@ -67,24 +67,22 @@ def _architecture(module: nn.Module, student: Mapping[str, Any]) -> Iterator[str
 
 
 def _task(description: Mapping[str, Any]) -> Iterator[str]:
-    task, labels = description.get("task"), description.get("labels")
+    task, labels = _below(description, "task"), _below(description, "labels")
     if not task:
         yield "none: features only"
         return
-    yield f"task: {_fields(task, *task)}"
-    names = labels.get("names", labels.get("symbols", ())) if isinstance(labels, Mapping) else ()
+    yield f"task: {_fields(task)}"
+    names = labels.get("names", labels.get("symbols", ()))
     shown = ", ".join(map(_shown, names[:_MOST])) + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
-    kind = _shown(labels.get("kind", _UNKNOWN)) if isinstance(labels, Mapping) else _UNKNOWN
-    yield f"labels: {kind}{f', {len(names)}: {shown}' if names else ''}"
+    yield f"labels: {_shown(labels.get('kind', _UNKNOWN))}{f', {len(names)}: {shown}' if names else ''}"
 
 
 def _training(model: Mapping[str, Any], description: Mapping[str, Any]) -> Iterator[str]:
     if "student" in model:
-        yield f"targets: {_fields(model.get('targets', {}), *model.get('targets', {}))}"
-        schedule = model.get("teacher", {}).get("schedule", {})
-        yield f"teacher's decay: {_fields(schedule, *schedule)}"
-        for name, masker in model.get("maskers", {}).items():
-            yield f"masks of {_shown(name)}: {_fields(masker, *masker)}"
+        yield f"targets: {_fields(_below(model, 'targets'))}"
+        yield f"teacher's decay: {_fields(_below(model, 'teacher', 'schedule'))}"
+        for name in _below(model, "maskers"):
+            yield f"masks of {_shown(name)}: {_fields(_below(model, 'maskers', name))}"
     yield (
         f"recipe (updates, optimiser, batches): {_UNKNOWN} from this folder; a run folder has it in `config.yaml`, and "
         "the learning curves in `metrics.jsonl`"
@@ -102,16 +100,24 @@ def _training(model: Mapping[str, Any], description: Mapping[str, Any]) -> Itera
 
 def _data(description: Mapping[str, Any]) -> Iterator[str]:
     yield f"name and origin of the data: {_UNKNOWN}"
-    if not description.get("data"):
+    if not _below(description, "data"):
         yield f"preparation of the input: {_UNKNOWN}"
-    for name, values in description.get("data", {}).items():
-        yield f"preparation of {_shown(name)}: {_fields(values, *values)}"
+    for name in _below(description, "data"):
+        yield f"preparation of {_shown(name)}: {_fields(_below(description, 'data', name))}"
+
+
+def _below(values: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """A mapping in nested values; empty where plug-ins have something else, since a card must not stop a training."""
+    for key in keys:
+        found = values.get(key)
+        values = found if isinstance(found, Mapping) else {}
+    return values
 
 
 def _fields(values: Mapping[str, Any], *names: str) -> str:
-    """Simple values by name. Paths are of the machine where the model was made, so they stay in `config.json`."""
+    """Simple values by name, or all. Paths are of the machine that made the model, so they stay in `config.json`."""
     shown = []
-    for name in names:
+    for name in names or values:
         value = values.get(name)
         path = isinstance(value, str) and name != "kind" and any(mark in value for mark in "/\\")
         if isinstance(value, str | int | float) and not path:

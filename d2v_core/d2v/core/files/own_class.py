@@ -10,6 +10,7 @@ from typing import Any
 
 from d2v.core.description import Description
 from d2v.core.files.description import FORMAT, description_from_plain, description_to_plain
+from d2v.core.files.kinds import ConfigError
 from d2v.core.foreign.sources import CONFIG, read_json
 
 MODEL_TYPE, CLASS = "d2v", "D2VModel"
@@ -42,6 +43,12 @@ def encoder_description(values: Mapping[str, Any]) -> Description:
     """The description of the encoder from the values under the key, without its files.
 
     Raises:
-        ConfigError: if a key is unknown, missing or of a wrong type.
+        ConfigError: if a key is unknown, missing or of a wrong type, or a later version wrote them.
     """
-    return description_from_plain({name: one for name, one in values.items() if name not in ("format", "files")})
+    written = values.get("format")
+    if not isinstance(written, int) or written > FORMAT:
+        raise ConfigError(f"the encoder has format {written!r}; this version reads up to {FORMAT}: update d2v")
+    try:
+        return description_from_plain({name: one for name, one in values.items() if name not in ("format", "files")})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"the configuration describes no encoder: {error}") from error

@@ -85,8 +85,14 @@ def only(session: nox.Session, modality: str) -> None:
     session.run("python", "-c", ABSENT, *others)
     folders = [f"tests/{name}" for name in dict.fromkeys(["core", modality])]
     packages = [f"d2v_{name}" for name in dict.fromkeys(["core", modality])]
+    ignored = "--ignore=d2v_core/d2v/hugging_face.py"  # needs an extra of its own
     session.run(
-        "python", "-m", "pytest", *(path for path in folders + packages if Path(path).is_dir()), *session.posargs
+        "python",
+        "-m",
+        "pytest",
+        ignored,
+        *(path for path in folders + packages if Path(path).is_dir()),
+        *session.posargs,
     )
 
 

@@ -17,8 +17,8 @@ from transformers import Data2VecVisionForImageClassification as ForImages
 from d2v.audio import AudioClassification
 from d2v.core.cli import main
 from d2v.core.description import Description
+from d2v.core.exports import export_folder, form_of
 from d2v.core.files import open_model
-from d2v.core.files.exporting import export_folder
 from d2v.core.jobs import convert
 from d2v.core.labels import Classes, Number
 from d2v.core.model import Batch
@@ -72,7 +72,7 @@ def test_speech_classification(tmp_path: Path, pooling: Any) -> None:
     task = AudioClassification(pooling=pooling)
     described = Description(model=task.adapt(student), task=task, labels=Classes(("yes", "no")))
     module = described.build().eval()
-    export_folder(tmp_path / "model", module, described)
+    export_folder(tmp_path / "model", form_of("hugging-face", described.modality), module, described)
     source = torch.randn(2, 9000)
     agree(module.logits(Batch(source=source)), loaded(tmp_path / "model", ForAudio)(source).logits)  # type: ignore[operator]
 
@@ -93,7 +93,7 @@ def test_text_regression(tmp_path: Path) -> None:
     student = open_model(DATA / "checkpoints/text_v1_pretrained.pt").description.student.unmasked()
     described = Description(model=student, task=TextRegression(label_scale=5.0), labels=Number())
     module = described.build().eval()
-    export_folder(tmp_path / "model", module, described)
+    export_folder(tmp_path / "model", form_of("hugging-face", described.modality), module, described)
     ids = torch.randint(4, 20, (3, 9))
     numbers = loaded(tmp_path / "model", ForText)(ids).logits[:, 0]
     agree(module.numbers(Batch(source=ids)), numbers)  # type: ignore[operator]
@@ -132,21 +132,6 @@ def test_a_folder_comes_back(tmp_path: Path, name: str) -> None:
     assert AutoConfig.from_pretrained(tmp_path / "model").architectures
     for tensor, other in zip(before.module.state_dict().values(), after.module.state_dict().values(), strict=True):
         assert torch.equal(tensor, other)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("image_pretrain.pt", "computes the same|d2v has|without a rule"),
-        ("audio_pretrain.pt", "1.0 model"),
-        ("text_pretrain.pt", "computes the same"),
-    ],
-)
-def test_other_models_are_refused(tmp_path: Path, name: str, message: str) -> None:
-    """2.0 models have no class there; nothing is left behind."""
-    with pytest.raises(ValueError, match=message):
-        convert(DATA / "checkpoints" / name, tmp_path / "model", to="hugging-face")
-    assert not list(tmp_path.iterdir())
 
 
 def test_our_own_folder(tmp_path: Path) -> None:

@@ -346,9 +346,31 @@ def test_folders_without_weights_say_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "model/model.safetensors").rename(tmp_path / "model/model-00001-of-00002.safetensors")
     with pytest.raises(ForeignFileError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
         open_model(tmp_path / "model")
-    (tmp_path / "model/model.safetensors.index.json").write_text("{}")
-    with pytest.raises(ForeignFileError, match="several files"):
-        open_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@torch.no_grad()
+def test_weights_in_several_files(tmp_path: Path, pickled: bool) -> None:
+    """As the package divides them itself, or as its older versions did."""
+    model = written(tmp_path, Data2VecTextModel(Data2VecTextConfig(**text_config(random.Random(3)))))
+    whole = tmp_path / "model.safetensors"
+    before = open_model(tmp_path).module.state_dict()
+    whole.unlink()
+    model.save_pretrained(tmp_path, max_shard_size="10KB")
+    assert not whole.exists()
+    parts = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(parts) > 1
+    if pickled:
+        index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+        for part in parts:
+            torch.save(load_file(part), part.with_suffix(".bin"))
+            part.unlink()
+        renamed = {name: file.replace(".safetensors", ".bin") for name, file in index["weight_map"].items()}
+        (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": renamed}))
+        (tmp_path / "model.safetensors.index.json").unlink()
+    after = open_model(tmp_path).module.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """data2vec for speech and other audio."""
 
 from d2v.audio.adapter import AudioAdapter, LogMelAdapter, WaveformAdapter
-from d2v.audio.config import LogMelAdapterConfig, WaveformAdapterConfig
+from d2v.audio.config import LogMelAdapterConfig, WaveformAdapterConfig, example_waveforms, waveform_lengths
 from d2v.audio.convert import converters
 from d2v.audio.data import AudioDataConfig
 from d2v.audio.data_commands import check_recordings, labels, manifest
@@ -18,7 +18,7 @@ from d2v.audio.tasks.mixing import SourceMixup
 from d2v.audio.tasks.pooling import FrameClassifier
 from d2v.audio.waveform import WaveformFront
 from d2v.core.data import DataConfig
-from d2v.core.modality import Modality
+from d2v.core.modality import InputForm, Modality
 from d2v.core.model import Batch, Local
 
 __all__ = [
@@ -68,6 +68,7 @@ modality = Modality(
     recipes="d2v.audio.recipes",
     catalogue="d2v.audio",
     converters=converters,
+    input=InputForm(name="input_values", example=example_waveforms, lengths=waveform_lengths),
     tasks={"ctc": CTC, "classification": AudioClassification, "tagging": AudioTagging},
     example=example_batch,
     raw_name="log-mel",

@@ -2,10 +2,12 @@
 
 from typing import ClassVar
 
+import torch
 from attrs import field, frozen
+from torch import Tensor
 
 from d2v.audio.adapter import AudioAdapter, LogMelAdapter, WaveformAdapter
-from d2v.audio.extractor import WAV2VEC_LAYERS, ConvSpec, ExtractorNorm
+from d2v.audio.extractor import WAV2VEC_LAYERS, ConvSpec, ExtractorNorm, reach_of
 from d2v.core.model import AdapterParts, AlibiConfig, EncoderConfig
 
 
@@ -51,6 +53,11 @@ class WaveformAdapterConfig(AudioAdapterParts):
     conv_bias: bool = False
     norm_eps: float = 1e-5
 
+    @property
+    def shortest(self) -> int:
+        """Number of samples of the shortest recording with two frames."""
+        return reach_of(self.conv_layers, frames=2)
+
     def build(self, encoder: EncoderConfig) -> WaveformAdapter:
         """Build the adapter for a shared encoder."""
         return WaveformAdapter(**self.arguments(encoder))
@@ -76,6 +83,22 @@ class LogMelAdapterConfig(AudioAdapterParts):
     min_frequency: float = 40.0
     gradient_scale: float = 0.0
 
+    @property
+    def shortest(self) -> int:
+        """Number of samples of the shortest recording with two frames."""
+        window, hop = round(self.window * self.sample_rate), round(self.hop * self.sample_rate)
+        return window + (reach_of(self.conv_layers, frames=2) - 1) * hop
+
     def build(self, encoder: EncoderConfig) -> LogMelAdapter:
         """Build the adapter for a shared encoder."""
         return LogMelAdapter(**self.arguments(encoder))
+
+
+def example_waveforms(config: WaveformAdapterConfig | LogMelAdapterConfig) -> Tensor:
+    """Two recordings `b s` of some frames."""
+    return torch.zeros(2, 5 * config.shortest)
+
+
+def waveform_lengths(config: WaveformAdapterConfig | LogMelAdapterConfig) -> tuple[int, None]:
+    """Shortest recording in samples, of two frames since a graph of one would be another; there is no longest."""
+    return config.shortest, None

@@ -79,13 +79,22 @@ class ConvExtractor(nn.Module):
     @property
     def reach(self) -> int:
         """Number of positions of the input that a frame is computed from."""
-        reach = 1
-        for _, kernel, stride in reversed(self.spec):
-            reach = (reach - 1) * stride + kernel
-        return reach
+        return reach_of(self.spec)
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """Numbers of frames, Long `b`, of recordings with these numbers of samples."""
         for _, kernel, stride in self.spec:
             lengths = (lengths - kernel).div(stride, rounding_mode="floor") + 1
         return lengths
+
+
+def reach_of(layers: Sequence[ConvSpec], frames: int = 1) -> int:
+    """Number of positions of the input that this number of frames of these convolutions is computed from.
+
+    >>> reach_of(WAV2VEC_LAYERS)
+    400
+    """
+    reach = frames
+    for _, kernel, stride in reversed(layers):
+        reach = (reach - 1) * stride + kernel
+    return reach

@@ -182,10 +182,11 @@ def _at_least(
     missing = spectrogram.window + (windows - 1) * spectrogram.hop - source.shape[1]
     if missing > 0:
         source = F.pad(source, (0, missing))
+        padding = None if padding is None else F.pad(padding, (0, missing), value=True)
     if padding is None:
         return source, None
     # Short rows see padding, so it must be what they are padded with alone.
-    source = source.masked_fill(F.pad(padding, (0, max(missing, 0)), value=True), 0.0)
+    source = source.masked_fill(padding, 0.0)
     return source, spectrogram.frame_lengths((~padding).sum(1)).clamp(min=windows)
 
 

@@ -14,13 +14,13 @@ from attrs import field, frozen
 from torch import Tensor
 
 from d2v.core.data import DataConfig
-from d2v.core.foreign import Converter
+from d2v.core.foreign import Converter, ExportForm
 from d2v.core.model import AdapterConfig, Batch, Local
 from d2v.core.probes import Features
 from d2v.core.registry import MissingExtraError, Registry
 from d2v.core.task import Task
 
-__all__ = ["DataCommand", "Modality", "Quickstart", "find_quickstart", "modalities"]
+__all__ = ["DataCommand", "InputForm", "Modality", "Quickstart", "find_quickstart", "modalities"]
 
 
 @frozen(kw_only=True)
@@ -36,6 +36,24 @@ class DataCommand:
     summary: str
     add_arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], None]
+
+
+@frozen(kw_only=True)
+class InputForm:
+    """How other programs pass the raw input of a modality to an encoder.
+
+    Args:
+        name: of the tensor, as in the transformers package, such as "pixel_values".
+        example: function from an adapter's configuration to a small example of `Batch.source`, `b ...` with b = 2, from
+            which the encoder is traced.
+        lengths: function from an adapter's configuration to the shortest and the longest input of one sample; None = no
+            limit. Such input comes with a tensor `attention_mask`, `b raw`, 1 = valid, 0 = padding. None = all samples
+            have the same shape.
+    """
+
+    name: str
+    example: Callable[[Any], Tensor]
+    lengths: Callable[[Any], tuple[int, int | None]] | None = None
 
 
 class Quickstart(Protocol):
@@ -102,6 +120,8 @@ class Modality:
         recipes: package that contains its recipes, each as `NAME.yaml`.
         catalogue: package that contains `catalogue.toml`, its published models (`d2v.core.files.catalogue`).
         converters: converters for third-party checkpoint files.
+        input: how other programs pass its raw input; None = its encoders are written as model folders only.
+        exports: further forms in which `d2v convert` writes its models, by name.
         tasks: configuration classes of its fine-tuning tasks by kind, the default first.
         data_commands: its subcommands of `d2v data` by name.
         quickstart: function that `d2v quickstart` runs; None = no quickstart.
@@ -138,6 +158,8 @@ class Modality:
     recipes: str | None = None
     catalogue: str | None = None
     converters: tuple[Converter, ...] = ()
+    input: InputForm | None = None
+    exports: Mapping[str, ExportForm] = field(factory=dict)
     tasks: Mapping[str, type[Task]] = field(factory=dict)
     data_commands: Mapping[str, DataCommand] = field(factory=dict)
     quickstart: Quickstart | None = None

@@ -1,9 +1,9 @@
 """data2vec for text."""
 
-from d2v.core.modality import Modality
+from d2v.core.modality import InputForm, Modality
 from d2v.text import convert, convert_fine_tuned, hugging_face
 from d2v.text.adapter import TextAdapter
-from d2v.text.config import TextAdapterConfig
+from d2v.text.config import TextAdapterConfig, example_ids, text_lengths
 from d2v.text.data import TextDataConfig
 from d2v.text.data_commands import tokenizer, tokens
 from d2v.text.download_commands import glue, openwebtext
@@ -38,6 +38,7 @@ modality = Modality(
     recipes="d2v.text.recipes",
     catalogue="d2v.text",
     converters=(*convert.converters, *convert_fine_tuned.converters, *hugging_face.converters),
+    input=InputForm(name="input_ids", example=example_ids, lengths=text_lengths),
     tasks={"classification": TextClassification, "regression": TextRegression},
     example=example_batch,
     raw_name="bag of words",

@@ -2,7 +2,9 @@
 
 from typing import ClassVar
 
+import torch
 from attrs import frozen
+from torch import Tensor
 
 from d2v.core.model import AdapterParts, ContextConfig, EncoderConfig
 from d2v.text.adapter import TextAdapter
@@ -46,3 +48,13 @@ class TextAdapterConfig(AdapterParts):
     def build(self, encoder: EncoderConfig) -> TextAdapter:
         """Build the adapter for a shared encoder."""
         return TextAdapter(**self.arguments(encoder))
+
+
+def example_ids(config: TextAdapterConfig) -> Tensor:
+    """Two texts of token ids `b t`."""
+    return torch.full((2, min(8, config.max_length)), (config.padding_id + 1) % config.vocabulary_size)
+
+
+def text_lengths(config: TextAdapterConfig) -> tuple[int, int]:
+    """Shortest and longest text in tokens."""
+    return 1, config.max_length

@@ -147,10 +147,14 @@ class HuggingFaceTextFormat(hugging_face.FolderFormat):
             config |= {"problem_type": "regression", **hugging_face.labels_config(["LABEL_0"])}
             if isinstance(labels, Classes):
                 config |= hugging_face.labels_config(labels.names) | {"problem_type": "single_label_classification"}
+        return self.written(student, kind, config, theirs, self.files(description))
+
+    def files(self, description: Description) -> Mapping[str, bytes]:
+        """The tokenizer, if the model has one."""
         files = {name: content for name, content in description.files.items() if name in _TOKENIZER}
         if files:
             files["tokenizer_config.json"] = hugging_face.as_json({"tokenizer_class": "RobertaTokenizer"})
-        return self.written(student, kind, config, theirs, files)
+        return files
 
 
 def _config_of(student: BackboneConfig) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """data2vec for images."""
 
-from d2v.core.modality import Modality
+from d2v.core.modality import InputForm, Modality
+from d2v.vision import timm_form
 from d2v.vision.adapter import ImageAdapter
-from d2v.vision.config import ImageAdapterConfig
+from d2v.vision.config import ImageAdapterConfig, example_images
 from d2v.vision.convert import converters
 from d2v.vision.data import ImageDataConfig
 from d2v.vision.data_commands import check_images, export_images
@@ -37,6 +38,8 @@ modality = Modality(
     recipes="d2v.vision.recipes",
     catalogue="d2v.vision",
     converters=converters,
+    input=InputForm(name="pixel_values", example=example_images),
+    exports={"timm": timm_form.FORM},
     tasks={"classification": ImageClassification},
     data_commands={"check-images": check_images, "export-images": export_images},
     quickstart=quickstart,

@@ -123,7 +123,7 @@ class BeitFormat:
         del shapes
         student, _ = own_parts(description)
         rules = [
-            *_encoder_rules(student, "student."),
+            *encoder_rules(student, "student."),
             *both("norm", "student.encoder.norm_out"),
             *both("lm_head", "predictors.vision.layers.0"),
         ]
@@ -170,7 +170,7 @@ class FineTunedBeitFormat:
         del shapes
         student, encoder = own_parts(description)
         norm = both("norm", "encoder.encoder.norm_out") if encoder.norm_out else both("fc_norm", "norm")
-        rules = [*_encoder_rules(student, "encoder."), *norm, *both("head", "head")]
+        rules = [*encoder_rules(student, "encoder."), *norm, *both("head", "head")]
         return Layout(table=KeyTable(rules), prefixes=("model.",))
 
 
@@ -222,7 +222,7 @@ def _data(model: ForeignConfig) -> dict[str, Any]:
     return image_data(size, model.get("channels", 3), **values)
 
 
-def _encoder_rules(student: BackboneConfig, name: str) -> list[Rule]:
+def encoder_rules(student: BackboneConfig, name: str) -> list[Rule]:
     """Key table of the encoder without its last norm; `name` = prefix of its tensors in the module."""
     adapter, encoder = student.adapters["vision"], student.encoder
     assert isinstance(adapter, ImageAdapterConfig)

@@ -2,7 +2,9 @@
 
 from typing import Any, ClassVar
 
+import torch
 from attrs import field, frozen
+from torch import Tensor
 
 from d2v.core.model import AdapterParts, EncoderConfig
 from d2v.vision.adapter import ImageAdapter, PositionForm, pair
@@ -70,3 +72,8 @@ class ImageAdapterConfig(AdapterParts):
         own = self.num_layers(encoder) if tables in ("layer", "both") else 0
         shared = tables in ("shared", "both")
         return values | {"bias": RelativeBias(self.grid, encoder.num_heads, num_layers=own, shared=shared)}
+
+
+def example_images(config: ImageAdapterConfig) -> Tensor:
+    """Two images `b c h w` of the adapter's size."""
+    return torch.zeros(2, config.channels, *config.image_size)

@@ -140,7 +140,25 @@ class HuggingFaceImageFormat(hugging_face.FolderFormat):
             theirs |= {name: tensor for name, tensor in outer.items() if not name.startswith("pooler.")}
             config |= hugging_face.labels_config(labels.names) | {"problem_type": "single_label_classification"}
             kind = "Data2VecVisionForImageClassification"
-        return self.written(student, kind, config, theirs, _preprocessor(description))
+        return self.written(student, kind, config, theirs, self.files(description))
+
+    def files(self, description: Description) -> Mapping[str, bytes]:
+        """How images are prepared."""
+        data = description.data.get("vision", {})
+        size, channels = data.get("size", 224), data.get("channels", 3)
+        values = {
+            "image_processor_type": "BeitImageProcessor",
+            "do_resize": True,
+            "size": {"height": size, "width": size},
+            "resample": 3,
+            "do_center_crop": False,
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": data.get("mean") or list(MEAN[channels]),
+            "image_std": data.get("std") or list(STD[channels]),
+        }
+        return {"preprocessor_config.json": hugging_face.as_json(values)}
 
 
 def _config_of(student: BackboneConfig) -> dict[str, Any]:
@@ -148,6 +166,8 @@ def _config_of(student: BackboneConfig) -> dict[str, Any]:
     assert isinstance(encoder, TransformerConfig)
     assert isinstance(adapter, ImageAdapterConfig)
     block = encoder.block
+    if block.norm != "pre" or adapter.context is not None:
+        raise ValueError("no class of Hugging Face computes the same: Data2VecVision is the 1.0 model of images")
     return {
         "hidden_size": block.embed_dim,
         "num_hidden_layers": encoder.depth,
@@ -168,24 +188,6 @@ def _config_of(student: BackboneConfig) -> dict[str, Any]:
         "layer_scale_init_value": block.layer_scale or 0.0,
         "use_mean_pooling": not encoder.norm_out,
     }
-
-
-def _preprocessor(description: Description) -> dict[str, bytes]:
-    data = description.data.get("vision", {})
-    size, channels = data.get("size", 224), data.get("channels", 3)
-    values = {
-        "image_processor_type": "BeitImageProcessor",
-        "do_resize": True,
-        "size": {"height": size, "width": size},
-        "resample": 3,
-        "do_center_crop": False,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": data.get("mean") or list(MEAN[channels]),
-        "image_std": data.get("std") or list(STD[channels]),
-    }
-    return {"preprocessor_config.json": hugging_face.as_json(values)}
 
 
 def encoder_rules(student: BackboneConfig, name: str) -> list[Rule]:

@@ -135,15 +135,18 @@ class HuggingFaceAudioFormat(hugging_face.FolderFormat):
             ValueError: if that class computes something else.
         """
         student, tensors = hugging_face.student_of(module, description)
-        task, kind, files = description.task, "Data2VecAudioModel", preprocessor(description)
+        task, kind = description.task, "Data2VecAudioModel"
         config = config_of(student)
         theirs = KeyTable(encoder_rules(student, "")).to_theirs(tensors)
         if task is not None:
             kind, head, more = head_of(module, description)
             theirs = {f"{_PREFIXES[0]}{name}": tensor for name, tensor in theirs.items()} | head
             config |= more
-            files |= vocabulary(description)
-        return self.written(student, kind, config, theirs, files)
+        return self.written(student, kind, config, theirs, self.files(description))
+
+    def files(self, description: Description) -> Mapping[str, bytes]:
+        """How recordings are prepared, and the symbols of speech recognition."""
+        return preprocessor(description) | vocabulary(description)
 
 
 def encoder_rules(student: BackboneConfig, name: str) -> list[Rule]:

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 from d2v.core.description import Description
 from d2v.core.files.atomic import publish
+from d2v.core.files.card import CARD, model_card
 from d2v.core.files.description import FORMAT, description_from_plain, description_to_plain
 from d2v.core.files.kinds import ConfigError
 from d2v.core.files.model_cache import located, pretrained_of, similar_name
+from d2v.core.files.own_class import KEY, MODEL_TYPE, PREFIX, is_own_class
 from d2v.core.files.published import convert_published
 from d2v.core.finite import check_weights
-from d2v.core.foreign import is_hugging_face
-from d2v.core.foreign.safetensors_files import read_safetensors
-from d2v.core.foreign.stored import read_tensors
+from d2v.core.foreign import ForeignFileError, is_hugging_face, load_tensors
+from d2v.core.foreign.sources import read_weights
+from d2v.core.foreign.stored import StoredTensor
 from d2v.core.model import BackboneConfig, Data2VecConfig
 from d2v.core.state_dict import load_strictly
 from d2v.core.unfilled import bounded_by_file, without_values
@@ -33,7 +35,7 @@ _CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfig | Description) -> None:
-    """Write a model folder atomically.
+    """Write a model folder atomically, with a model card, `README.md`.
 
     Args:
         folder: path of the new folder; must not exist yet.
@@ -84,7 +86,7 @@ def write_files(
     description: Mapping[str, Any],
     files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write the files of a model folder into an unfinished folder.
+    """Write the files of a model folder into an unfinished folder, with a card of what is known of the model.
 
     Args:
         folder: existing folder.
@@ -96,6 +98,7 @@ def write_files(
         ValueError: if a name is that of another file of the folder, or outside of it.
     """
     further = {_checked(name): content for name, content in (files or {}).items()}
+    (folder / CARD).write_text(model_card(tensors, description), encoding="utf-8")
     for name, content in further.items():
         (folder / name).write_bytes(content)
     listed = {"files": sorted(further)} if further else {}
@@ -146,7 +149,7 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
     FileNotFoundError: nowhere is neither a model folder nor a run folder: it does not exist
     """
     source, beside = located(source), pretrained_of(source) if pretrained is None else pretrained
-    if source.is_file() or is_hugging_face(source):
+    if is_foreign(source):
         if source.name in (_CONFIG, WEIGHTS):
             raise FileNotFoundError(f"{source} is a file of a model folder; give the folder, {source.parent}")
         one = convert_published(source, None if beside is None else lambda: located(beside))
@@ -156,24 +159,39 @@ def open_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLike[
     description = read_description(folder)
     path = folder / WEIGHTS
     try:
-        tensors = read_tensors(path, read_safetensors(path))
+        path, stored = stored_weights(folder)
+        tensors = load_tensors(path, stored)
+    except ForeignFileError:
+        raise
     except Exception as error:  # the file determines what can go wrong, so any error is possible
         raise ValueError(f"{path} is broken or cut off: {error}") from error
     check_weights(tensors, path)
     known = isinstance(description.student, BackboneConfig)
     with torch.random.fork_rng(devices=[]):  # initial weights are overwritten; keep the caller's random state
-        module = without_weights(path, description) if known else description.build()
+        module = without_weights(folder, description, tensors) if known else description.build()
     load_strictly(module, tensors, assign=known)
     return Stored(path=folder, description=description, module=module)
 
 
-def without_weights(path: Path, description: Description) -> nn.Module:
-    """Build a model whose weights are in a file, the size of which limits its memory."""
+def is_foreign(path: Path) -> bool:
+    """Whether a path holds a third-party file or folder; if not, a folder of ours may be there."""
+    return path.is_file() or (is_hugging_face(path) and not is_own_class(path))
+
+
+def stored_weights(folder: Path) -> tuple[Path, Mapping[str, StoredTensor]]:
+    """The file with the tensors of a folder of ours, or their index, and the tensors, which are not read yet."""
+    path, stored = read_weights(folder)
+    prefix = PREFIX if is_own_class(folder) else ""
+    return path, {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
+
+
+def without_weights(folder: Path, description: Description, tensors: Mapping[str, Tensor | StoredTensor]) -> nn.Module:
+    """Build a model whose weights are known; their size limits its memory."""
     try:
-        with bounded_by_file(path.stat().st_size), without_values():
+        with bounded_by_file(sum(tensor.nbytes for tensor in tensors.values())), without_values():
             return description.build()
     except ValueError as error:
-        raise ValueError(f"{path.parent / _CONFIG}: {error}") from error
+        raise ValueError(f"{folder / _CONFIG}: {error}") from error
 
 
 def read_description(folder: Path) -> Description:
@@ -186,10 +204,15 @@ def read_description(folder: Path) -> Description:
     path = folder / _CONFIG
     try:
         values: dict[str, Any] = json.loads(path.read_text())
+        own_class = values.get("model_type") == MODEL_TYPE
+        values = values[KEY] if own_class else values
         written = values.pop("format")
         if not isinstance(written, int) or written > FORMAT:
             raise ValueError(f"{path} has format {written!r}; this version reads up to {FORMAT}: update d2v")
-        files = {name: (folder / _checked(name)).read_bytes() for name in values.pop("files", ())}
+        names = [_checked(name) for name in values.pop("files", ())]
+        if own_class:  # `save_pretrained` writes configuration and weights alone
+            names = [name for name in names if (folder / name).is_file()]
+        files = {name: (folder / name).read_bytes() for name in names}
         return description_from_plain(values, files)
     except FileNotFoundError:
         raise
@@ -207,7 +230,7 @@ def _checked(name: str) -> str:
 
 
 def model_folder(source: Path) -> Path:
-    """The model folder at a path, or that of a run folder.
+    """The model folder at a path, or that of a run folder; a folder of `d2v.hugging_face` is one too.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -216,6 +239,8 @@ def model_folder(source: Path) -> Path:
         raise FileNotFoundError(
             f"{source} is neither a model folder nor a run folder: it does not exist{similar_name(source)}"
         )
+    if is_own_class(source):
+        return source
     steps = [
         (int(match[1]), path)
         for path in source.glob("checkpoints/step-*")

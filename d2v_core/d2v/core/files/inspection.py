@@ -9,11 +9,16 @@ import torch
 from attrs import frozen
 
 from d2v.core.description import Description
-from d2v.core.files.folder import WEIGHTS, model_folder, read_description, without_weights
+from d2v.core.files.folder import (
+    WEIGHTS,
+    is_foreign,
+    model_folder,
+    read_description,
+    stored_weights,
+    without_weights,
+)
 from d2v.core.files.model_cache import located, pretrained_of
 from d2v.core.files.published import plan_published
-from d2v.core.foreign import is_hugging_face
-from d2v.core.foreign.safetensors_files import read_safetensors
 from d2v.core.foreign.torch_files import naming_file
 from d2v.core.state_dict import misfits, shapes_of
 
@@ -46,7 +51,7 @@ def inspect_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLi
     Arguments and errors are those of `open_model`, except that tensors need not fit.
     """
     path = located(source)
-    if path.is_file() or is_hugging_face(path):
+    if is_foreign(path):
         beside = pretrained_of(source) if pretrained is None else pretrained
         plan = plan_published(path, None if beside is None else lambda: located(beside))
         return Inspected(
@@ -60,9 +65,9 @@ def inspect_model(source: str | os.PathLike[str], *, pretrained: str | os.PathLi
     folder = model_folder(path)
     description = read_description(folder)
     with naming_file(folder / WEIGHTS):
-        tensors = read_safetensors(folder / WEIGHTS)
+        _, tensors = stored_weights(folder)
     with torch.random.fork_rng(devices=[]):
-        module = without_weights(folder / WEIGHTS, description)
+        module = without_weights(folder, description, tensors)
     return Inspected(
         path=folder,
         format="model folder",

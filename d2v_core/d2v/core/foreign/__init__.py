@@ -2,7 +2,7 @@
 
 from d2v.core.foreign.config import ForeignConfig
 from d2v.core.foreign.converter import Converted, convert, convert_file, own_parts, whole_model
-from d2v.core.foreign.formats import Converter, Exported, Exporter, Layout, Shapes, Unpacked
+from d2v.core.foreign.formats import Converter, Exported, Exporter, ExportForm, Layout, Shapes, Unpacked
 from d2v.core.foreign.rules import Constant, Join, Rename, Reshape, Rule, Split, both
 from d2v.core.foreign.sources import is_hugging_face, read_contents
 from d2v.core.foreign.stand_ins import StandIn
@@ -14,6 +14,7 @@ __all__ = [
     "Constant",
     "Converted",
     "Converter",
+    "ExportForm",
     "Exported",
     "Exporter",
     "ForeignConfig",

@@ -1,6 +1,7 @@
-"""What a converter of a third-party format is, and what it says about a file."""
+"""What a converter of a third-party format is, and what it says about a file; forms in which models are written."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from attrs import frozen
@@ -136,6 +137,10 @@ class Exported:
 class Exporter(Protocol):
     """A converter that also writes its format."""
 
+    def files(self, description: Description) -> Mapping[str, bytes]:
+        """The files of a folder that say how input is prepared, by name, as far as the description knows it."""
+        ...
+
     def export(self, module: nn.Module, description: Description) -> Exported:
         """The model in the third-party format.
 
@@ -143,3 +148,27 @@ class Exporter(Protocol):
             ValueError: if the format has no model that computes the same.
         """
         ...
+
+
+@frozen(kw_only=True)
+class ExportForm:
+    """A form in which `d2v convert` writes a model; a modality adds forms by name in `Modality.exports`.
+
+    Args:
+        summary: what is written, in a few words.
+        write: function that writes the files of a model into an empty folder and returns the description of what it
+            wrote, for example of the encoder alone. It raises a ValueError that names what the form lacks.
+        requires: import names of the packages that it needs.
+        extra: pip requirement that installs them.
+
+    >>> def write(folder, module, description):
+    ...     (folder / "size.txt").write_text(str(sum(one.numel() for one in module.parameters())))
+    ...     return description
+    >>> ExportForm(summary="the number of parameters", write=write).requires
+    ()
+    """
+
+    summary: str
+    write: Callable[[Path, nn.Module, Description], Description]
+    requires: tuple[str, ...] = ()
+    extra: str | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor
 
 _MOST_AXES = 16
@@ -42,11 +42,13 @@ class Extent:
         start: position of the first byte.
         size: number of bytes.
         checksum: their CRC-32, or None.
+        file: the file, where a model is in several; None = the only one.
     """
 
     start: int
     size: int
     checksum: int | None = None
+    file: Path | None = None
 
     def read(self, stream: BufferedReader) -> Tensor:
         """Read the bytes, UInt8, without checking them.
@@ -112,6 +114,10 @@ class StoredTensor:
     def nbytes(self) -> int:
         """Size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    def within(self, file: Path) -> "StoredTensor":
+        """The same tensor with the name of its file, for a model in several files."""
+        return evolve(self, storage=evolve(self.storage, extent=evolve(self.storage.extent, file=file)))
 
     def __attrs_post_init__(self) -> None:
         held = self.storage.count * self.storage.dtype.itemsize // self.dtype.itemsize

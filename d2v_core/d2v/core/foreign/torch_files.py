@@ -57,14 +57,20 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_tensors(path: str | os.PathLike[str], tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-    """Read tensors of a file whose contents come from `read_file`.
+    """Read tensors of a file whose contents come from `read_file`, or of the files that they name.
 
     Raises:
         ForeignFileError: if they are cut off or damaged.
-        OSError: if the file cannot be read.
+        OSError: if a file cannot be read.
     """
-    with naming_file(path):
-        return read_tensors(Path(path), tensors)
+    files: dict[Path, dict[str, StoredTensor]] = {}
+    for name, tensor in tensors.items():
+        files.setdefault(tensor.storage.extent.file or Path(path), {})[name] = tensor
+    found: dict[str, Tensor] = {}
+    for file, some in files.items():
+        with naming_file(file):
+            found |= read_tensors(file, some)
+    return found
 
 
 @contextmanager

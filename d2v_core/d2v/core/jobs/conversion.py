@@ -2,17 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Literal
 
 from attrs import frozen
 
 from d2v.core.description import Description
+from d2v.core.exports import export_folder, form_of
 from d2v.core.files import open_model, save
-from d2v.core.files.exporting import export_folder
 from d2v.core.labels import Classes, MultiLabel, Number, Symbols
 
 StrPath = str | os.PathLike[str]
-Form = Literal["d2v", "hugging-face"]
 
 
 @frozen(kw_only=True)
@@ -21,7 +19,7 @@ class ConvertedModel:
 
     Args:
         folder: of its files.
-        description: of the model.
+        description: of what was written: of the whole model, or of its encoder alone.
         parameters: number of its parameters, with the teacher's.
     """
 
@@ -48,23 +46,26 @@ def what_it_is(description: Description) -> str:
     return what
 
 
-def convert(source: StrPath, target: StrPath, *, to: Form = "d2v", pretrained: StrPath | None = None) -> ConvertedModel:
+def convert(source: StrPath, target: StrPath, *, to: str = "d2v", pretrained: StrPath | None = None) -> ConvertedModel:
     """Write any model that `load` reads as a folder that other programs or later versions read.
 
-    Nothing in a file is run. A fine-tuned model keeps its task and its labels, as far as the file has them.
+    Nothing in a file is run. A fine-tuned model keeps its task and its labels, as far as file and form have them.
 
     Args:
         source: a published checkpoint file, a folder of Hugging Face, a model folder, a run folder or the name of a
             published model.
         target: path of the new folder; must not exist yet.
-        to: d2v = a model folder; hugging-face = the class of the transformers package with the same computation, which
-            1.0 models have.
+        to: d2v = a model folder; hugging-face = a folder for the transformers package: its class with the same
+            computation, which 1.0 models have, or the encoder for `d2v.hugging_face`; torch-export, onnx = the encoder
+            as one graph; timm = an image encoder for the timm package; or a form of the model's modality.
         pretrained: file or name of the pretrained model, for a fine-tuned file without the configuration of its
             encoder; None = the file that it names, in the same folder.
 
     Raises:
         FileNotFoundError: if there is no model at `source`.
         FileExistsError: if `target` exists.
+        UnknownNameError: if models of this modality have no such form.
+        MissingExtraError: if the form needs packages that are missing.
         ValueError: if a file is broken, or the model cannot be written in that form.
         OSError: if `target` cannot be written.
 
@@ -75,9 +76,12 @@ def convert(source: StrPath, target: StrPath, *, to: Form = "d2v", pretrained: S
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another folder")
     stored = open_model(source, pretrained=pretrained)
+    module, description = stored.module, stored.description
     if to == "d2v":
-        save(target, stored.module, stored.description)
+        save(target, module, description)
     else:
-        export_folder(target, stored.module, stored.description)
-    count = sum(parameter.numel() for parameter in stored.module.parameters())
-    return ConvertedModel(folder=target, description=stored.description, parameters=count)
+        description = export_folder(target, form_of(to, description.modality), module, description)
+    if description is not stored.description:
+        module = stored.student
+    count = sum(parameter.numel() for parameter in module.parameters())
+    return ConvertedModel(folder=target, description=description, parameters=count)

@@ -21,7 +21,7 @@ from d2v.core.precision import native_precision
 from d2v.core.registry import MissingExtraError
 from d2v.core.train.busy import load_text
 
-_OPTIONAL = {"tensorboard": "d2v[tensorboard]", "matplotlib": "d2v[plot]"}
+_OPTIONAL = {"tensorboard": "d2v[tensorboard]", "matplotlib": "d2v[plot]", "transformers": "d2v[hugging-face]"}
 _GIB = 2**30
 
 

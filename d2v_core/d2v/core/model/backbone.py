@@ -185,7 +185,8 @@ class Backbone(Student):
             batcher, position = MultimaskBatcher(dropped), dropped.visible
             x = batcher.visible(x) if offset is None else batcher.visible(x) + batcher.visible(offset)
             padding = None if padding is None else batcher.visible(padding)
-        if padding is not None and not padding.any():
+        # An exported graph has one path for all values, with and without padding.
+        if padding is not None and not torch.compiler.is_exporting() and not padding.any():
             padding = None
         return self._with_context(
             adapter, Tokens(x=x, padding=padding, position=position, num_prefix_tokens=0, grid=local.grid)

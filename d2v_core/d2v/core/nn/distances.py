@@ -40,7 +40,7 @@ class Distances:
     def table(self) -> Tensor:
         """Return the distances `r k k`."""
         # A compiled block computes its own, which the compiler fuses with their use.
-        if torch.compiler.is_compiling():
+        if _compiles_a_block():
             return self._computed()
         if not self._known:
             self._known.append(self._computed())
@@ -82,7 +82,7 @@ class DistanceBias:
 
     def table(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the bias as a plain tensor `r h k k`, computed once for each precision."""
-        if torch.compiler.is_compiling():
+        if _compiles_a_block():
             return self._computed().to(dtype)
         key = dtype, torch.is_grad_enabled()
         if key not in self._known:
@@ -95,7 +95,13 @@ class DistanceBias:
             return bias
         padded = torch.zeros_like(self.padding, dtype=bias.dtype).masked_fill_(self.padding, -torch.inf)[:, None, None]
         # Rows without distances of their own have to be repeated; otherwise nothing is copied.
-        return bias.add_(padded) if len(bias) == len(padded) else bias + padded
+        # Not `len`, which makes a fixed number of the rows in an exported graph.
+        return bias.add_(padded) if bias.shape[0] == padded.shape[0] else bias + padded
+
+
+def _compiles_a_block() -> bool:
+    # An exported graph has all blocks, so that they can share one table.
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
 
 
 def distance(first: Sequence[Tensor], second: Sequence[Tensor], kind: Distance) -> Tensor:

@@ -222,6 +222,14 @@ class RunKeys(DataKeys, total=False):
     = ddp if there are several (`train.strategy`).
     """
 
+    compile: bool
+    """Whether blocks and decoders are compiled (torch.compile) (`train.compile`)."""
+
+    checkpoint_activations: bool
+    """Whether the backward pass computes blocks again, which saves memory and takes time
+    (`train.checkpoint_activations`).
+    """
+
     checkpoint_every: int
     """Updates between checkpoints (`train.checkpoint_every`)."""
 

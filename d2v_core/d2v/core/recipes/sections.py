@@ -235,6 +235,8 @@ class TrainConfig:
             device computes in it natively, else fp32.
         strategy: how the processes of torchrun share the work: ddp, fsdp = parameters are sharded too, single = one
             process, auto = ddp if there are several.
+        compile: whether blocks and decoders are compiled (torch.compile).
+        checkpoint_activations: whether the backward pass computes blocks again, which saves memory and takes time.
         checkpoint_every: updates between checkpoints.
         keep: number of newest checkpoints to keep.
         log_every: updates between lines of metrics.
@@ -253,6 +255,8 @@ class TrainConfig:
     accumulate: int = field(default=1, validator=validators.ge(1), metadata=may_change("processes"))
     precision: AskedPrecision = "fp32"
     strategy: StrategyName = field(default="auto", metadata=may_change("machine"))
+    compile: bool = field(default=False, metadata=may_change("machine"))
+    checkpoint_activations: bool = field(default=False, metadata=may_change("machine"))
     checkpoint_every: int = field(default=1000, validator=validators.ge(1), metadata=may_change("free"))
     keep: int = field(default=2, validator=validators.ge(1), metadata=may_change("free"))
     log_every: int = field(default=50, validator=validators.ge(1), metadata=may_change("free"))

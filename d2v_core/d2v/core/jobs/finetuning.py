@@ -21,7 +21,7 @@ from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import FinetuneKeys
 from d2v.core.jobs.models import check_preparation, data_for, encoder_of, inherited, match_input, matched
 from d2v.core.jobs.opening import say_contents
-from d2v.core.jobs.running import run_training, train_by, training_batches, training_strategy
+from d2v.core.jobs.running import run_training, set_up, train_by, training_batches
 from d2v.core.jobs.scoring import scored
 from d2v.core.jobs.seen import added, seen_before, seen_in
 from d2v.core.jobs.several_runs import run_each, settings_of_each
@@ -119,8 +119,7 @@ def _run(settings: FinetuneRecipe, stored: Stored, progress: bool) -> Fitted:
     data = training_batches(settings, labels)
     encoder, config = encoder_of(stored, settings.weights, adapt=task.adapt, seed=settings.seed)
     config = matched(config, settings.data, task.modality)
-    strategy = training_strategy(settings)
-    model, optimizer = _put_together(settings, encoder, config, labels, device, strategy)
+    model, optimizer, strategy = _put_together(settings, encoder, config, labels, device)
     frozen = updates(settings.freeze.updates, settings.train.max_steps)
     validation = _validation(settings, model, labels, device)
     return run_training(
@@ -193,8 +192,7 @@ def trial(
         ValueError: if the metric is undefined on them.
     """
     data = training_batches(settings, labels)
-    strategy = training_strategy(settings)
-    model, optimizer = _put_together(settings, encoder, config, labels, device, strategy)
+    model, optimizer, strategy = _put_together(settings, encoder, config, labels, device)
     train_by(settings, model, data, optimizer, strategy=strategy)
     model.eval()
     best = settings.task.best
@@ -210,17 +208,16 @@ def _put_together(
     config: StudentConfig,
     labels: Labels,
     device: torch.device,
-    strategy: Strategy,
-) -> tuple[nn.Module, Optimizer]:
+) -> tuple[nn.Module, Optimizer, Strategy]:
     task = settings.task
     match_input(settings.data, encoder, task.modality)
     torch.manual_seed(settings.seed)
-    model = task.build(encoder, embed_dim=config.embed_dim, labels=labels).to(device)
-    strategy.shard(model)
+    model = task.build(encoder, embed_dim=config.embed_dim, labels=labels)
+    strategy = set_up(model, settings, device)
     # Third-party students may list no blocks; layer decay refuses that.
     list_blocks: Callable[[str], list[nn.Module]] | None = getattr(encoder, "blocks", None)
     blocks = list_blocks(task.modality) if list_blocks is not None else ()
-    return model, settings.optim.build_for(model, blocks)
+    return model, settings.optim.build_for(model, blocks), strategy
 
 
 def _seen(settings: FinetuneRecipe, stored: Stored, data: Batches, labels: Labels) -> tuple[Seen, ...]:

@@ -222,6 +222,14 @@ class RunKeys(DataKeys, total=False):
     = ddp if there are several (`train.strategy`).
     """
 
+    compile: bool
+    """Whether blocks, and decoders of images, are compiled (torch.compile) (`train.compile`)."""
+
+    checkpoint_activations: bool
+    """Whether the backward pass computes blocks again, which saves memory and takes time
+    (`train.checkpoint_activations`).
+    """
+
     min_loss_scale: float
     """Smallest factor on the loss in fp16; an update that overflows at it ends the run with an error
     (`train.min_loss_scale`).

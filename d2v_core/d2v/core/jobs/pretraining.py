@@ -14,7 +14,7 @@ from d2v.core.jobs.device import pick_device, use_threads
 from d2v.core.jobs.keywords import PretrainKeys
 from d2v.core.jobs.models import match_input
 from d2v.core.jobs.opening import say_contents
-from d2v.core.jobs.running import run_training, training_batches, training_splits, training_strategy
+from d2v.core.jobs.running import run_training, set_up, training_batches, training_splits
 from d2v.core.jobs.seen import added, description_before, seen_in
 from d2v.core.jobs.starting import start_from
 from d2v.core.model import BackboneConfig
@@ -79,8 +79,7 @@ def pretrain(
         start_from(model, stored, str(settings.init), settings)
         stored = None  # frees its weights
     seen = added(() if before is None else before.seen, seen_in("pretrain", data, training_splits(settings)))
-    strategy = training_strategy(settings)
-    strategy.shard(model.to(device))
+    strategy = set_up(model, settings, device)
     warmup = max(updates(settings.monitor.warmup, settings.train.max_steps), _FIRST_JUDGED)
     monitor = CollapseMonitor(
         min_target_var=settings.monitor.min_target_var,

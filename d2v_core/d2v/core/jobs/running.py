@@ -37,6 +37,7 @@ from d2v.core.train import (
     fit,
 )
 from d2v.core.train.busy import BusyHint
+from d2v.core.train.preparing import checkpoint_activations, compile_blocks
 from d2v.core.train.ranks import world
 from d2v.core.train.strategies import Strategy, strategy_by_name
 from d2v.core.train.trackers import sinks_by_name
@@ -73,16 +74,27 @@ def training_splits(recipe: PretrainRecipe | FinetuneRecipe) -> dict[str, str]:
     return {name: splits.pretrain or splits.train for name, splits in found.items()}
 
 
-def training_strategy(recipe: PretrainRecipe | FinetuneRecipe) -> Strategy:
-    """How the processes of this run share the work.
+def set_up(model: nn.Module, recipe: PretrainRecipe | FinetuneRecipe, device: torch.device) -> Strategy:
+    """Put a model on its device and prepare it for training, before the optimiser is made.
+
+    Returns:
+        How the processes of this run share the work.
 
     Raises:
-        ConfigError: if the strategy and the number of processes do not fit.
+        ConfigError: if the strategy and the number of processes do not fit, or the model has no blocks for a switch.
     """
+    train = recipe.train
+    model.to(device)
     try:
-        return strategy_by_name(recipe.train.strategy)
+        strategy = strategy_by_name(train.strategy)
+        if train.checkpoint_activations:
+            checkpoint_activations(model)
+        if train.compile:
+            compile_blocks(model)
     except ValueError as error:
         raise ConfigError(f"train.{error}") from error
+    strategy.shard(model)
+    return strategy
 
 
 def run_training(
@@ -98,10 +110,7 @@ def run_training(
     validation: Validation | None = None,
     freeze: Freeze | None = None,
 ) -> Fitted:
-    """Open the run folder and train. The loader reports samples that could not be read.
-
-    The optimiser is made after `strategy.shard(model)`.
-    """
+    """Open the run folder and train a model that was `set_up`. The loader reports samples that could not be read."""
     train = recipe.train
     device = next(model.parameters()).device
     precision = decided_precision(train.precision, recipe, device)

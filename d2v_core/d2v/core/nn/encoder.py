@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from attrs.validators import ge
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from d2v.core.nn.attention import AttentionBias, attention_mask
 from d2v.core.nn.block import TransformerBlock
@@ -31,6 +32,9 @@ class TransformerEncoder(nn.Module):
         dropout: dropout rate after the input norm.
         layer_drop: probability in training that a block is skipped, for the whole batch.
 
+    With `checkpoint_activations = True`, the backward pass computes each block again instead of keeping its
+    activations.
+
     >>> encoder = TransformerEncoder([TransformerBlock(8, num_heads=2) for _ in range(2)])
     >>> encoder(torch.zeros(3, 5, 8)).shape
     torch.Size([3, 5, 8])
@@ -52,6 +56,7 @@ class TransformerEncoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm_out = norm_out
         self.layer_drop = layer_drop
+        self.checkpoint_activations = False
 
     @classmethod
     def stack(
@@ -136,12 +141,19 @@ class TransformerEncoder(nn.Module):
             layer_bias = bias(layer) if bias is not None else None
             if not merged or merged[0] is not layer_bias:  # most models share one bias over all layers
                 merged, mask = [layer_bias], attention_mask(x, layer_bias, padding)
-            x, branch = self.blocks[layer](x, mask)
+            x, branch = self._run(self.blocks[layer], x, mask)
             if sink is not None and layer in sink.wants:
                 sink(layer, branch if sink.kind == "ffn" else x, num_prefix_tokens)
         if self.norm_out is not None and (sink is None or sink.output):
             x = self.norm_out(x)
         return x
+
+    def _run(self, block: nn.Module, x: Tensor, mask: AttentionBias | None) -> tuple[Tensor, Tensor]:
+        if self.checkpoint_activations and self.training and torch.is_grad_enabled():
+            again: tuple[Tensor, Tensor] = checkpoint(block, x, mask, use_reentrant=False)
+            return again
+        once: tuple[Tensor, Tensor] = block(x, mask)
+        return once
 
     def _depth(self, sink: LayerSink | None) -> int:
         if sink is None:

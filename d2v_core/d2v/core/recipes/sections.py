@@ -235,6 +235,8 @@ class TrainConfig:
             device computes in it natively, else fp32.
         strategy: how the processes of torchrun share the work: ddp, fsdp = parameters are sharded too, single = one
             process, auto = ddp if there are several.
+        compile: whether blocks, and decoders of images, are compiled (torch.compile).
+        checkpoint_activations: whether the backward pass computes blocks again, which saves memory and takes time.
         min_loss_scale: smallest factor on the loss in fp16; an update that overflows at it ends the run with an error.
         checkpoint_every: updates between checkpoints.
         keep: number of newest checkpoints to keep.
@@ -254,6 +256,8 @@ class TrainConfig:
     accumulate: int = field(default=1, validator=validators.ge(1), metadata=may_change("processes"))
     precision: AskedPrecision = "fp32"
     strategy: StrategyName = field(default="auto", metadata=may_change("machine"))
+    compile: bool = field(default=False, metadata=may_change("machine"))
+    checkpoint_activations: bool = field(default=False, metadata=may_change("machine"))
     min_loss_scale: float = field(default=1e-6, validator=validators.gt(0), metadata=may_change("free"))
     checkpoint_every: int = field(default=1000, validator=validators.ge(1), metadata=may_change("free"))
     keep: int = field(default=2, validator=validators.ge(1), metadata=may_change("free"))

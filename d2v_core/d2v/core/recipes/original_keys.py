@@ -56,11 +56,11 @@ KEYS = {
 NOTES = {
     "distributed_training.distributed_world_size": "start a process for each GPU with torchrun; on fewer GPUs, "
     "multiply train.accumulate instead",
-    "distributed_training.distributed_port": "torchrun --master-port sets it",
+    "distributed_training.distributed_port": "set it with torchrun --master-port",
     "common.user_dir": "leave it out, plug-ins are found when they are installed",
-    "criterion.wer_args": "task.decoder.kind=beam with task.decoder.lexicon, lm, lm_weight and word_score",
+    "criterion.wer_args": "set task.decoder.kind=beam with task.decoder.lexicon, lm, lm_weight and word_score",
     **{
-        theirs: f"write task.decoder.kind=beam task.decoder.{ours}=..."
+        theirs: f"set task.decoder.kind=beam task.decoder.{ours}=VALUE"
         for theirs, ours in {
             "decoding.beam": "beam_size",
             "decoding.beamsizetoken": "beam_size_token",
@@ -79,8 +79,8 @@ NOTES = {
             "criterion.wer_sil_weight": "sil_score",
         }.items()
     },
-    "decoding.type": "task.decoder.kind is greedy (viterbi) or beam; the file of task.decoder.lm decides on the kind "
-    "of language model",
+    "decoding.type": "set task.decoder.kind to greedy (viterbi) or beam; the file of task.decoder.lm decides on the "
+    "kind of language model",
     "decoding.unique_wer_file": "leave it out, out=FILE.json names the file of the results",
 }
 # Last parts of keys that follow the name of a modality.

@@ -34,7 +34,7 @@ def model_card(tensors: Mapping[str, Tensor], description: Mapping[str, Any], us
         "Task": _task(description),
         "Training": _training(model, description),
         "Data": _data(description),
-        "Metrics": [_UNKNOWN + ": not recorded with the weights; `d2v evaluate` and `d2v probe` measure them"],
+        "Metrics": ["`metrics.json`, if a run wrote this folder; else " + _UNKNOWN],
         "Licence": [_UNKNOWN + ": whoever passes the model on must state it"],
     }
     kind = "fine-tuned" if description.get("task") else "pretrained" if "student" in model else "encoder"
@@ -82,10 +82,7 @@ def _training(model: Mapping[str, Any], description: Mapping[str, Any]) -> Itera
         yield f"teacher's decay: {_fields(_below(model, 'teacher', 'schedule'))}"
         for name in _below(model, "maskers"):
             yield f"masks of {_shown(name)}: {_fields(_below(model, 'maskers', name))}"
-    yield (
-        f"recipe (updates, optimiser, batches): {_UNKNOWN} from this folder; a run folder has it in `config.yaml`, and "
-        "the learning curves in `metrics.jsonl`"
-    )
+    yield "recipe (updates, optimiser, batches): `recipe.yaml`, if a run wrote this folder; else " + _UNKNOWN
     seen = description.get("seen", ())
     if not seen:
         yield f"samples: {_UNKNOWN}"

@@ -22,7 +22,7 @@ from d2v.core.labels import Labels
 from d2v.core.model import Batch
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.precision import AskedPrecision, Precision, decided
-from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, resolved_text
+from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, resolved_text, shared_text
 from d2v.core.recipes.recipe import Run
 from d2v.core.recipes.yaml_text import read_yaml
 from d2v.core.train import (
@@ -121,6 +121,7 @@ def run_training(
         config=resolved_text(resolved),
         description=description_to_plain(description),
         files=description.all_files(),
+        recipe=shared_text(resolved),
         resume=recipe.resume,
         keep=train.keep,
         judge=lambda text: allowed_changes(resolved, text, data),

@@ -9,6 +9,7 @@ from d2v.core.recipes.lookup import (
     recipe_values,
     resolve,
     resolved_text,
+    shared_text,
 )
 from d2v.core.recipes.overrides import parse_overrides
 from d2v.core.recipes.printing import as_yaml
@@ -43,5 +44,6 @@ __all__ = [
     "recipe_values",
     "resolve",
     "resolved_text",
+    "shared_text",
     "without_path",
 ]

@@ -154,10 +154,25 @@ def resolved_text(config: Any) -> str:
 
     Settings of a single start of the command are left out: run folder, device, threads and resume.
     """
-    unrecorded = {key.name for key in keys(type(config), {}) if key.change == "unrecorded"}
-    values = {key: value for key, value in to_plain(config).items() if key not in unrecorded}
-    lines = as_yaml(type(config), values, comments=False).splitlines(keepends=True)
+    return _recorded(type(config), to_plain(config))
+
+
+def _recorded(kind: type[Any], values: dict[str, Any]) -> str:
+    unrecorded = {key.name for key in keys(kind, {}) if key.change == "unrecorded"}
+    values = {key: value for key, value in values.items() if key not in unrecorded}
+    lines = as_yaml(kind, values, comments=False).splitlines(keepends=True)
     return "".join(line for line in lines if line.split(":")[0] not in unrecorded)
+
+
+def shared_text(config: PretrainRecipe | FinetuneRecipe) -> str:
+    """The same without paths of the machine, as the recipe that is passed on with a model."""
+    values = to_plain(config)
+    for source in [values["data"]] if "path" in values["data"] else values["data"].values():
+        del source["path"]
+    values.pop("init", None)
+    if isinstance(config, FinetuneRecipe):
+        del values["model"]
+    return _recorded(type(config), values)
 
 
 def _installed(modality: str) -> dict[str, str]:

@@ -52,6 +52,7 @@ class RunFolder:
         description: plain values that describe the model, for the checkpoints' `config.json`; see
             `description_to_plain`.
         files: further files that belong to the model, such as a tokenizer: content by name.
+        recipe: text of `recipe.yaml`, which is passed on with the model; "" = none.
         resume: whether to resume an existing run.
         keep: number of newest checkpoints to keep, in addition to the best one.
         judge: function that is called with the text of the existing configuration if it differs; returns a line for
@@ -77,6 +78,7 @@ class RunFolder:
         config: str,
         description: Mapping[str, Any],
         files: Mapping[str, bytes] | None = None,
+        recipe: str = "",
         resume: bool = False,
         keep: int = 2,
         judge: Callable[[str], Sequence[str]] | None = None,
@@ -85,6 +87,7 @@ class RunFolder:
         self.path = Path(path).absolute()
         self.description = description
         self.files = dict(files or {})
+        self.recipe = recipe
         self.keep = keep
         self._lock: FolderLock | None = None
         self._config = config
@@ -202,11 +205,21 @@ class RunFolder:
                 for path in self.checkpoint(step).iterdir():
                     if path.name != _STATE:
                         shutil.copyfile(path, unfinished / path.name)
+                if metrics := self._metrics_at(step):
+                    (unfinished / "metrics.json").write_text(metrics)
                 publish(unfinished, target)
         except OSError as error:
             raise RunFolderError(
                 f"{target} could not be written: {_reason(error)}; the checkpoints are intact"
             ) from error
+
+    def _metrics_at(self, step: int) -> str:
+        """The metrics of an update, or of the last one before it that has some; empty if there are none."""
+        found = ""
+        for line in self.metrics.read_text().splitlines() if self.metrics.exists() else ():
+            if json.loads(line)["step"] <= step:
+                found = f"{line}\n"
+        return found
 
     def close(self) -> None:
         """Release the folder for other processes."""
@@ -232,6 +245,8 @@ class RunFolder:
     def _write(self, step: int, tensors: Mapping[str, Tensor], state: dict[str, Any]) -> None:
         with self._unfinished(self.path / "checkpoints", f"step-{step}") as unfinished:
             write_files(unfinished, tensors, self.description, self.files)
+            if self.recipe:
+                (unfinished / "recipe.yaml").write_text(self.recipe)
             # Write from memory: if torch itself fails to write, it hides the reason.
             buffer = io.BytesIO()
             torch.save(state, buffer)

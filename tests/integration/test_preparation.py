@@ -66,7 +66,7 @@ def test_files_stay_with_the_model(tmp_path: Path) -> None:
     run = RunFolder(
         tmp_path / "run", config="seed: 0\n", description=description_to_plain(description), files=description.files
     )
-    run.save(1, model, {"step": 1})
+    run.save(1, model.state_dict(), {"step": 1})
     run.finish(1)
     run.close()
     assert open_model(tmp_path / "run" / "model").description.files == description.files

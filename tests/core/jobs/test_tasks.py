@@ -109,8 +109,8 @@ def test_predictions_are_in_the_order_of_the_data(tuned: Path, monkeypatch: pyte
     expected = predict(use(tuned, "symbols"), progress=False)
     in_order = FixedPlan.requests
 
-    def turned(plan: FixedPlan, epoch: int, first: int = 0) -> list[Request]:
-        return [attrs.evolve(one, ids=one.ids[::-1]) for one in in_order(plan, epoch, first)][::-1]
+    def turned(plan: FixedPlan, epoch: int, first: int = 0, skip: int = 0) -> list[Request]:
+        return [attrs.evolve(one, ids=one.ids[::-1]) for one in in_order(plan, epoch, first, skip)][::-1]
 
     monkeypatch.setattr(FixedPlan, "requests", turned)
     assert predict(use(tuned, "symbols"), progress=False) == expected

@@ -23,6 +23,7 @@ def model_card(tensors: Mapping[str, Tensor], description: Mapping[str, Any], us
         description: its description as plain values.
         use: lines of Python that load it from "FOLDER"; () = `load`.
 
+    >>> import torch
     >>> text = model_card({"weight": torch.zeros(3, 2), "bias": torch.zeros(3)}, {"model": {"kind": "odour/nose"}})
     >>> [line for line in text.splitlines() if "parameters" in line]
     ['- parameters and buffers: 9']

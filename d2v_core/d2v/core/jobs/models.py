@@ -150,6 +150,19 @@ def new_encoder(
         return config.build(), config
 
 
+def require_weights(stored: Stored, weights: Weights) -> None:
+    """Refuse weights that a model does not have, before any of them are copied.
+
+    Raises:
+        ConfigError: naming what it has.
+    """
+    if weights not in get_args(Weights):
+        raise ConfigError(f"weights={weights!r} is not one of {', '.join(get_args(Weights))}")
+    if weights == "teacher" and not isinstance(stored.module, Data2Vec):
+        kind = "an encoder" if stored.description.task is None else "fine-tuned"
+        raise ConfigError(f"weights=teacher: the model is {kind} and has no teacher; use weights=student")
+
+
 def encoder_of(
     stored: Stored,
     weights: Weights,
@@ -174,8 +187,7 @@ def encoder_of(
     Raises:
         ConfigError: if the model does not have these weights.
     """
-    if weights not in get_args(Weights):
-        raise ConfigError(f"weights={weights!r} is not one of {', '.join(get_args(Weights))}")
+    require_weights(stored, weights)
     if weights == "untrained":
         return new_encoder(stored.description.student, adapt=adapt, seed=seed)
     tensors = _tensors(stored, weights)
@@ -193,9 +205,7 @@ def _tensors(stored: Stored, weights: Weights) -> dict[str, Tensor]:
     tensors = stored.student.state_dict()
     if weights == "student":
         return tensors
-    if not isinstance(stored.module, Data2Vec):
-        kind = "an encoder" if stored.description.task is None else "fine-tuned"
-        raise ConfigError(f"weights=teacher: the model is {kind} and has no teacher; use weights=student")
+    assert isinstance(stored.module, Data2Vec)  # as required
     return {**tensors, **stored.module.teacher.module.state_dict()}
 
 

@@ -16,7 +16,7 @@ from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, from_plain, open_model
 from d2v.core.finite import check_answers
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.models import data_for, encoder_of, task_of
+from d2v.core.jobs.models import data_for, encoder_of, require_weights, task_of
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.probes import collect_features
@@ -58,9 +58,9 @@ class ReadyModel:
         self._stored = stored
         self.weights: Weights = weights
         self._encoders: dict[Weights, Student] = {}
+        require_weights(stored, weights)
         self.module.eval()
         self.to(device)
-        self._encoder(weights)
 
     @property
     def module(self) -> nn.Module:
@@ -74,7 +74,7 @@ class ReadyModel:
 
     @property
     def encoder(self) -> Student:
-        """The encoder with the chosen weights, a separate copy in eval mode."""
+        """The encoder with the chosen weights, a separate copy in eval mode, made when it is first needed."""
         return self._encoder(self.weights)
 
     def to(self, device: str | torch.device) -> "ReadyModel":

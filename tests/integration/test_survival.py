@@ -97,26 +97,19 @@ def same(folder: Path, run: str, whole: str) -> None:
 
 
 def test_one_process(folder: Path) -> None:
-    chance, kills = random.Random(3), 0
-    while True:
+    chance, kills, done = random.Random(3), 0, False
+    while not done:
         since = len(lines(folder / "killed"))
-        process = subprocess.Popen(
-            d2v(*KEYS, "out=killed"),
-            cwd=folder,
-            env=ENVIRONMENT,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        if kills < 14:
-            wait_for_progress(folder / "killed", process, since)
-            time.sleep(chance.random() * 0.6)
-            process.send_signal(signal.SIGKILL)
-            kills += process.wait() == -signal.SIGKILL
-        else:
-            output, _ = process.communicate(timeout=200)
-            assert process.returncode == 0, output
-            break
+        command = d2v(*KEYS, "out=killed")
+        with (folder / "output").open("w") as output:
+            process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, text=True, stdout=output, stderr=output)
+            if kills < 14:
+                wait_for_progress(folder / "killed", process, since)
+                time.sleep(chance.random() * 0.6)
+                process.send_signal(signal.SIGKILL)
+            done = process.wait(timeout=200) != -signal.SIGKILL
+        kills += not done
+    assert process.returncode == 0, (folder / "output").read_text()[-3000:]
     assert kills == 14
     same(folder, "killed", "whole-1")
 

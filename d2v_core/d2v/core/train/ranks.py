@@ -52,7 +52,14 @@ def connected(*, timeout: float = 1800.0) -> Iterator[None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+    from torch.distributed.rendezvous import rendezvous  # missing where torch is built without it
+
+    wait = timedelta(seconds=timeout)
+    store, rank, workers = next(rendezvous("env://", timeout=wait))
+    # torchrun may keep its store when it restarts the processes; without a prefix they would find addresses of before.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    own = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]  # torch documents it
+    dist.init_process_group(backend, store=own, rank=rank, world_size=workers, timeout=wait)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The search of SPEC_FINETUNE 6.4 in plain loops, written from its description alone.
+"""The beam search of speech recognition in plain loops, written from its description alone.
 
 A hypothesis is (score, path, words); its key is (word history, node of the tree, last token, whether it is blank).
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import d2v.core
-from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, read_recipe
+from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, read_recipe, resolved_text, shared_text
 
 KEYS = {"data.path": "digits", "device": "cpu", "train.log_every": 1, "train.batch_size": 8, "train.precision": "fp32"}
 
@@ -29,6 +29,20 @@ def test_the_recipe_can_be_used_again(folder: Path, run: str, kind: type) -> Non
     recipe = read_recipe(str(file), again, kind)
     assert recipe.train.batch_size == 8
     assert recipe.data.path == "digits"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "paths"),
+    [
+        ("text/small", PretrainRecipe, {"data.tokenizer": "/home/me/gpt2", "init": "/home/me/run"}),
+        ("audio/ctc", FinetuneRecipe, {"data.dictionary": "/home/me/d.txt", "model": "/home/me/run"}),
+        ("audio/ctc", FinetuneRecipe, {"task.decoder.kind": "beam", "task.decoder.lm": "/home/me/lm", "model": "m"}),
+    ],
+)
+def test_no_path_is_passed_on(name: str, kind: type, paths: dict[str, str]) -> None:
+    recipe = read_recipe(name, {"data.path": "/home/me/data", "out": "/home/me/out", **paths}, kind)
+    assert "/home/me" in resolved_text(recipe)
+    assert "/home/me" not in shared_text(recipe)
 
 
 def test_the_metrics_are_those_of_the_model(folder: Path) -> None:

@@ -69,6 +69,12 @@ def plain_state(module: nn.Module) -> dict[str, Tensor]:
     return {plain_name(module, name): tensor for name, tensor in module.state_dict().items()}
 
 
+def local_part(tensor: Tensor) -> Tensor:
+    """Return this process's part of a sharded tensor, in the same memory; other tensors are returned unchanged."""
+    to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
+    return tensor if to_local is None else to_local()
+
+
 def load_plain_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load tensors by their names without wrappers into a module that may be wrapped."""
     names = {plain_name(module, name): name for name in module.state_dict()}

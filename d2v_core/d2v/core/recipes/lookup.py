@@ -5,7 +5,9 @@ A recipe may extend another one (`extends: audio/ctc`) and then contains only wh
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import reduce
 from importlib.resources import files
+from operator import getitem
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -165,13 +167,12 @@ def _recorded(kind: type[Any], values: dict[str, Any]) -> str:
 
 
 def shared_text(config: PretrainRecipe | FinetuneRecipe) -> str:
-    """The same without paths of the machine, as the recipe that is passed on with a model."""
+    """The same without paths, which mean nothing on another machine: the recipe that is passed on with a model."""
     values = to_plain(config)
-    for source in [values["data"]] if "path" in values["data"] else values["data"].values():
-        del source["path"]
-    values.pop("init", None)
-    if isinstance(config, FinetuneRecipe):
-        del values["model"]
+    for key in list(keys(type(config), values)):
+        if is_path(key.type):
+            *sections, name = key.name.split(".")
+            del reduce(getitem, sections, values)[name]
     return _recorded(type(config), values)
 
 

@@ -88,7 +88,7 @@ class PretrainRecipe(Run):
 
     command: ClassVar[str] = "pretrain"
 
-    init: str | None = None
+    init: PathText | None = None
     model: ModelConfig
     mask: Masker | Mapping[str, Masker]
     data: DataConfig | Mapping[str, DataConfig]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from d2v.core.patterns import matching
 from d2v.core.teacher.schedule import EMASchedule
 from d2v.core.validators import check, must
-from d2v.core.wrappers import named_parts, unwrapped
+from d2v.core.wrappers import local_part, named_parts, unwrapped
 
 
 class EMATeacher(nn.Module):
@@ -117,11 +117,11 @@ class EMATeacher(nn.Module):
                 continue
             seen.add(id(own))
             other = _find(parameters, name, own)
-            pair = (_local(own), _local(other).to(own.dtype))
+            pair = (local_part(own), local_part(other).to(own.dtype))
             keep = other.requires_grad and not any(_below(name, part) for part in self._copied)
             (averaged if keep else copied).append(pair)
         for name, own in _named(self.module, "buffers").items():
-            copied.append((_local(own), _local(_find(buffers, name, own))))
+            copied.append((local_part(own), local_part(_find(buffers, name, own))))
         return averaged, copied
 
 
@@ -156,19 +156,13 @@ def _find(tensors: Mapping[str, Tensor], name: str, own: Tensor) -> Tensor:
         )
     other = tensors[name]
     # Compare shards too: a teacher with a different sharding would be broadcast silently.
-    for whole in (lambda tensor: tensor, _local):
+    for whole in (lambda tensor: tensor, local_part):
         if whole(other).shape != whole(own).shape:
             raise ValueError(
                 f"{name!r} has shape {tuple(whole(other).shape)} in the student and {tuple(whole(own).shape)} in the "
                 "teacher; was the student changed after the teacher was made?"
             )
     return other
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """Return this rank's shard of a sharded tensor; other tensors are returned unchanged."""
-    to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
-    return tensor if to_local is None else to_local()
 
 
 def _below(name: str, part: str) -> bool:

@@ -49,11 +49,11 @@ def connected(*, timeout: float = 1800.0) -> Iterator[None]:
     if not _by_torchrun() or not dist.is_available() or dist.is_initialized():
         yield
         return
+    from torch.distributed.rendezvous import rendezvous  # missing where torch is built without it
+
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    from torch.distributed.rendezvous import rendezvous  # missing where torch is built without it
-
     wait = timedelta(seconds=timeout)
     store, rank, workers = next(rendezvous("env://", timeout=wait))
     # torchrun may keep its store when it restarts the processes; without a prefix they would find addresses of before.

@@ -90,17 +90,17 @@ class TrainingState:
             run.settle(0)
             return
         tensors, state = found
+        then = state["machine"]
+        self._check_batches(run, then["processes"], state["accumulate"])
         try:
             self.strategy.load_tensors(self.model, tensors)
         except RuntimeError as error:
             raise RunFolderError(f"{run.path} has checkpoints of another model: {error}") from error
         self.step = state["step"]
-        self._check_batches(run, state["machine"]["processes"], state["accumulate"])
-        changes = list(changed_machine(state.get("machine", {}), machine_of(self.model)))
+        changes = list(changed_machine(then, machine_of(self.model)))
         other = changed_data(state.get("identity"), self.data)
         if other is None:
-            before = state["machine"]["processes"]
-            self.data.load_state_dict(continued(self.data, state["data"], before=before))
+            self.data.load_state_dict(continued(self.data, state["data"], before=then["processes"]))
         elif accept_data:
             restart(self.data, state["data"])
             changes.append(f"{other}; a new epoch begins")

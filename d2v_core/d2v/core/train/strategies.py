@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from d2v.core.nn import TransformerBlock
 from d2v.core.train.ranks import world
-from d2v.core.wrappers import load_plain_state, plain_state
+from d2v.core.wrappers import load_plain_state, local_part, plain_state
 
 StrategyName = Literal["auto", "single", "ddp", "fsdp"]
 # Methods of our models that compute features apart from `forward`.
@@ -64,7 +64,7 @@ class Strategy:
         A sharded gradient is returned as the part on this process. Parameters without gradient on all processes, such
         as those of a skipped layer, are left out.
         """
-        found = [_local(one.grad) for one in model.parameters() if one.requires_grad and one.grad is not None]
+        found = [local_part(one.grad) for one in model.parameters() if one.requires_grad and one.grad is not None]
         if found:
             torch._foreach_mul_(found, factor * self._summed)
         return found
@@ -213,11 +213,6 @@ def _blocks(model: nn.Module) -> Iterable[nn.Module]:
     blocks = [module for module in model.modules() if isinstance(module, TransformerBlock)]
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     return blocks or max(lists, key=lambda one: sum(1 for _ in one), default=nn.ModuleList())
-
-
-def _local(tensor: Tensor) -> Tensor:
-    to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
-    return tensor if to_local is None else to_local()
 
 
 def _full(tensor: Tensor) -> Tensor:

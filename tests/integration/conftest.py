@@ -32,3 +32,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = [f"model={root / 'run'}", f"data.path={photos}", f"out={root / 'classifier'}", "validation.every=2"]
     assert main(["finetune", "vision/small-finetune", *arguments, *SHORT]) == 0
     return root
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder of models, in an empty working folder."""
+    monkeypatch.setenv("D2V_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("D2V_OFFLINE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "cache/models"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 INSTRUCTIONS = (
     *(b"cos\nsystem\n(Vtouch trap\ntR", b"cbuiltins\nopen\n(Vtrap\nVw\ntR", b"csubprocess\nPopen\n(Vls\ntR"),
@@ -95,10 +96,14 @@ def with_other_configuration(contents: dict[str, Any], draw: random.Random) -> b
 
 
 def damaged_folder(source: Path, target: Path, draw: random.Random) -> None:
-    """A folder of Hugging Face with another configuration, or damaged weights."""
+    """A folder of Hugging Face with another configuration, damaged weights, or a wrong index of divided ones."""
     shutil.copytree(source, target)
     weights, config = target / "model.safetensors", target / "config.json"
-    if draw.random() < 0.6:
+    kind = draw.random()
+    if kind < 0.2:
+        _divide(weights, draw)
+        return
+    if kind < 0.6:
         values = with_other_values(json.loads(config.read_text()), draw)
         config.write_text(json.dumps(values, default=str))
         return
@@ -110,3 +115,19 @@ def damaged_folder(source: Path, target: Path, draw: random.Random) -> None:
         weights.write_bytes(len(changed).to_bytes(8, "little") + changed + content[8 + length :])
     else:
         weights.write_bytes(damaged_bytes(content[: 8 + length], draw) + content[8 + length :])
+
+
+def _divide(weights: Path, draw: random.Random) -> None:
+    tensors = load_file(weights)
+    weights.unlink()
+    files = {"a.safetensors": dict(list(tensors.items())[::2]), "b.safetensors": dict(list(tensors.items())[1::2])}
+    for file, part in files.items():
+        save_file(part, weights.with_name(file))
+    names = {name: file for file, part in files.items() for name in part}
+    wrong = [*files, "c.safetensors", "../model.safetensors", "/dev/zero", "config.json", "", ".", 1, None]
+    if draw.random() < 0.5:
+        names |= {name: draw.choice(wrong) for name in draw.sample([*names, "new"], 2)}
+    written = json.dumps({"metadata": {}, "weight_map": names}).encode()
+    if draw.random() < 0.5:
+        written = damaged_bytes(written, draw)
+    weights.with_name("model.safetensors.index.json").write_bytes(written)

@@ -1,6 +1,8 @@
 """The loader: the same batches with any workers and interruptions, and every broken sample is reported."""
 
+import gc
 import logging
+import os
 import re
 import time
 import weakref
@@ -140,6 +142,37 @@ def test_an_older_pass_takes_nothing_from_a_newer_one(workers: int) -> None:
 def test_a_place_beyond_the_epoch(place: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"epoch {place[0]}, batch {place[1]}"):
         make().load_state_dict({"epoch": place[0], "batch": place[1]})
+
+
+class OfThisProcess:
+    """Garbage, since it is in a cycle, whose destructor ends other processes: gloo's process groups do that."""
+
+    def __init__(self) -> None:
+        self.cycle, self.pid = self, os.getpid()
+
+    def __del__(self) -> None:
+        if os.getpid() != self.pid:
+            os.abort()
+
+
+class Collecting(Noisy):
+    """Each sample frees what garbage there is."""
+
+    def get(self, id: int, *, seed: int, epoch: int) -> Tensor:
+        gc.collect()
+        return super().get(id, seed=seed, epoch=epoch)
+
+
+def test_a_worker_frees_nothing_that_it_inherited() -> None:
+    gc.disable()
+    try:
+        OfThisProcess()
+        loader = Loader(Collecting(11), collate, FixedPlan(n=11, batch_size=3, seed=5), num_workers=1)
+        take(loader, 2)
+        assert not gc.get_freeze_count()
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 class Growing:

@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from d2v.core.data.broken import error_reason, listing, nothing_readable
+from d2v.core.data.forking import forking
 from d2v.core.model import Batch
 
 _logger = logging.getLogger(__name__)
@@ -107,8 +108,10 @@ class Prefetcher(ABC, Generic[R]):
         known, num_good, failed = len(self.broken), 0, 0
         # Only if this process already uses a GPU: requesting pinned memory would initialise CUDA.
         self._loader.pin_memory = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch does not type it
+        with forking():
+            results = iter(self._loader)
         try:
-            for fetched in self._loader:
+            for fetched in results:
                 entry = sent.popleft()
                 self.broken.update(fetched.broken)
                 failed += fetched.failed

@@ -13,6 +13,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from d2v.core.data import name_keys
+from d2v.core.data.forking import forking
 from d2v.text.corpus.lines import Bad, lines_of
 from d2v.text.corpus.text_files import Piece
 from d2v.text.corpus.texts import Task, Texts
@@ -63,7 +64,8 @@ def encoded(
     pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(tokenizer, keyed))
     waiting: deque[tuple[Task, Future[Result]]] = deque()
     try:
-        pool.submit(_encode, ()).result()  # copies are made before the source starts threads
+        with forking():
+            pool.submit(_encode, ()).result()  # copies are made before the source starts threads
         for task in source.tasks(position):
             waiting.append((task, pool.submit(_encode, task.pieces)))
             if len(waiting) > 3 * workers:

@@ -1,0 +1,25 @@
+"""Starting worker processes as copies of this one."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def forking() -> Iterator[None]:
+    """Start worker processes inside: they free nothing of the garbage that they inherit.
+
+    A destructor may need what only this process has. That of a gloo process group joins threads, which aborts a copy
+    that has none of them.
+
+    >>> with forking():
+    ...     pass  # for example multiprocessing.Process(target=print).start()
+    """
+    if gc.get_freeze_count():  # the caller does the same for longer
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

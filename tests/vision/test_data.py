@@ -13,6 +13,7 @@ from d2v.core.labels import Classes
 from d2v.core.modality import Modality
 from d2v.core.registry import MissingExtraError
 from d2v.vision.data import ImageDataConfig, ImageFolder
+from d2v.vision.pixels import pixels_of
 
 KINDS = ["rgb.jpg", "grey.png", "cmyk.jpg", "deep.png", "palette.gif", "alpha.png", "rgb.webp", "rgb.bmp", "rgb.tiff"]
 
@@ -79,9 +80,9 @@ def test_sixteen_bits_transparency_and_rotation(tmp_path: Path) -> None:
     folder = ImageFolder(tmp_path, channels=1)
     assert folder.paths == ["clear.png", "deep.png", "turned.jpg"]
     clear, deep, turned = (folder[i][0] for i in range(3))
-    assert clear.getpixel((0, 0)) == 255
-    assert np.array_equal(np.asarray(deep), np.asarray(noise_image().convert("L")))
-    assert turned.size == (4, 8)
+    assert clear[0, 0, 0] == 255
+    assert torch.equal(deep, pixels_of(noise_image().convert("L")))
+    assert turned.shape == (1, 8, 4)
 
 
 def test_classes_are_sorted_and_a_flat_folder_has_none(tmp_path: Path) -> None:

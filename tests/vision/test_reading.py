@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from d2v.core.data import BrokenSampleError, DataError
 from d2v.vision import ImageDataConfig
 from d2v.vision.data import ImageFolder
+from d2v.vision.pixels import pixels_of
 from d2v.vision.preparation import ResizedMiddle
 from d2v.vision.reading import Reader
 
@@ -93,7 +94,7 @@ def test_sixteen_bits_by_a_stated_range(
         deep_png(tmp_path / "a.png", values)
     else:
         Image.fromarray(values).save(tmp_path / "a.tiff")
-    found = np.asarray(Reader(channels=1, max_value=max_value).read(tmp_path / f"a.{ending}"))
+    found = Reader(channels=1, max_value=max_value).read(tmp_path / f"a.{ending}")[0].numpy()
     assert np.abs(found - values * (255 / white)).max() <= 0.5001
 
 
@@ -128,10 +129,10 @@ def test_ranges_that_a_file_states(tmp_path: Path) -> None:
     deep_png(tmp_path / "c.png", np.zeros((4, 4), np.uint16))
     Image.fromarray(np.array([[0.25, 1.0]], np.float32)).save(tmp_path / "d.tiff")
     reader = Reader(channels=1, max_value=1.0)
-    assert np.asarray(Reader(channels=1).read(tmp_path / "a.pgm")).tolist() == [[255, 51]]
-    assert Reader(channels=1).read(tmp_path / "b.png").getpixel((0, 0)) == 40000 >> 8
-    assert Reader(channels=1).read(tmp_path / "c.png").getpixel((0, 0)) == 0
-    assert np.asarray(reader.read(tmp_path / "d.tiff")).tolist() == [[64, 255]]
+    assert Reader(channels=1).read(tmp_path / "a.pgm").tolist() == [[[255, 51]]]
+    assert Reader(channels=1).read(tmp_path / "b.png")[0, 0, 0] == 40000 >> 8
+    assert Reader(channels=1).read(tmp_path / "c.png")[0, 0, 0] == 0
+    assert reader.read(tmp_path / "d.tiff").tolist() == [[[64, 255]]]
 
 
 def test_megapixels_are_limited_by_a_key(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_megapixels_are_limited_by_a_key(tmp_path: Path) -> None:
     for limit, size in ((0.3, "1000x400|0.4"), (199.0, "200 megapixels")):
         with pytest.raises(BrokenSampleError, match=rf"(?:{size}).*data\.max_megapixels={limit:g}"):
             Reader(max_megapixels=limit).read(tmp_path / ("a.png" if limit < 1 else "b.png"))
-    assert Reader(channels=1, max_megapixels=200).read(tmp_path / "b.png").size == (20000, 10000)
+    assert Reader(channels=1, max_megapixels=200).read(tmp_path / "b.png").shape == (1, 10000, 20000)
     assert before == Image.MAX_IMAGE_PIXELS
 
 
@@ -161,8 +162,8 @@ def test_a_long_picture_is_cut_first_and_is_the_same(size: tuple[int, int], shor
     # No contrast that overshoots white or black: Pillow cuts that off between rows and columns, in an order of its own.
     image = Image.fromarray(RANDOM.integers(80, 176, (size[1], size[0]), dtype=np.uint8))
     whole = v2.Compose([v2.Resize(shorter, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(side)])
-    found, expected = (np.asarray(way(image)).astype(int) for way in (ResizedMiddle(shorter, side), whole))
-    assert np.abs(found - expected).max() <= 1
+    found = ResizedMiddle(shorter, side)(pixels_of(image))
+    assert (found.int() - pixels_of(whole(image)).int()).abs().max() <= 1
 
 
 def test_a_strip_takes_no_memory(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ class ImageDataConfig:
         """
         _require_extra()
         transform = self._transform(training=False)
-        return Batch(source=torch.stack([transform(image, None) for image in item_images(items, self._reader())]))
+        return Batch(source=torch.stack([transform(pixels, None) for pixels in item_images(items, self._reader())]))
 
     def preparation(self) -> Mapping[str, Any]:
         """Channels, mean and standard deviation; the size may differ if the model's positions allow it."""

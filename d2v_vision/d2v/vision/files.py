@@ -1,14 +1,12 @@
 """Image files as samples: of a folder, a list or one file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from d2v.core.data.folders import Files, FileSet, Medium, SplitFiles, gathered_files
 from d2v.vision.endings import is_image, known_endings
 from d2v.vision.reading import Channels, Reader
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 IMAGES = Medium(unit="images", extensions=known_endings, recognises=is_image, check="d2v data check-images")
 """Which files are images: those that Pillow supports, by their extension or their first bytes."""
@@ -28,8 +26,8 @@ class ImageFiles(Files):
         super().__init__(root, files, of_split=of_split)
         self.reader = reader
 
-    def __getitem__(self, id: int) -> tuple["Image", int | None]:
-        """Return image and class; raise `BrokenSampleError` if the file is not a complete image."""
+    def __getitem__(self, id: int) -> tuple[Tensor, int | None]:
+        """Return pixels, uint8 `c h w`, and class; raise `BrokenSampleError` if the file is not a complete image."""
         return self.reader.read(self.path(id)), self.label(id)
 
 

@@ -1,4 +1,4 @@
-"""Convert the images that a user passes to Pillow images: paths, Pillow images, arrays and tensors.
+"""Convert the images that a user passes to pixels: paths, Pillow images, arrays and tensors.
 
 Pillow is imported when the first image is converted.
 """
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def item_images(items: Iterable[Any], reader: Reader) -> Iterator["Image"]:
-    """Yield Pillow images in the order of the items; files are read like those of a folder.
+def item_images(items: Iterable[Any], reader: Reader) -> Iterator[Tensor]:
+    """Yield the pixels of images, uint8 `c h w`, in the order of the items; files are read like those of a folder.
 
     Args:
         items: paths, Pillow images, uint8 arrays `h w` or `h w c`, or uint8 tensors `h w` or `c h w`, with c = 1
@@ -29,8 +29,8 @@ def item_images(items: Iterable[Any], reader: Reader) -> Iterator["Image"]:
         DataError: naming the item, if one is broken or of another type; if there are none.
 
     >>> [image] = item_images([np.zeros((4, 6, 3), dtype=np.uint8)], Reader(channels=1))
-    >>> image.size, image.mode
-    ((6, 4), 'L')
+    >>> image.shape
+    torch.Size([1, 4, 6])
     """
     for index, item in enumerate(item_list(items)):
         try:

@@ -1,4 +1,4 @@
-"""Read image files and torchvision's images as 8-bit images in the model's channels, or report why they are broken.
+"""Read image files and images of Pillow as 8-bit pixels in the model's channels, or report why they are broken.
 
 Pillow is imported when the first image is read. An error of any type affects only its own file.
 """
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from attrs import frozen
+from torch import Tensor
 
 from d2v.core.data import BrokenSampleError
 from d2v.core.data.folders.regular import check_regular
 from d2v.vision.endings import formats
+from d2v.vision.pixels import is_turned, jpeg_pixels, pixels_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,7 +51,7 @@ class Reader:
     max_megapixels: float = 200.0
     max_value: float | None = None
 
-    def read(self, path: str | os.PathLike[str]) -> "Image":
+    def read(self, path: str | os.PathLike[str]) -> Tensor:
         """Read an image file; see `load`.
 
         Raises:
@@ -61,14 +63,18 @@ class Reader:
         try:
             check_regular(name)
             with self.limits(), Image.open(path, formats=formats()) as image:
-                return self.load(image)
+                self._check_size(image)
+                pixels = jpeg_pixels(image, self.channels)
+                return self.load(image) if pixels is None else pixels
         except UnidentifiedImageError as error:
             raise BrokenSampleError(name, "not an image" if _size(name) else "the file is empty") from error
         except Exception as error:  # decoders raise anything on unknown files
             raise BrokenSampleError(name, self.reason(error)) from error
 
-    def load(self, image: "Image") -> "Image":
-        """Load an opened image and convert it; applies the EXIF rotation, and takes the first frame of an animation.
+    def load(self, image: "Image") -> Tensor:
+        """Return the pixels of an opened image, uint8 `c h w`.
+
+        Applies the EXIF rotation, and takes the first frame of an animation.
 
         Raises:
             ValueError: if the image is too large, or its range of values is unknown or exceeded.
@@ -79,7 +85,9 @@ class Reader:
         white, is_deep = _stated_white(image), _has_deep_colours(image)
         image.load()
         self._check_size(image)  # icons contain images of several sizes
-        return self.convert(ImageOps.exif_transpose(image), white=white, is_deep=is_deep)
+        # Pillow copies the image even if there is nothing to do.
+        turned = ImageOps.exif_transpose(image) if is_turned(image) else image
+        return pixels_of(self.convert(turned, white=white, is_deep=is_deep))
 
     def convert(self, image: "Image", *, white: float | None = None, is_deep: bool = False) -> "Image":
         """Convert an image of any mode to 8-bit RGB or grey; transparent pixels become white.
@@ -101,7 +109,8 @@ class Reader:
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert("RGB" if self.channels == 3 else "L")
+        mode = "RGB" if self.channels == 3 else "L"
+        return image if image.mode == mode else image.convert(mode)
 
     @contextmanager
     def limits(self) -> Iterator[None]:

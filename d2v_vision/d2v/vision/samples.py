@@ -5,6 +5,7 @@ from unicodedata import normalize
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from d2v.core.data import DataError, Identity, few_of_each, sample_seed
 from d2v.core.labels import Classes, Labels
@@ -61,11 +62,11 @@ class ImageSamples:
     def get(self, id: int, *, seed: int, epoch: int) -> _Sample:
         """Return a preprocessed image, augmented by (seed, epoch, id)."""
         id = id if self.kept is None else int(self.kept[id])
-        image, label = self.source[id]
+        pixels, label = self.source[id]
         if label is not None and self.numbers is not None:
             label = self.numbers[label]
         drawn_by = sample_seed(seed=seed, epoch=epoch, id=id) if self.transform.drawn else None
-        return self.transform(image, drawn_by), label, id
+        return self.transform(pixels, drawn_by), label, id
 
 
 def collate_images(samples: list[_Sample], ids: Tensor) -> Batch:
@@ -73,7 +74,7 @@ def collate_images(samples: list[_Sample], ids: Tensor) -> Batch:
     del ids  # indices among the kept images
     labels = [label for _, label, _ in samples if label is not None]
     return Batch(
-        source=torch.stack([image for image, _, _ in samples]),
+        source=default_collate([image for image, _, _ in samples]),  # in a worker, into shared memory
         ids=torch.tensor([id for _, _, id in samples]),
         labels=torch.tensor(labels) if len(labels) == len(samples) else None,
     )

@@ -4,7 +4,7 @@ This module provides splits, class names and contents; `data` adds augmentation 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from attrs import frozen
 from torch import Tensor
@@ -17,9 +17,6 @@ from d2v.vision.files import IMAGES, ImageFileSet
 from d2v.vision.reading import Reader
 from d2v.vision.torchvision_sets import PREFIX, TorchvisionSet, torchvision_splits
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 
 class ImageSource(Protocol):
     """Images with ids 0 to n-1; can be pickled for workers."""
@@ -31,8 +28,8 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, id: int) -> tuple["Image", int | None]:
-        """Return image and class; raise `BrokenSampleError` if the image cannot be read."""
+    def __getitem__(self, id: int) -> tuple[Tensor, int | None]:
+        """Return pixels, uint8 `c h w`, and class; raise `BrokenSampleError` if the image cannot be read."""
         ...
 
     def label(self, id: int) -> int | None:
@@ -145,7 +142,7 @@ class _BuiltinSet:
             raise DataError(
                 f"data.path={self.name!r} has no split {split!r}; it has {', '.join(known)}{nearest(split, known)}"
             )
-        return _Arrays(self.name, split or splits.test or splits.train, reader)
+        return _Arrays(self.name, split or splits.test or splits.train, reader.channels)
 
     def contents(self) -> Contents:
         counts = {split: len(self._set.read(split)[1]) for split in _names(self._set.splits)}
@@ -153,19 +150,19 @@ class _BuiltinSet:
 
 
 class _Arrays:
-    def __init__(self, name: str, split: str, reader: Reader) -> None:
+    """Grey images of a built-in set."""
+
+    def __init__(self, name: str, split: str, channels: int) -> None:
         self.images, self.numbers = _BUILTIN[name].read(split)
         self.classes = _BUILTIN[name].classes
-        self.reader = reader
+        self.channels = channels
         self.prefix = f"{name}/{split}"
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, id: int) -> tuple["Image", int | None]:
-        from PIL import Image
-
-        return self.reader.convert(Image.fromarray(self.images[id, 0].numpy())), self.label(id)
+    def __getitem__(self, id: int) -> tuple[Tensor, int | None]:
+        return self.images[id].expand(self.channels, -1, -1), self.label(id)
 
     def label(self, id: int) -> int:
         return int(self.numbers[id])

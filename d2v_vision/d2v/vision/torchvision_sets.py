@@ -6,7 +6,7 @@ torchvision is imported when a set is opened, and never downloads anything.
 import inspect
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +14,6 @@ from torch import Tensor
 from d2v.core.data import BrokenSampleError, DataError, Splits, name_keys
 from d2v.core.suggestions import nearest
 from d2v.vision.reading import Reader
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 PREFIX = "torchvision:"
 # Sets with a `split` argument other than train and test; torchvision does not list the names without opening a set.
@@ -60,8 +57,8 @@ class TorchvisionSet:
     def __len__(self) -> int:
         return len(self._set)
 
-    def __getitem__(self, id: int) -> tuple["Image", int | None]:
-        """Return image and class; raise `BrokenSampleError` if the image cannot be read."""
+    def __getitem__(self, id: int) -> tuple[Tensor, int | None]:
+        """Return pixels, uint8 `c h w`, and class; raise `BrokenSampleError` if the image cannot be read."""
         try:
             with self.reader.limits():
                 image, label = self._set[id]

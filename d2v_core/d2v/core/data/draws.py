@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from d2v.core.masks import Draw
+from d2v.core.masks.draw import one_number
 
 
 class Purpose(IntEnum):
@@ -62,5 +63,4 @@ def few_of_each(labels: Tensor, count: int, *, seed: int) -> Tensor:
 
 def drawn(purpose: Purpose, *, seed: int, epoch: int, id: int, attempt: int = 0) -> int:
     """Return a random number below 2^53."""
-    draw = Draw(seed=seed, update=epoch, ids=torch.tensor([id]), purpose=purpose)
-    return int(draw.bits(1, 1, stream=attempt))
+    return one_number(seed=seed, update=epoch, id=id, purpose=purpose, stream=attempt)

@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from d2v.core.data.broken import error_reason, listing, nothing_readable
-from d2v.core.data.forking import forking
+from d2v.core.data.workers import forking
 from d2v.core.model import Batch
 
 _logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from d2v.core.data import name_keys
-from d2v.core.data.forking import forking
+from d2v.core.data.workers import forking
 from d2v.text.corpus.lines import Bad, lines_of
 from d2v.text.corpus.text_files import Piece
 from d2v.text.corpus.texts import Task, Texts

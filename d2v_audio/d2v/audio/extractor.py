@@ -53,8 +53,7 @@ class ConvExtractor(nn.Module):
         Raises:
             ValueError: if the input is shorter than one frame.
         """
-        if self.num_frames(x.shape[2]) < 1:
-            raise ValueError(f"{x.shape[2]} samples are shorter than one frame; give longer recordings")
+        self.refuse_short(x.shape[2])
         for layer, conv in enumerate(self.convs):
             x = conv(x)
             norm = self.norms[layer] if layer < len(self.norms) else None
@@ -64,6 +63,11 @@ class ConvExtractor(nn.Module):
                 x = norm(x)
             x = F.gelu(x)
         return x.transpose(1, 2)
+
+    def refuse_short(self, samples: int) -> None:
+        """Raise `ValueError` if a recording with `samples` samples is shorter than one frame."""
+        if self.num_frames(samples) < 1:
+            raise ValueError(f"{samples} samples are shorter than one frame; give longer recordings")
 
     def num_frames(self, samples: int) -> int:
         """Number of frames of a recording with `samples` samples."""

@@ -4,6 +4,7 @@ The student predicts, at the positions it does not see, the features that the te
 code does not branch on version or modality: these are determined by the modules.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,16 +15,16 @@ from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Mask, Masker
 from d2v.core.model.adapter import ModalityAdapter, repeat_rows
 from d2v.core.model.backbone import Backbone, Start
-from d2v.core.model.batch import Batch, Encoded, Local, Tokens, by_modality, pick
+from d2v.core.model.batch import Batch, Encoded, Layout, Local, Tokens, by_modality, pick
 from d2v.core.model.batcher import MultimaskBatcher
-from d2v.core.model.masking import mask_of
+from d2v.core.model.masking import mask_of, padded_of
 from d2v.core.model.predictors import Predictor
 from d2v.core.nn import LayerSink
 from d2v.core.teacher import EMATeacher, TargetAverager
 from d2v.core.wrappers import call_inside, unwrapped
 
 # Optional members of a student in addition to `encode`; see `Encodes`.
-_ABILITIES = ("front", "tokens", "start_of", "pixels", "num_prefix_tokens")
+_ABILITIES = ("front", "layout", "tokens", "start_of", "pixels", "num_prefix_tokens")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -205,12 +206,34 @@ class Data2Vec(nn.Module):
         local: Local | None = self._inside.front(batch) if "front" in self._student_has else None
         return local
 
-    def mask(self, batch: Batch, local: Local | None = None, *, update: int) -> Mask:
+    def prepared(self, batch: Batch, *, update: int) -> Batch:
+        """Return a batch on the CPU with the mask that `forward` would draw, so that no step waits for the device.
+
+        The counts of a mask are known where it is drawn. A batch on another device, and one whose layout the student
+        does not know before it computes features, is returned as it is; then `forward` draws the mask.
+
+        Args:
+            batch: b samples.
+            update: number of finished updates when the batch is used.
+
+        Raises:
+            ValueError: as `forward`, if a mask cannot be drawn.
+        """
+        layout: Layout | None = Layout(grid=tuple(batch.source.shape[1:]), padding=batch.padding)
+        if "front" in self._student_has:
+            layout = self._inside.layout(batch) if "layout" in self._student_has else None
+        if layout is None or batch.source.device.type != "cpu":
+            return batch
+        mask = self.mask(batch, layout, update=update)
+        return dataclasses.replace(batch, mask=mask, padded=padded_of(layout, mask))
+
+    def mask(self, batch: Batch, local: Local | Layout | None = None, *, update: int) -> Mask:
         """Return the batch's mask, or one drawn from (seed, update, ids).
 
         Args:
             batch: b samples.
-            local: local features of the batch; None = the axes and padding of the batch are those of the positions.
+            local: local features of the batch, or their layout; None = the axes and padding of the batch are those of
+                the positions.
             update: number of finished updates.
         """
         if batch.mask is not None:  # then no masker is needed

@@ -7,7 +7,9 @@ from d2v.core.model.batch import Batch, Layout, Local, Padded
 from d2v.core.model.batcher import MultimaskBatcher
 
 
-def mask_of(batch: Batch, local: Local | Layout | None, masker: Masker, *, seed: int, update: int, num_masks: int = 1) -> Mask:
+def mask_of(
+    batch: Batch, local: Local | Layout | None, masker: Masker, *, seed: int, update: int, num_masks: int = 1
+) -> Mask:
     """Return the batch's mask, or one drawn from (seed, update, ids).
 
     Args:

@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from d2v.audio import WaveformAdapterConfig
-from d2v.core import Batch, BlockMasker, RandomMasker, SpanMasker
+from d2v.core import Batch, BlockMasker, SpanMasker
 from d2v.core.loss import RegressionLoss
 from d2v.core.model import Data2VecConfig, MaskedHeadConfig
 from d2v.core.train import MemorySource, PublishedAdamW, fit, parameter_groups

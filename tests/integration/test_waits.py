@@ -10,7 +10,7 @@ from torch import Tensor
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from waits import CASES, SIMULATED, Simulation, waits_of  # noqa: E402 - outside the package
+from waits import CASES, SIMULATED, Simulation, waits_of
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -80,8 +80,7 @@ class TokenEmbedding(nn.Module):
         Raises:
             ValueError: if the source is not integers `b t`, or is longer than the model's positions.
         """
-        ids, layout = batch.source, self.layout(batch)
-        padding = layout.padding
+        ids, padding = self._checked(batch), self._padding(batch)
         x = self.tokens(ids)
         x = x if self.scale == 1 else x * self.scale
         position = (~padding).cumsum(1) * ~padding + self.padding_id
@@ -90,7 +89,7 @@ class TokenEmbedding(nn.Module):
         elif self.sinusoids is not None:
             x = x + F.embedding(position, self.sinusoids)
         x = x if self.norm is None else self.norm(x)
-        return Local(x=scale_gradient(self.dropout(x), self.gradient_scale), padding=padding, grid=layout.grid)
+        return Local(x=scale_gradient(self.dropout(x), self.gradient_scale), padding=padding, grid=(ids.shape[1],))
 
     def layout(self, batch: Batch) -> Layout:
         """Tokens of ids `b t`, and their padding.
@@ -98,6 +97,12 @@ class TokenEmbedding(nn.Module):
         Raises:
             ValueError: if the source is not integers `b t`, or is longer than the model's positions.
         """
+        return Layout(grid=(self._checked(batch).shape[1],), padding=self._padding(batch))
+
+    def _padding(self, batch: Batch) -> Tensor:
+        return batch.source == self.padding_id if batch.padding is None else batch.padding
+
+    def _checked(self, batch: Batch) -> Tensor:
         ids = batch.source
         if ids.dim() != 2 or ids.is_floating_point():
             raise ValueError(f"token ids must be integers of shape b t, not {ids.dtype} {tuple(ids.shape)}")
@@ -105,8 +110,7 @@ class TokenEmbedding(nn.Module):
             raise ValueError(
                 f"{ids.shape[1]} tokens are more than the model's {self.max_length}; cut or split the text"
             )
-        padding = ids == self.padding_id if batch.padding is None else batch.padding
-        return Layout(grid=(ids.shape[1],), padding=padding)
+        return ids
 
 
 def _sinusoids(rows: int, embed_dim: int, padding_id: int) -> Tensor:

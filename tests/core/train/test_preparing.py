@@ -3,9 +3,10 @@
 import attrs
 import pytest
 import torch
-from building import FORMER, NEW, toy_batch
+from building import FORMER, NEW, adapted, toy_batch
 from torch._dynamo.utils import counters
 
+from d2v.core.model import AlibiConfig
 from d2v.core.train import MemorySource, PublishedAdamW, fit, parameter_groups
 from d2v.core.train.preparing import checkpoint_activations, compile_blocks
 
@@ -52,6 +53,14 @@ def test_recomputed_blocks_give_the_same_weights(config):
         batches,
     )
     assert len(calls) == 2 * len(once) > 0
+
+
+def test_recomputed_blocks_make_the_bias_that_they_share_themselves():
+    config, batches = adapted(NEW, alibi=AlibiConfig()), [toy_batch() for _ in range(2)]
+    for one in (config, regularised(config)):  # two forms of attention
+        plain, again = trained(one, lambda model: None, batches), trained(one, checkpoint_activations, batches)
+        for name, tensor in plain.items():
+            torch.testing.assert_close(again[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_evaluation_computes_blocks_once():

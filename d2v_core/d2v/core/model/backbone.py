@@ -25,9 +25,10 @@ Start = Literal["raw", "local", "tokens"]
 class Encodes(Protocol):
     """An encoder that can be trained with `Data2Vec`: a `Backbone`, or a third-party encoder with this one method.
 
-    Optional members, as in `Backbone`: `front` (masks then apply to its local features) with `layout` (masks can be drawn
-    before the step), `start_of` with `front` and `tokens` (its teacher may lack modules), `pixels` (for a pixel loss), `modalities` (names for a single predictor),
-    `depth` and `num_prefix_tokens` (to check the model when it is created).
+    Optional members, as in `Backbone`: `front` (masks then apply to its local features), `layout` (then masks can be
+    drawn before the step), `start_of` with `front` and `tokens` (its teacher may lack modules), `pixels` (for a pixel
+    loss), `modalities` (names for a single predictor), `depth` and `num_prefix_tokens` (to check the model when it is
+    created).
     """
 
     def encode(

@@ -83,7 +83,10 @@ class Batch:
         return self._with_each(moved)
 
     def pin_memory(self) -> "Batch":
-        """Return the batch in pinned memory, from which copies to a GPU are asynchronous; what is on one stays there."""
+        """Return the batch in pinned memory, from which copies to a GPU are asynchronous.
+
+        Tensors that are on a GPU stay there.
+        """
 
         def pinned(value: Any) -> Any:
             on_cpu = isinstance(value, Mask) or (isinstance(value, Tensor) and value.device.type == "cpu")

@@ -25,6 +25,7 @@ import attrs
 import torch
 from formulations import Case
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -72,6 +73,17 @@ class _There(Tensor):
         raise RuntimeError("a tensor of the simulated device is used after the simulation")
 
 
+class _Constants(TorchFunctionMode):
+    """Makes `torch.tensor(values, device=...)` a copy to the simulated device, as it is one to a GPU."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.tensor and kwargs.get("device") is not None and torch.device(kwargs["device"]) == SIMULATED:
+            del kwargs["device"]
+            return torch.tensor(*args, **kwargs).to(SIMULATED)
+        return func(*args, **kwargs)
+
+
 class Simulation(TorchDispatchMode):
     """A device of its own, `torch.device("meta")`, that counts the waits of the program for it.
 
@@ -86,6 +98,16 @@ class Simulation(TorchDispatchMode):
         super().__init__()
         self.waits: list[str] = []
         """Places of the waits so far: the innermost line of the library."""
+        self._constants = _Constants()
+
+    def __enter__(self) -> "Simulation":
+        self._constants.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._constants.__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -44,6 +44,7 @@ WAITING: dict[str, Callable[[Tensor], object]] = {
     "copy into the CPU": lambda x: torch.empty(3).copy_(x),
     "copy to the device": lambda x: torch.ones(3).to(SIMULATED),
     "copy into the device": lambda x: x.copy_(torch.ones(3)),
+    "constant": lambda x: torch.tensor([1.0, 2.0], device=x.device),
     "index from the CPU": lambda x: x[torch.tensor([0, 1])],
 }
 FREE: dict[str, Callable[[Tensor], object]] = {

@@ -4,7 +4,6 @@ The student predicts, at the positions it does not see, the features that the te
 code does not branch on version or modality: these are determined by the modules.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,14 +16,14 @@ from d2v.core.model.adapter import ModalityAdapter, repeat_rows
 from d2v.core.model.backbone import Backbone, Start
 from d2v.core.model.batch import Batch, Encoded, Layout, Local, Tokens, by_modality, pick
 from d2v.core.model.batcher import MultimaskBatcher
-from d2v.core.model.masking import mask_of, padded_of
+from d2v.core.model.masking import mask_of, prepared
 from d2v.core.model.predictors import Predictor
 from d2v.core.nn import LayerSink
 from d2v.core.teacher import EMATeacher, TargetAverager
 from d2v.core.wrappers import call_inside, unwrapped
 
 # Optional members of a student in addition to `encode`; see `Encodes`.
-_ABILITIES = ("front", "layout", "tokens", "start_of", "pixels", "num_prefix_tokens")
+_ABILITIES = ("front", "tokens", "start_of", "pixels", "num_prefix_tokens")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -210,7 +209,7 @@ class Data2Vec(nn.Module):
         """Return a batch on the CPU with the mask that `forward` would draw, so that no step waits for the device.
 
         The counts of a mask are known where it is drawn. A batch on another device, and one whose layout the student
-        does not know before it computes features, is returned as it is; then `forward` draws the mask.
+        does not know before it computes features, is returned as it is. Then `forward` draws the mask.
 
         Args:
             batch: b samples.
@@ -219,13 +218,7 @@ class Data2Vec(nn.Module):
         Raises:
             ValueError: as `forward`, if a mask cannot be drawn.
         """
-        layout: Layout | None = Layout(grid=tuple(batch.source.shape[1:]), padding=batch.padding)
-        if "front" in self._student_has:
-            layout = self._inside.layout(batch) if "layout" in self._student_has else None
-        if layout is None or batch.source.device.type != "cpu":
-            return batch
-        mask = self.mask(batch, layout, update=update)
-        return dataclasses.replace(batch, mask=mask, padded=padded_of(layout, mask))
+        return prepared(batch, self._inside, lambda layout: self.mask(batch, layout, update=update))
 
     def mask(self, batch: Batch, local: Local | Layout | None = None, *, update: int) -> Mask:
         """Return the batch's mask, or one drawn from (seed, update, ids).

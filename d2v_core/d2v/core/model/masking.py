@@ -1,6 +1,10 @@
 """Masks of a batch: given with it, or drawn from the ids of its samples."""
 
+import dataclasses
+from collections.abc import Callable
+
 import torch
+from torch import nn
 
 from d2v.core.masks import Draw, Mask, Masker
 from d2v.core.model.batch import Batch, Layout, Local, Padded
@@ -40,16 +44,38 @@ def mask_of(
     return masker(batch.size, grid, num_masks=num_masks, draw=draw, lengths=lengths)
 
 
-def padded_of(layout: Layout, mask: Mask) -> Padded:
-    """Return whether any position of a layout, or any visible one, is padding; both must be on the CPU.
+def prepared(batch: Batch, encoder: nn.Module, mask: Callable[[Layout], Mask | None]) -> Batch:
+    """Return a batch on the CPU with all that a step can know before it runs, so that it does not ask the device.
 
-    >>> layout = Layout(grid=(3,), padding=torch.tensor([[False, False, True]]))
-    >>> padded_of(layout, Mask(hidden=torch.tensor([[False, True, True]])))
-    Padded(whole=True, visible=False)
+    A batch on another device, and one whose layout the encoder does not know before it computes features, is returned
+    as it is.
+
+    Args:
+        batch: b samples.
+        encoder: a `Backbone`, or another encoder.
+        mask: draws the mask of a layout, or returns None if nothing is masked.
     """
+    layout = layout_of(batch, encoder)
+    if layout is None or batch.source.device.type != "cpu":
+        return batch
+    drawn = mask(layout)
+    return dataclasses.replace(batch, mask=drawn, padded=_padded(layout, drawn))
+
+
+def layout_of(batch: Batch, encoder: nn.Module) -> Layout | None:
+    """Return the layout of a batch's positions; None if the encoder does not know it before it computes features."""
+    if not callable(getattr(encoder, "front", None)):
+        return Layout(grid=tuple(batch.source.shape[1:]), padding=batch.padding)
+    layout: Callable[[Batch], Layout | None] | None = getattr(encoder, "layout", None)
+    return None if layout is None else layout(batch)
+
+
+def _padded(layout: Layout, mask: Mask | None) -> Padded:
     padding = layout.padding
     if padding is None or not padding.any():
         return Padded(whole=False, visible=False)
+    if mask is None:
+        return Padded(whole=True)
     counts = mask.hidden.sum(1)
     if counts.min() < counts.max() or counts.max() == mask.hidden.shape[1]:
         return Padded(whole=True)  # then no position may be dropped

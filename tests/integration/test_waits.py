@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from d2v.core.train import ranks
+
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from waits import CASES, SIMULATED, Simulation, waits_of
@@ -23,6 +25,18 @@ def test_masks_drawn_in_the_step_would_be_counted(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delattr("d2v.core.model.Data2Vec.prepared")
     places = waits_of("vision/base, 2.0", SIMULATED)
     assert sum(place.startswith("d2v/core/masks/") for place in places) == 22  # 11 for each micro-batch
+
+
+@pytest.mark.parametrize(("backends", "expected"), [("cpu:gloo,cuda:nccl", 0), ("cuda:nccl", 2)])
+def test_counts_are_summed_on_the_cpu_if_the_ranks_can(
+    monkeypatch: pytest.MonkeyPatch, backends: str, expected: int
+) -> None:
+    monkeypatch.setattr(ranks, "world", lambda: (0, 2))
+    monkeypatch.setattr(ranks.dist, "get_backend_config", lambda: backends)
+    monkeypatch.setattr(ranks.dist, "all_reduce", lambda total: total.mul_(2))
+    with Simulation() as device:
+        assert ranks.sum_over_ranks([3, 1], SIMULATED) == [6, 2]
+    assert len(device.waits) == expected  # the copy there, and the numbers from there
 
 
 WAITING: dict[str, Callable[[Tensor], object]] = {

@@ -145,8 +145,8 @@ class ModalityAdapter(nn.Module):
 
     def layout(self, batch: Batch) -> Layout | None:
         """Return the layout of a batch's positions: what `layout(batch)` of the front end returns; None without it."""
-        layout: Callable[[Batch], Layout] | None = getattr(self.front, "layout", None)
-        return None if layout is None else layout(batch)
+        layout = getattr(self.front, "layout", None)
+        return layout(batch) if callable(layout) else None
 
     def corrupt(self, batch: Batch, local: Local, mask: Mask) -> Tensor:
         """Mask the features without dropping positions.

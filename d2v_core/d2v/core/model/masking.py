@@ -55,8 +55,8 @@ def prepared(batch: Batch, encoder: nn.Module, mask: Callable[[Layout], Mask | N
         encoder: a `Backbone`, or another encoder.
         mask: draws the mask of a layout, or returns None if nothing is masked.
     """
-    layout = layout_of(batch, encoder)
-    if layout is None or batch.source.device.type != "cpu":
+    layout = layout_of(batch, encoder) if batch.source.device.type == "cpu" else None
+    if layout is None:
         return batch
     drawn = mask(layout)
     return dataclasses.replace(batch, mask=drawn, padded=_padded(layout, drawn))

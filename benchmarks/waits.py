@@ -1,7 +1,7 @@
 """How often an update waits for the device, and where.
 
 A wait is a moment at which the program cannot go on before the device has finished what it was given: it reads a number
-from the device, asks for a shape that depends on values there, or copies without `non_blocking`. Each row is the third
+from the device, asks for a shape that depends on values there, or copies without `non_blocking`. Each row is the second
 update of `fit` on a small model of the published composition, with two micro-batches, one of which is padded.
 
 On a CUDA device torch reports the waits (`torch.cuda.set_sync_debug_mode`). Without one, a device is simulated: its
@@ -36,7 +36,7 @@ from d2v.core.model import Data2VecConfig, MaskedHeadConfig
 from d2v.core.train import MemorySource, PublishedAdamW, fit, parameter_groups
 
 SIMULATED = torch.device("meta")  # nothing else in a training uses it
-_COUNTED = 3  # update
+_COUNTED = 2  # update
 _READS_VALUES = {"_ctc_loss", "_linalg_eigh", "multinomial"}  # of GPU tensors, without a tag of torch that says so
 _FORMER: dict[str, dict[str, Any]] = {
     "vision": {"mask_token": True},

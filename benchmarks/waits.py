@@ -13,11 +13,11 @@ Example: `python benchmarks/waits.py`, on a GPU `python benchmarks/waits.py --de
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -29,12 +29,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+import d2v
 from d2v.audio import WaveformAdapterConfig
 from d2v.core import Batch, BlockMasker, SpanMasker
 from d2v.core.loss import RegressionLoss
 from d2v.core.model import Data2VecConfig, MaskedHeadConfig
 from d2v.core.train import MemorySource, PublishedAdamW, fit, parameter_groups
 
+_ROOTS = tuple(f"{root}{os.sep}" for root in d2v.__path__)
 SIMULATED = torch.device("meta")  # nothing else in a training uses it
 _COUNTED = 2  # update
 _READS_VALUES = {"_ctc_loss", "_linalg_eigh", "multinomial"}  # of GPU tensors, without a tag of torch that says so
@@ -73,14 +75,16 @@ class _There(Tensor):
         raise RuntimeError("a tensor of the simulated device is used after the simulation")
 
 
-class _Constants(TorchFunctionMode):
-    """Makes `torch.tensor(values, device=...)` a copy to the simulated device, as it is one to a GPU."""
+class _Conversions(TorchFunctionMode):
+    """Makes copies of `torch.tensor(values, device=...)` and `tolist`, as they are for a GPU."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func is torch.tensor and kwargs.get("device") is not None and torch.device(kwargs["device"]) == SIMULATED:
             del kwargs["device"]
             return torch.tensor(*args, **kwargs).to(SIMULATED)
+        if func is Tensor.tolist and isinstance(args[0], _There):
+            return args[0].cpu().tolist()
         return func(*args, **kwargs)
 
 
@@ -98,16 +102,16 @@ class Simulation(TorchDispatchMode):
         super().__init__()
         self.waits: list[str] = []
         """Places of the waits so far: the innermost line of the library."""
-        self._constants = _Constants()
+        self._conversions = _Conversions()
 
     def __enter__(self) -> "Simulation":
-        self._constants.__enter__()
+        self._conversions.__enter__()
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        self._constants.__exit__(*error)
+        self._conversions.__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -154,12 +158,14 @@ def _waits(func: Any, tensors: Sequence[Tensor], args: Any, kwargs: Mapping[str,
 def _place(frame: FrameType | None) -> str:
     """Return the innermost line of the library, or of all code, among the callers."""
     innermost = frame
-    while frame is not None and "/d2v/" not in Path(frame.f_code.co_filename).as_posix():
+    while frame is not None and not frame.f_code.co_filename.startswith(_ROOTS):
         frame = frame.f_back
     found = frame or innermost
     assert found is not None
-    path = Path(found.f_code.co_filename).as_posix()
-    return f"{'d2v/' if frame else ''}{path.rpartition('/d2v/')[2]}:{found.f_lineno}"
+    path = found.f_code.co_filename
+    for root in _ROOTS:
+        path = path.replace(root, "d2v/")
+    return f"{path}:{found.f_lineno}"
 
 
 @contextmanager

@@ -43,7 +43,7 @@ WAITING: dict[str, Callable[[Tensor], object]] = {
     "item": lambda x: x[0].item(),
     "float": lambda x: float(x.sum()),
     "if": lambda x: bool((x > 0).any()),
-    "tolist": lambda x: x.cpu().tolist(),
+    "tolist": lambda x: x.tolist(),
     "equal": lambda x: torch.equal(x, x),
     "nonzero": lambda x: x.nonzero(),
     "where": lambda x: torch.where(x > 0),

@@ -90,6 +90,20 @@ def test_an_error_waits_for_its_turn():
         ahead.take(1)
 
 
+def test_a_mask_that_fails_is_drawn_again_for_another_update():
+    def prepare(batch, *, update):
+        if update == 2:
+            raise Boom
+        return batch
+
+    ahead = Ahead(Reading([]), CPU, prepare=prepare)
+    ahead.fetch(2)
+    assert ahead.take(1).source[0, 0] == 0
+    ahead.fetch(2)
+    with pytest.raises(Boom):
+        ahead.take(2)
+
+
 def test_a_batch_that_cannot_be_read_leaves_the_update_before_it_finished():
     events = []
     with pytest.raises(Boom):

@@ -110,4 +110,4 @@ class Ahead:
             batch = self._prepare(batch, update=update)
         if self._device.type == "cuda":
             batch = batch.pin_memory()
-        return evolve(found, update=update, moved=batch.to(self._device, non_blocking=True))
+        return evolve(found, update=update, moved=batch.to(self._device, non_blocking=True), error=None)

@@ -183,6 +183,8 @@ def test_masks_can_be_drawn_before_the_step(lengths: list[int], texts: list[str]
         torch.manual_seed(0)
         found.append(model(one, update=3).loss_sum)
     assert torch.equal(*found)
+    short = speech([5, 5], texts)
+    assert model.prepared(short, update=3) is short  # the step refuses it
     with pytest.raises(ValueError, match="9; leave them out"):
         model.prepared(speech([300, 5], texts, ids=[4, 9]), update=3)
 

@@ -53,7 +53,8 @@ class ConvExtractor(nn.Module):
         Raises:
             ValueError: if the input is shorter than one frame.
         """
-        self.refuse_short(x.shape[2])
+        if self.num_frames(x.shape[2]) < 1:
+            raise ValueError(f"{x.shape[2]} samples are shorter than one frame; give longer recordings")
         for layer, conv in enumerate(self.convs):
             x = conv(x)
             norm = self.norms[layer] if layer < len(self.norms) else None
@@ -63,11 +64,6 @@ class ConvExtractor(nn.Module):
                 x = norm(x)
             x = F.gelu(x)
         return x.transpose(1, 2)
-
-    def refuse_short(self, samples: int) -> None:
-        """Raise `ValueError` if a recording with `samples` samples is shorter than one frame."""
-        if self.num_frames(samples) < 1:
-            raise ValueError(f"{samples} samples are shorter than one frame; give longer recordings")
 
     def num_frames(self, samples: int) -> int:
         """Number of frames of a recording with `samples` samples."""

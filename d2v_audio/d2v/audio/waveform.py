@@ -45,14 +45,12 @@ class WaveformFront(nn.Module):
         return Local(x=x, padding=self._padding(batch.padding, x.shape[1]), grid=(x.shape[1],))
 
     def layout(self, batch: Batch) -> Layout:
-        """Frames of waveforms `b s`, and their padding.
+        """Frames of waveforms `b s`, none if these are too short, and their padding.
 
         Raises:
-            ValueError: if the source is not `b s` or is too short.
+            ValueError: if the source is not `b s`.
         """
-        samples = waveforms(batch).shape[1]
-        self.extractor.refuse_short(samples)
-        t = self.num_frames(samples)
+        t = self.num_frames(waveforms(batch).shape[1])
         return Layout(grid=(t,), padding=self._padding(batch.padding, t))
 
     def _padding(self, padding: Tensor | None, t: int) -> Tensor | None:

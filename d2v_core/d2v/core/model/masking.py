@@ -48,7 +48,7 @@ def prepared(batch: Batch, encoder: nn.Module, mask: Callable[[Layout], Mask | N
     """Return a batch on the CPU with all that a step can know before it runs, so that it does not ask the device.
 
     A batch on another device, and one whose layout the encoder does not know before it computes features, is returned
-    as it is.
+    as it is. So is one without positions, which the front end refuses.
 
     Args:
         batch: b samples.
@@ -56,7 +56,7 @@ def prepared(batch: Batch, encoder: nn.Module, mask: Callable[[Layout], Mask | N
         mask: draws the mask of a layout, or returns None if nothing is masked.
     """
     layout = layout_of(batch, encoder) if batch.source.device.type == "cpu" else None
-    if layout is None:
+    if layout is None or 0 in layout.grid:
         return batch
     drawn = mask(layout)
     return dataclasses.replace(batch, mask=drawn, padded=_padded(layout, drawn))

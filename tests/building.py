@@ -27,6 +27,7 @@ from d2v.core.model import (
     Data2VecConfig,
     EncoderConfig,
     ExtraTokens,
+    Layout,
     Local,
     MaskedHeadConfig,
     MaskToken,
@@ -50,6 +51,9 @@ class ToyFront(nn.Module):
 
     def forward(self, batch: Batch) -> Local:
         return Local(x=self.proj(batch.source), padding=batch.padding, grid=(batch.source.shape[1],))
+
+    def layout(self, batch: Batch) -> Layout:
+        return Layout(grid=(batch.source.shape[1],), padding=batch.padding)
 
 
 class ToyPositions(nn.Module):

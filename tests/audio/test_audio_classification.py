@@ -226,6 +226,21 @@ def test_recordings_are_mixed_in_training_only() -> None:
     assert AudioTagging().source_mixup() is None
 
 
+def test_masks_are_drawn_before_the_step_unless_recordings_are_mixed() -> None:
+    masker = SpanMasker(mask_prob=0.5, mask_length=3)
+    batch = dataclasses.replace(speech([300, 200]), labels=torch.ones(2, len(NAMES)))
+    for mixup in (None, SourceMixup()):
+        model = AudioTagger(encoder(), head("mean"), masker=masker, mixup=mixup)
+        prepared = model.prepared(batch, update=2)
+        assert (prepared is batch) == (mixup is not None)
+        assert (prepared.mask is None) == (mixup is not None)
+        found = []
+        for one in (prepared, batch):
+            torch.manual_seed(0)
+            found.append(model(one, update=2).loss_sum)
+        assert torch.equal(*found)
+
+
 def test_masks_of_classification_are_those_of_training() -> None:
     mask = SpanMasker(mask_prob=0.5, mask_length=3)
     model, batch = tagger(mask=mask), dataclasses.replace(speech([300, 200]), labels=torch.eye(3)[:2])

@@ -169,6 +169,26 @@ def test_the_seed_of_the_run_sets_the_masks() -> None:
     assert not torch.equal(outputs[0], outputs[2])
 
 
+@pytest.mark.parametrize("texts", [["AB", "C"], ["A", ""]])
+@pytest.mark.parametrize("lengths", [[300, 300], [300, 160]])
+def test_masks_can_be_drawn_before_the_step(lengths: list[int], texts: list[str]) -> None:
+    model, batch = made(CTC(mask=TIME, channel_mask=CHANNELS)), speech(lengths, texts, ids=[4, 9])
+    prepared = model.prepared(batch, update=3)
+    assert prepared.mask is not None
+    assert prepared.mask.channels is not None
+    assert prepared.padded is not None
+    assert prepared.padded.whole == (lengths[1] < 300)
+    found = []
+    for one in (prepared, batch):
+        torch.manual_seed(0)
+        found.append(model(one, update=3).loss_sum)
+    assert torch.equal(*found)
+    short = speech([5, 5], texts)
+    assert model.prepared(short, update=3) is short  # the step refuses it
+    with pytest.raises(ValueError, match="9; leave them out"):
+        model.prepared(speech([300, 5], texts, ids=[4, 9]), update=3)
+
+
 def test_a_mask_that_the_batch_brings() -> None:
     batch = speech([300])
     model = made(CTC(mask=TIME), former=True)

@@ -53,6 +53,17 @@ def test_padding_of_frames_follows_the_lengths(norm):
     assert front(Batch(source=source)).padding is None
 
 
+@pytest.mark.parametrize("lengths", [None, [140, 60, 24]])
+def test_the_layout_is_that_of_the_features(lengths):
+    front = make()
+    batch = Batch(source=torch.randn(3, 140), padding=None if lengths is None else padding_of(lengths, 140))
+    local, layout = front(batch), front.layout(batch)
+    assert layout.grid == local.grid
+    assert (layout.padding is None) == (lengths is None)
+    assert lengths is None or torch.equal(layout.padding, local.padding)
+    assert front.layout(Batch(source=torch.randn(3, 20))).grid == (0,)
+
+
 def test_frames_are_local_with_layer_norms_and_not_with_a_group_norm():
     """A group norm looks over all of time, padding included: a padded recording differs from itself alone."""
     source = torch.randn(1, 120)

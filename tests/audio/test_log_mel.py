@@ -62,6 +62,18 @@ def test_a_padded_recording_has_the_features_of_the_same_recording_alone() -> No
         torch.testing.assert_close(local.x[row, : len(alone)], alone, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("lengths", [None, [9_000, 4_000, 500]])
+@pytest.mark.parametrize("samples", [9_000, 600])
+def test_the_layout_is_that_of_the_features(lengths: list[int] | None, samples: int) -> None:
+    padding = None if lengths is None else padding_of(lengths, samples)
+    batch = Batch(source=torch.randn(3, samples), padding=padding)
+    local, layout = front()(batch), front().layout(batch)
+    assert layout.grid == local.grid
+    assert (layout.padding is None) == (lengths is None)
+    if layout.padding is not None and local.padding is not None:
+        assert torch.equal(layout.padding, local.padding)
+
+
 def test_loudness_does_not_matter_and_silence_is_finite() -> None:
     made, source = LogMel(), torch.randn(1, 8_000)
     torch.testing.assert_close(made(source), made(20 * source), atol=2e-3, rtol=0)

@@ -2,20 +2,31 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import case_finetune
+import case_image
+import case_text
 import check
 import plain
 import plain_former
 import plain_image
 import pytest
+import reading
 import torch
 from compare import compare
 from reading import converted, read
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch._dynamo.utils import counters
 from torch.nn.attention import flex_attention
+from torch.utils.checkpoint import checkpoint
 
-from d2v.core.nn import DistanceBias, kernels
+from d2v.core.foreign import Converted, convert
+from d2v.core.nn import DistanceBias, encoder, kernels
+from d2v.core.train.preparing import checkpoint_activations, compile_blocks
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parent / "data").glob("v*/*/config.json"))
 
@@ -24,6 +35,51 @@ FOLDERS = sorted(path.parent for path in (Path(__file__).parent / "data").glob("
 def test_library_agrees(folder: Path) -> None:
     result = check.check(folder)
     assert result["ok"], result["error"]
+
+
+def switched(monkeypatch: pytest.MonkeyPatch, switch: Callable[[nn.Module], None]) -> list[nn.Module]:
+    """Apply a switch of a run to every model that a case converts; the models so far."""
+    models: list[nn.Module] = []
+
+    def convert_switched(*args: Any) -> Converted:
+        one = convert(*args)
+        switch(one.model)
+        models.append(one.model)
+        return one
+
+    for module in (reading, case_image, case_text, case_finetune):
+        monkeypatch.setattr(module, "convert", convert_switched)
+    return models
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_recomputed_blocks_agree(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    again = 0
+
+    def counted(block: nn.Module, *args: Any, **options: Any) -> Any:
+        nonlocal again
+        again += 1
+        return checkpoint(block, *args, **options)
+
+    monkeypatch.setattr(encoder, "checkpoint", counted)
+    models = switched(monkeypatch, checkpoint_activations)
+    result = check.check(folder)
+    assert result["ok"], result["error"]
+    assert models
+    assert again
+
+
+# Dynamo asks a tensor that is no leaf for its gradient, and hides its own warning only if it is no error.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.inductor
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_compiled_blocks_agree(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    torch.compiler.reset()
+    before = counters["stats"]["unique_graphs"]
+    switched(monkeypatch, compile_blocks)
+    result = check.check(folder)
+    assert result["ok"], result["error"]
+    assert counters["stats"]["unique_graphs"] > before
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

@@ -70,3 +70,13 @@ def test_dropout_acts_in_training_only():
 def test_a_batch_without_labels():
     with pytest.raises(ValueError, match="no labels"):
         make()(Batch(source=IDS), update=0)
+
+
+@pytest.mark.parametrize("rows", [3, 1])
+def test_whether_there_is_padding_is_known_before_the_step(rows):
+    classifier = make()
+    batch = Batch(source=IDS[:rows], labels=torch.tensor([2, 0, 1])[:rows])
+    prepared = classifier.prepared(batch, update=0)
+    assert prepared.padded.whole == (rows == 3)
+    assert prepared.mask is None
+    assert torch.equal(classifier(prepared, update=0).loss_sum, classifier(batch, update=0).loss_sum)

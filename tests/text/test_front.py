@@ -35,8 +35,10 @@ def randomise_but_padding(front):
 def test_the_formula(positions, norm, scale):
     front = make(positions=positions, norm=norm, scale=scale)
     local = front(Batch(source=IDS))
+    layout = front.layout(Batch(source=IDS))
     assert torch.equal(local.padding, IDS == PAD)
-    assert local.grid == (4,)
+    assert torch.equal(layout.padding, IDS == PAD)
+    assert layout.grid == local.grid == (4,)
     for row in range(3):
         seen = 0
         for t in range(4):

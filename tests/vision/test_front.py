@@ -40,7 +40,7 @@ def test_sines_and_cosines(embed_dim, grid):
 def test_patches_are_linear_maps_of_their_pixels():
     front, images = PatchEmbedding(DIM, image_size=(8, 12), patch_size=(4, 4)), torch.randn(2, 3, 8, 12)
     local = front(Batch(source=images))
-    assert local.grid == (2, 3)
+    assert local.grid == front.layout(Batch(source=images)).grid == (2, 3)
     assert local.padding is None
     for row in range(2):
         for column in range(3):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from d2v.audio.extractor import ConvExtractor
 from d2v.audio.waveform import frame_padding, waveforms
-from d2v.core.model import Batch, Local
+from d2v.core.model import Batch, Layout, Local
 from d2v.core.nn.gradients import scale_gradient
 from d2v.core.validators import check, positive
 
@@ -130,15 +130,31 @@ class LogMelFront(nn.Module):
         Raises:
             ValueError: if the source is not `b s` or is shorter than a window.
         """
-        source = waveforms(batch)
-        if self.num_frames(source.shape[1]) < 1:
-            raise ValueError(f"{source.shape[1]} samples are shorter than one window; give longer recordings")
+        source = self._checked(batch)
         source, lengths = _at_least(self.extractor.reach, self.spectrogram, source, batch.padding)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient_scale > 0):
             frames = self.extractor(self.spectrogram(source, lengths).transpose(1, 2))
             x = scale_gradient(self.proj(self.norm(frames)), self.gradient_scale)
-        padding = None if lengths is None else frame_padding(self.extractor.frame_lengths(lengths), x.shape[1])
-        return Local(x=x, padding=padding, grid=(x.shape[1],))
+        return Local(x=x, padding=self._padding(lengths, x.shape[1]), grid=(x.shape[1],))
+
+    def layout(self, batch: Batch) -> Layout:
+        """Frames of waveforms `b s`, and their padding.
+
+        Raises:
+            ValueError: if the source is not `b s` or is shorter than a window.
+        """
+        t = self.num_frames(self._checked(batch).shape[1])
+        lengths = None if batch.padding is None else _windows(self.extractor.reach, self.spectrogram, batch.padding)
+        return Layout(grid=(t,), padding=self._padding(lengths, t))
+
+    def _checked(self, batch: Batch) -> Tensor:
+        source = waveforms(batch)
+        if self.num_frames(source.shape[1]) < 1:
+            raise ValueError(f"{source.shape[1]} samples are shorter than one window; give longer recordings")
+        return source
+
+    def _padding(self, lengths: Tensor | None, t: int) -> Tensor | None:
+        return None if lengths is None else frame_padding(self.extractor.frame_lengths(lengths), t)
 
     def num_frames(self, samples: int) -> int:
         """Number of frames of a recording with `samples` samples, at least 1 from the first window on."""
@@ -187,7 +203,12 @@ def _at_least(
         return source, None
     # Short rows see padding, so it must be what they are padded with alone.
     source = source.masked_fill(padding, 0.0)
-    return source, spectrogram.frame_lengths((~padding).sum(1)).clamp(min=windows)
+    return source, _windows(windows, spectrogram, padding)
+
+
+def _windows(least: int, spectrogram: LogMel, padding: Tensor) -> Tensor:
+    """Windows of each recording, Long `b`, at least this number."""
+    return spectrogram.frame_lengths((~padding).sum(1)).clamp(min=least)
 
 
 def _standardised(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from d2v.audio.extractor import ConvExtractor
-from d2v.core.model import Batch, Local
+from d2v.core.model import Batch, Layout, Local
 from d2v.core.nn.gradients import scale_gradient
 
 
@@ -42,10 +42,19 @@ class WaveformFront(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient_scale > 0):
             frames = self.extractor(source[:, None])
         x = self.proj(self.norm(scale_gradient(frames, self.gradient_scale)))
-        padding = None
-        if batch.padding is not None:
-            padding = frame_padding(self.extractor.frame_lengths((~batch.padding).sum(1)), x.shape[1])
-        return Local(x=x, padding=padding, grid=(x.shape[1],))
+        return Local(x=x, padding=self._padding(batch.padding, x.shape[1]), grid=(x.shape[1],))
+
+    def layout(self, batch: Batch) -> Layout:
+        """Frames of waveforms `b s`, none if these are too short, and their padding.
+
+        Raises:
+            ValueError: if the source is not `b s`.
+        """
+        t = self.num_frames(waveforms(batch).shape[1])
+        return Layout(grid=(t,), padding=self._padding(batch.padding, t))
+
+    def _padding(self, padding: Tensor | None, t: int) -> Tensor | None:
+        return None if padding is None else frame_padding(self.extractor.frame_lengths((~padding).sum(1)), t)
 
     def num_frames(self, samples: int) -> int:
         """Number of frames of a recording with `samples` samples."""

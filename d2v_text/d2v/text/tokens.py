@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from attrs.validators import optional
 from torch import Tensor, nn
 
-from d2v.core.model import Batch, Local
+from d2v.core.model import Batch, Layout, Local
 from d2v.core.nn import Dropout
 from d2v.core.nn.gradients import scale_gradient
 from d2v.core.validators import check, one_of
@@ -80,14 +80,7 @@ class TokenEmbedding(nn.Module):
         Raises:
             ValueError: if the source is not integers `b t`, or is longer than the model's positions.
         """
-        ids = batch.source
-        if ids.dim() != 2 or ids.is_floating_point():
-            raise ValueError(f"token ids must be integers of shape b t, not {ids.dtype} {tuple(ids.shape)}")
-        if ids.shape[1] > self.max_length:
-            raise ValueError(
-                f"{ids.shape[1]} tokens are more than the model's {self.max_length}; cut or split the text"
-            )
-        padding = ids == self.padding_id if batch.padding is None else batch.padding
+        ids, padding = self._checked(batch), self._padding(batch)
         x = self.tokens(ids)
         x = x if self.scale == 1 else x * self.scale
         position = (~padding).cumsum(1) * ~padding + self.padding_id
@@ -97,6 +90,27 @@ class TokenEmbedding(nn.Module):
             x = x + F.embedding(position, self.sinusoids)
         x = x if self.norm is None else self.norm(x)
         return Local(x=scale_gradient(self.dropout(x), self.gradient_scale), padding=padding, grid=(ids.shape[1],))
+
+    def layout(self, batch: Batch) -> Layout:
+        """Tokens of ids `b t`, and their padding.
+
+        Raises:
+            ValueError: if the source is not integers `b t`, or is longer than the model's positions.
+        """
+        return Layout(grid=(self._checked(batch).shape[1],), padding=self._padding(batch))
+
+    def _padding(self, batch: Batch) -> Tensor:
+        return batch.source == self.padding_id if batch.padding is None else batch.padding
+
+    def _checked(self, batch: Batch) -> Tensor:
+        ids = batch.source
+        if ids.dim() != 2 or ids.is_floating_point():
+            raise ValueError(f"token ids must be integers of shape b t, not {ids.dtype} {tuple(ids.shape)}")
+        if ids.shape[1] > self.max_length:
+            raise ValueError(
+                f"{ids.shape[1]} tokens are more than the model's {self.max_length}; cut or split the text"
+            )
+        return ids
 
 
 def _sinusoids(rows: int, embed_dim: int, padding_id: int) -> Tensor:

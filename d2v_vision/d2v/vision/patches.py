@@ -4,7 +4,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from d2v.core.model import Batch, Local
+from d2v.core.model import Batch, Layout, Local
 from d2v.core.nn.gradients import scale_gradient
 
 
@@ -54,16 +54,25 @@ class PatchEmbedding(nn.Module):
         Raises:
             ValueError: if the images have another size or another number of channels.
         """
+        layout = self.layout(batch)
+        x = rearrange(self.proj(batch.source), "b d h w -> b (h w) d")
+        x = x if self.widen is None else self.widen(x)
+        return Local(x=scale_gradient(x, self.gradient_scale), padding=layout.padding, grid=layout.grid)
+
+    def layout(self, batch: Batch) -> Layout:
+        """Return the grid of patches of `b c h w` images.
+
+        Raises:
+            ValueError: if the images have another size or another number of channels.
+        """
         expected = (self.channels, *self.image_size)
         if tuple(batch.source.shape[1:]) != expected:
             raise ValueError(
                 f"images of shape {tuple(batch.source.shape[1:])}, but the model takes {expected}; resize them"
             )
-        x = self.proj(batch.source)
-        grid = tuple(x.shape[2:])
-        x = rearrange(x, "b d h w -> b (h w) d")
-        x = x if self.widen is None else self.widen(x)
-        return Local(x=scale_gradient(x, self.gradient_scale), padding=None, grid=grid)
+        height, width = self.image_size
+        rows, columns = self.proj.kernel_size
+        return Layout(grid=(height // rows, width // columns))
 
 
 def normalised_pixels(images: Tensor, patch_size: tuple[int, int]) -> Tensor:

@@ -8,7 +8,7 @@ import dataclasses
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2v.audio.tasks.frames import encode_frames
+from d2v.audio.tasks.frames import encode_frames, prepared_recordings
 from d2v.audio.tasks.mixing import SourceMixup
 from d2v.audio.tasks.pooling import FrameClassifier
 from d2v.core.classification import cross_entropy_step
@@ -25,6 +25,10 @@ class _FramesModel(nn.Module):
         self.head = head
         self.masker = masker
         self.seed = seed
+
+    def prepared(self, batch: Batch, *, update: int) -> Batch:
+        """Return a batch on the CPU with its masks; see `Data2Vec.prepared`."""
+        return prepared_recordings(self.encoder, batch, masker=self.masker, seed=self.seed, update=update)
 
     def logits(self, batch: Batch, *, update: int | None = None) -> Tensor:
         """Scores `b c` in float32; an update masks as in training."""
@@ -104,6 +108,10 @@ class AudioTagger(_FramesModel):
     ) -> None:
         super().__init__(encoder, head, masker=masker, seed=seed)
         self.mixup = mixup
+
+    def prepared(self, batch: Batch, *, update: int) -> Batch:
+        """Return a batch on the CPU with its masks; without them if the step mixes recordings first."""
+        return batch if self.mixup is not None else super().prepared(batch, update=update)
 
     def forward(self, batch: Batch, *, update: int) -> StepOutput:
         """Binary cross-entropy as a sum over recordings and classes; `batch.labels` is Bool or float `b c`.

@@ -12,7 +12,7 @@ from attrs import frozen
 from attrs.validators import ge
 from torch import Tensor, nn
 
-from d2v.audio.tasks.frames import encode_frames
+from d2v.audio.tasks.frames import encode_frames, prepared_recordings
 from d2v.core.finite import some_of
 from d2v.core.masks import Masker
 from d2v.core.model import Batch, StepOutput
@@ -86,6 +86,10 @@ class CTCModel(nn.Module):
         self.masker = masker
         self.seed = seed
         self._named = False
+
+    def prepared(self, batch: Batch, *, update: int) -> Batch:
+        """Return a batch on the CPU with its masks; see `Data2Vec.prepared`."""
+        return prepared_recordings(self.encoder, batch, masker=self.masker, seed=self.seed, update=update)
 
     def logits(self, batch: Batch) -> Tensor:
         """Scores `b t v` in float32, without masks; at padded frames 0 for the blank and -inf for the other symbols."""

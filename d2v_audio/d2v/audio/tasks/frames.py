@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from d2v.core.finite import some_of
-from d2v.core.masks import Masker
-from d2v.core.model import Batch, Encodes, Local
-from d2v.core.model.masking import mask_of
+from d2v.core.masks import Mask, Masker
+from d2v.core.model import Batch, Encodes, Layout, Local
+from d2v.core.model.masking import mask_of, prepared
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +60,7 @@ def encode_frames(
     """
     front: Callable[[Batch], Local] | None = getattr(encoder, "front", None)
     local = None if front is None else front(batch)
-    if local is not None and local.padding is not None:
+    if local is not None and local.padding is not None and batch.padded is None:
         _check_lengths(batch, local.padding)
     mask = None
     if update is not None:
@@ -73,6 +73,28 @@ def encode_frames(
         padding=None if padding is None else padding[:, extra:],
         class_token=encoded.class_token if extra else None,
     )
+
+
+def prepared_recordings(encoder: nn.Module, batch: Batch, *, masker: Masker | None, seed: int, update: int) -> Batch:
+    """Return recordings on the CPU with the masks that `encode_frames` would draw; see `Data2Vec.prepared`.
+
+    Args:
+        encoder: as for `encode_frames`.
+        batch: b recordings.
+        masker: draws the masks; None = nothing is masked but by the mask of the batch.
+        seed: seed of the masks.
+        update: number of finished updates when the batch is used.
+
+    Raises:
+        ValueError: naming the recordings that are shorter than one frame.
+    """
+
+    def mask(layout: Layout) -> Mask | None:
+        if layout.padding is not None:
+            _check_lengths(batch, layout.padding)
+        return batch.mask if masker is None else mask_of(batch, layout, masker, seed=seed, update=update)
+
+    return prepared(batch, encoder, mask)
 
 
 def _check_lengths(batch: Batch, padding: Tensor) -> None:

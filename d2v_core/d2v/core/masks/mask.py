@@ -4,7 +4,7 @@ A `Mask` is made by a masker and used by the batcher, the predictor and the loss
 positions are pixels, frames or tokens.
 """
 
-from functools import cached_property
+from collections.abc import Callable
 
 import torch
 from attrs import field, frozen
@@ -34,6 +34,7 @@ class Mask:
     hidden: Tensor = field()
     num_masks: int = field(default=1)
     channels: Tensor | None = field(default=None)
+    _places: dict[str, Tensor] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.hidden.dtype != torch.bool or self.hidden.dim() != 2:
@@ -51,31 +52,56 @@ class Mask:
             )
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Mask":
-        """Return the mask on another device."""
-        channels = None if self.channels is None else self.channels.to(device, non_blocking=non_blocking)
-        hidden = self.hidden.to(device, non_blocking=non_blocking)
-        return Mask(hidden=hidden, num_masks=self.num_masks, channels=channels)
+        """Return the mask on another device.
 
-    @cached_property
+        `visible` and `index` are found before a mask leaves the CPU: finding them on a GPU would wait for the GPU.
+        """
+        if self.hidden.device == torch.device(device):
+            return self
+        return self._with_each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Mask":
+        """Return the mask in pinned memory, from which copies to a GPU are asynchronous; on a GPU it stays there."""
+        return self._with_each(Tensor.pin_memory) if self.hidden.device.type == "cpu" else self
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> "Mask":
+        places = self._places
+        if self.hidden.device.type == "cpu":
+            counts = set(self._visible_counts().tolist())
+            places = {"index": self.index}
+            if len(counts) == 1 and 0 not in counts:
+                places["visible"] = self.visible
+        channels = None if self.channels is None else change(self.channels)
+        mask = Mask(hidden=change(self.hidden), num_masks=self.num_masks, channels=channels)
+        mask._places.update({name: change(tensor) for name, tensor in places.items()})
+        return mask
+
+    def _visible_counts(self) -> Tensor:
+        return self.hidden.shape[1] - self.hidden.sum(1)
+
+    @property
     def visible(self) -> Tensor:
-        """Visible positions, Long `(b m) v` ascending.
+        """Visible positions, Long `(b m) v` ascending; found once.
 
         Raises:
             ValueError: if the rows hide different numbers of positions, or a row hides all.
         """
-        rows, length = self.hidden.shape
-        counts = length - self.hidden.sum(1)
-        low, high = (int(count) for count in torch.aminmax(counts))
-        if low == 0:
-            raise ValueError(f"every position of row {int(counts.argmin())} is hidden; keep at least one visible")
-        if low != high:
-            raise ValueError(
-                f"rows have {low} to {high} visible positions, but equal counts are needed to drop hidden positions; "
-                "use a masker with equal counts, or visible_only=False"
-            )
-        return (~self.hidden).nonzero()[:, 1].view(rows, low)
+        if "visible" not in self._places:
+            counts = self._visible_counts()
+            low, high = (int(count) for count in torch.aminmax(counts))
+            if low == 0:
+                raise ValueError(f"every position of row {int(counts.argmin())} is hidden; keep at least one visible")
+            if low != high:
+                raise ValueError(
+                    f"rows have {low} to {high} visible positions, but equal counts are needed to drop hidden "
+                    "positions; use a masker with equal counts, or visible_only=False"
+                )
+            self._places["visible"] = (~self.hidden).nonzero()[:, 1].view(len(counts), low)
+        return self._places["visible"]
 
-    @cached_property
+    @property
     def index(self) -> Tensor:
-        """Hidden positions, Long `n`, flat over `(b m) t` in row-major order."""
-        return self.hidden.flatten().nonzero().squeeze(1)
+        """Hidden positions, Long `n`, flat over `(b m) t` in row-major order; found once."""
+        if "index" not in self._places:
+            self._places["index"] = self.hidden.flatten().nonzero().squeeze(1)
+        return self._places["index"]

@@ -13,7 +13,7 @@ from einops import repeat
 from torch import Tensor, nn
 
 from d2v.core.masks import Mask
-from d2v.core.model.batch import Batch, Local
+from d2v.core.model.batch import Batch, Layout, Local
 from d2v.core.nn import Dropout, TransformerEncoder
 from d2v.core.validators import check
 
@@ -84,7 +84,8 @@ class ModalityAdapter(nn.Module):
     `modality` is the default name of the adapter in a `Backbone`; each modality's class sets it.
 
     Args:
-        front: front end, from a batch to `Local`: raw input to features.
+        front: front end, from a batch to `Local`: raw input to features. Its method `layout`, from a batch to `Layout`,
+            may give grid and padding alone, so that masks can be drawn before a step.
         positions: from (x `r t d`, mask or None) to the offset added to x, `1 t d`, `b t d` or `(b m) t d`. With a
             mask, hidden positions are dropped afterwards, and the offset must not depend on x at hidden positions.
         bias: from tokens to a function from a layer to its attention bias.
@@ -141,6 +142,11 @@ class ModalityAdapter(nn.Module):
         self.noise_std = noise_std
         self.channels_first = channels_first
         self.zero_padding = zero_padding
+
+    def layout(self, batch: Batch) -> Layout | None:
+        """Return the layout of a batch's positions: what `layout(batch)` of the front end returns; None without it."""
+        layout = getattr(self.front, "layout", None)
+        return layout(batch) if callable(layout) else None
 
     def corrupt(self, batch: Batch, local: Local, mask: Mask) -> Tensor:
         """Mask the features without dropping positions.

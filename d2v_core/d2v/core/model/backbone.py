@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from d2v.core.masks import Mask
 from d2v.core.model.adapter import ModalityAdapter, repeat_rows
-from d2v.core.model.batch import Batch, Encoded, Local, Tokens, pick
+from d2v.core.model.batch import Batch, Encoded, Layout, Local, Tokens, pick
 from d2v.core.model.batcher import MultimaskBatcher
 from d2v.core.nn import LayerSink, TransformerEncoder
 
@@ -25,9 +25,10 @@ Start = Literal["raw", "local", "tokens"]
 class Encodes(Protocol):
     """An encoder that can be trained with `Data2Vec`: a `Backbone`, or a third-party encoder with this one method.
 
-    Optional members, as in `Backbone`: `front` (masks then apply to its local features), `start_of` with `front` and
-    `tokens` (its teacher may lack modules), `pixels` (for a pixel loss), `modalities` (names for a single predictor),
-    `depth` and `num_prefix_tokens` (to check the model when it is created).
+    Optional members, as in `Backbone`: `front` (masks then apply to its local features), `layout` (then masks can be
+    drawn before the step), `start_of` with `front` and `tokens` (its teacher may lack modules), `pixels` (for a pixel
+    loss), `modalities` (names for a single predictor), `depth` and `num_prefix_tokens` (to check the model when it is
+    created).
     """
 
     def encode(
@@ -149,6 +150,10 @@ class Backbone(Student):
             return "tokens"
         return "local" if lacks("front") else "raw"
 
+    def layout(self, batch: Batch) -> Layout | None:
+        """Return the layout of a batch's positions without computing its features; None if the front end cannot."""
+        return self.adapter(batch.modality).layout(batch)
+
     def front(self, batch: Batch) -> Local:
         """Compute the local features of a batch, once per sample and without masking."""
         return self.adapter(batch.modality).front(batch)
@@ -186,7 +191,7 @@ class Backbone(Student):
             x = batcher.visible(x) if offset is None else batcher.visible(x) + batcher.visible(offset)
             padding = None if padding is None else batcher.visible(padding)
         # An exported graph has one path for all values, with and without padding.
-        if padding is not None and not torch.compiler.is_exporting() and not padding.any():
+        if padding is not None and not torch.compiler.is_exporting() and not _any(padding, batch, dropped):
             padding = None
         return self._with_context(
             adapter, Tokens(x=x, padding=padding, position=position, num_prefix_tokens=0, grid=local.grid)
@@ -251,6 +256,14 @@ class Backbone(Student):
         # A teacher may lack the adapter, or all adapters.
         adapter = None if self.adapters is None else self.adapter(modality)
         return None if adapter is None else adapter.bias
+
+
+def _any(padding: Tensor, batch: Batch, dropped: Mask | None) -> bool:
+    """Whether any token is padding; asks the device only if the batch does not know."""
+    known: bool | None = None
+    if batch.padded is not None and (dropped is None or dropped is batch.mask):
+        known = batch.padded.whole if dropped is None else batch.padded.visible
+    return bool(padding.any()) if known is None else known
 
 
 def _check(mask: Mask | None, local: Local) -> None:

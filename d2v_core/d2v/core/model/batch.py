@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+from attrs import frozen
 from torch import Tensor, nn
 
 from d2v.core.masks import Mask
@@ -17,6 +18,19 @@ from d2v.core.nn.encoder import LayerBias
 from d2v.core.suggestions import nearest
 
 _Part = TypeVar("_Part")
+
+
+@frozen(kw_only=True)
+class Padded:
+    """Whether there is padding, found on the CPU, so that a step need not ask the device.
+
+    Args:
+        whole: whether any position is padding.
+        visible: whether any visible position of the batch's mask is; None = unknown.
+    """
+
+    whole: bool
+    visible: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +47,7 @@ class Batch:
         labels: labels of the task.
         label_lengths: lengths of the labels, Long `b`.
         modality: name of the adapter; None = the only one of the model.
+        padded: whether positions are padding, in a batch that `Data2Vec.prepared` returned; None = unknown.
 
     Raises:
         ValueError: if `padding` is not Bool or does not fit `source`.
@@ -49,6 +64,7 @@ class Batch:
     labels: Tensor | None = None
     label_lengths: Tensor | None = None
     modality: str | None = None
+    padded: Padded | None = None
 
     def __post_init__(self) -> None:
         _check_padding(self.padding, self.source.shape[:2], "source")
@@ -67,15 +83,36 @@ class Batch:
         return self._with_each(moved)
 
     def pin_memory(self) -> "Batch":
-        """Return the batch in pinned memory, from which copies to a GPU are asynchronous; a mask is not pinned."""
-        return self._with_each(lambda value: value.pin_memory() if isinstance(value, Tensor) else value)
+        """Return the batch in pinned memory, from which copies to a GPU are asynchronous.
+
+        Tensors that are on a GPU stay there.
+        """
+
+        def pinned(value: Any) -> Any:
+            on_cpu = isinstance(value, Mask) or (isinstance(value, Tensor) and value.device.type == "cpu")
+            return value.pin_memory() if on_cpu else value
+
+        return self._with_each(pinned)
 
     def _with_each(self, change: Callable[[Any], Any]) -> "Batch":
         return Batch(**{field.name: change(getattr(self, field.name)) for field in dataclasses.fields(Batch)})
 
     def seen_by_teacher(self) -> "Batch":
         """Return the same samples with the teacher's view as their source."""
-        return self if self.view is None else dataclasses.replace(self, source=self.view, view=None)
+        return self if self.view is None else dataclasses.replace(self, source=self.view, view=None, padded=None)
+
+
+@frozen(kw_only=True, eq=False)
+class Layout:
+    """Positions of a batch, which are known before its features are computed.
+
+    Args:
+        grid: (t,) or (h, w), layout of the positions.
+        padding: Bool `b t`, True = padding, or None.
+    """
+
+    grid: tuple[int, ...]
+    padding: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

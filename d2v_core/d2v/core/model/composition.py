@@ -14,9 +14,9 @@ from d2v.core.loss import RegressionLoss
 from d2v.core.masks import Mask, Masker
 from d2v.core.model.adapter import ModalityAdapter, repeat_rows
 from d2v.core.model.backbone import Backbone, Start
-from d2v.core.model.batch import Batch, Encoded, Local, Tokens, by_modality, pick
+from d2v.core.model.batch import Batch, Encoded, Layout, Local, Tokens, by_modality, pick
 from d2v.core.model.batcher import MultimaskBatcher
-from d2v.core.model.masking import mask_of
+from d2v.core.model.masking import mask_of, prepared
 from d2v.core.model.predictors import Predictor
 from d2v.core.nn import LayerSink
 from d2v.core.teacher import EMATeacher, TargetAverager
@@ -205,12 +205,28 @@ class Data2Vec(nn.Module):
         local: Local | None = self._inside.front(batch) if "front" in self._student_has else None
         return local
 
-    def mask(self, batch: Batch, local: Local | None = None, *, update: int) -> Mask:
+    def prepared(self, batch: Batch, *, update: int) -> Batch:
+        """Return a batch on the CPU with the mask that `forward` would draw, so that no step waits for the device.
+
+        The counts of a mask are known where it is drawn. A batch on another device, and one whose layout the student
+        does not know before it computes features, is returned as it is. Then `forward` draws the mask.
+
+        Args:
+            batch: b samples.
+            update: number of finished updates when the batch is used.
+
+        Raises:
+            ValueError: as `forward`, if a mask cannot be drawn.
+        """
+        return prepared(batch, self._inside, lambda layout: self.mask(batch, layout, update=update))
+
+    def mask(self, batch: Batch, local: Local | Layout | None = None, *, update: int) -> Mask:
         """Return the batch's mask, or one drawn from (seed, update, ids).
 
         Args:
             batch: b samples.
-            local: local features of the batch; None = the axes and padding of the batch are those of the positions.
+            local: local features of the batch, or their layout; None = the axes and padding of the batch are those of
+                the positions.
             update: number of finished updates.
         """
         if batch.mask is not None:  # then no masker is needed

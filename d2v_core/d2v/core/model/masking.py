@@ -1,17 +1,25 @@
 """Masks of a batch: given with it, or drawn from the ids of its samples."""
 
+import dataclasses
+from collections.abc import Callable
+
 import torch
+from torch import nn
 
 from d2v.core.masks import Draw, Mask, Masker
-from d2v.core.model.batch import Batch, Local
+from d2v.core.model.batch import Batch, Layout, Local, Padded
+from d2v.core.model.batcher import MultimaskBatcher
 
 
-def mask_of(batch: Batch, local: Local | None, masker: Masker, *, seed: int, update: int, num_masks: int = 1) -> Mask:
+def mask_of(
+    batch: Batch, local: Local | Layout | None, masker: Masker, *, seed: int, update: int, num_masks: int = 1
+) -> Mask:
     """Return the batch's mask, or one drawn from (seed, update, ids).
 
     Args:
         batch: b samples; without ids, their numbers are the index in the batch.
-        local: local features of the batch; None = the axes and padding of the batch are those of the positions.
+        local: local features of the batch, or their layout; None = the axes and padding of the batch are those of the
+            positions.
         masker: draws the mask if the batch has none.
         seed: seed of the masks.
         update: number of finished updates.
@@ -34,3 +42,41 @@ def mask_of(batch: Batch, local: Local | None, masker: Masker, *, seed: int, upd
     lengths = None if padding is None else (~padding).sum(1)
     draw = Draw(seed=seed, update=update, ids=ids)
     return masker(batch.size, grid, num_masks=num_masks, draw=draw, lengths=lengths)
+
+
+def prepared(batch: Batch, encoder: nn.Module, mask: Callable[[Layout], Mask | None]) -> Batch:
+    """Return a batch on the CPU with all that a step can know before it runs, so that it does not ask the device.
+
+    A batch on another device, and one whose layout the encoder does not know before it computes features, is returned
+    as it is. So is one without positions, which the front end refuses.
+
+    Args:
+        batch: b samples.
+        encoder: a `Backbone`, or another encoder.
+        mask: draws the mask of a layout, or returns None if nothing is masked.
+    """
+    layout = layout_of(batch, encoder) if batch.source.device.type == "cpu" else None
+    if layout is None or 0 in layout.grid:
+        return batch
+    drawn = mask(layout)
+    return dataclasses.replace(batch, mask=drawn, padded=_padded(layout, drawn))
+
+
+def layout_of(batch: Batch, encoder: nn.Module) -> Layout | None:
+    """Return the layout of a batch's positions; None if the encoder does not know it before it computes features."""
+    if not callable(getattr(encoder, "front", None)):
+        return Layout(grid=tuple(batch.source.shape[1:]), padding=batch.padding)
+    layout: Callable[[Batch], Layout | None] | None = getattr(encoder, "layout", None)
+    return None if layout is None else layout(batch)
+
+
+def _padded(layout: Layout, mask: Mask | None) -> Padded:
+    padding = layout.padding
+    if padding is None or not padding.any():
+        return Padded(whole=False, visible=False)
+    if mask is None:
+        return Padded(whole=True)
+    counts = mask.hidden.sum(1)
+    if counts.min() < counts.max() or counts.max() == mask.hidden.shape[1]:
+        return Padded(whole=True)  # then no position may be dropped
+    return Padded(whole=True, visible=bool(MultimaskBatcher(mask).visible(padding).any()))

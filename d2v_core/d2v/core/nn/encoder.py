@@ -3,6 +3,7 @@
 The same class is used for the shared encoder and for a modality's context encoder (norm, dropout, prenet blocks).
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from d2v.core.nn.attention import AttentionBias, attention_mask
 from d2v.core.nn.block import TransformerBlock
+from d2v.core.nn.distances import DistanceBias
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import Scheme, initialise, scale_branches
 from d2v.core.nn.layer_drop import skipped
@@ -150,7 +152,7 @@ class TransformerEncoder(nn.Module):
 
     def _run(self, block: nn.Module, x: Tensor, mask: AttentionBias | None) -> tuple[Tensor, Tensor]:
         if self.checkpoint_activations and self.training and torch.is_grad_enabled():
-            again: tuple[Tensor, Tensor] = checkpoint(block, x, mask, use_reentrant=False)
+            again: tuple[Tensor, Tensor] = checkpoint(_run_alone, block, x, mask, use_reentrant=False)
             return again
         once: tuple[Tensor, Tensor] = block(x, mask)
         return once
@@ -162,3 +164,9 @@ class TransformerEncoder(nn.Module):
         if missing:
             raise ValueError(f"layer {missing[0]} is wanted, but the encoder has {len(self.blocks)} blocks (from 0)")
         return len(self.blocks) if sink.output else max(sink.wants, default=-1) + 1
+
+
+def _run_alone(block: nn.Module, x: Tensor, mask: AttentionBias | None) -> tuple[Tensor, Tensor]:
+    # The blocks share the full bias, so the first one would find it when it runs again, and keep other tensors.
+    result: tuple[Tensor, Tensor] = block(x, dataclasses.replace(mask) if isinstance(mask, DistanceBias) else mask)
+    return result

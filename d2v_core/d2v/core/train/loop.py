@@ -17,6 +17,7 @@ from d2v.core.model import StepOutput
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.nn.layer_drop import layers_drawn_from
 from d2v.core.precision import Precision, autocast
+from d2v.core.train.ahead import Ahead
 from d2v.core.train.freezing import Freeze
 from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.monitoring import Monitors
@@ -81,7 +82,8 @@ def fit(
 
     Args:
         model: `model(batch, update=n)` returns a `StepOutput`; its `update_teacher(n)`, if any, is called after the
-            optimiser step. Not wrapped in DDP, which is the work of `strategy`.
+            optimiser step. Its `prepared(batch, update=n)`, if any, is called before, with the batch on the CPU. Not
+            wrapped in DDP, which is the work of `strategy`.
         data: batches of this rank.
         optimizer: optimiser of the model's parameters.
         schedule: learning rate of the update after n finished ones; see `set_rates`.
@@ -151,7 +153,8 @@ def fit(
     outlets: list[Any] = [*(sinks if rank == 0 else ()), *([progress] if progress and rank == 0 else [])]
     for outlet in outlets:
         outlet.start(now.step)
-    clock, batches = Clock(), iter(data)
+    clock = Clock()
+    now.ahead = ahead = Ahead(data, device, prepare=getattr(model, "prepared", None), next_of=clock.wait)
     if freeze is not None:
         freeze.apply(freeze.updates)  # DDP leaves out what is frozen when it is made
     step = strategy.wrap(model)
@@ -165,14 +168,16 @@ def fit(
                 optimizer.zero_grad()
                 outputs, modalities = [], []
                 for micro in range(accumulate):
-                    batch = clock.wait(batches).to(device, non_blocking=True)
+                    batch, last = ahead.take(now.step), micro + 1 == accumulate
                     torch.manual_seed(dropout_seed(seed, now.step, rank, micro))
-                    with strategy.micro_batch(step, last=micro + 1 == accumulate):
+                    with strategy.micro_batch(step, last=last):
                         with autocast(precision, device), layers_drawn_from(layer_drop_seed(seed, now.step, micro)):
                             output: StepOutput = step(batch, update=now.step)
                         torch.autograd.backward(output.loss_sum * (loss_scale.value if loss_scale else 1.0))
                     modalities.append(batch.modality)
                     outputs.append(kept(output, whole=now.step + 1 == max_steps or (now.step + 1) % log_every == 0))
+                    if now.step + last < max_steps:  # while the device computes
+                        ahead.fetch(now.step + last)
                 count, stopping = sum_over_ranks(
                     [sum(output.sample_size for output in outputs), int(stop.signum is not None)], device
                 )
@@ -206,6 +211,7 @@ def fit(
             if run is not None and rank == 0:
                 run.finish(now.step if now.best.step is None else now.best.step)
     finally:
+        ahead.close()
         call(outlets, "close")
     ended: Literal["max_steps", "patience"] = "max_steps" if now.step >= max_steps else "patience"
     return Fitted(step=now.step, ended=ended, best_step=now.best.step)

@@ -67,10 +67,15 @@ def connected(*, timeout: float = 1800.0) -> Iterator[None]:
 
 
 def sum_over_ranks(values: list[int], device: torch.device) -> list[int]:
-    """Return integers summed over the ranks."""
+    """Return integers summed over the ranks: on the CPU if they can exchange there, so that no GPU is waited for.
+
+    Args:
+        values: as many on all ranks.
+        device: device of the model.
+    """
     if world()[1] == 1:
         return values
-    total = torch.tensor(values, device=device)
+    total = torch.tensor(values, device="cpu" if "cpu:" in dist.get_backend_config() else device)
     dist.all_reduce(total)
     summed: list[int] = total.tolist()
     return summed

@@ -7,6 +7,7 @@ from attrs import define, field
 from torch import nn
 from torch.optim import Optimizer
 
+from d2v.core.train.ahead import Ahead
 from d2v.core.train.hooks import restore, states
 from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.meters import Meters
@@ -32,6 +33,7 @@ class TrainingState:
         loss_scale: loss scale for fp16.
         monitors: monitors of the model's targets.
         hooks: hooks, with or without a state.
+        ahead: batches of the data, one of which is read before its turn; None = none is.
         step: number of finished updates.
         meters: metrics since the last line.
         best: best validation so far.
@@ -45,6 +47,7 @@ class TrainingState:
     loss_scale: LossScale | None = None
     monitors: Monitors | None = None
     hooks: Sequence[object] = ()
+    ahead: Ahead | None = None
     step: int = 0
     meters: Meters = field(factory=Meters)
     best: Best = field(factory=Best)
@@ -58,7 +61,7 @@ class TrainingState:
             return
         state: dict[str, Any] = {
             "step": self.step,
-            "data": self.data.state_dict(),
+            "data": (self.ahead or self.data).state_dict(),
             "optimizer": optimizer,
             "hooks": states(self.hooks),
             "identity": stored_identity(self.data),

@@ -23,6 +23,7 @@ from d2v.core.model import (
     StudentConfig,
     TransformerConfig,
 )
+from d2v.core.model.masking import prepared
 from d2v.core.nn import Dropout, initialise
 from d2v.core.scores import ClassScorer, NumberScorer
 from d2v.core.scores.classes import ClassMetric
@@ -75,6 +76,11 @@ class SentenceClassifier(nn.Module):
         if init == "normal":
             for linear in (self.dense, self.out_proj):
                 initialise(linear, init)
+
+    def prepared(self, batch: Batch, *, update: int) -> Batch:
+        """Return a batch on the CPU that knows whether it has padding; see `Data2Vec.prepared`."""
+        del update
+        return prepared(batch, self.encoder, lambda _: batch.mask)
 
     def logits(self, batch: Batch) -> Tensor:
         """Scores `b classes`."""

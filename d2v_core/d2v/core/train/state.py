@@ -14,6 +14,7 @@ from d2v.core.train.monitoring import Monitors
 from d2v.core.train.ranks import sum_over_ranks, world
 from d2v.core.train.resuming import changed_data, changed_machine, continued, machine_of, restart, stored_identity
 from d2v.core.train.run_folder import RunFolder, RunFolderError
+from d2v.core.train.skipping import Skipping
 from d2v.core.train.source import BatchSource
 from d2v.core.train.strategies import Strategy
 from d2v.core.train.validation import Best
@@ -32,6 +33,7 @@ class TrainingState:
         loss_scale: loss scale for fp16.
         monitors: monitors of the model's targets.
         hooks: hooks, with or without a state.
+        skipping: rule of updates that are not applied.
         step: number of finished updates.
         meters: metrics since the last line.
         best: best validation so far.
@@ -45,6 +47,7 @@ class TrainingState:
     loss_scale: LossScale | None = None
     monitors: Monitors | None = None
     hooks: Sequence[object] = ()
+    skipping: Skipping = field(factory=Skipping)
     step: int = 0
     meters: Meters = field(factory=Meters)
     best: Best = field(factory=Best)
@@ -132,5 +135,6 @@ class TrainingState:
             "monitor": self.monitors,
             "meters": self.meters,
             "best": self.best,
+            "skipping": self.skipping,
         }
         return {name: part for name, part in parts.items() if part is not None}

@@ -235,6 +235,11 @@ class RunKeys(DataKeys, total=False):
     (`train.min_loss_scale`).
     """
 
+    timeout: float
+    """Seconds that a process of torchrun waits for the others before it ends with an error that names them
+    (`train.timeout`).
+    """
+
     max_skipped_updates: int
     """Updates that may be skipped because their loss or gradient is not finite, or their loss is a spike; the next one
     ends the run with an error (`train.max_skipped_updates`).

@@ -187,6 +187,7 @@ def train_by(
         loss_scale=LossScale.published(workers=world()[1], accumulate=train.accumulate, minimum=train.min_loss_scale),
         seed=recipe.seed,
         skipping=Skipping(limit=train.max_skipped_updates, spike_ratio=train.spike_ratio, debug=train.debug),
+        timeout=train.timeout,
         **options,
     )
 

@@ -3,6 +3,7 @@
 from d2v.core.train.debug import SavedUpdate
 from d2v.core.train.freezing import Freeze
 from d2v.core.train.groups import LayerDecay, parameter_groups, set_rates, set_weight_decay
+from d2v.core.train.heartbeat import RankError
 from d2v.core.train.loop import Fitted, fit
 from d2v.core.train.loss_scale import LossScale, NonFiniteError
 from d2v.core.train.optimizer import PublishedAdamW
@@ -44,6 +45,7 @@ __all__ = [
     "PolynomialSchedule",
     "Progress",
     "PublishedAdamW",
+    "RankError",
     "Replicated",
     "RunFolder",
     "RunFolderError",

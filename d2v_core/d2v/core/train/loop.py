@@ -19,6 +19,7 @@ from d2v.core.nn.layer_drop import layers_drawn_from
 from d2v.core.precision import Precision, autocast
 from d2v.core.train.debug import Recorder
 from d2v.core.train.freezing import Freeze
+from d2v.core.train.heartbeat import Heartbeat
 from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.monitoring import Monitors
 from d2v.core.train.progress import Progress
@@ -73,6 +74,7 @@ def fit(
     validation: Validation | None = None,
     freeze: Freeze | None = None,
     skipping: Skipping | None = None,
+    timeout: float | None = None,
     hooks: Sequence[object] = (),
     progress: Progress | None = None,
 ) -> Fitted:
@@ -108,6 +110,7 @@ def fit(
         validation: validation on held-out data.
         freeze: parameters that are frozen at first.
         skipping: updates that are not applied; None = the first whose loss or gradient is not finite ends the training.
+        timeout: seconds that a rank waits for the others in torch.distributed; None = those of the process group.
         hooks: objects whose `on_step_end(step)` and `on_log(step, metrics)` are called, if they have them. The output
             of their `state_dict()` is saved in checkpoints, under their `name` or class.
         progress: display of the progress.
@@ -117,6 +120,7 @@ def fit(
         NonFiniteError, LossSpikeError: if an update is refused that `skipping` does not skip; it is not applied, and
             checkpoints stay intact.
         CollapseError: from the monitor.
+        RankError: if another rank does not come in time, or ends.
         RunFolderError: if a file cannot be written, or hooks or samples are not those of the checkpoint; checkpoints
             stay intact.
         TypeError: if the state of a hook cannot be saved.
@@ -158,13 +162,13 @@ def fit(
     outlets: list[Any] = [*(sinks if rank == 0 else ()), *([progress] if progress and rank == 0 else [])]
     for outlet in outlets:
         outlet.start(now.step)
-    clock, batches = Clock(), iter(data)
+    clock, batches = Clock(now), iter(data)
     if freeze is not None:
         freeze.apply(freeze.updates)  # DDP leaves out what is frozen when it is made
     step = strategy.wrap(model)
     model.train()
     try:
-        with StopRequest() as stop:
+        with StopRequest() as stop, Heartbeat(now, timeout=timeout):
             while now.step < max_steps and not now.best.exhausted(validation):
                 if freeze is not None:
                     freeze.apply(now.step)

@@ -19,14 +19,17 @@ from d2v.core.train.validation import Validation
 class Clock:
     """Measures the fraction of time spent waiting for data."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: TrainingState) -> None:
+        self._now = now
         self._since = time.monotonic()
         self._waited = 0.0
 
     def wait(self, batches: Iterator[Batch]) -> Batch:
         """Return the next batch, and measure the waiting time."""
+        self._now.doing = "reading data"
         begin = time.monotonic()
         batch = next(batches)
+        self._now.doing = "computing"
         self._waited += time.monotonic() - begin
         return batch
 
@@ -132,6 +135,7 @@ def validate(now: TrainingState, rule: Validation | None) -> tuple[dict[str, flo
     """Run the validation if it is due; return its metrics, and whether it is the best so far."""
     if rule is None or not rule.due(now.step):
         return {}, False
+    now.doing = "validating"
     now.model.eval()
     with torch.no_grad(), now.strategy.whole(now.model):
         metrics = dict(rule.run())

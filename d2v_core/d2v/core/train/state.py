@@ -7,6 +7,7 @@ from attrs import define, field
 from torch import nn
 from torch.optim import Optimizer
 
+from d2v.core.train.heartbeat import Doing
 from d2v.core.train.hooks import restore, states
 from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.meters import Meters
@@ -37,6 +38,7 @@ class TrainingState:
         step: number of finished updates.
         meters: metrics since the last line.
         best: best validation so far.
+        doing: what this rank is doing, for the other ranks.
     """
 
     model: nn.Module
@@ -51,11 +53,13 @@ class TrainingState:
     step: int = 0
     meters: Meters = field(factory=Meters)
     best: Best = field(factory=Best)
+    doing: Doing = "computing"
 
     def save(self, run: RunFolder | None) -> None:
         """Write a checkpoint: the ranks gather it together, and the first one writes it."""
         if run is None:
             return
+        self.doing = "saving"
         tensors, optimizer = self.strategy.tensors(self.model), self.strategy.optimizer_state(self.optimizer)
         if world()[0] > 0:
             return

@@ -29,7 +29,7 @@ from d2v.core.train.signals import Interrupted, StopRequest
 from d2v.core.train.sinks import MetricSink
 from d2v.core.train.skipping import Skipping
 from d2v.core.train.source import BatchSource
-from d2v.core.train.stages import Clock, call, finish_gradients, is_applied, kept, measured, set_scheduled, validate
+from d2v.core.train.stages import Clock, call, complete, finish_gradients, is_applied, kept, measured, set_scheduled
 from d2v.core.train.state import TrainingState
 from d2v.core.train.strategies import Strategy, StrategyName, strategy_by_name
 from d2v.core.train.validation import Validation
@@ -116,7 +116,8 @@ def fit(
         progress: display of the progress.
 
     Raises:
-        Interrupted: at Ctrl-C or SIGTERM, after the update is finished and saved.
+        Interrupted: at Ctrl-C or SIGTERM, after the update is finished and saved. A validation that it interrupts is
+            repeated by the next start.
         NonFiniteError, LossSpikeError: if an update is refused that `skipping` does not skip; it is not applied, and
             checkpoints stay intact.
         CollapseError: from the monitor.
@@ -161,7 +162,7 @@ def fit(
     now.restore(run, accept_data=accept_data)
     outlets: list[Any] = [*(sinks if rank == 0 else ()), *([progress] if progress and rank == 0 else [])]
     for outlet in outlets:
-        outlet.start(now.step)
+        outlet.start(now.step if now.pending is None else now.step - 1)
     clock, batches = Clock(now), iter(data)
     if freeze is not None:
         freeze.apply(freeze.updates)  # DDP leaves out what is frozen when it is made
@@ -169,6 +170,8 @@ def fit(
     model.train()
     try:
         with StopRequest() as stop, Heartbeat(now, timeout=timeout):
+            if now.pending is not None:  # a signal interrupted its validation
+                complete(now, validation, outlets, hooks, run)
             while now.step < max_steps and not now.best.exhausted(validation):
                 if freeze is not None:
                     freeze.apply(now.step)
@@ -206,16 +209,10 @@ def fit(
                     now.meters.add(found, modality=modality)
                 call(hooks, "on_step_end", now.step)
                 call(outlets, "advance", now.step)
-                metrics, better = validate(now, validation)
+                now.pending = {}
                 if now.step % log_every == 0 or now.step == max_steps:
-                    metrics = {**measured(now, outputs, modalities, rates), **clock.report(), **metrics}
-                if metrics:
-                    # Before the checkpoint, so that a run resumed from it has all lines up to it.
-                    call(outlets, "write", now.step, metrics)
-                    call(outlets, "log", now.step, metrics)
-                    call(hooks, "on_log", now.step, metrics)
-                    if monitors is not None:
-                        monitors.check(now.step)
+                    now.pending = {**measured(now, outputs, modalities, rates), **clock.report()}
+                better = complete(now, validation, outlets, hooks, run)
                 if better or stopping or now.step % checkpoint_every == 0:
                     now.save(run)
                 if stopping:

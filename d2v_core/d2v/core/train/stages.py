@@ -11,6 +11,8 @@ from d2v.core.model import Batch, StepOutput
 from d2v.core.teacher import EMATeacher
 from d2v.core.train.debug import Recorder
 from d2v.core.train.groups import set_rates, set_weight_decay
+from d2v.core.train.run_folder import RunFolder
+from d2v.core.train.signals import Interrupted, ValidationStopped
 from d2v.core.train.skipping import mean_loss
 from d2v.core.train.state import TrainingState
 from d2v.core.train.validation import Validation
@@ -137,10 +139,42 @@ def validate(now: TrainingState, rule: Validation | None) -> tuple[dict[str, flo
         return {}, False
     now.doing = "validating"
     now.model.eval()
-    with torch.no_grad(), now.strategy.whole(now.model):
-        metrics = dict(rule.run())
-    now.model.train()
+    try:
+        with torch.no_grad(), now.strategy.whole(now.model):
+            metrics = dict(rule.run())
+    finally:
+        now.model.train()
     return metrics, now.best.see(now.step, metrics, rule)
+
+
+def complete(
+    now: TrainingState,
+    rule: Validation | None,
+    outlets: Sequence[object],
+    hooks: Sequence[object],
+    run: RunFolder | None,
+) -> bool:
+    """Validate if it is due, and write the metrics of an update; return whether it is the best so far.
+
+    Raises:
+        Interrupted: at a signal during the validation. The checkpoint has the metrics up to it (`now.pending`), and the
+            next start validates again before it goes on.
+        CollapseError: from the monitors.
+    """
+    try:
+        found, better = validate(now, rule)
+    except ValidationStopped as stopped:
+        now.save(run)
+        raise Interrupted(stopped.signum, now.step) from None
+    metrics, now.pending = {**(now.pending or {}), **found}, None
+    if metrics:
+        # Before the checkpoint, so that a run resumed from it has all lines up to it.
+        call(outlets, "write", now.step, metrics)
+        call(outlets, "log", now.step, metrics)
+        call(hooks, "on_log", now.step, metrics)
+        if now.monitors is not None:
+            now.monitors.check(now.step)
+    return better
 
 
 def measured(

@@ -38,6 +38,7 @@ class TrainingState:
         step: number of finished updates.
         meters: metrics since the last line.
         best: best validation so far.
+        pending: metrics of the update whose validation is not finished; None = there is no such update.
         doing: what this rank is doing, for the other ranks.
     """
 
@@ -53,6 +54,7 @@ class TrainingState:
     step: int = 0
     meters: Meters = field(factory=Meters)
     best: Best = field(factory=Best)
+    pending: dict[str, float] | None = None
     doing: Doing = "computing"
 
     def save(self, run: RunFolder | None) -> None:
@@ -71,6 +73,7 @@ class TrainingState:
             "identity": stored_identity(self.data),
             "machine": machine_of(self.model),
             "accumulate": self.accumulate,
+            "pending": self.pending,
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
         run.save(self.step, tensors, state, best=self.best.step)
@@ -103,7 +106,7 @@ class TrainingState:
             self.strategy.load_tensors(self.model, tensors)
         except RuntimeError as error:
             raise RunFolderError(f"{run.path} has checkpoints of another model: {error}") from error
-        self.step = state["step"]
+        self.step, self.pending = state["step"], state.get("pending")
         changes = list(changed_machine(then, machine_of(self.model)))
         other = changed_data(state.get("identity"), self.data)
         if other is None:

@@ -55,7 +55,8 @@ def test_a_validation_is_interrupted_and_repeated(tmp_path: Path, number: int) -
     with pytest.raises(Interrupted) as caught:
         validated(tmp_path / "run", stopped=number)
     assert (caught.value.signum, caught.value.step) == (signal.SIGTERM, 2 * number)
-    assert [line["step"] for line in lines(tmp_path / "run")] == [2, 4, 6, 8][: number - 1]
+    written = lines(tmp_path / "run") if number > 1 else []
+    assert [line["step"] for line in written] == [2, 4, 6, 8][: number - 1]
     measure = validated(tmp_path / "run", after=2 * number)
     assert measure.passes == 4 - number + 1
     if number < 4:
@@ -85,21 +86,23 @@ def test_a_repeated_validation_has_one_line_whatever_follows(tmp_path: Path, cra
 
 
 def test_a_second_signal_ends_the_process() -> None:
-    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
+    with StopRequest() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.signum == signal.SIGINT
-        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_below_torchrun_the_same_request_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     now = 100.0
     monkeypatch.setattr(signals_module.time, "monotonic", lambda: now)
-    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
+    with StopRequest() as stop:
         signal.raise_signal(signal.SIGINT)
         now += 1.0
         signal.raise_signal(signal.SIGINT)
         assert stop.signum == signal.SIGINT
         now += 1.5
-        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

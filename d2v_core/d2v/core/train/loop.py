@@ -13,6 +13,7 @@ from attrs.validators import ge
 from torch import nn
 from torch.optim import Optimizer
 
+from d2v.core.data.dead_workers import dead_workers_named
 from d2v.core.model import StepOutput
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.nn.layer_drop import layers_drawn_from
@@ -51,6 +52,7 @@ class Fitted:
     best_step: int | None
 
 
+@dead_workers_named()
 def fit(
     model: nn.Module,
     data: BatchSource,
@@ -120,6 +122,7 @@ def fit(
             repeated by the next start.
         NonFiniteError, LossSpikeError: if an update is refused that `skipping` does not skip; it is not applied, and
             checkpoints stay intact.
+        DeadWorkerError: if a process that reads data died.
         CollapseError: from the monitor.
         RankError: if another rank does not come in time, or ends.
         RunFolderError: if a file cannot be written, or hooks or samples are not those of the checkpoint; checkpoints

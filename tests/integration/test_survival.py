@@ -228,7 +228,7 @@ def test_all_ranks_stop_after_the_same_update(folder: Path, how: str) -> None:
     run = folder / f"stopped-{how.replace(' ', '-')}"
     keys = (*KEYS, f"out={run.name}")
     with started(folder, d2v(*keys, processes=2), own_group=True) as process:
-        wait_for_progress(run, process, 4)
+        wait_for_progress(run, process, 3 if how == "one rank" else 4)
         ranks = workers_of(process.pid)
         assert len(ranks) == 2
         if how == "the group":  # Ctrl-C on a terminal: each rank hears of it twice, once from torchrun
@@ -240,7 +240,8 @@ def test_all_ranks_stop_after_the_same_update(folder: Path, how: str) -> None:
     assert len(stopped) == 2, said(folder)
     assert stopped[0] == stopped[1]
     assert steps(run)[-1] == int(stopped[0]) < UPDATES
-    assert len(lines(run)) == int(stopped[0])
+    # Without a line: the update whose validation was stopped, which the next start repeats.
+    assert len(lines(run)) in ((int(stopped[0]),) if int(stopped[0]) % 3 else (int(stopped[0]), int(stopped[0]) - 1))
     command = d2v(*keys, processes=2)
     subprocess.run(command, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
     same(folder, run.name, "whole-2")

@@ -13,9 +13,11 @@ import torch
 from building import toy_batch
 from safetensors.torch import load_file
 from torch import nn
-from training import NOISY, At, lines, opened, same, toy_data, train
+from training import NOISY, At, Boom, lines, opened, same, toy_data, train
 
-from d2v.core.files import open_model, to_plain
+import d2v.core
+from d2v.core.files import ConfigError, open_model, to_plain
+from d2v.core.jobs import running
 from d2v.core.model import Batch, StepOutput
 from d2v.core.train import (
     Interrupted,
@@ -232,3 +234,19 @@ def test_two_ranks_skip_the_same_updates(tmp_path):
     assert first["skipped"] == second["skipped"] == [4, 24]
     for rank in range(2):
         assert SavedUpdate.read(tmp_path / "run/debug/update-24", rank).rank == rank
+
+
+def test_the_keys_of_a_run(tmp_path, monkeypatch):
+    def caught(*_, **options):
+        seen.update(options)
+        raise Boom
+
+    seen = {}
+    monkeypatch.setattr(running, "fit", caught)
+    keys = {"train.max_skipped_updates": 3, "train.spike_ratio": 4.0, "train.debug": True, "train.timeout": 60}
+    with pytest.raises(Boom):
+        d2v.core.pretrain("vision/small", keys, data="digits", out=str(tmp_path / "run"), device="cpu", progress=False)
+    assert seen["skipping"] == Skipping(limit=3, spike_ratio=4.0, debug=True)
+    assert seen["timeout"] == 60.0
+    with pytest.raises(ConfigError, match=r"train\.spike_ratio.*above 1"):
+        d2v.core.pretrain("vision/small", {"train.spike_ratio": 0.5}, data="digits", out=str(tmp_path / "other"))

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from attrs import asdict, define, field, frozen
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ from d2v.core.model import Batch, StepOutput
 from d2v.core.nn.layer_drop import layers_drawn_from
 from d2v.core.precision import Precision, autocast
 from d2v.core.train.ranks import dropout_seed, layer_drop_seed, world
-from d2v.core.train.run_folder import RunFolder
+from d2v.core.train.run_folder import RunFolder, RunFolderError
 
 _logger = logging.getLogger(__name__)
 _MODEL = "model"
@@ -157,7 +158,7 @@ class Recorder:
                 self.run.write_model(folder / _MODEL, tensors)
                 for old in _with_model(folder.parent)[:-_KEPT]:
                     self.run.remove(old / _MODEL)
-        except OSError as error:
+        except (OSError, RunFolderError, SafetensorError) as error:
             _logger.warning("the batches of update %d could not be saved in %s: %s", update, folder, error)
             return ""
         return str(folder)

@@ -97,7 +97,7 @@ class Skipping:
             before = f" after {self.skipped} that were skipped" if self.skipped else ""
             kind, advice = (LossSpikeError, "") if finite else (NonFiniteError, ", gradient clipping or precision=fp32")
             raise kind(
-                f"update {update} is refused{before}: {reason}; weights and checkpoints are those of earlier updates; "
+                f"update {update} is not applied{before}: {reason}; weights and checkpoints are those of earlier ones; "
                 f"try a lower learning rate{advice}, or train.max_skipped_updates={self.skipped + 1} or more with "
                 f"resume=true{where}"
             )

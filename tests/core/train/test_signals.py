@@ -1,11 +1,12 @@
 """Requests to stop: in a validation, twice below torchrun, and a second one."""
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from training import At, Boom, boom, lines, same, train
+from training import At, Boom, boom, lines, same, started, train, wait_for_line
 
 from d2v.core.train import Interrupted, Validation
 from d2v.core.train import signals as signals_module
@@ -91,6 +92,20 @@ def test_a_second_signal_ends_the_process() -> None:
         assert stop.signum == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_sigterm_ends_the_process_and_loses_nothing(tmp_path: Path) -> None:
+    process = started("training.train(path, hooks=[training.At(5, lambda: time.sleep(100))])", tmp_path / "run")
+    wait_for_line(tmp_path / "run", 4, process)
+    time.sleep(0.5)  # it sleeps in the update after
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None  # it would finish the update
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == -signal.SIGTERM
+    train(tmp_path / "run")
+    train(tmp_path / "whole")
+    same(tmp_path / "run", tmp_path / "whole")
 
 
 def test_below_torchrun_the_same_request_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 from training import NOISY, At, Boom, lines, opened, same, toy_data, train
 
 import d2v.core
+from d2v.core import Mask
 from d2v.core.files import ConfigError, open_model, to_plain
 from d2v.core.jobs import running
 from d2v.core.model import Batch, StepOutput
@@ -30,6 +31,7 @@ from d2v.core.train import (
     Skipping,
     fit,
 )
+from d2v.core.train.debug import Recorder
 
 
 class Line(nn.Module):
@@ -250,3 +252,32 @@ def test_the_keys_of_a_run(tmp_path, monkeypatch):
     assert seen["timeout"] == 60.0
     with pytest.raises(ConfigError, match=r"train\.spike_ratio.*above 1"):
         d2v.core.pretrain("vision/small", {"train.spike_ratio": 0.5}, data="digits", out=str(tmp_path / "other"))
+
+
+def test_all_fields_of_a_batch_come_back(tmp_path):
+    run = opened(tmp_path)
+    batch = Batch(
+        source=torch.randn(3, 2, 4).transpose(1, 2),  # not contiguous
+        padding=torch.rand(3, 4) > 0.5,
+        ids=torch.arange(3),
+        mask=Mask(hidden=torch.rand(6, 4) > 0.5, num_masks=2, channels=torch.rand(6, 5) > 0.5),
+        view=torch.randn(3, 4, 2),
+        labels=torch.arange(3),
+        label_lengths=torch.ones(3, dtype=torch.long),
+        modality="toy",
+    )
+    recorder = Recorder(run=run, seed=7, precision="bf16", data=None)
+    recorder.see(0, Batch(source=torch.zeros(1, 1)))  # of an update before
+    recorder.see(0, batch)
+    output = StepOutput(loss_sum=torch.tensor(3.0), sample_size=2)
+    folder = recorder.save(9, "no reason", INF, [output], {"weight": torch.ones(2)})
+    run.close()
+    saved = SavedUpdate.read(folder)
+    assert (saved.update, saved.loss, saved.norm, saved.seed, saved.precision) == (9, 1.5, INF, 7, "bf16")
+    (found,) = saved.batches
+    for name in ("source", "padding", "ids", "view", "labels", "label_lengths"):
+        assert torch.equal(getattr(found, name), getattr(batch, name)), name
+    assert found.modality == "toy"
+    assert torch.equal(found.mask.hidden, batch.mask.hidden)
+    assert torch.equal(found.mask.channels, batch.mask.channels)
+    assert found.mask.num_masks == 2

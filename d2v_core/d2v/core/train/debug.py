@@ -30,7 +30,7 @@ from d2v.core.train.run_folder import RunFolder, RunFolderError
 _logger = logging.getLogger(__name__)
 _MODEL = "model"
 _KEPT = 2  # folders with weights; the batches of all updates are kept
-_TENSORS = tuple(one.name for one in dataclasses.fields(Batch) if one.name not in ("mask", "modality"))
+_FIELDS = tuple(one.name for one in dataclasses.fields(Batch))
 
 
 @frozen(kw_only=True)
@@ -172,10 +172,14 @@ def _write(stem: Path, saved: SavedUpdate, outputs: Sequence[StepOutput]) -> Non
     tensors: dict[str, Tensor] = {}
     parts = []
     for number, (batch, names, output) in enumerate(zip(saved.batches, saved.names, outputs, strict=True)):
-        found = {name: getattr(batch, name) for name in _TENSORS}
+        found = {name: getattr(batch, name) for name in _FIELDS}
         if batch.mask is not None:
             found |= {"mask.hidden": batch.mask.hidden, "mask.channels": batch.mask.channels}
-        tensors |= {f"{number}.{name}": one.clone() for name, one in found.items() if one is not None}
+        tensors |= {
+            f"{number}.{name}": one.clone(memory_format=torch.contiguous_format)
+            for name, one in found.items()
+            if isinstance(one, Tensor)
+        }
         parts.append(
             {
                 "modality": batch.modality,
@@ -193,8 +197,8 @@ def _write(stem: Path, saved: SavedUpdate, outputs: Sequence[StepOutput]) -> Non
 
 
 def _batch(tensors: Mapping[str, Tensor], number: int, part: Mapping[str, Any]) -> Batch:
-    own = {name: tensors.get(f"{number}.{name}") for name in (*_TENSORS, "mask.hidden", "mask.channels")}
-    hidden, channels = own.pop("mask.hidden"), own.pop("mask.channels")
+    own = {name: tensors[key] for name in _FIELDS if (key := f"{number}.{name}") in tensors}
+    hidden, channels = (tensors.get(f"{number}.mask.{name}") for name in ("hidden", "channels"))
     mask = None if hidden is None else Mask(hidden=hidden, channels=channels, num_masks=part["num_masks"])
     values: dict[str, Any] = {**own, "mask": mask, "modality": part["modality"]}
     return Batch(**values)

@@ -126,7 +126,9 @@ def test_kill_with_workers(tmp_path: Path, whole: Path) -> None:
     same(tmp_path, whole)
 
 
-@pytest.mark.parametrize("place", ["reading", "write_files", "publish", "line"])
+@pytest.mark.parametrize(
+    "place", ["publish", *(pytest.param(one, marks=pytest.mark.long) for one in ("reading", "write_files", "line"))]
+)
 def test_a_dead_worker(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     def kill() -> None:
         victim = multiprocessing.active_children()[0].pid

@@ -94,6 +94,7 @@ def test_a_second_signal_ends_the_process() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.long
 def test_a_second_sigterm_ends_the_process_and_loses_nothing(tmp_path: Path) -> None:
     process = started("training.train(path, hooks=[training.At(5, lambda: time.sleep(100))])", tmp_path / "run")
     wait_for_line(tmp_path / "run", 4, process)

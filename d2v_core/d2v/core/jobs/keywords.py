@@ -235,9 +235,9 @@ class RunKeys(DataKeys, total=False):
     (`train.min_loss_scale`).
     """
 
-    timeout: float
-    """Seconds that a process of torchrun waits for the others before it ends with an error that names them
-    (`train.timeout`).
+    timeout: float | None
+    """Seconds that a process of torchrun waits for the others before it ends with an error that names them; None =
+    1800, or as in the process group that a program has made (`train.timeout`).
     """
 
     max_skipped_updates: int

@@ -4,18 +4,20 @@ Data2vec with dropout reads random crops and flips through two workers, two batc
 breaks without a process's end, and one `kill -9`. What can go wrong apart from the data is in tests/core/train.
 """
 
+import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from training import STEPS, Boom, Breaking, breaking, lines, same, started, train, wait_for_line
+from training import STEPS, At, Boom, Breaking, breaking, lines, same, started, train, wait_for_line
 
 from d2v.core import EMASchedule, InverseBlockMasker
-from d2v.core.data import Loader
+from d2v.core.data import DataError, Loader
 from d2v.core.model import (
     BackboneConfig,
     BlockConfig,
@@ -25,7 +27,7 @@ from d2v.core.model import (
     TeacherConfig,
     TransformerConfig,
 )
-from d2v.core.train import BatchSource, RunFolder
+from d2v.core.train import BatchSource, JsonLines, RunFolder
 from d2v.core.train import run_folder as folder_module
 from d2v.vision import ImageAdapterConfig, ImageDataConfig
 
@@ -121,6 +123,36 @@ def test_kill_with_workers(tmp_path: Path, whole: Path) -> None:
         for pid in workers:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+    same(tmp_path, whole)
+
+
+@pytest.mark.parametrize(
+    "place", ["publish", *(pytest.param(one, marks=pytest.mark.long) for one in ("reading", "write_files", "line"))]
+)
+def test_a_dead_worker(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    def kill() -> None:
+        victim = multiprocessing.active_children()[0].pid
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        time.sleep(1)  # torch's handler raises here, in the middle of a write
+
+    def killing(*args: Any, **options: Any) -> None:
+        original(*args, **options)
+        if len(lines(tmp_path)) == 3:
+            kill()
+
+    hooks = []
+    with monkeypatch.context() as patch:
+        if place == "reading":
+            hooks.append(At(6, kill))
+        else:
+            owner: Any = JsonLines if place == "line" else folder_module
+            name = "_put" if place == "line" else place
+            original = getattr(owner, name)
+            patch.setattr(owner, name, staticmethod(killing) if place == "line" else killing)
+        with pytest.raises(DataError, match=r"died by signal Killed.*data\.num_workers"):
+            train(tmp_path, config=CONFIG, data=digits(), hooks=hooks)
+    pretrain(tmp_path)
     same(tmp_path, whole)
 
 

@@ -84,7 +84,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("d2v finetune vision/", ["vision/finetune", "vision/small-finetune"]),
         ("d2v finetune m", ["mine.yaml"]),
         ("d2v finetune p", ["photos/"]),
-        ("d2v pretrain vision/small train.max_s", ["train.max_steps="]),
+        ("d2v pretrain vision/small train.max_st", ["train.max_steps="]),
         ("d2v probe weights=t", ["teacher"]),
         ("d2v extract data=p", ["photos/"]),
     ],

@@ -6,7 +6,11 @@ A limit on the size of files simulates the full disk: writing really stops, in t
 import errno
 import json
 import os
+import re
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,6 +56,37 @@ def fails(path, words, **options):
         load_file(folder / "model.safetensors")
         assert torch.load(folder / "training.pt", weights_only=True)["step"] == step
     return steps
+
+
+def test_a_real_small_disk(tmp_path, whole):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    own_mounts = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
+    mount = f"mount -t tmpfs -o size=2m small '{disk}'"
+    try:
+        subprocess.run((*own_mounts, mount), check=True, capture_output=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("this system lets nobody mount a file system of his own")
+    worker = Path(__file__).with_name("full_disk_worker.py")
+    command = f"{mount} && exec '{sys.executable}' '{worker}' '{disk}' '{whole}'"
+    path = os.pathsep.join([str(Path(__file__).parents[1].parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        (*own_mounts, command),
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    space = r"No space left on device \(\d\.\d MB are free"
+    assert re.search(
+        rf"checkpoint: the checkpoint of update 6 .*{disk}.*{space} of about 0\.\d MB that .*update 3 is", first
+    )
+    assert re.search(
+        rf"metrics: metrics .*{disk}/metrics/metrics\.jsonl: {space}\); the checkpoints are intact", second
+    )
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "training.pt"])

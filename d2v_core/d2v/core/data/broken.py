@@ -81,9 +81,9 @@ def nothing_readable(broken: Mapping[str, str], n: int | None) -> DataError:
     """Error for a data set of which no sample can be read; a reason that all samples share is given once.
 
     >>> str(nothing_readable({"sample 0": "KeyError: 'x'", "sample 7": "KeyError: 'x'"}, 9))
-    "no sample can be read: all 2 that were tried fail with KeyError: 'x'"
+    "no sample can be read: all 2 that were tried (sample 0, ...) fail with KeyError: 'x'"
     """
     if len(broken) > 1 and len(set(broken.values())) == 1:
-        reason = next(iter(broken.values()))
-        return DataError(f"no sample can be read: all {len(broken)} that were tried fail with {reason}")
+        name, reason = next(iter(broken.items()))
+        return DataError(f"no sample can be read: all {len(broken)} that were tried ({name}, ...) fail with {reason}")
     return DataError(f"no sample can be read; {listing(broken, n)}")

@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from d2v.core.data.broken import error_reason, listing, nothing_readable
+from d2v.core.data.dead_workers import dead_workers_named
 from d2v.core.data.workers import forking
 from d2v.core.model import Batch
 
@@ -111,7 +112,7 @@ class Prefetcher(ABC, Generic[R]):
         with forking():
             results = iter(self._loader)
         try:
-            for fetched in results:
+            for fetched in _watched(results):
                 entry = sent.popleft()
                 self.broken.update(fetched.broken)
                 failed += fetched.failed
@@ -165,6 +166,11 @@ def read_one(id: int, broken: dict[str, str], read: Callable[..., S], *args: Any
         name, reason = error_reason(error, id)
         broken[name] = reason
         return []
+
+
+def _watched(results: Iterator[Fetched]) -> Iterator[Fetched]:
+    with dead_workers_named():
+        yield from results
 
 
 class _Requests(Sampler[R]):

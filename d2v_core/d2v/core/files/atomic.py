@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,17 @@ def publish(unfinished: Path, target: Path) -> None:
         _flush(path)
     unfinished.rename(target)
     _flush(target.parent)
+
+
+@contextmanager
+def unfinished_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A new folder under a temporary name, for `publish`; it is removed after an error."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # the disk may be full
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from d2v.core.description import Description
-from d2v.core.files.atomic import publish
+from d2v.core.files.atomic import publish, unfinished_folder
 from d2v.core.files.card import CARD, model_card
 from d2v.core.files.description import FORMAT, description_from_plain, description_to_plain
 from d2v.core.files.kinds import ConfigError
@@ -60,6 +58,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
     ...     targets=TargetsConfig(layers=1),
     ...     teacher=TeacherConfig(schedule=EMASchedule(0.99)),
     ... )
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(f"{folder}/model", config.build(), config)
     ...     type(open_model(f"{folder}/model").module).__name__
@@ -70,14 +69,10 @@ def save(folder: str | os.PathLike[str], model: nn.Module, config: Data2VecConfi
         raise FileExistsError(f"{target} exists already; choose another folder")
     check_weights(model.state_dict(), f"the model for {target}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with unfinished_folder(target.parent, target.name) as unfinished:
         described = config if isinstance(config, Description) else Description(model=config)
         write_files(unfinished, plain_state(model), description_to_plain(described), described.all_files())
         publish(unfinished, target)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def write_files(

@@ -33,6 +33,7 @@ from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.several_values import alternatives, combinations
 from d2v.core.train import Fitted, Freeze, Validation
 from d2v.core.train.ranks import world
+from d2v.core.train.signals import until_stopped
 from d2v.core.train.strategies import Strategy
 
 _logger = logging.getLogger(__name__)
@@ -260,7 +261,7 @@ def _validation(settings: FinetuneRecipe, model: nn.Module, labels: Labels, devi
     )
 
     def measure() -> Mapping[str, float]:
-        result = scored(task, model, held_out, labels=labels, device=device)
+        result = scored(task, model, until_stopped(held_out, device), labels=labels, device=device)
         # A metric that is undefined early in a run (a correlation with a constant) must not end it, and is never best.
         found = dict.fromkeys(result.undefined(), math.nan) | dict(result.metrics())
         return {f"val_{name}": value for name, value in found.items()}

@@ -235,6 +235,26 @@ class RunKeys(DataKeys, total=False):
     (`train.min_loss_scale`).
     """
 
+    timeout: float | None
+    """Seconds that a process of torchrun waits for the others before it ends with an error that names them; None =
+    1800, or as in the process group that a program has made (`train.timeout`).
+    """
+
+    max_skipped_updates: int
+    """Updates that may be skipped because their loss or gradient is not finite, or their loss is a spike; the next one
+    ends the run with an error (`train.max_skipped_updates`).
+    """
+
+    spike_ratio: float
+    """An update is a spike if its loss is more than this many times the median of the last 100; 0 = off
+    (`train.spike_ratio`).
+    """
+
+    debug: bool
+    """Whether the batches of an update that is skipped, or ends the run, are saved with the weights in `debug/update-N`
+    (`train.debug`).
+    """
+
     checkpoint_every: int
     """Updates between checkpoints (`train.checkpoint_every`)."""
 

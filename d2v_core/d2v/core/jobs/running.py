@@ -32,6 +32,7 @@ from d2v.core.train import (
     LossScale,
     Progress,
     RunFolder,
+    Skipping,
     TensorBoard,
     Validation,
     fit,
@@ -185,6 +186,8 @@ def train_by(
         precision=decided_precision(train.precision, recipe, next(model.parameters()).device),
         loss_scale=LossScale.published(workers=world()[1], accumulate=train.accumulate, minimum=train.min_loss_scale),
         seed=recipe.seed,
+        skipping=Skipping(limit=train.max_skipped_updates, spike_ratio=train.spike_ratio, debug=train.debug),
+        timeout=train.timeout,
         **options,
     )
 

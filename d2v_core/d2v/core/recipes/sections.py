@@ -31,9 +31,10 @@ from d2v.core.train import (
     parameter_groups,
 )
 from d2v.core.train.groups import Decay
+from d2v.core.train.skipping import off_or_above_one
 from d2v.core.train.strategies import StrategyName
 from d2v.core.train.trackers import SinkName, sink_names
-from d2v.core.validators import factor
+from d2v.core.validators import factor, positive
 
 
 class ScheduleConfig(Protocol):
@@ -238,6 +239,13 @@ class TrainConfig:
         compile: whether blocks, and decoders of images, are compiled (torch.compile).
         checkpoint_activations: whether the backward pass computes blocks again, which saves memory and takes time.
         min_loss_scale: smallest factor on the loss in fp16; an update that overflows at it ends the run with an error.
+        timeout: seconds that a process of torchrun waits for the others before it ends with an error that names them;
+            None = 1800, or as in the process group that a program has made.
+        max_skipped_updates: updates that may be skipped because their loss or gradient is not finite, or their loss is
+            a spike; the next one ends the run with an error. A skipped update changes no weights and counts.
+        spike_ratio: an update is a spike if its loss is more than this many times the median of the last 100; 0 = off.
+        debug: whether the batches of an update that is skipped, or ends the run, are saved with the weights in
+            `debug/update-N`.
         checkpoint_every: updates between checkpoints.
         keep: number of newest checkpoints to keep.
         log_every: updates between lines of metrics.
@@ -259,6 +267,10 @@ class TrainConfig:
     compile: bool = field(default=False, metadata=may_change("machine"))
     checkpoint_activations: bool = field(default=False, metadata=may_change("machine"))
     min_loss_scale: float = field(default=1e-6, validator=validators.gt(0), metadata=may_change("free"))
+    timeout: float | None = field(default=None, validator=validators.optional(positive), metadata=may_change("free"))
+    max_skipped_updates: int = field(default=0, validator=validators.ge(0), metadata=may_change("free"))
+    spike_ratio: float = field(default=0.0, validator=off_or_above_one, metadata=may_change("free"))
+    debug: bool = field(default=False, metadata=may_change("free"))
     checkpoint_every: int = field(default=1000, validator=validators.ge(1), metadata=may_change("free"))
     keep: int = field(default=2, validator=validators.ge(1), metadata=may_change("free"))
     log_every: int = field(default=50, validator=validators.ge(1), metadata=may_change("free"))

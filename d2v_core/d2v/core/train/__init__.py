@@ -1,7 +1,9 @@
 """Training: loop, schedules, optimiser, run folder, metrics and progress, each replaceable."""
 
+from d2v.core.train.debug import SavedUpdate
 from d2v.core.train.freezing import Freeze
 from d2v.core.train.groups import LayerDecay, parameter_groups, set_rates, set_weight_decay
+from d2v.core.train.heartbeat import RankError
 from d2v.core.train.loop import Fitted, fit
 from d2v.core.train.loss_scale import LossScale, NonFiniteError
 from d2v.core.train.optimizer import PublishedAdamW
@@ -18,6 +20,7 @@ from d2v.core.train.schedules import (
 )
 from d2v.core.train.signals import Interrupted
 from d2v.core.train.sinks import JsonLines, MetricSink, TensorBoard
+from d2v.core.train.skipping import LossSpikeError, Skipping
 from d2v.core.train.source import BatchSource, MemorySource
 from d2v.core.train.strategies import Replicated, Sharded, Strategy, strategy_by_name
 from d2v.core.train.trackers import MLflow, WandB
@@ -34,6 +37,7 @@ __all__ = [
     "JsonLines",
     "LayerDecay",
     "LossScale",
+    "LossSpikeError",
     "MLflow",
     "MemorySource",
     "MetricSink",
@@ -41,11 +45,14 @@ __all__ = [
     "PolynomialSchedule",
     "Progress",
     "PublishedAdamW",
+    "RankError",
     "Replicated",
     "RunFolder",
     "RunFolderError",
+    "SavedUpdate",
     "Schedule",
     "Sharded",
+    "Skipping",
     "Strategy",
     "TensorBoard",
     "TriStageSchedule",

@@ -13,12 +13,15 @@ from attrs.validators import ge
 from torch import nn
 from torch.optim import Optimizer
 
+from d2v.core.data.dead_workers import dead_workers_named
 from d2v.core.model import StepOutput
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.nn.layer_drop import layers_drawn_from
 from d2v.core.precision import Precision, autocast
 from d2v.core.train.ahead import Ahead
+from d2v.core.train.debug import Recorder
 from d2v.core.train.freezing import Freeze
+from d2v.core.train.heartbeat import Heartbeat
 from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.monitoring import Monitors
 from d2v.core.train.progress import Progress
@@ -26,8 +29,9 @@ from d2v.core.train.ranks import dropout_seed, layer_drop_seed, sum_over_ranks, 
 from d2v.core.train.run_folder import RunFolder
 from d2v.core.train.signals import Interrupted, StopRequest
 from d2v.core.train.sinks import MetricSink
+from d2v.core.train.skipping import Skipping
 from d2v.core.train.source import BatchSource
-from d2v.core.train.stages import Clock, call, finish_gradients, kept, measured, set_scheduled, validate
+from d2v.core.train.stages import Clock, call, complete, finish_gradients, is_applied, kept, measured, set_scheduled
 from d2v.core.train.state import TrainingState
 from d2v.core.train.strategies import Strategy, StrategyName, strategy_by_name
 from d2v.core.train.validation import Validation
@@ -49,6 +53,7 @@ class Fitted:
     best_step: int | None
 
 
+@dead_workers_named()
 def fit(
     model: nn.Module,
     data: BatchSource,
@@ -71,6 +76,8 @@ def fit(
     monitor: CollapseMonitor | None = None,
     validation: Validation | None = None,
     freeze: Freeze | None = None,
+    skipping: Skipping | None = None,
+    timeout: float | None = None,
     hooks: Sequence[object] = (),
     progress: Progress | None = None,
 ) -> Fitted:
@@ -106,14 +113,20 @@ def fit(
         monitor: monitor of the logged updates; each modality of a mixture has a copy of it.
         validation: validation on held-out data.
         freeze: parameters that are frozen at first.
+        skipping: updates that are not applied; None = the first whose loss or gradient is not finite ends the training.
+        timeout: seconds that a rank waits for the others in torch.distributed; None = those of the process group.
         hooks: objects whose `on_step_end(step)` and `on_log(step, metrics)` are called, if they have them. The output
             of their `state_dict()` is saved in checkpoints, under their `name` or class.
         progress: display of the progress.
 
     Raises:
-        Interrupted: at Ctrl-C or SIGTERM, after the update is finished and saved.
-        NonFiniteError: if loss or gradient is not finite; the update is not applied, and checkpoints stay intact.
+        Interrupted: at Ctrl-C or SIGTERM, after the update is finished and saved. A validation that it interrupts is
+            repeated by the next start.
+        NonFiniteError, LossSpikeError: if an update is refused that `skipping` does not skip; it is not applied, and
+            checkpoints stay intact.
+        DeadWorkerError: if a process that reads data died.
         CollapseError: from the monitor.
+        RankError: if another rank does not come in time, or ends.
         RunFolderError: if a file cannot be written, or hooks or samples are not those of the checkpoint; checkpoints
             stay intact.
         TypeError: if the state of a hook cannot be saved.
@@ -148,19 +161,23 @@ def fit(
         loss_scale=loss_scale,
         monitors=monitors,
         hooks=hooks,
+        skipping=skipping or Skipping(),
     )
+    recorder = Recorder(run=run, seed=seed, precision=precision, data=data) if now.skipping.debug and run else None
     now.restore(run, accept_data=accept_data)
     outlets: list[Any] = [*(sinks if rank == 0 else ()), *([progress] if progress and rank == 0 else [])]
     for outlet in outlets:
-        outlet.start(now.step)
-    clock = Clock()
+        outlet.start(now.step if now.pending is None else now.step - 1)
+    clock = Clock(now)
     now.ahead = ahead = Ahead(data, device, prepare=getattr(model, "prepared", None), next_of=clock.wait)
     if freeze is not None:
         freeze.apply(freeze.updates)  # DDP leaves out what is frozen when it is made
     step = strategy.wrap(model)
     model.train()
     try:
-        with StopRequest() as stop:
+        with StopRequest() as stop, Heartbeat(now, timeout=timeout):
+            if now.pending is not None:  # a signal interrupted its validation
+                complete(now, validation, outlets, hooks, run)
             while now.step < max_steps and not now.best.exhausted(validation):
                 if freeze is not None:
                     freeze.apply(now.step)
@@ -174,6 +191,8 @@ def fit(
                         with autocast(precision, device), layers_drawn_from(layer_drop_seed(seed, now.step, micro)):
                             output: StepOutput = step(batch, update=now.step)
                         torch.autograd.backward(output.loss_sum * (loss_scale.value if loss_scale else 1.0))
+                    if recorder is not None:
+                        recorder.see(micro, batch)
                     modalities.append(batch.modality)
                     outputs.append(kept(output, whole=now.step + 1 == max_steps or (now.step + 1) % log_every == 0))
                     if now.step + last < max_steps:  # while the device computes
@@ -181,28 +200,27 @@ def fit(
                 count, stopping = sum_over_ranks(
                     [sum(output.sample_size for output in outputs), int(stop.signum is not None)], device
                 )
-                if not finish_gradients(now, count, clip):
-                    continue  # fp16 overflow: the update is skipped and not counted
-                optimizer.step()
+                norm = finish_gradients(now, count, clip)
+                if norm is None:
+                    continue  # fp16 overflow: the update is repeated with other batches
+                applied = is_applied(now, outputs, count, norm, recorder)
+                if applied:
+                    optimizer.step()
+                else:
+                    outputs, modalities = [], []
                 now.step += 1
                 update_teacher = getattr(model, "update_teacher", None)
-                if update_teacher is not None:
+                if update_teacher is not None and applied:
                     update_teacher(now.step)
                 for modality, output in zip(modalities, outputs, strict=True):
                     found = {"loss": (output.loss_sum, output.sample_size), **output.metrics}
                     now.meters.add(found, modality=modality)
                 call(hooks, "on_step_end", now.step)
                 call(outlets, "advance", now.step)
-                metrics, better = validate(now, validation)
+                now.pending = {}
                 if now.step % log_every == 0 or now.step == max_steps:
-                    metrics = {**measured(now, outputs, modalities, rates), **clock.report(), **metrics}
-                if metrics:
-                    # Before the checkpoint, so that a run resumed from it has all lines up to it.
-                    call(outlets, "write", now.step, metrics)
-                    call(outlets, "log", now.step, metrics)
-                    call(hooks, "on_log", now.step, metrics)
-                    if monitors is not None:
-                        monitors.check(now.step)
+                    now.pending = {**measured(now, outputs, modalities, rates), **clock.report()}
+                better = complete(now, validation, outlets, hooks, run)
                 if better or stopping or now.step % checkpoint_every == 0:
                     now.save(run)
                 if stopping:

@@ -12,9 +12,7 @@ import logging
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from d2v.core.files.atomic import publish, write_text
+from d2v.core.files.atomic import publish, unfinished_folder, write_text
 from d2v.core.files.folder import write_files
 from d2v.core.files.folder_lock import FolderLock, InUseError
+from d2v.core.files.space import total_bytes, why_not_written
 from d2v.core.train.ranks import world
 from d2v.core.validators import check
 
@@ -63,6 +62,7 @@ class RunFolder:
             contains a run with another configuration that `judge` does not allow.
         ValueError: if `keep` is below 1.
 
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     run = RunFolder(f"{folder}/run", config="seed: 0", description={})
     ...     run.save(3, {"weight": torch.ones(2)}, {"step": 3})
@@ -100,7 +100,9 @@ class RunFolder:
             self._enter(config, resume, judge)
         except OSError as error:
             self.close()
-            raise RunFolderError(f"run folder {self.path} cannot be written: {_reason(error)}") from error
+            raise RunFolderError(
+                f"run folder {self.path} cannot be written: {why_not_written(error, self.path)}"
+            ) from error
         except InUseError as error:
             raise RunFolderError(f"run folder {error}; wait for it or choose another out") from error
         except BaseException:
@@ -140,7 +142,7 @@ class RunFolder:
             write_text(self.path / "config.yaml", self._config)
         except OSError as error:
             raise RunFolderError(
-                f"{self.path} cannot be written: {_reason(error)}; the checkpoints are intact"
+                f"{self.path} cannot be written: {why_not_written(error, self.path)}; the checkpoints are intact"
             ) from error
         self._changes = ()
         for change in found:
@@ -165,12 +167,13 @@ class RunFolder:
             except (OSError, SafetensorError) as error:
                 kept = self.steps()
                 newest = f"the one of update {kept[-1]} is intact" if kept else "there is no earlier one"
+                reason = why_not_written(error, self.path, needed=total_bytes([dict(tensors), state]))
                 raise RunFolderError(
-                    f"the checkpoint of update {step} could not be written to {self.path}: {_reason(error)}; {newest}"
+                    f"the checkpoint of update {step} could not be written to {self.path}: {reason}; {newest}"
                 ) from error
         for old in self.steps()[: -self.keep]:
             if old != best:
-                self._remove(self.checkpoint(old))
+                self.remove(self.checkpoint(old))
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Read the newest checkpoint.
@@ -197,21 +200,34 @@ class RunFolder:
         target = self.path / "model"
         weights = "model.safetensors"
         try:
-            if target.exists():
-                if filecmp.cmp(target / weights, self.checkpoint(step) / weights, shallow=False):
-                    return
-                self._remove(target)
-            with self._unfinished(self.path, "model") as unfinished:
+            if target.exists() and filecmp.cmp(target / weights, self.checkpoint(step) / weights, shallow=False):
+                return
+            with unfinished_folder(self.path, "model") as unfinished:
                 for path in self.checkpoint(step).iterdir():
                     if path.name != _STATE:
                         shutil.copyfile(path, unfinished / path.name)
                 if metrics := self._metrics_at(step):
                     (unfinished / "metrics.json").write_text(metrics)
+                if target.exists():
+                    self.remove(target)
                 publish(unfinished, target)
         except OSError as error:
             raise RunFolderError(
-                f"{target} could not be written: {_reason(error)}; the checkpoints are intact"
+                f"{target} could not be written: {why_not_written(error, self.path)}; the checkpoints are intact"
             ) from error
+
+    def write_model(self, target: Path, tensors: Mapping[str, Tensor]) -> None:
+        """Write a model folder somewhere in the run folder, unless it exists.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        if target.exists():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished_folder(self.path, target.name) as unfinished:
+            self._fill(unfinished, tensors)
+            publish(unfinished, target)
 
     def _metrics_at(self, step: int) -> str:
         """The metrics of an update, or of the last one before it that has some; empty if there are none."""
@@ -238,15 +254,18 @@ class RunFolder:
                 self._changes = _refused(self.path, existing, config) if judge is None else judge(existing)
         else:
             write_text(file, config)
-        for parent in (self.path, self.path / "checkpoints"):
+        for parent in (self.path, self.path / "checkpoints", *self.path.glob("debug/*")):
             for left in parent.glob(".*-*"):  # unfinished files of a killed process
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
+    def _fill(self, unfinished: Path, tensors: Mapping[str, Tensor]) -> None:
+        write_files(unfinished, tensors, self.description, self.files)
+        if self.recipe:
+            (unfinished / "recipe.yaml").write_text(self.recipe)
+
     def _write(self, step: int, tensors: Mapping[str, Tensor], state: dict[str, Any]) -> None:
-        with self._unfinished(self.path / "checkpoints", f"step-{step}") as unfinished:
-            write_files(unfinished, tensors, self.description, self.files)
-            if self.recipe:
-                (unfinished / "recipe.yaml").write_text(self.recipe)
+        with unfinished_folder(self.path / "checkpoints", f"step-{step}") as unfinished:
+            self._fill(unfinished, tensors)
             # Write from memory: if torch itself fails to write, it hides the reason.
             buffer = io.BytesIO()
             torch.save(state, buffer)
@@ -254,18 +273,12 @@ class RunFolder:
             (unfinished / _STATE).write_bytes(buffer.getvalue())
             publish(unfinished, self.checkpoint(step))
 
-    @staticmethod
-    @contextmanager
-    def _unfinished(parent: Path, name: str) -> Iterator[Path]:
-        folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
-        try:
-            yield folder
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)  # the disk may be full
-            raise
+    def remove(self, folder: Path) -> None:
+        """Remove a folder of the run with all of its files, or leave it as it is.
 
-    @staticmethod
-    def _remove(folder: Path) -> None:
+        Raises:
+            RunFolderError: if that is impossible.
+        """
         # Rename first, so that a killed process leaves no incomplete checkpoint under this name.
         doomed = folder.with_name(f".old-{folder.name}")
         try:
@@ -273,7 +286,7 @@ class RunFolder:
             shutil.rmtree(doomed)
         except OSError as error:
             raise RunFolderError(
-                f"{folder} could not be removed: {_reason(error)}; the newer checkpoints are intact"
+                f"{folder} could not be removed: {why_not_written(error, self.path)}; the newer checkpoints are intact"
             ) from error
 
 
@@ -297,7 +310,3 @@ def _refused(path: Path, old: str, new: str) -> Sequence[str]:
     raise RunFolderError(
         f"{path} was started with another configuration (- old, + new): {'; '.join(changed[:6])}; choose another out"
     )
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

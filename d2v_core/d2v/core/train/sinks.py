@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from d2v.core.files.space import why_not_written
 from d2v.core.train.run_folder import RunFolderError
 
 
@@ -155,5 +156,5 @@ def _as_run_folder_error(what: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunFolderError(
-            f"{what} could not be written to {path}: {error.strerror or error}; the checkpoints are intact"
+            f"{what} could not be written to {path}: {why_not_written(error, path.parent)}; the checkpoints are intact"
         ) from error

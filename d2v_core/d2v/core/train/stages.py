@@ -9,8 +9,11 @@ from torch import Tensor
 
 from d2v.core.model import Batch, StepOutput
 from d2v.core.teacher import EMATeacher
+from d2v.core.train.debug import Recorder
 from d2v.core.train.groups import set_rates, set_weight_decay
-from d2v.core.train.loss_scale import NonFiniteError
+from d2v.core.train.run_folder import RunFolder
+from d2v.core.train.signals import Interrupted, ValidationStopped
+from d2v.core.train.skipping import mean_loss
 from d2v.core.train.state import TrainingState
 from d2v.core.train.validation import Validation
 
@@ -18,14 +21,17 @@ from d2v.core.train.validation import Validation
 class Clock:
     """Measures the fraction of time spent waiting for data."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: TrainingState) -> None:
+        self._now = now
         self._since = time.monotonic()
         self._waited = 0.0
 
     def wait(self, batches: Iterator[Batch]) -> Batch:
         """Return the next batch, and measure the waiting time."""
+        self._now.doing = "reading data"
         begin = time.monotonic()
         batch = next(batches)
+        self._now.doing = "computing"
         self._waited += time.monotonic() - begin
         return batch
 
@@ -48,12 +54,12 @@ def set_scheduled(
     return {"lr": schedule(now.step), "weight_decay": weight_decay(now.step)}
 
 
-def finish_gradients(now: TrainingState, count: int, clip: float) -> bool:
-    """Scale gradients by 1 / count and clip them; False = fp16 overflow, and the update must be skipped.
+def finish_gradients(now: TrainingState, count: int, clip: float) -> float | None:
+    """Scale gradients by 1 / count and clip them; return their norm, or None after an overflow in fp16.
 
     Raises:
         ValueError: if the count is 0 or nothing has a gradient.
-        NonFiniteError: if a gradient is not finite.
+        NonFiniteError: if fp16 overflows at the smallest loss scale.
     """
     if count < 1:
         raise ValueError(f"update {now.step + 1} has sample_size {count}: its batches contain nothing to learn")
@@ -62,19 +68,35 @@ def finish_gradients(now: TrainingState, count: int, clip: float) -> bool:
     if not gradients:
         raise ValueError(f"update {now.step + 1} gives no parameter a gradient; is everything frozen?")
     norm = now.strategy.norm(gradients)
-    if not math.isfinite(norm.item()):
-        if now.loss_scale is not None:
-            now.loss_scale.overflow(step=now.step)
-            return False
-        raise NonFiniteError(
-            f"loss or gradient of update {now.step + 1} is not finite (gradient norm {norm.item()}); weights and "
-            "checkpoints are those of earlier updates; try a lower learning rate, gradient clipping or precision=fp32"
-        )
+    known = norm.item()
     if now.loss_scale is not None:
+        if not math.isfinite(known):
+            now.loss_scale.overflow(step=now.step)
+            return None
         now.loss_scale.success()
     if clip:
         clip_gradients(gradients, norm, clip, half=now.loss_scale is not None)
-    return True
+    return known
+
+
+def is_applied(
+    now: TrainingState, outputs: Sequence[StepOutput], count: int, norm: float, recorder: Recorder | None
+) -> bool:
+    """Whether optimiser and teacher make the step of an update; otherwise it is counted as skipped.
+
+    Raises:
+        NonFiniteError, LossSpikeError: if no more updates may be skipped.
+    """
+    rule = now.skipping
+    loss = mean_loss(outputs, count) if rule.spike_ratio else None
+    reason = rule.fault(loss=loss, norm=norm)
+    if reason is None:
+        return True
+    saved = ""
+    if recorder is not None:
+        saved = recorder.save(now.step + 1, reason, norm, outputs, now.strategy.tensors(now.model))
+    rule.skip(now.step + 1, reason, finite=loss is not None and math.isfinite(loss + norm), saved=saved)
+    return False
 
 
 def clip_gradients(gradients: list[Tensor], norm: Tensor, clip: float, *, half: bool) -> None:
@@ -115,11 +137,44 @@ def validate(now: TrainingState, rule: Validation | None) -> tuple[dict[str, flo
     """Run the validation if it is due; return its metrics, and whether it is the best so far."""
     if rule is None or not rule.due(now.step):
         return {}, False
+    now.doing = "validating"
     now.model.eval()
-    with torch.no_grad(), now.strategy.whole(now.model):
-        metrics = dict(rule.run())
-    now.model.train()
+    try:
+        with torch.no_grad(), now.strategy.whole(now.model):
+            metrics = dict(rule.run())
+    finally:
+        now.model.train()
     return metrics, now.best.see(now.step, metrics, rule)
+
+
+def complete(
+    now: TrainingState,
+    rule: Validation | None,
+    outlets: Sequence[object],
+    hooks: Sequence[object],
+    run: RunFolder | None,
+) -> bool:
+    """Validate if it is due, and write the metrics of an update; return whether it is the best so far.
+
+    Raises:
+        Interrupted: at a signal during the validation. The checkpoint has the metrics up to it (`now.pending`), and the
+            next start validates again before it goes on.
+        CollapseError: from the monitors.
+    """
+    try:
+        found, better = validate(now, rule)
+    except ValidationStopped as stopped:
+        now.save(run)
+        raise Interrupted(stopped.signum, now.step) from None
+    metrics, now.pending = {**(now.pending or {}), **found}, None
+    if metrics:
+        # Before the checkpoint, so that a run resumed from it has all lines up to it.
+        call(outlets, "write", now.step, metrics)
+        call(outlets, "log", now.step, metrics)
+        call(hooks, "on_log", now.step, metrics)
+        if now.monitors is not None:
+            now.monitors.check(now.step)
+    return better
 
 
 def measured(
@@ -132,6 +187,8 @@ def measured(
         metrics["decay"] = teacher.schedule(now.step)
     if now.monitors is not None:
         metrics |= now.monitors.report(outputs, modalities)
+    if now.skipping.limit:
+        metrics["skipped"] = now.skipping.skipped
     return metrics
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from d2v.core.train.ahead import Ahead
+from d2v.core.train.heartbeat import Doing
 from d2v.core.train.hooks import restore, states
 from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.meters import Meters
@@ -15,6 +16,7 @@ from d2v.core.train.monitoring import Monitors
 from d2v.core.train.ranks import sum_over_ranks, world
 from d2v.core.train.resuming import changed_data, changed_machine, continued, machine_of, restart, stored_identity
 from d2v.core.train.run_folder import RunFolder, RunFolderError
+from d2v.core.train.skipping import Skipping
 from d2v.core.train.source import BatchSource
 from d2v.core.train.strategies import Strategy
 from d2v.core.train.validation import Best
@@ -34,9 +36,12 @@ class TrainingState:
         monitors: monitors of the model's targets.
         hooks: hooks, with or without a state.
         ahead: batches of the data, one of which is read before its turn; None = none is.
+        skipping: rule of updates that are not applied.
         step: number of finished updates.
         meters: metrics since the last line.
         best: best validation so far.
+        pending: metrics of the update whose validation is not finished; None = there is no such update.
+        doing: what this rank is doing, for the other ranks.
     """
 
     model: nn.Module
@@ -48,14 +53,18 @@ class TrainingState:
     monitors: Monitors | None = None
     hooks: Sequence[object] = ()
     ahead: Ahead | None = None
+    skipping: Skipping = field(factory=Skipping)
     step: int = 0
     meters: Meters = field(factory=Meters)
     best: Best = field(factory=Best)
+    pending: dict[str, float] | None = None
+    doing: Doing = "computing"
 
     def save(self, run: RunFolder | None) -> None:
         """Write a checkpoint: the ranks gather it together, and the first one writes it."""
         if run is None:
             return
+        self.doing = "saving"
         tensors, optimizer = self.strategy.tensors(self.model), self.strategy.optimizer_state(self.optimizer)
         if world()[0] > 0:
             return
@@ -67,6 +76,7 @@ class TrainingState:
             "identity": stored_identity(self.data),
             "machine": machine_of(self.model),
             "accumulate": self.accumulate,
+            "pending": self.pending,
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
         run.save(self.step, tensors, state, best=self.best.step)
@@ -99,7 +109,7 @@ class TrainingState:
             self.strategy.load_tensors(self.model, tensors)
         except RuntimeError as error:
             raise RunFolderError(f"{run.path} has checkpoints of another model: {error}") from error
-        self.step = state["step"]
+        self.step, self.pending = state["step"], state.get("pending")
         changes = list(changed_machine(then, machine_of(self.model)))
         other = changed_data(state.get("identity"), self.data)
         if other is None:
@@ -135,5 +145,6 @@ class TrainingState:
             "monitor": self.monitors,
             "meters": self.meters,
             "best": self.best,
+            "skipping": self.skipping,
         }
         return {name: part for name, part in parts.items() if part is not None}

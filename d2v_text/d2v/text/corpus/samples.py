@@ -37,7 +37,7 @@ class BlockSamples:
         """Return `<s>` and the tokens of a block, Long `t`.
 
         Raises:
-            BrokenSampleError: if an id is not in the vocabulary, or negative.
+            BrokenSampleError: if an id is not in the vocabulary, or negative, or the file was cut off.
         """
         del seed, epoch
         tokens, (start, stop) = self._place(id)
@@ -70,6 +70,7 @@ class BlockSamples:
     def _place(self, id: int) -> tuple[TokenFile, tuple[int, int]]:
         number = int(np.searchsorted(self._ends, id, side="right"))
         first = int(self._ends[number - 1]) if number else 0
+        self._files[number].check_whole()
         return self._files[number], self._blocks[number].span(id - first)
 
 

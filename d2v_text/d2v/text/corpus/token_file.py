@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from d2v.core.data import DataError, escaped
+from d2v.core.data import BrokenSampleError, DataError, escaped
 
 _MAGIC = b"MMIDIDX\x00\x00"
 _VERSION = 1
@@ -50,10 +50,25 @@ class TokenFile:
         _check_size(content, end, f"the tokens that {index.name} lists")
         self.num_tokens = end // self.dtype.itemsize
         self._tokens: NDArray[Any] = _mapped(content, self.dtype.str, 0, self.num_tokens)
+        self._bytes = ((str(index), wanted), (str(content), end))
 
     def tokens(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the ids from one place to another, Long `stop - start`."""
         return self._tokens[start:stop].astype(np.int64)
+
+    def check_whole(self) -> None:
+        """Check that nobody has cut the files off since they were opened; a file that was removed can still be read.
+
+        Raises:
+            BrokenSampleError: naming the file. The system would kill a process that reads a mapped file beyond its end.
+        """
+        for path, size in self._bytes:
+            try:
+                found = os.stat(path).st_size  # noqa: PTH116 - for each sample
+            except OSError:
+                continue
+            if found < size:
+                raise BrokenSampleError(path, f"the file was cut off: it had {size} bytes and has {found}; restore it")
 
     def starts(self, first: int, last: int) -> NDArray[np.int64]:
         """Return where the lines from `first` to before `last` start, in tokens; the line after all starts at the end.

@@ -1,0 +1,136 @@
+"""A rank that waits for the others names those that did not come."""
+
+import json
+import logging
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from torch import distributed as dist
+
+from d2v.core.train import RankError, heartbeat
+from d2v.core.train.heartbeat import Heartbeat
+
+pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this PyTorch has no torch.distributed")
+SCRIPT = Path(__file__).with_name("waiting_worker.py")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("stopped", r"rank 1 \(last seen \d+ s ago, computing update 5\) did not come within train\.timeout=3 seconds"),
+        ("stuck", r"rank 1 \(alive, reading data of update 5\) did not come within train\.timeout=3 seconds"),
+        ("killed", "another rank has ended"),
+    ],
+)
+def test_a_rank_that_does_not_come(what: str, words: str) -> None:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = (sys.executable, SCRIPT)
+    first, second = (
+        subprocess.Popen((*command, str(rank), str(port), what), text=True, stderr=subprocess.PIPE) for rank in (0, 1)
+    )
+    begin = time.monotonic()
+    try:
+        _, said = first.communicate(timeout=100)
+        assert second.poll() is None or what == "killed"
+    finally:
+        first.kill()
+        second.kill()
+        second.communicate()
+    assert first.returncode == 1
+    error = said.strip().splitlines()[-1]
+    assert re.search(rf"RankError: {words}.*resume=true", error), said
+    if what != "killed":
+        assert "rank 0 has waited 2 s for the others: rank 1" in said
+    assert time.monotonic() - begin < 90
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> dist.HashStore:
+    """The store of rank 0 of three, in this process."""
+    found = dist.HashStore()
+    monkeypatch.setattr(heartbeat, "world", lambda: (0, 3))
+    monkeypatch.setattr(heartbeat, "_own_store", lambda _: found)
+    monkeypatch.setattr(heartbeat, "_set_timeout", lambda _: None)
+    return found
+
+
+class Now:
+    step, doing = 12, "computing"
+
+
+def told(store: dist.HashStore, rank: int, **changes: object) -> None:
+    values = {"beats": 1, "step": 12, "doing": "computing", "time": time.time(), **changes}
+    store.set(f"heartbeat-{rank}", json.dumps(values))
+
+
+def waited(store: dist.HashStore, error: Exception, *alive: int, beats: int = 10, **changes: object) -> str:
+    """What rank 0 says at an error after some beats, a second, while some ranks go on to tell the same."""
+    try:
+        with Heartbeat(Now(), timeout=1.0):
+            for beat in range(beats):
+                for rank in alive:
+                    told(store, rank, beats=beat, **changes)
+                time.sleep(0.11)
+            raise error
+    except (RuntimeError, ValueError) as caught:
+        return f"{type(caught).__name__}: {caught}"
+
+
+TIME_OUT = RuntimeError("[gloo/transport] Timed out waiting 1000ms for recv operation to complete")
+
+
+def test_it_tells_where_it_is(store: dist.HashStore) -> None:
+    with Heartbeat(Now(), timeout=1.0):
+        time.sleep(0.3)
+    found = json.loads(store.get("heartbeat-0"))
+    assert (found["step"], found["doing"]) == (12, "computing")
+    assert found["beats"] > 1
+
+
+def test_silent_ranks_are_named(store: dist.HashStore, caplog: pytest.LogCaptureFixture) -> None:
+    told(store, 1, step=11, doing="saving", time=time.time() - 31)
+    with caplog.at_level(logging.WARNING):
+        said = waited(store, TIME_OUT, 2)
+    assert re.search(r"RankError: rank 1 \(last seen 3[23] s ago, saving after update 11\) did not come", said)
+    assert "train.timeout=1 " in said
+    assert "rank 2" not in said
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+
+
+def test_a_rank_that_never_came(store: dist.HashStore) -> None:
+    assert "rank 2 (never seen)" in waited(store, TIME_OUT, 1)
+
+
+def test_ranks_behind_are_named_although_alive(store: dist.HashStore) -> None:
+    said = waited(store, TIME_OUT, 1, 2, doing="reading data")
+    assert "rank 1 (alive, reading data of update 13), rank 2 (alive" in said
+
+
+def test_nobody_is_named_without_reason(store: dist.HashStore, caplog: pytest.LogCaptureFixture) -> None:
+    assert "all of which show signs of life" in waited(store, TIME_OUT, 1, 2)
+    assert not caplog.records
+    waited(store, TIME_OUT, 1, 2, doing="computing", step=13)  # this rank is the late one
+    assert not caplog.records
+
+
+def test_other_errors_pass(store: dist.HashStore) -> None:
+    assert waited(store, RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 1, 2, beats=1).startswith(
+        "RuntimeError"
+    )
+    assert waited(store, ValueError("Timed out"), 1, 2, beats=1).startswith("ValueError")
+    ended = RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1")
+    assert "RankError: another rank has ended" in waited(store, ended, 1, 2, beats=1)
+
+
+def test_one_process_has_no_thread() -> None:
+    with pytest.raises(RuntimeError, match=r"^Timed out$"), Heartbeat(Now(), timeout=1.0):
+        raise RuntimeError("Timed out")
+    assert issubclass(RankError, RuntimeError)

@@ -2,19 +2,24 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from d2v.core.nn.forms import Trial, TwoForms
+from d2v.core.nn.gradients import keep_layout
+from d2v.core.nn.kernels import convolve, fits_channels_last
 from d2v.core.validators import check, one_of
 
 ConvSpec = tuple[int, int, int]
 WAV2VEC_LAYERS: tuple[ConvSpec, ...] = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)  # 20 ms frames at 16 kHz
 ExtractorNorm = Literal["layer", "group"]
+_TRIAL_FRAMES = 8
 
 
-class ConvExtractor(nn.Module):
+class ConvExtractor(TwoForms):
     """Strided convolutions over time, each followed by a norm and GELU: the wav2vec 2.0 feature extractor.
 
     Args:
@@ -28,6 +33,8 @@ class ConvExtractor(nn.Module):
     >>> ConvExtractor([(8, 10, 5), (8, 3, 2)])(torch.zeros(2, 1, 100)).shape
     torch.Size([2, 9, 8])
     """
+
+    other_form: ClassVar[str] = "channels-last-extractor"
 
     def __init__(
         self, layers: Sequence[ConvSpec], *, norm: ExtractorNorm = "layer", bias: bool = False, in_channels: int = 1
@@ -55,6 +62,8 @@ class ConvExtractor(nn.Module):
         """
         if self.num_frames(x.shape[2]) < 1:
             raise ValueError(f"{x.shape[2]} samples are shorter than one frame; give longer recordings")
+        if self.takes_other_form and fits_channels_last(x):
+            return self._channels_last(x.transpose(1, 2))
         for layer, conv in enumerate(self.convs):
             x = conv(x)
             norm = self.norms[layer] if layer < len(self.norms) else None
@@ -62,8 +71,31 @@ class ConvExtractor(nn.Module):
                 x = norm(x.transpose(1, 2)).transpose(1, 2)
             elif norm is not None:
                 x = norm(x)
-            x = F.gelu(x)
+            x = keep_layout(F.gelu(x))
         return x.transpose(1, 2)
+
+    def offers_other_form(self) -> bool:
+        """Whether it is on a CPU."""
+        return fits_channels_last(next(self.parameters()))
+
+    def trial(self) -> Trial:
+        """Return the input of a few frames, and all layers."""
+        first = self.convs[0]
+        assert isinstance(first, nn.Conv1d)
+        return torch.randn(1, first.in_channels, reach_of(self.spec, _TRIAL_FRAMES)), self
+
+    def _channels_last(self, x: Tensor) -> Tensor:
+        """Compute frames `b t c` of `b s i`; nothing is transposed between the layers."""
+        for layer, conv in enumerate(self.convs):
+            assert isinstance(conv, nn.Conv1d)
+            x = convolve(conv, x, channels_last=True)
+            norm = self.norms[layer] if layer < len(self.norms) else None
+            if isinstance(norm, nn.LayerNorm):
+                x = norm(x)
+            elif norm is not None:
+                x = norm(x.transpose(1, 2)).transpose(1, 2)
+            x = F.gelu(x)
+        return x
 
     def num_frames(self, samples: int) -> int:
         """Number of frames of a recording with `samples` samples."""

@@ -61,14 +61,13 @@ class _LeanAttention(torch.autograd.Function):
     ) -> Tensor:
         q = q * q.shape[-1] ** -0.5
         scores = q @ k.transpose(-1, -2)
-        exact = torch.promote_types(scores.dtype, torch.float32)
         if distances is not None and slopes is not None:
             # Rounded to half precision, neighbouring distances would become equal.
+            exact = torch.promote_types(scores.dtype, torch.float32)
             scores = scores.to(exact).addcmul_(distances[:, None].to(exact), slopes[:, None, None].to(exact), value=-1)
         if mask is not None:
             scores = scores.add_(_additive(mask, scores.dtype))
-        # "Safe": zeros, not NaN, where everything is masked, as in the fused kernels.
-        weights = torch.ops.aten._safe_softmax(scores, -1, dtype=exact).to(v.dtype)
+        weights = _softmax(scores, mask, v.dtype)
         ctx.save_for_backward(q, k, v, weights, kept, distances)
         ctx.fraction = fraction
         ctx.bias = None if mask is None or mask.dtype == torch.bool else mask.shape
@@ -95,6 +94,21 @@ class _LeanAttention(torch.autograd.Function):
             each = grad_scores.flatten(2).to(exact) @ distances.flatten(1)[..., None].to(exact)
             grad_slopes = -each.sum((0, 2)).to(ctx.slopes)
         return grad_q, grad_k, grad_v, grad_bias, None, grad_slopes, None, None
+
+
+def _softmax(scores: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+    # The sums are in single precision or better in all of these.
+    if mask is None or _has_keys(mask):
+        return torch.softmax(scores, -1).to(dtype)
+    # "Safe": zeros, not NaN, where everything is masked, as in the fused kernels. It takes three times as long.
+    exact = torch.promote_types(scores.dtype, torch.float32)
+    weights: Tensor = torch.ops.aten._safe_softmax(scores, -1, dtype=exact).to(dtype)
+    return weights
+
+
+def _has_keys(mask: Tensor) -> bool:
+    """Whether every query is known to have a key. A compiler cannot branch on values."""
+    return mask.dtype == torch.bool and not torch.compiler.is_compiling() and bool(mask.any(-1).all())
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

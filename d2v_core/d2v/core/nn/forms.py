@@ -1,0 +1,160 @@
+"""Modules with two forms of their computation, and the choice between them by measurement.
+
+`kernels` chooses by rules that hold on all machines of a kind. Which of the forms here is faster depends on the
+processor and on the libraries that torch was built with, so both are timed. The forms are equal except for rounding.
+A module alone takes its plain form.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+Trial = tuple[Tensor, Callable[[Tensor], Tensor]]
+"""A small input, and the function of it to be timed."""
+
+PAYS = 0.95
+"""Share of the plain form's time below which the other form is chosen: less is noise."""
+_SECONDS = 0.15  # for each module; a round is finished
+_ROUNDS = 4
+
+
+class TwoForms(nn.Module):
+    """Base of modules with a plain form and another one.
+
+    Attributes:
+        other_form: name of the other form, the same for all modules that are switched together.
+        takes_other_form: whether the module takes it.
+    """
+
+    other_form: ClassVar[str]
+    takes_other_form: bool = False
+
+    def offers_other_form(self) -> bool:
+        """Whether there is another form for these sizes, here and in the precision of the current autocast."""
+        raise NotImplementedError
+
+    def trial(self) -> Trial:
+        """Return what is timed: an input of the module's sizes, small enough for tens of milliseconds."""
+        raise NotImplementedError
+
+
+def other_forms(model: nn.Module) -> dict[str, list[TwoForms]]:
+    """Return the modules that have another form here, by its name.
+
+    >>> other_forms(nn.Linear(2, 2))
+    {}
+    """
+    found: defaultdict[str, list[TwoForms]] = defaultdict(list)
+    for part in model.modules():
+        if isinstance(part, TwoForms) and part.offers_other_form():
+            found[part.other_form].append(part)
+    return dict(found)
+
+
+def known_forms(model: nn.Module) -> set[str]:
+    """Return the names of all other forms of a model's modules, whether this machine has them or not."""
+    return {part.other_form for part in model.modules() if isinstance(part, TwoForms)}
+
+
+def take_forms(model: nn.Module, names: Collection[str]) -> None:
+    """Switch the modules of a model: to the forms that are named, all others to the plain form.
+
+    Raises:
+        ValueError: if no module of the model has a form of a name.
+
+    >>> take_forms(nn.Linear(2, 2), ["onednn-linear"])
+    Traceback (most recent call last):
+    ValueError: a Linear has no 'onednn-linear'; it has no other forms
+    """
+    known = sorted(known_forms(model))
+    for name in names:
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has no other forms"
+            raise ValueError(f"a {type(model).__name__} has no {name!r}; {has}")
+    for part in model.modules():
+        if isinstance(part, TwoForms):
+            part.takes_other_form = part.other_form in names
+
+
+def forms_taken(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the forms that modules of a model take instead of the plain ones, sorted."""
+    return tuple(sorted({p.other_form for p in model.modules() if isinstance(p, TwoForms) and p.takes_other_form}))
+
+
+def faster(ratios: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the names of forms to take, from the output of `measure`, sorted.
+
+    >>> faster({"onednn-linear": 0.5, "channels-last-decoder": 0.99})
+    ('onednn-linear',)
+    """
+    return tuple(sorted(name for name, ratio in ratios.items() if ratio < PAYS))
+
+
+def measure(model: nn.Module) -> dict[str, float]:
+    """Time both forms of a model's modules, forward and backward, in turn.
+
+    Of modules that are switched together, the two sizes with the most parameters are timed. Call it in the autocast of
+    the run. Gradients of the model and the state of random number generators stay as they are.
+
+    Returns:
+        Time of each other form as a multiple of the plain form's.
+
+    >>> measure(nn.Linear(2, 2))
+    {}
+    """
+    return {name: _ratio(parts) for name, parts in sorted(other_forms(model).items())}
+
+
+def sizes(model: nn.Module) -> dict[str, list[str]]:
+    """Return what `measure` times, in words: shapes of parameters, by the name of the form."""
+    return {name: [key for key, _, _ in _largest(parts)] for name, parts in sorted(other_forms(model).items())}
+
+
+def _ratio(parts: Iterable[TwoForms]) -> float:
+    plain = other = 0.0
+    for _, weight, part in _largest(parts):
+        times = _times(part)
+        plain, other = plain + weight * times[False], other + weight * times[True]
+    return other / plain
+
+
+def _largest(parts: Iterable[TwoForms]) -> list[tuple[str, int, TwoForms]]:
+    """The two sizes with the most parameters: shapes in words, how often, and one of the modules."""
+    alike: defaultdict[str, list[TwoForms]] = defaultdict(list)
+    for part in parts:
+        alike[" ".join("x".join(map(str, p.shape)) for p in part.parameters())].append(part)
+    cost = {key: len(ones) * sum(p.numel() for p in ones[0].parameters()) for key, ones in alike.items()}
+    return [(key, len(alike[key]), alike[key][0]) for key in sorted(cost, key=lambda key: (-cost[key], key))[:2]]
+
+
+def _times(part: TwoForms) -> dict[bool, float]:
+    """Shortest seconds of the plain form (False) and the other one."""
+    before, best = part.takes_other_form, {False: float("inf"), True: float("inf")}
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        x, function = part.trial()
+        x.requires_grad_()
+        wanted = [x, *(p for p in part.parameters() if p.requires_grad)]
+        deadline = time.perf_counter() + _SECONDS
+        try:
+            for round_ in range(_ROUNDS):
+                for other in best:
+                    part.takes_other_form = other
+                    start = _clock()
+                    y = function(x)
+                    torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
+                    if round_:  # the first one is a warm-up
+                        best[other] = min(best[other], _clock() - start)
+                if round_ and time.perf_counter() > deadline:
+                    break
+        finally:
+            part.takes_other_form = before
+    return best
+
+
+def _clock() -> float:
+    # The time of this process does not contain that of others. That of several threads does not tell who waited.
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()

@@ -1,16 +1,14 @@
 """Forms that are chosen by measurement: equal to the plain ones, switched by name, and absent where they cannot be."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from d2v.audio.extractor import ConvExtractor
 from d2v.audio.positions import ConvPositions
-from d2v.core.nn import ConvDecoder, TransformerBlock, forms, linear
-from d2v.core.nn.forms import TwoForms, faster, forms_taken, known_forms, measure, other_forms, sizes, take_forms
+from d2v.core.nn import ConvDecoder
+from d2v.core.nn.forms import TwoForms
 from d2v.core.nn.linear import Linear
 
 LAYERS = [(8, 10, 5), (8, 3, 2), (8, 2, 2)]

@@ -7,7 +7,7 @@ A module alone takes its plain form.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from typing import ClassVar
 
 import torch
@@ -17,7 +17,7 @@ Trial = tuple[Tensor, Callable[[Tensor], Tensor]]
 """A small input, and the function of it to be timed."""
 
 PAYS = 0.95
-"""Share of the plain form's time below which the other form is chosen: less is noise."""
+"""Ratio of times below which the other form is chosen; a smaller gain may be noise."""
 _SECONDS = 0.15  # for each module; a round is finished
 _ROUNDS = 4
 
@@ -55,71 +55,60 @@ def other_forms(model: nn.Module) -> dict[str, list[TwoForms]]:
     return dict(found)
 
 
-def known_forms(model: nn.Module) -> set[str]:
-    """Return the names of all other forms of a model's modules, whether this machine has them or not."""
-    return {part.other_form for part in model.modules() if isinstance(part, TwoForms)}
+def take_forms(model: nn.Module, names: Collection[str]) -> list[str]:
+    """Switch the modules of a model: to the forms that are named where they have them, all others to the plain form.
 
+    Call it in the autocast of the run.
 
-def take_forms(model: nn.Module, names: Collection[str]) -> None:
-    """Switch the modules of a model: to the forms that are named, all others to the plain form.
+    Returns:
+        The names that no module has here, although the model has such modules.
 
     Raises:
-        ValueError: if no module of the model has a form of a name.
+        ValueError: if the model has no modules with a form of a name.
 
     >>> take_forms(nn.Linear(2, 2), ["onednn-linear"])
     Traceback (most recent call last):
-    ValueError: a Linear has no 'onednn-linear'; it has no other forms
+    ValueError: a Linear has no form 'onednn-linear'
     """
-    known = sorted(known_forms(model))
+    parts = [part for part in model.modules() if isinstance(part, TwoForms)]
+    known = {part.other_form for part in parts}
     for name in names:
         if name not in known:
-            has = f"it has {', '.join(known)}" if known else "it has no other forms"
-            raise ValueError(f"a {type(model).__name__} has no {name!r}; {has}")
-    for part in model.modules():
-        if isinstance(part, TwoForms):
-            part.takes_other_form = part.other_form in names
+            has = f"; it has {', '.join(sorted(known))}" if known else ""
+            raise ValueError(f"a {type(model).__name__} has no form {name!r}{has}")
+    for part in parts:
+        part.takes_other_form = part.other_form in names and part.offers_other_form()
+    return sorted(set(names) - set(forms_taken(model)))
 
 
 def forms_taken(model: nn.Module) -> tuple[str, ...]:
-    """Return the names of the forms that modules of a model take instead of the plain ones, sorted."""
+    """Return the names of the forms that modules of a model take instead of the plain ones, sorted.
+
+    >>> forms_taken(nn.Linear(2, 2))
+    ()
+    """
     return tuple(sorted({p.other_form for p in model.modules() if isinstance(p, TwoForms) and p.takes_other_form}))
 
 
-def faster(ratios: Mapping[str, float]) -> tuple[str, ...]:
-    """Return the names of forms to take, from the output of `measure`, sorted.
+def measured_ratio(parts: Iterable[TwoForms]) -> float:
+    """Time both forms of modules that are switched together, forward and backward, in turn.
 
-    >>> faster({"onednn-linear": 0.5, "channels-last-decoder": 0.99})
-    ('onednn-linear',)
-    """
-    return tuple(sorted(name for name, ratio in ratios.items() if ratio < PAYS))
-
-
-def measure(model: nn.Module) -> dict[str, float]:
-    """Time both forms of a model's modules, forward and backward, in turn.
-
-    Of modules that are switched together, the two sizes with the most parameters are timed. Call it in the autocast of
-    the run. Gradients of the model and the state of random number generators stay as they are.
+    The two sizes with the most parameters are timed. Call it in the autocast of the run. Gradients of the modules and
+    the state of random number generators stay as they are.
 
     Returns:
-        Time of each other form as a multiple of the plain form's.
-
-    >>> measure(nn.Linear(2, 2))
-    {}
+        Time of the other form as a multiple of the plain form's.
     """
-    return {name: _ratio(parts) for name, parts in sorted(other_forms(model).items())}
-
-
-def sizes(model: nn.Module) -> dict[str, list[str]]:
-    """Return what `measure` times, in words: shapes of parameters, by the name of the form."""
-    return {name: [key for key, _, _ in _largest(parts)] for name, parts in sorted(other_forms(model).items())}
-
-
-def _ratio(parts: Iterable[TwoForms]) -> float:
     plain = other = 0.0
-    for _, weight, part in _largest(parts):
+    for _, count, part in _largest(parts):
         times = _times(part)
-        plain, other = plain + weight * times[False], other + weight * times[True]
+        plain, other = plain + count * times[False], other + count * times[True]
     return other / plain
+
+
+def sizes(parts: Iterable[TwoForms]) -> str:
+    """Return what `measured_ratio` times, in words: the shapes of the parameters, and how many modules have them."""
+    return ", ".join(f"{count} of {shapes}" for shapes, count, _ in _largest(parts))
 
 
 def _largest(parts: Iterable[TwoForms]) -> list[tuple[str, int, TwoForms]]:

@@ -2,17 +2,16 @@
 
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.core.masks import Mask
 from d2v.core.model.adapter import repeat_rows
-from d2v.core.nn.forms import Trial, TwoForms
+from d2v.core.nn.forms import Trial, TwoForms, trial_of
 from d2v.core.nn.gradients import keep_layout
 from d2v.core.nn.kernels import convolve, fits_channels_last
 
-_TRIAL_FRAMES = 128
+_TRIAL_ROWS, _TRIAL_FRAMES = 8, 64
 
 
 class ConvPositions(TwoForms):
@@ -66,10 +65,10 @@ class ConvPositions(TwoForms):
         return len(self.convs) > 0 and fits_channels_last(next(self.parameters()))
 
     def trial(self) -> Trial:
-        """Return a row of 128 frames, and one of the layers."""
+        """Return a few rows of 64 frames, and one of the layers."""
         conv = self.convs[0]
         assert isinstance(conv, nn.Conv1d)
-        return torch.randn(1, _TRIAL_FRAMES, conv.in_channels), lambda x: self._layer(conv, x)
+        return trial_of(conv, _TRIAL_FRAMES, rows=_TRIAL_ROWS), lambda x: self._layer(conv, x)
 
     def _layer(self, conv: nn.Module, x: Tensor) -> Tensor:
         assert isinstance(conv, nn.Conv1d)

@@ -7,17 +7,16 @@ import math
 from itertools import pairwise
 from typing import ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from d2v.core.nn.forms import Trial, TwoForms
+from d2v.core.nn.forms import Trial, TwoForms, trial_of
 from d2v.core.nn.kernels import convolve, fits_channels_last
 from d2v.core.nn.linear import Linear
 from d2v.core.validators import check, one_of
 
-_TRIAL_POSITIONS = 128
+_TRIAL_ROWS, _TRIAL_POSITIONS = 8, 32
 
 
 class ConvDecoder(TwoForms):
@@ -122,10 +121,10 @@ class ConvDecoder(TwoForms):
         return self.dims == 1 and len(self.convs) > 0 and fits_channels_last(next(self.parameters()))
 
     def trial(self) -> Trial:
-        """Return a row of 128 positions, and one of the inner layers."""
+        """Return a few rows of 32 positions, and one of the inner layers."""
         conv = self.convs[-1]
         assert isinstance(conv, nn.Conv1d)
-        return torch.randn(1, _TRIAL_POSITIONS, conv.in_channels), lambda x: self._layer(conv, x)
+        return trial_of(conv, _TRIAL_POSITIONS, rows=_TRIAL_ROWS), lambda x: self._layer(conv, x)
 
     def _layer(self, conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
         y = convolve(conv, x, channels_last=self.takes_other_form)

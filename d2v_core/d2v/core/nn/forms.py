@@ -18,7 +18,8 @@ Trial = tuple[Tensor, Callable[[Tensor], Tensor]]
 
 PAYS = 0.95
 """Ratio of times below which the other form is chosen; a smaller gain may be noise."""
-_SECONDS = 0.15  # for each module; a round is finished
+_PRODUCTS = 4e8  # multiplications of a trial's forward pass
+_SECONDS = 0.1  # for each module; a round is finished
 _ROUNDS = 4
 
 
@@ -118,6 +119,12 @@ def _largest(parts: Iterable[TwoForms]) -> list[tuple[str, int, TwoForms]]:
         alike[" ".join("x".join(map(str, p.shape)) for p in part.parameters())].append(part)
     cost = {key: len(ones) * sum(p.numel() for p in ones[0].parameters()) for key, ones in alike.items()}
     return [(key, len(alike[key]), alike[key][0]) for key in sorted(cost, key=lambda key: (-cost[key], key))[:2]]
+
+
+def trial_of(conv: nn.Conv1d, length: int, *, rows: int) -> Tensor:
+    """Return an input `r t c` of a convolution: so many rows of a length, or fewer if the convolution is large."""
+    products = conv.weight.numel() * length // conv.stride[0]
+    return torch.randn(max(1, min(rows, int(_PRODUCTS / products))), length, conv.in_channels)
 
 
 def _times(part: TwoForms) -> dict[bool, float]:

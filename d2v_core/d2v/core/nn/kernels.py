@@ -150,7 +150,7 @@ def drop(x: Tensor, dropout: float) -> Tensor:
         return F.dropout(x, dropout)
     # On a CPU, drawing a float for every element costs more than the layer around it.
     kept, fraction = keep_mask(x.shape, dropout, device=x.device)
-    return torch.where(kept, x, 0) / fraction
+    return (x * kept.view(torch.uint8)).div_(fraction)  # bytes take half of the time of a choice by Bool
 
 
 def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, *, device: torch.device) -> tuple[Tensor, float]:
@@ -206,6 +206,10 @@ def fits_channels_last(x: Tensor) -> bool:
 def _convolve_channels_last(conv: nn.Conv1d, x: Tensor) -> Tensor:
     (stride,), (dilation,) = conv.stride, conv.dilation
     assert isinstance(conv.padding, tuple)  # not given by a word
+    if conv.in_channels == 1 and conv.padding == (0,) and dilation == 1:
+        # The kernels for this memory format take several channels.
+        windows = x[..., 0].unfold(1, conv.kernel_size[0], stride)
+        return F.linear(windows, conv.weight[:, 0], conv.bias)
     y = F.conv2d(
         x.movedim(-1, 1).unsqueeze(2),
         conv.weight.unsqueeze(2),

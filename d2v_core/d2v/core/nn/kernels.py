@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from d2v.core.nn.distances import DistanceBias
 from d2v.core.nn.flex import distance_attention
 from d2v.core.nn.lean import lean_attention
+from d2v.core.nn.strided import fits_products, strided_products
 
 AttentionForm = Literal["lean", "products", "distances", "fused"]
 
@@ -180,14 +181,14 @@ def convolve(conv: nn.Conv1d | nn.Conv2d, x: Tensor, *, channels_last: bool = Fa
     Args:
         conv: convolution of torch.
         x: `r t c` or `r h w c`.
-        channels_last: whether a convolution over one axis is computed as one over two axes. Only that one has kernels
-            for this memory format on a CPU, and its result has it, too.
+        channels_last: whether a convolution over one axis is computed on a CPU by what has kernels for this memory
+            format: matrix products, if there is a stride, or else a convolution over two axes. The result has it, too.
 
     >>> convolve(nn.Conv2d(4, 6, 3, padding=1), torch.zeros(2, 5, 5, 4)).shape
     torch.Size([2, 5, 5, 6])
     """
     if channels_last and isinstance(conv, nn.Conv1d) and fits_channels_last(x):
-        return _convolve_channels_last(conv, x)
+        return strided_products(conv, x) if fits_products(conv) else _convolve_channels_last(conv, x)
     # The permuted view is in channels-last memory format.
     x = x.movedim(-1, 1)
     y: Tensor = conv(x.contiguous() if channels_first_is_faster(conv, x) else x)
@@ -206,10 +207,6 @@ def fits_channels_last(x: Tensor) -> bool:
 def _convolve_channels_last(conv: nn.Conv1d, x: Tensor) -> Tensor:
     (stride,), (dilation,) = conv.stride, conv.dilation
     assert isinstance(conv.padding, tuple)  # not given by a word
-    if conv.in_channels == 1 and conv.padding == (0,) and dilation == 1:
-        # The kernels for this memory format take several channels.
-        windows = x[..., 0].unfold(1, conv.kernel_size[0], stride)
-        return F.linear(windows, conv.weight[:, 0], conv.bias)
     y = F.conv2d(
         x.movedim(-1, 1).unsqueeze(2),
         conv.weight.unsqueeze(2),

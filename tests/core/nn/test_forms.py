@@ -1,14 +1,16 @@
 """Forms that are chosen by measurement: equal to the plain ones, switched by name, and absent where they cannot be."""
 
+import copy
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from d2v.audio.extractor import ConvExtractor
 from d2v.audio.positions import ConvPositions
-from d2v.core.nn import ConvDecoder
-from d2v.core.nn.forms import TwoForms
+from d2v.core.nn import ConvDecoder, TransformerBlock, forms
+from d2v.core.nn.forms import TwoForms, forms_taken, measured_ratio, other_forms, sizes, take_forms
 from d2v.core.nn.linear import Linear
 from d2v.core.nn.strided import fits_products, strided_products
 
@@ -81,3 +83,67 @@ def test_strided_products_in_half_precision_are_as_exact_as_the_convolution() ->
         errors.append([(y - exact).norm() / exact.norm(), (found - gradient).norm() / gradient.norm()])
     for ours, theirs in zip(*errors, strict=True):
         assert ours < 1.5 * theirs
+
+
+def mixed() -> nn.Module:
+    return nn.ModuleList([TransformerBlock(8, num_heads=2), ConvDecoder(8, decoder_dim=8, num_layers=2, kernel_size=3)])
+
+
+def test_modules_are_switched_by_name_and_copies_stay_switched() -> None:
+    model = mixed()
+    assert forms_taken(model) == ()
+    assert take_forms(model, ["channels-last-decoder"]) == []
+    assert forms_taken(copy.deepcopy(model)) == ("channels-last-decoder",)
+    assert set(other_forms(model)) >= {"channels-last-decoder"}
+    assert take_forms(model, []) == []
+    assert forms_taken(model) == ()
+
+
+def test_an_unknown_form_is_refused_and_nothing_is_switched() -> None:
+    model = mixed()
+    with pytest.raises(ValueError, match=r"no form 'onednn'; it has channels-last-decoder, onednn-linear"):
+        take_forms(model, ["onednn", "channels-last-decoder"])
+    assert forms_taken(model) == ()
+
+
+def test_a_torch_without_the_operator_has_the_plain_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = Linear(3, 2), torch.randn(4, 3)
+    take_forms(layer, ["onednn-linear"])
+    expected = layer(x)
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    torch.testing.assert_close(layer(x), expected)  # although it is switched
+    assert other_forms(layer) == {}
+    assert take_forms(layer, ["onednn-linear"]) == ["onednn-linear"]
+    assert forms_taken(layer) == ()
+
+
+@pytest.mark.parametrize("where", ["half precision", "double precision", "autocast", "compiled", "no rows"])
+def test_onednn_is_only_asked_for_what_it_computes(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("d2v.core.nn.linear.onednn_linear", lambda *_: pytest.fail("asked"))
+    dtype = {"half precision": torch.bfloat16, "double precision": torch.float64}.get(where, torch.float32)
+    layer, x = Linear(3, 2).to(dtype), torch.randn(0 if where == "no rows" else 4, 3, dtype=dtype)
+    layer.takes_other_form = True
+    if where == "compiled":
+        torch.compile(layer, fullgraph=True, backend="eager")(x)
+        return
+    with torch.autocast("cpu", enabled=where == "autocast"):
+        layer(x)
+
+
+def test_measuring_leaves_the_model_and_the_random_numbers_as_they_are() -> None:
+    decoder = ConvDecoder(8, decoder_dim=8, num_layers=2, kernel_size=3)
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    assert 0 < measured_ratio([decoder]) < 100
+    assert torch.equal(torch.rand(2), expected)
+    assert not decoder.takes_other_form
+    assert all(parameter.grad is None for parameter in decoder.parameters())
+
+
+def test_the_largest_sizes_are_timed_as_often_as_they_occur(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [*(Linear(4, 8) for _ in range(3)), Linear(16, 16), *(Linear(2, 2) for _ in range(9))]
+    seconds = {(8, 4): {False: 1.0, True: 0.5}, (16, 16): {False: 4.0, True: 8.0}}
+    monkeypatch.setattr(forms, "_times", lambda part: seconds[tuple(part.weight.shape)])
+    assert sizes(layers) == "1 of 16x16 16, 3 of 8x4 8"
+    assert measured_ratio(layers) == (8 + 3 * 0.5) / (4 + 3)

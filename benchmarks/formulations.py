@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,16 @@ class Case:
     tokens: int = 512
 
     @classmethod
-    def of(cls, name: str, *, toy: bool = False) -> "Case":
-        """Return the case of a name; `toy` = the same composition in a size for tests."""
+    def of(cls, name: str, *, toy: bool = False, depth: int | None = None) -> "Case":
+        """Return the case of a name.
+
+        Args:
+            name: name of a recipe, or of a published size without one.
+            toy: whether it is the same composition in a size for tests.
+            depth: number of blocks, and of the layers of the targets at most; None = all.
+        """
         config = _without_layer_drop(config_of(name))
+        config = config if depth is None else _of_depth(config, depth)
         if not toy:
             return cls(name=name, config=config)
         return cls(name=name, config=_smaller(config), seconds=0.5, tokens=40)
@@ -106,6 +114,16 @@ def _without_layer_drop(config: Data2VecConfig) -> Data2VecConfig:
     return attrs.evolve(config, student=attrs.evolve(student, encoder=encoder, adapters=adapters))
 
 
+def _of_depth(config: Data2VecConfig, depth: int) -> Data2VecConfig:
+    encoder, layers = attrs.evolve(config.student.encoder, depth=depth), config.targets.layers
+    assert isinstance(layers, int)
+    return attrs.evolve(
+        config,
+        student=attrs.evolve(config.student, encoder=encoder),
+        targets=attrs.evolve(config.targets, layers=min(layers, depth)),
+    )
+
+
 def _smaller(config: Data2VecConfig) -> Data2VecConfig:
     """Return the same composition with two narrow blocks."""
     (modality, adapter), encoder = next(iter(config.student.adapters.items())), config.student.encoder
@@ -137,6 +155,7 @@ def library_step(
     compiled: bool = False,
     kernels: tuple[str, ...] = PLAIN,
     prepare: Callable[[Data2Vec], None] = lambda model: None,
+    phase: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
 ) -> Step:
     """Return the library's training step: masks, loss, gradients, clipping, optimiser, teacher.
 
@@ -148,6 +167,7 @@ def library_step(
         compiled: whether parts of the model are compiled.
         kernels: as `train.kernels`.
         prepare: called with the model before the first step.
+        phase: returns the context of the backward pass, the optimiser with clipping, and the average.
     """
     model = case.config.build().to(device).train()
     use_kernels(model, kernels, recorded=None, precision=precision)
@@ -162,11 +182,14 @@ def library_step(
         optimizer.zero_grad()  # before the forward pass, so that old gradients and activations do not add up
         with autocast(precision, place):
             out = model(Batch(source=source), update=count)
-        (out.loss_sum / out.sample_size).backward()
-        torch.nn.utils.clip_grad_norm_(model.student.parameters(), _CLIP)
-        optimizer.step()
+        with phase("backward"):
+            (out.loss_sum / out.sample_size).backward()
+        with phase("optimiser"):
+            torch.nn.utils.clip_grad_norm_(model.student.parameters(), _CLIP)
+            optimizer.step()
         count += 1
-        model.update_teacher(count)
+        with phase("average"):
+            model.update_teacher(count)
 
     return step
 

@@ -1,8 +1,8 @@
 """FLOPs of an update by formula, and the speed that this machine's matrix products reach.
 
-A multiplication and an addition are two FLOPs; norms, activations and softmax are left out. The backward pass of a layer
-costs twice its forward pass. torch's counter is not used: it counts the backward pass of grouped convolutions as that of
-one group.
+A multiplication and an addition are two FLOPs; norms, activations and softmax are left out. The backward pass of a
+layer costs twice its forward pass. torch's counter is not used: it counts the backward pass of grouped convolutions as
+that of one group.
 """
 
 import math

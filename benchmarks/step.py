@@ -1,8 +1,8 @@
 """Time, memory and speed of a training step of published sizes in two formulations.
 
 The step in plain formulas (formulations.py) and the library's alternate in one process, so that both see the same
-noise; compare the ratio of the medians. On one CPU thread, seconds are CPU seconds of the process. Memory is measured in
-a separate process for each: `peak_gib` is the peak of a step, and `above_gib` that above what is held between two
+noise; compare the ratio of the medians. On one CPU thread, seconds are CPU seconds of the process. Memory is measured
+in a separate process for each: `peak_gib` is the peak of a step, and `above_gib` that above what is held between two
 steps (weights, moments, gradients). FLOPs are by formula, and `share` is what a formulation reaches of the speed of
 this machine's linear layers with the kernels in use.
 

@@ -174,3 +174,17 @@ def test_the_first_rank_decides(tmp_path: Path) -> None:
     found = [json.loads((tmp_path / f"found-{rank}.json").read_text()) for rank in range(2)]
     assert [one["asked"] for one in found] == [[0], []]
     assert found[0]["taken"] == found[1]["taken"] == ([LINEAR] if linear.has_onednn_linear() else ["plain"])
+
+
+def test_a_form_that_fails_is_not_taken(
+    timed: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(parts: list[Any]) -> float:
+        if parts[0].other_form == DECODER:
+            raise RuntimeError("not implemented\nfor Half")
+        return 0.5
+
+    monkeypatch.setattr(kernels, "measured_ratio", fails)
+    assert measured(decoder(), "fp32") == {LINEAR: 0.5}
+    assert f"train.kernels={DECODER} cannot be used here: not implemented" in caplog.text
+    assert len(json.loads((tmp_path / "cache/kernels.json").read_text())) == 1

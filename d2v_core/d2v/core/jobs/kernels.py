@@ -71,14 +71,19 @@ def measured(model: nn.Module, precision: Precision) -> dict[str, float]:
     if os.environ.get("D2V_KERNELS") == "plain":
         return {}
     path = cache_folder() / _FILE
-    known, found = _read(path), {}
+    known, found, new = _read(path), dict[str, float](), dict[str, float]()
     for name, parts in other_forms(model).items():
         key = f"{_machine()}, {precision}: {name}, {sizes(parts)}"
-        found[name] = known[key] if key in known else measured_ratio(parts)
-        known[key] = found[name]
-    if found and known != _read(path):
+        if key not in known:
+            try:
+                known[key] = new[key] = measured_ratio(parts)
+            except RuntimeError as error:  # not in this precision, or by this release of torch
+                _logger.warning("train.kernels=%s cannot be used here: %s", name, str(error).splitlines()[0])
+                continue
+        found[name] = known[key]
+    if new:
         try:
-            write_text(path, json.dumps(known, indent=1) + "\n")
+            write_text(path, json.dumps(_read(path) | new, indent=1) + "\n")
         except OSError as error:
             _logger.warning("the choice of kernels is not kept for the next run: %s", error)
     return found

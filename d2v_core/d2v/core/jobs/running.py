@@ -119,14 +119,15 @@ def run_training(
     train = recipe.train
     device = next(model.parameters()).device
     precision = decided_precision(train.precision, recipe, device)
-    resolved = attrs.evolve(recipe, train=attrs.evolve(train, precision=precision, kernels=kernels_of(model)))
+    as_asked = attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))
+    resolved = attrs.evolve(recipe, train=attrs.evolve(as_asked.train, kernels=kernels_of(model)))
     more_sinks = sinks_by_name(train.sinks, Path(recipe.out).absolute(), to_plain(resolved))
     run = RunFolder(
         recipe.out,
         config=resolved_text(resolved),
         description=description_to_plain(description),
         files=description.all_files(),
-        recipe=shared_text(resolved),
+        recipe=shared_text(as_asked),  # other machines have other kernels
         resume=recipe.resume,
         keep=train.keep,
         judge=lambda text: allowed_changes(resolved, text, data),

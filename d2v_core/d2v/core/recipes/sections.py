@@ -3,7 +3,7 @@
 They contain plain values and build the classes of `d2v.core.train` from them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from attrs import field, frozen, validators
@@ -224,8 +224,10 @@ class FinetuneOptimConfig(OptimConfig):
 AUTO, PLAIN = ("auto",), ("plain",)
 
 
-def _kernel_names(value: object) -> tuple[str, ...]:
-    names = (value,) if isinstance(value, str) else PLAIN if value == {} else value  # {} is in runs of before
+def _kernel_names(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(value, Mapping) and not value:  # in runs of before
+        return PLAIN
+    names = (value,) if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"kernels={value!r} must be auto, plain or a list of names")
     if not names or (len(names) > 1 and {"auto", "plain"} & set(names)) or len(set(names)) < len(names):

@@ -15,34 +15,13 @@ from reading import converted, read
 from safetensors.torch import load_file, save_file
 from torch.nn.attention import flex_attention
 
-from d2v.audio.extractor import ConvExtractor
-from d2v.audio.positions import ConvPositions
-from d2v.core.nn import ConvDecoder, DistanceBias, kernels
-from d2v.core.nn.forms import TwoForms
-from d2v.core.nn.linear import Linear
+from d2v.core.nn import DistanceBias, kernels
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parent / "data").glob("v*/*/config.json"))
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_library_agrees(folder: Path) -> None:
-    result = check.check(folder)
-    assert result["ok"], result["error"]
-
-
-@pytest.mark.parametrize(
-    ("folder", "part"),
-    [
-        pytest.param(folder, part, id=f"{folder.name}-{part.__name__}")
-        for folder in FOLDERS
-        for part, names in {Linear: "", ConvDecoder: "_base", ConvExtractor: "audio", ConvPositions: "audio"}.items()
-        if names in folder.name
-    ],
-)
-def test_the_forms_that_are_chosen_by_measurement_agree(
-    folder: Path, part: type[TwoForms], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(part, "takes_other_form", True)
     result = check.check(folder)
     assert result["ok"], result["error"]
 

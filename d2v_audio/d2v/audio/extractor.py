@@ -15,7 +15,7 @@ from d2v.core.validators import check, one_of
 ConvSpec = tuple[int, int, int]
 WAV2VEC_LAYERS: tuple[ConvSpec, ...] = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)  # 20 ms frames at 16 kHz
 ExtractorNorm = Literal["layer", "group"]
-_TRIAL_LENGTH = 1600
+_TRIAL_LENGTH = 2400
 
 
 class ConvExtractor(TwoForms):
@@ -71,7 +71,7 @@ class ConvExtractor(TwoForms):
         return fits_channels_last(next(self.parameters()))
 
     def trial(self) -> Trial:
-        """Return a row of 1600 positions, and the second layer, which costs most."""
+        """Return a row of 2400 positions, and the second layer, which costs most."""
         layer = min(1, len(self.convs) - 1)
         conv = self.convs[layer]
         assert isinstance(conv, nn.Conv1d)

@@ -10,7 +10,7 @@ from torch import nn
 from d2v.audio.extractor import ConvExtractor
 from d2v.audio.positions import ConvPositions
 from d2v.core.nn import ConvDecoder, TransformerBlock, forms
-from d2v.core.nn.forms import TwoForms, forms_taken, measured_ratio, other_forms, sizes, take_forms
+from d2v.core.nn.forms import TwoForms, forms_taken, measured_ratio, other_forms, size, take_forms
 from d2v.core.nn.linear import Linear
 from d2v.core.nn.strided import fits_products, strided_products
 
@@ -141,9 +141,11 @@ def test_measuring_leaves_the_model_and_the_random_numbers_as_they_are() -> None
     assert all(parameter.grad is None for parameter in decoder.parameters())
 
 
-def test_the_largest_sizes_are_timed_as_often_as_they_occur(monkeypatch: pytest.MonkeyPatch) -> None:
-    layers = [*(Linear(4, 8) for _ in range(3)), Linear(16, 16), *(Linear(2, 2) for _ in range(9))]
-    seconds = {(8, 4): {False: 1.0, True: 0.5}, (16, 16): {False: 4.0, True: 8.0}}
-    monkeypatch.setattr(forms, "_times", lambda part: seconds[tuple(part.weight.shape)])
-    assert sizes(layers) == "1 of 16x16 16, 3 of 8x4 8"
-    assert measured_ratio(layers) == (8 + 3 * 0.5) / (4 + 3)
+@pytest.mark.parametrize(("many", "expected"), [(9, "16x16 16"), (99, "2x2 2")])
+def test_the_size_with_most_parameters_is_timed(many: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [*(Linear(4, 8) for _ in range(3)), Linear(16, 16), *(Linear(2, 2) for _ in range(many))]
+    asked = []
+    monkeypatch.setattr(forms, "_times", lambda part: asked.append(part.in_features) or {False: 4.0, True: 2.0})
+    assert size(layers) == expected
+    assert measured_ratio(layers) == 0.5
+    assert asked == [int(expected.partition("x")[0])]

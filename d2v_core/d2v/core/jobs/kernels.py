@@ -19,7 +19,7 @@ from d2v._cache import cache_folder
 from d2v.core.files import ConfigError
 from d2v.core.files.atomic import write_text
 from d2v.core.nn import ConvDecoder
-from d2v.core.nn.forms import PAYS, forms_taken, measured_ratio, other_forms, sizes, take_forms
+from d2v.core.nn.forms import PAYS, forms_taken, measured_ratio, other_forms, size, take_forms
 from d2v.core.nn.linear import Linear
 from d2v.core.precision import Precision, autocast, native_precision
 from d2v.core.recipes.sections import AUTO, PLAIN
@@ -73,7 +73,7 @@ def measured(model: nn.Module, precision: Precision) -> dict[str, float]:
     path = cache_folder() / _FILE
     known, found, new = _read(path), dict[str, float](), dict[str, float]()
     for name, parts in other_forms(model).items():
-        key = f"{_machine()}, {precision}: {name}, {sizes(parts)}"
+        key = f"{_machine()}, {precision}: {name}, {size(parts)}"
         if key not in known:
             try:
                 known[key] = new[key] = measured_ratio(parts)

@@ -18,9 +18,9 @@ Trial = tuple[Tensor, Callable[[Tensor], Tensor]]
 
 PAYS = 0.95
 """Ratio of times below which the other form is chosen; a smaller gain may be noise."""
-_PRODUCTS = 4e8  # multiplications of a trial's forward pass
-_SECONDS = 0.1  # for each module; a round is finished
-_ROUNDS = 4
+_PRODUCTS = 2e8  # multiplications of a trial's forward pass
+_SECONDS = 0.1  # for each module, if that is enough for the fewest rounds
+_ROUNDS = (3, 6)  # fewest and most; the first one is a warm-up
 
 
 class TwoForms(nn.Module):
@@ -94,31 +94,28 @@ def forms_taken(model: nn.Module) -> tuple[str, ...]:
 def measured_ratio(parts: Iterable[TwoForms]) -> float:
     """Time both forms of modules that are switched together, forward and backward, in turn.
 
-    The two sizes with the most parameters are timed. Call it in the autocast of the run. Gradients of the modules and
-    the state of random number generators stay as they are.
+    Modules of one size are timed, that with the most parameters in all modules together. Call it in the autocast of the
+    run. Gradients of the modules and the state of random number generators stay as they are.
 
     Returns:
         Time of the other form as a multiple of the plain form's.
     """
-    plain = other = 0.0
-    for _, count, part in _largest(parts):
-        times = _times(part)
-        plain, other = plain + count * times[False], other + count * times[True]
-    return other / plain
+    times = _times(_typical(parts)[1])
+    return times[True] / times[False]
 
 
-def sizes(parts: Iterable[TwoForms]) -> str:
-    """Return what `measured_ratio` times, in words: the shapes of the parameters, and how many modules have them."""
-    return ", ".join(f"{count} of {shapes}" for shapes, count, _ in _largest(parts))
+def size(parts: Iterable[TwoForms]) -> str:
+    """Return what `measured_ratio` times, in words: the shapes of the parameters of a module."""
+    return _typical(parts)[0]
 
 
-def _largest(parts: Iterable[TwoForms]) -> list[tuple[str, int, TwoForms]]:
-    """The two sizes with the most parameters: shapes in words, how often, and one of the modules."""
+def _typical(parts: Iterable[TwoForms]) -> tuple[str, TwoForms]:
+    """Shapes in words, and a module of them."""
     alike: defaultdict[str, list[TwoForms]] = defaultdict(list)
     for part in parts:
         alike[" ".join("x".join(map(str, p.shape)) for p in part.parameters())].append(part)
-    cost = {key: len(ones) * sum(p.numel() for p in ones[0].parameters()) for key, ones in alike.items()}
-    return [(key, len(alike[key]), alike[key][0]) for key in sorted(cost, key=lambda key: (-cost[key], key))[:2]]
+    shapes = max(sorted(alike), key=lambda one: len(alike[one]) * sum(p.numel() for p in alike[one][0].parameters()))
+    return shapes, alike[shapes][0]
 
 
 def trial_of(conv: nn.Conv1d, length: int, *, rows: int) -> Tensor:
@@ -136,15 +133,15 @@ def _times(part: TwoForms) -> dict[bool, float]:
         wanted = [x, *(p for p in part.parameters() if p.requires_grad)]
         deadline = time.perf_counter() + _SECONDS
         try:
-            for round_ in range(_ROUNDS):
+            for round_ in range(_ROUNDS[1]):
                 for other in best:
                     part.takes_other_form = other
                     start = _clock()
                     y = function(x)
                     torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
-                    if round_:  # the first one is a warm-up
+                    if round_:
                         best[other] = min(best[other], _clock() - start)
-                if round_ and time.perf_counter() > deadline:
+                if round_ + 1 >= _ROUNDS[0] and time.perf_counter() > deadline:
                     break
         finally:
             part.takes_other_form = before

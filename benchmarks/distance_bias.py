@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 
-import attrs
 from formulations import Case, Step
 from padding import batches_of, updates_of
 from step import memory_of_this_process, timed
@@ -43,14 +42,6 @@ def steps_of(case: Case, batch: int, *, padded: bool, seconds: float = 10.0) -> 
     return {"parts": step, "full": full}
 
 
-def shallower(case: Case, layers: int) -> Case:
-    """Return the case with that many blocks, all of them targets."""
-    student = case.config.student
-    student = attrs.evolve(student, encoder=attrs.evolve(student.encoder, depth=layers, layer_drop=0.0))
-    targets = attrs.evolve(case.config.targets, layers=layers)
-    return attrs.evolve(case, config=attrs.evolve(case.config, student=student, targets=targets))
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,9 +52,10 @@ def main() -> None:
     parser.add_argument("--padded", action="store_true", help="half of the recordings are short")
     parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    case = shallower(Case.of(args.model), args.layers)
+    case = Case.of(args.model, depth=args.layers)
     if args.memory_of:
-        print(memory_of_this_process(steps_of(case, args.batch, padded=args.padded)[args.memory_of], "cpu"))
+        found = memory_of_this_process(steps_of(case, args.batch, padded=args.padded)[args.memory_of], "cpu")
+        print(found["peak_gib"])
         return
     # Do this first, while this process is small: on Linux, a child inherits its parent's peak.
     command = [sys.executable, __file__, *sys.argv[1:], "--memory-of"]

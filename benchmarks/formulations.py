@@ -1,14 +1,15 @@
 """A training step in two formulations: the library's, and the published formulas written out.
 
 The plain one is the forward pass of `tests/parity/plain.py`, which reproduces the original's numbers, with torch's
-fused AdamW and a foreach average. It repeats every sample for its masks and keeps every output. It has no dropout and
-no noise.
+fused AdamW and a foreach average. It repeats every sample for its masks and keeps every output. Both have the dropouts
+and the noise of the recipe, and no layer drop, so that all steps compute the same.
 """
 
 import json
 import math
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from d2v.audio import WaveformAdapterConfig
 from d2v.core import Batch, Data2Vec
 from d2v.core.description import Description
 from d2v.core.foreign import Converted
+from d2v.core.jobs.kernels import use_kernels
 from d2v.core.modality import modalities
 from d2v.core.model import ConvDecoderConfig, Data2VecConfig, Local
 from d2v.core.precision import Precision, autocast
+from d2v.core.recipes.sections import PLAIN
 from d2v.core.train import PublishedAdamW, parameter_groups
 from d2v.text import TextAdapterConfig
 from d2v.vision import ImageAdapterConfig
@@ -54,11 +57,19 @@ class Case:
     tokens: int = 512
 
     @classmethod
-    def of(cls, name: str, *, toy: bool = False) -> "Case":
-        """Return the case of a name; `toy` = the same composition in a size for tests."""
+    def of(cls, name: str, *, toy: bool = False, depth: int | None = None) -> "Case":
+        """Return the case of a name.
+
+        Args:
+            name: name of a recipe, or of a published size without one.
+            toy: whether it is the same composition in a size for tests.
+            depth: number of blocks, and of the layers of the targets at most; None = all.
+        """
+        config = _without_layer_drop(config_of(name))
+        config = config if depth is None else _of_depth(config, depth)
         if not toy:
-            return cls(name=name, config=config_of(name))
-        return cls(name=name, config=_smaller(config_of(name)), seconds=0.5, tokens=40)
+            return cls(name=name, config=config)
+        return cls(name=name, config=_smaller(config), seconds=0.5, tokens=40)
 
     @property
     def modality(self) -> str:
@@ -93,6 +104,26 @@ class Case:
         return torch.randint(4, adapter.vocabulary_size, (batch, self.tokens))
 
 
+def _without_layer_drop(config: Data2VecConfig) -> Data2VecConfig:
+    student = config.student
+    adapters = {
+        name: one if one.context is None else attrs.evolve(one, context=attrs.evolve(one.context, layer_drop=0.0))
+        for name, one in student.adapters.items()
+    }
+    encoder = attrs.evolve(student.encoder, layer_drop=0.0)
+    return attrs.evolve(config, student=attrs.evolve(student, encoder=encoder, adapters=adapters))
+
+
+def _of_depth(config: Data2VecConfig, depth: int) -> Data2VecConfig:
+    encoder, layers = attrs.evolve(config.student.encoder, depth=depth), config.targets.layers
+    assert isinstance(layers, int)
+    return attrs.evolve(
+        config,
+        student=attrs.evolve(config.student, encoder=encoder),
+        targets=attrs.evolve(config.targets, layers=min(layers, depth)),
+    )
+
+
 def _smaller(config: Data2VecConfig) -> Data2VecConfig:
     """Return the same composition with two narrow blocks."""
     (modality, adapter), encoder = next(iter(config.student.adapters.items())), config.student.encoder
@@ -115,9 +146,32 @@ def _smaller(config: Data2VecConfig) -> Data2VecConfig:
     )
 
 
-def library_step(case: Case, batch: int, device: str, *, precision: Precision = "fp32", compiled: bool = False) -> Step:
-    """Return the library's training step: masks, loss, gradients, clipping, optimiser, teacher."""
+def library_step(
+    case: Case,
+    batch: int,
+    device: str,
+    *,
+    precision: Precision = "fp32",
+    compiled: bool = False,
+    kernels: tuple[str, ...] = PLAIN,
+    prepare: Callable[[Data2Vec], None] = lambda model: None,
+    phase: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
+) -> Step:
+    """Return the library's training step: masks, loss, gradients, clipping, optimiser, teacher.
+
+    Args:
+        case: model and size of its input.
+        batch: number of samples.
+        device: device to train on.
+        precision: of the forward pass.
+        compiled: whether parts of the model are compiled.
+        kernels: as `train.kernels`.
+        prepare: called with the model before the first step.
+        phase: returns the context of the backward pass, the optimiser with clipping, and the average.
+    """
     model = case.config.build().to(device).train()
+    use_kernels(model, kernels, recorded=None, precision=precision)
+    prepare(model)
     if compiled:
         compile_parts(model)
     optimizer = PublishedAdamW(parameter_groups(model, weight_decay=0.05, decay="all"), lr=1e-4)
@@ -128,11 +182,14 @@ def library_step(case: Case, batch: int, device: str, *, precision: Precision = 
         optimizer.zero_grad()  # before the forward pass, so that old gradients and activations do not add up
         with autocast(precision, place):
             out = model(Batch(source=source), update=count)
-        (out.loss_sum / out.sample_size).backward()
-        torch.nn.utils.clip_grad_norm_(model.student.parameters(), _CLIP)
-        optimizer.step()
+        with phase("backward"):
+            (out.loss_sum / out.sample_size).backward()
+        with phase("optimiser"):
+            torch.nn.utils.clip_grad_norm_(model.student.parameters(), _CLIP)
+            optimizer.step()
         count += 1
-        model.update_teacher(count)
+        with phase("average"):
+            model.update_teacher(count)
 
     return step
 
@@ -213,6 +270,13 @@ def foreign_config(case: Case) -> dict[str, Any]:
     settings["prenet_depth"] = 0 if adapter.context is None else adapter.context.depth
     settings["decoder"] |= {"decoder_dim": decoder.decoder_dim, "decoder_groups": decoder.groups}
     settings["decoder"] |= {"decoder_kernel": decoder.kernel_size, "decoder_layers": decoder.num_layers}
+    settings["decoder"]["input_dropout"], settings["mask_noise_std"] = decoder.dropout, decoder.noise_std
+    block = encoder.block
+    model |= {"attention_dropout": block.attention_dropout, "encoder_dropout": block.projection_dropout}
+    model |= {"activation_dropout": block.activation_dropout, "post_mlp_drop": block.dropout}
+    settings["prenet_dropout"] = 0.0 if adapter.context is None else adapter.context.dropout
+    if isinstance(adapter, TextAdapterConfig):
+        settings["dropout"] = adapter.embedding_dropout
     if isinstance(adapter, ImageAdapterConfig):
         settings |= {"input_size": adapter.image_size[0], "patch_size": adapter.patch_size[0]}
         settings["embed_dim"] = encoder.embed_dim

@@ -14,6 +14,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "parity"
 # Small tensors: more threads cost more than they give, and results do not depend on the machine. Several processes of
 # several threads each would slow each other down; those that tests start have one as well.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The plain forms of computations: results do not depend on what is faster here.
+os.environ["D2V_KERNELS"] = "plain"
 
 # A change is judged by the same examples as the state before it; `nox -s search` looks for new ones.
 settings.register_profile("same", derandomize=True)

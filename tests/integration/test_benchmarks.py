@@ -1,22 +1,30 @@
 """The two formulations of a step that the benchmarks compare."""
 
+import dataclasses
+import json
 import sys
+from itertools import count
 from pathlib import Path
+from unittest import mock
 
 import attrs
 import pytest
 import torch
 from scripts import loaded
+from torch.utils.flop_counter import FlopCounterMode
 
-from d2v.core import Batch
+from d2v.core import Batch, Data2Vec
 from d2v.core.nn import DistanceBias, kernels
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
+import step as benchmark  # noqa: E402 - outside the package
 from distance_bias import steps_of  # noqa: E402 - outside the package
+from flops import flops_of  # noqa: E402 - as above
 from formulations import Case, library_step, plain_model, plain_step  # noqa: E402 - as above
 from padding import batches_of, updates_of  # noqa: E402 - as above
+from phases import PHASES, Phases  # noqa: E402 - as above
 from step import timed  # noqa: E402 - as above
 from windows import differences  # noqa: E402 - as above
 
@@ -26,7 +34,7 @@ CASES = ["vision/base", "vision/large", "vision/huge14", "audio/base", "audio/la
 
 
 def without_chance(case: Case) -> Case:
-    """The same without dropout and noise, which the plain formulation does not have."""
+    """The same without dropout and noise, which differ between two runs."""
     config, modality = case.config, case.modality
     none = dict.fromkeys(("attention_dropout", "projection_dropout", "dropout"), 0.0)
     encoder = attrs.evolve(
@@ -102,3 +110,67 @@ def test_the_step_with_the_full_bias_gives_attention_a_tensor(monkeypatch: pytes
 def test_the_form_of_attention_is_reported() -> None:
     assert gpu.attention_forms(library_step(Case.of("audio/base", toy=True), 2, "cpu")) == "fused, lean"
     assert "lean" not in gpu.attention_forms(library_step(Case.of("vision/base", toy=True), 2, "cpu"))
+
+
+@pytest.mark.parametrize("name", ["vision/base", "audio/base", "text/base", "text/large"])
+def test_flops_by_formula_are_those_of_the_forward_pass(name: str) -> None:
+    """Torch counts forward passes of convolutions right. It does not know the library's own attention."""
+    case = without_chance(Case.of(name, toy=True))
+    model = case.config.build().requires_grad_(False).train()
+    batch = Batch(source=case.samples(2))
+    batch = dataclasses.replace(batch, mask=model.mask(batch, case.positions(batch.source), update=0))
+    assert batch.mask is not None
+    flops = flops_of(case, 2, batch.mask)
+    with (
+        mock.patch.object(kernels, "attention_form", return_value="products"),
+        FlopCounterMode(display=False) as counter,
+    ):
+        model(batch, update=0)
+    forward = flops.front + flops.positions + flops.student + flops.decoder
+    assert counter.get_total_flops() == pytest.approx(forward + flops.teacher, rel=1e-9)
+    assert flops.update == 3 * forward + flops.teacher
+
+
+def test_phases_of_a_step_are_those_of_its_parts() -> None:
+    """With a clock that counts its readings, each phase takes as many as it reads itself."""
+    phases, models = Phases(count().__next__), list[Data2Vec]()
+    step = library_step(Case.of("vision/base", toy=True), 2, "cpu", prepare=models.append, phase=phases.phase)
+    step()
+    assert not phases.seconds
+    phases.watch(models[0])
+    step()
+    assert set(phases.seconds) == set(PHASES)
+    assert phases.seconds["teacher"] > phases.seconds["front"] == 1  # targets are read while the teacher runs
+
+
+def test_the_benchmark_prints_an_object_for_each_model_and_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"peak_gib": 2.0, "above_gib": 1.0}
+    arguments = [
+        "step.py",
+        "--toy",
+        "--steps",
+        "1",
+        "--models",
+        "vision/base,text/base",
+        "--precisions",
+        "bf16",
+        "--json",
+    ]
+    with mock.patch.object(benchmark, "memory", return_value=found), mock.patch.object(sys, "argv", arguments):
+        benchmark.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["model"], row["precision"]) for row in rows] == [("vision/base", "bf16"), ("text/base", "bf16")]
+    for row in rows:
+        assert row["library"].keys() == row["plain"].keys() == {"seconds", "peak_gib", "above_gib"}
+        assert row["ratio_seconds"] == row["library"]["seconds"] / row["plain"]["seconds"]
+        assert row["ratio_above"] == 1
+        assert row["phases"].keys() == set(PHASES)
+        assert row["kernels"] == ["plain"]
+
+
+def test_memory_above_what_is_held_is_that_of_the_step() -> None:
+    def one() -> None:
+        torch.ones(1 << 26).sum()  # 256 MiB
+
+    found = benchmark.memory_of_this_process(one, "cpu")
+    assert 0.2 < found["above_gib"] < 0.4 < found["peak_gib"]

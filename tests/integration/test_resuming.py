@@ -11,7 +11,7 @@ from commands import Run
 from safetensors.torch import load_file
 
 from d2v.core.files import open_model
-from d2v.core.jobs import finetune, pretrain
+from d2v.core.jobs import finetune, kernels, pretrain
 from d2v.core.jobs.resuming import allowed_changes
 from d2v.core.model import Data2Vec
 from d2v.core.recipes import PretrainRecipe, read_recipe, resolved_text
@@ -21,6 +21,7 @@ TINY = {
     "device": "cpu",
     "train.batch_size": 8,
     "train.precision": "fp32",
+    "train.kernels": "plain",
     "train.checkpoint_every": 2,
     "train.log_every": 2,
     "train.max_steps": 4,
@@ -53,6 +54,29 @@ def begun(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
     train(out, photos)
     return out
+
+
+def test_the_kernels_of_a_run_are_recorded_and_kept(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another measurement on resume changes neither the run's numbers nor its configuration."""
+    ratios = {"onednn-linear": 0.5}
+    monkeypatch.setattr(kernels, "measured", lambda model, precision: dict(ratios))
+    for name in ("whole", "resumed"):
+        train(tmp_path / name, photos, train__kernels="auto")
+    config = (tmp_path / "whole/config.yaml").read_text()
+    assert "kernels: [onednn-linear]" in config
+    assert "kernels: [auto]" in (tmp_path / "whole/model/recipe.yaml").read_text()  # for other machines
+    for later in ("step-4", "../model"):
+        shutil.rmtree(tmp_path / "resumed/checkpoints" / later)
+    ratios["onednn-linear"] = 2.0
+    train(tmp_path / "resumed", photos, resume=True, train__kernels="auto")
+    assert (tmp_path / "resumed/config.yaml").read_text().replace("resumed", "whole") == config
+    assert not (tmp_path / "resumed/changes.jsonl").exists()
+    states = [load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "resumed")]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    train(tmp_path / "resumed", photos, resume=True)
+    assert "train.kernels" in (tmp_path / "resumed/changes.jsonl").read_text()
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """data2vec 2.0 in plain formulas: a second formulation to compare the library with, in numbers and time.
 
 Flat dictionaries of tensors under the names of the original, driven by its configuration. Every sample is repeated for
-its masks, every layer's output is kept, nothing is shared with the library. All dropouts and the noise are zero.
+its masks, every layer's output is kept, nothing is shared with the library. Dropouts and the decoder's noise have the
+configuration's rates, which are zero where numbers are compared; there is no layer drop.
 """
 
 import math
@@ -16,6 +17,7 @@ from plain_pieces import (
     convolved,
     decay_at,
     deviation,
+    dropped,
     elementwise,
     embed,
     frame_padding,
@@ -130,29 +132,41 @@ def slopes(heads: int) -> list[float]:
     return slopes(power) + slopes(2 * power)[::2][: heads - power]
 
 
-def block(model: dict[str, Any], t: Tensors, name: str, x: Tensor, bias: Tensor | None, padding: Tensor | None):
+def block(
+    model: dict[str, Any],
+    t: Tensors,
+    name: str,
+    x: Tensor,
+    bias: Tensor | None,
+    padding: Tensor | None,
+    training: bool = False,
+):
     """Output of a block and its layer result."""
     eps = model["norm_eps"]
+    names = ("attention_dropout", "encoder_dropout", "activation_dropout", "post_mlp_drop")
+    on_weights, on_output, on_hidden, on_branch = (model[name] if training else 0.0 for name in names)
 
     def attention(y: Tensor) -> Tensor:
         q, k, v = linear(t, f"{name}.attn.qkv", y).chunk(3, -1)
-        return linear(t, f"{name}.attn.proj", attend(q, k, v, model["num_heads"], bias, padding))
+        y = linear(t, f"{name}.attn.proj", attend(q, k, v, model["num_heads"], bias, padding, on_weights))
+        return dropped(y, on_output)
 
     def ffn(y: Tensor) -> Tensor:
-        return linear(t, f"{name}.mlp.fc2", F.gelu(linear(t, f"{name}.mlp.fc1", y)))
+        hidden = dropped(F.gelu(linear(t, f"{name}.mlp.fc1", y)), on_hidden)
+        return dropped(linear(t, f"{name}.mlp.fc2", hidden), on_hidden)
 
     if model["layer_norm_first"]:
         a = x + attention(norm(t, f"{name}.norm1", x, eps))
         f = ffn(norm(t, f"{name}.norm2", a, eps))
-        out = f + f  # the original loses the stream here
+        out = f + dropped(f, on_branch)  # the original loses the stream here
     else:
         a = norm(t, f"{name}.norm1", x + attention(x), eps)
         f = ffn(a)
-        out = norm(t, f"{name}.norm2", a + f, eps)
+        out = norm(t, f"{name}.norm2", a + dropped(f, on_branch), eps)
     return out, out if model["end_of_block_targets"] else f
 
 
-def encode(model, t, blocks, local, padding, io=None, clones=1) -> dict[str, Any]:
+def encode(model, t, blocks, local, padding, io=None, clones=1, training=False) -> dict[str, Any]:
     """From local features to the outputs of all main blocks; `io` with a mask removes what is masked.
 
     `blocks` maps names of main blocks to tensors: an encoder-only teacher has its own there and the student's in `t`.
@@ -200,12 +214,14 @@ def encode(model, t, blocks, local, padding, io=None, clones=1) -> dict[str, Any
         biases = [bias * scale[layer] for layer in range(prenet + depth)]
     if not model["layer_norm_first"] and (name != "TEXT" or prenet > 0):
         x = norm(t, f"{at}context_encoder.norm", x, model["norm_eps"])
+        x = dropped(x, settings["prenet_dropout"] if training else 0.0)
     for i in range(prenet):
-        x, _ = block(model, t, f"{at}context_encoder.blocks.{i}", x, biases[i], padding)
+        x, _ = block(model, t, f"{at}context_encoder.blocks.{i}", x, biases[i], padding, training)
+    x = dropped(x, model["dropout_input"] if training else 0.0)
     inputs, results = [], []
     for i in range(depth):
         inputs.append(x)
-        x, result = block(model, blocks, f"blocks.{i}", x, biases[prenet + i], padding)
+        x, result = block(model, blocks, f"blocks.{i}", x, biases[prenet + i], padding, training)
         results.append(result)
     out = norm(t, "norm", x, model["norm_eps"]) if model["layer_norm_first"] else x
     return {"in": inputs[0], "last": x, "out": out, "results": results, "padding": padding}
@@ -262,10 +278,14 @@ def forward(model: dict[str, Any], student: Tensors, teacher: Tensors, io: Tenso
     name, settings, _ = modality(model)
     mask, clones, extra = io["mask"].bool(), model["clone_batch"], settings["num_extra_tokens"]
     local = local_features(model, student, io["source"])
+    local = dropped(local, settings.get("dropout", 0.0))
     padding = padding_of(model, io, local.shape[1])
-    ran = encode(model, student, student, local, padding, io, clones)
+    ran = encode(model, student, student, local, padding, io, clones, training=True)
     keep = ids_keep(mask)
+    ran["out"] = dropped(ran["out"], settings["decoder"]["input_dropout"])
     decoder_in = ran["out"].new_zeros(mask.shape + local.shape[2:])
+    if settings["mask_noise_std"]:
+        decoder_in = decoder_in.normal_(0, settings["mask_noise_std"])
     decoder_in = decoder_in.scatter(1, keep[..., None].expand(-1, -1, local.shape[2]), ran["out"][:, extra:])
     decoder_out = decode(model, student, decoder_in)
     taught = teacher_layers(model, student, teacher, local.detach(), io)

@@ -34,7 +34,14 @@ def over_axes(x: Tensor, *axes: int) -> Tensor:
     return (x - x.mean(axes, keepdim=True)) / (x.var(axes, correction=0, keepdim=True) + 1e-5).sqrt()
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None, padding: Tensor | None) -> Tensor:
+def dropped(x: Tensor, rate: float) -> Tensor:
+    """Dropout with a rate; 0 = none."""
+    return F.dropout(x, rate) if rate else x
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None, padding: Tensor | None, dropout: float = 0.0
+) -> Tensor:
     """Attention over `b t d` with scores written out."""
     q, k, v = (one.unflatten(-1, (heads, -1)).transpose(1, 2) for one in (q, k, v))
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
@@ -42,7 +49,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None, pad
         scores = scores + bias
     if padding is not None:
         scores = scores.masked_fill(padding[:, None, None], -math.inf)
-    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+    return (dropped(scores.softmax(-1), dropout) @ v).transpose(1, 2).flatten(2)
 
 
 def convolved(t: Tensors, name: str, x: Tensor, groups: int) -> Tensor:

@@ -2,19 +2,23 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from d2v.core.nn.forms import Trial, TwoForms, trial_of
+from d2v.core.nn.gradients import keep_layout
+from d2v.core.nn.kernels import convolve, fits_channels_last
 from d2v.core.validators import check, one_of
 
 ConvSpec = tuple[int, int, int]
 WAV2VEC_LAYERS: tuple[ConvSpec, ...] = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)  # 20 ms frames at 16 kHz
 ExtractorNorm = Literal["layer", "group"]
+_TRIAL_LENGTH = 2400
 
 
-class ConvExtractor(nn.Module):
+class ConvExtractor(TwoForms):
     """Strided convolutions over time, each followed by a norm and GELU: the wav2vec 2.0 feature extractor.
 
     Args:
@@ -28,6 +32,8 @@ class ConvExtractor(nn.Module):
     >>> ConvExtractor([(8, 10, 5), (8, 3, 2)])(torch.zeros(2, 1, 100)).shape
     torch.Size([2, 9, 8])
     """
+
+    other_form: ClassVar[str] = "channels-last-extractor"
 
     def __init__(
         self, layers: Sequence[ConvSpec], *, norm: ExtractorNorm = "layer", bias: bool = False, in_channels: int = 1
@@ -55,15 +61,32 @@ class ConvExtractor(nn.Module):
         """
         if self.num_frames(x.shape[2]) < 1:
             raise ValueError(f"{x.shape[2]} samples are shorter than one frame; give longer recordings")
-        for layer, conv in enumerate(self.convs):
-            x = conv(x)
-            norm = self.norms[layer] if layer < len(self.norms) else None
-            if isinstance(norm, nn.LayerNorm):
-                x = norm(x.transpose(1, 2)).transpose(1, 2)
-            elif norm is not None:
-                x = norm(x)
-            x = F.gelu(x)
-        return x.transpose(1, 2)
+        x = x.transpose(1, 2)
+        for layer in range(len(self.convs)):
+            x = self._layer(layer, x)
+        return x
+
+    def offers_other_form(self) -> bool:
+        """Whether it is on a CPU."""
+        return fits_channels_last(next(self.parameters()))
+
+    def trial(self) -> Trial:
+        """Return a row of 2400 positions, and the second layer, which costs most."""
+        layer = min(1, len(self.convs) - 1)
+        conv = self.convs[layer]
+        assert isinstance(conv, nn.Conv1d)
+        return trial_of(conv, _TRIAL_LENGTH, rows=1), lambda x: self._layer(layer, x)
+
+    def _layer(self, layer: int, x: Tensor) -> Tensor:
+        """Compute `b t c` of `b s i`."""
+        conv, norm = self.convs[layer], self.norms[layer] if layer < len(self.norms) else None
+        assert isinstance(conv, nn.Conv1d)
+        if self.takes_other_form and fits_channels_last(x):
+            # All layers have this memory format, so nothing is transposed between them.
+            return F.gelu(_normed(norm, convolve(conv, x, channels_last=True)))
+        y = _normed(norm, conv(x.transpose(1, 2)).transpose(1, 2))
+        # As a view of channels-first: see `ConvPositions`.
+        return keep_layout(F.gelu(y.transpose(1, 2))).transpose(1, 2)
 
     def num_frames(self, samples: int) -> int:
         """Number of frames of a recording with `samples` samples."""
@@ -86,6 +109,13 @@ class ConvExtractor(nn.Module):
         for _, kernel, stride in self.spec:
             lengths = (lengths - kernel).div(stride, rounding_mode="floor") + 1
         return lengths
+
+
+def _normed(norm: nn.Module | None, x: Tensor) -> Tensor:
+    if norm is None:
+        return x
+    y: Tensor = norm(x) if isinstance(norm, nn.LayerNorm) else norm(x.transpose(1, 2)).transpose(1, 2)
+    return y
 
 
 def reach_of(layers: Sequence[ConvSpec], frames: int = 1) -> int:

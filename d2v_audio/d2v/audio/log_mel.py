@@ -10,6 +10,7 @@ from d2v.audio.extractor import ConvExtractor
 from d2v.audio.waveform import frame_padding, waveforms
 from d2v.core.model import Batch, Layout, Local
 from d2v.core.nn.gradients import scale_gradient
+from d2v.core.nn.linear import Linear
 from d2v.core.validators import check, positive
 
 _FLOOR = 1e-6  # added to the energies before the logarithm
@@ -121,7 +122,7 @@ class LogMelFront(nn.Module):
         self.spectrogram = spectrogram
         self.extractor = extractor
         self.norm = nn.LayerNorm(width)
-        self.proj = nn.Linear(width, embed_dim)
+        self.proj = Linear(width, embed_dim)
         self.gradient_scale = gradient_scale
 
     def forward(self, batch: Batch) -> Local:

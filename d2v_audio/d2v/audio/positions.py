@@ -1,13 +1,20 @@
 """Relative positions of speech frames by convolutions over the sequence."""
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.core.masks import Mask
 from d2v.core.model.adapter import repeat_rows
+from d2v.core.nn.forms import Trial, TwoForms, trial_of
+from d2v.core.nn.gradients import keep_layout
+from d2v.core.nn.kernels import convolve, fits_channels_last
+
+_TRIAL_ROWS, _TRIAL_FRAMES = 8, 64
 
 
-class ConvPositions(nn.Module):
+class ConvPositions(TwoForms):
     """Grouped convolutions, each followed by a norm without weights and GELU; the result is added to the frames.
 
     Even if hidden frames are dropped later, this layer needs the whole sequence of each view. Hidden frames and
@@ -26,6 +33,8 @@ class ConvPositions(nn.Module):
     >>> ConvPositions(16, width=15, depth=5, groups=4)(torch.zeros(2, 9, 16), None).shape
     torch.Size([2, 9, 16])
     """
+
+    other_form: ClassVar[str] = "channels-last-positions"
 
     def __init__(self, embed_dim: int, *, width: int = 95, depth: int = 5, groups: int = 16) -> None:
         super().__init__()
@@ -47,11 +56,26 @@ class ConvPositions(nn.Module):
             x = repeat_rows(x, mask.hidden.shape[0]).masked_fill(mask.hidden[..., None], 0)
             if mask.channels is not None:
                 x = x.masked_fill(mask.channels[:, None], 0)
-        length = x.shape[1]
-        x = x.transpose(1, 2)
         for conv in self.convs:
-            y = conv(x)[..., :length].transpose(1, 2)
-            # Not on contiguous frames: torch has another kernel for those, which rounds differently from the published
-            # models.
-            x = F.gelu(F.layer_norm(y, y.shape[-1:]).transpose(1, 2))
-        return x.transpose(1, 2)
+            x = self._layer(conv, x)
+        return x
+
+    def offers_other_form(self) -> bool:
+        """Whether it has layers, on a CPU."""
+        return len(self.convs) > 0 and fits_channels_last(next(self.parameters()))
+
+    def trial(self) -> Trial:
+        """Return a few rows of 64 frames, and one of the layers."""
+        conv = self.convs[0]
+        assert isinstance(conv, nn.Conv1d)
+        return trial_of(conv, _TRIAL_FRAMES, rows=_TRIAL_ROWS), lambda x: self._layer(conv, x)
+
+    def _layer(self, conv: nn.Module, x: Tensor) -> Tensor:
+        assert isinstance(conv, nn.Conv1d)
+        if self.takes_other_form and fits_channels_last(x):
+            y = convolve(conv, x, channels_last=True)[:, : x.shape[1]]
+            return F.gelu(F.layer_norm(y, y.shape[-1:]))
+        y = conv(x.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2)
+        # Not on contiguous frames: torch has another kernel for those, which rounds differently from the published
+        # models.
+        return keep_layout(F.gelu(F.layer_norm(y, y.shape[-1:]).transpose(1, 2))).transpose(1, 2)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from d2v.audio.extractor import ConvExtractor
 from d2v.core.model import Batch, Layout, Local
 from d2v.core.nn.gradients import scale_gradient
+from d2v.core.nn.linear import Linear
 
 
 class WaveformFront(nn.Module):
@@ -29,7 +30,7 @@ class WaveformFront(nn.Module):
         width = extractor.spec[-1][0]
         self.extractor = extractor
         self.norm = nn.LayerNorm(width, eps=norm_eps)
-        self.proj = nn.Linear(width, embed_dim)
+        self.proj = Linear(width, embed_dim)
         self.gradient_scale = gradient_scale
 
     def forward(self, batch: Batch) -> Local:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from d2v.core.model import Batch, Layout, Local
 from d2v.core.nn.gradients import scale_gradient
+from d2v.core.nn.linear import Linear
 
 
 class PatchEmbedding(nn.Module):
@@ -46,7 +47,7 @@ class PatchEmbedding(nn.Module):
         self.gradient_scale = gradient_scale
         self.proj = nn.Conv2d(channels, width or embed_dim, patch_size, stride=patch_size)
         nn.init.xavier_uniform_(self.proj.weight.data.flatten(1))
-        self.widen = nn.Linear(width, embed_dim) if width is not None and width != embed_dim else None
+        self.widen = Linear(width, embed_dim) if width is not None and width != embed_dim else None
 
     def forward(self, batch: Batch) -> Local:
         """Features of `b c h w` images.

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.kernels import kernels_report
 from d2v.core.modality import modalities
 from d2v.core.precision import native_precision
 from d2v.core.registry import MissingExtraError
@@ -41,6 +42,7 @@ def environment_report(own: str) -> Iterator[tuple[str, str]]:
     yield "threads", f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores"
     yield "load", load_text()
     yield "CPU", f"{torch.backends.cpu.get_cpu_capability()}, bf16 {_bf16('cpu')}"
+    yield from kernels_report()
     yield from _accelerators()
     yield "device=auto", str(pick_device("auto"))
     yield from _modalities()

@@ -269,8 +269,10 @@ class RunKeys(DataKeys, total=False):
     installed (`train.sinks`).
     """
 
-    kernels: Mapping[str, str]
-    """Implementation by operation, chosen for the machine that started the run; {} = the plain ones (`train.kernels`).
+    kernels: str | list[str] | tuple[str, ...]
+    """Forms of computation on a CPU: auto = the faster ones, measured once for each machine and size of model, and kept
+    by the run; plain = those of torch; or names: onednn-linear, channels-last-decoder, channels-last-extractor,
+    channels-last-positions (`train.kernels`).
     """
 
     lr: float

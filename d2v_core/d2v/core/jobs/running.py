@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -17,6 +17,7 @@ from d2v.core.data import Batches, Mixture
 from d2v.core.data.batches import known_length
 from d2v.core.description import Description
 from d2v.core.files import ConfigError, description_to_plain, to_plain
+from d2v.core.jobs.kernels import kernels_of, use_kernels
 from d2v.core.jobs.resuming import allowed_changes
 from d2v.core.labels import Labels
 from d2v.core.model import Batch
@@ -24,6 +25,7 @@ from d2v.core.monitor import CollapseMonitor
 from d2v.core.precision import AskedPrecision, Precision, decided
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe, resolved_text, shared_text
 from d2v.core.recipes.recipe import Run
+from d2v.core.recipes.sections import PLAIN
 from d2v.core.recipes.yaml_text import read_yaml
 from d2v.core.train import (
     Fitted,
@@ -82,10 +84,13 @@ def set_up(model: nn.Module, recipe: PretrainRecipe | FinetuneRecipe, device: to
         How the processes of this run share the work.
 
     Raises:
-        ConfigError: if the strategy and the number of processes do not fit, or the model has no blocks for a switch.
+        ConfigError: if the strategy and the number of processes do not fit, or the model has no blocks for a switch, or
+            no kernels of a name.
     """
     train = recipe.train
     model.to(device)
+    precision = decided_precision(train.precision, recipe, device)
+    use_kernels(model, train.kernels, recorded=recorded_kernels(recipe), precision=precision)
     try:
         strategy = strategy_by_name(train.strategy)
         if train.checkpoint_activations:
@@ -115,14 +120,15 @@ def run_training(
     train = recipe.train
     device = next(model.parameters()).device
     precision = decided_precision(train.precision, recipe, device)
-    resolved = attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))
+    as_asked = attrs.evolve(recipe, train=attrs.evolve(train, precision=precision))
+    resolved = attrs.evolve(recipe, train=attrs.evolve(as_asked.train, kernels=kernels_of(model)))
     more_sinks = sinks_by_name(train.sinks, Path(recipe.out).absolute(), to_plain(resolved))
     run = RunFolder(
         recipe.out,
         config=resolved_text(resolved),
         description=description_to_plain(description),
         files=description.all_files(),
-        recipe=shared_text(resolved),
+        recipe=shared_text(as_asked),  # other machines have other kernels
         resume=recipe.resume,
         keep=train.keep,
         judge=lambda text: allowed_changes(resolved, text, data),
@@ -212,15 +218,28 @@ def decided_precision(asked: AskedPrecision, recipe: Run, device: torch.device) 
 
     A run keeps the precision that it started with, so that it can be resumed on another device.
     """
+    found = (_recorded(recipe) or {}).get("precision") if asked == "auto" else None
+    known: tuple[Precision, ...] = get_args(Precision)
+    return known[known.index(found)] if found in known else decided(asked, device)
+
+
+def recorded_kernels(recipe: Run) -> tuple[str, ...] | None:
+    """Forms of computation that the run that is resumed took; None for a new run."""
+    train = _recorded(recipe)
+    if train is None:
+        return None
+    found = train.get("kernels")
+    return tuple(map(str, found)) if isinstance(found, list) and found else PLAIN  # runs of before had no others
+
+
+def _recorded(recipe: Run) -> Mapping[str, Any] | None:
+    """Section `train` of the run that is resumed, as it was decided when it started; None for a new run."""
     started = Path(recipe.out) / "config.yaml"
-    if asked == "auto" and recipe.resume and started.is_file():
-        values = read_yaml(started.read_text(), name=str(started))
-        train = values.get("train") if isinstance(values, dict) else None
-        found = train.get("precision") if isinstance(train, dict) else None
-        known: tuple[Precision, ...] = get_args(Precision)
-        if found in known:
-            return known[known.index(found)]
-    return decided(asked, device)
+    if not recipe.resume or not started.is_file():
+        return None
+    values = read_yaml(started.read_text(), name=str(started))
+    train = values.get("train") if isinstance(values, dict) else None
+    return train if isinstance(train, dict) else {}
 
 
 def with_progress(batches: Iterable[Batch], progress: bool) -> Iterator[Batch]:

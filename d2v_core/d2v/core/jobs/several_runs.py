@@ -14,10 +14,11 @@ from torch import distributed as dist
 from d2v.core.files import ConfigError, to_plain
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
-from d2v.core.jobs.running import decided_precision
+from d2v.core.jobs.running import decided_precision, recorded_kernels
 from d2v.core.jobs.sweep import Tried, sweep_table
 from d2v.core.recipes import FinetuneRecipe
 from d2v.core.recipes.comparing import changes
+from d2v.core.recipes.sections import AUTO
 from d2v.core.recipes.yaml_text import read_yaml
 from d2v.core.train import Fitted
 from d2v.core.train.ranks import world
@@ -176,7 +177,8 @@ def _finished(settings: FinetuneRecipe, name: str) -> tuple[dict[str, float], Fi
     if not settings.resume or name not in values or not (folder / "model").is_dir() or not config.is_file():
         return None
     precision = decided_precision(settings.train.precision, settings, pick_device(settings.device))
-    now = to_plain(evolve(settings, train=evolve(settings.train, precision=precision)))
+    kernels = settings.train.kernels if settings.train.kernels != AUTO else recorded_kernels(settings) or AUTO
+    now = to_plain(evolve(settings, train=evolve(settings.train, precision=precision, kernels=kernels)))
     before = read_yaml(config.read_text(), name=str(config))
     if not isinstance(before, dict) or any(one.how != "free" for one in changes(FinetuneRecipe, before, now)):
         return None  # resuming says what differs

@@ -12,6 +12,7 @@ from d2v.core.masks import Mask
 from d2v.core.model.batch import Encoded
 from d2v.core.model.batcher import MultimaskBatcher
 from d2v.core.nn import Dropout
+from d2v.core.nn.linear import Linear
 
 
 class Decoder(Protocol):
@@ -82,7 +83,7 @@ class MaskedHead(nn.Module):
         widths = [embed_dim, *[int(ratio * embed_dim)] * (num_layers - 1), embed_dim][: num_layers + 1]
         parts: list[nn.Module] = []
         for a, b in pairwise(widths):
-            parts += [*([nn.GELU()] if parts else []), nn.Linear(a, b)]
+            parts += [*([nn.GELU()] if parts else []), Linear(a, b)]
         self.layers = nn.Sequential(*parts)
 
     def forward(self, encoded: Encoded, mask: Mask) -> Tensor:

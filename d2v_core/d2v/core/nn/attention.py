@@ -7,13 +7,13 @@ import dataclasses
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from d2v.core.nn.distances import DistanceBias
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.kernels import attend
+from d2v.core.nn.linear import Linear
 from d2v.core.validators import check, one_of, probability
 
 QKVBias = Literal["all", "qv", "none"]
@@ -53,10 +53,10 @@ class Attention(nn.Module):
         check(probability, dropout=dropout)
         self.num_heads = num_heads
         self.dropout = dropout
-        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias == "all")
+        self.qkv = Linear(embed_dim, 3 * embed_dim, bias=qkv_bias == "all")
         self.q_bias = nn.Parameter(torch.zeros(embed_dim)) if qkv_bias == "qv" else None
         self.v_bias = nn.Parameter(torch.zeros(embed_dim)) if qkv_bias == "qv" else None
-        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.proj = Linear(embed_dim, embed_dim)
         self.projection_dropout = Dropout(projection_dropout)
 
     def forward(self, x: Tensor, mask: AttentionBias | None = None) -> Tensor:
@@ -77,7 +77,7 @@ class Attention(nn.Module):
             raise ValueError(
                 f"an attention bias for {mask.shape[1]} heads does not fit an attention with {self.num_heads} heads"
             )
-        qkv = F.linear(x, self.qkv.weight, self._bias())
+        qkv = self.qkv.with_bias(x, self._bias())
         qkv = rearrange(qkv, "r k (three h w) -> three r h k w", three=3, h=self.num_heads)
         y = attend(qkv, mask, self.dropout if self.training else 0.0)
         projected: Tensor = self.proj(rearrange(y, "r h k w -> r k (h w)"))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from d2v.core.nn.attention import Attention, AttentionBias, QKVBias, attention_mask
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import initialise
+from d2v.core.nn.linear import Linear
 from d2v.core.validators import check, one_of, probability
 
 NormForm = Literal["post", "pre", "pre_lossy"]
@@ -96,9 +97,9 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps, elementwise_affine=norm_affine)
         # A ratio that was computed from a width must give exactly that width, despite rounding.
         hidden_dim = int(embed_dim * mlp_ratio + 1e-6)
-        last = nn.Linear(hidden_dim, embed_dim)
+        last = Linear(hidden_dim, embed_dim)
         self.mlp = nn.Sequential(
-            nn.Linear(embed_dim, hidden_dim),
+            Linear(embed_dim, hidden_dim),
             _ACTIVATIONS[activation](),
             Dropout(activation_dropout),
             last,

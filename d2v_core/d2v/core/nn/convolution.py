@@ -5,17 +5,21 @@ Its input has the visible outputs at their positions and noise elsewhere. It is 
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from d2v.core.nn.kernels import convolve
+from d2v.core.nn.forms import Trial, TwoForms, trial_of
+from d2v.core.nn.kernels import convolve, fits_channels_last
+from d2v.core.nn.linear import Linear
 from d2v.core.validators import check, one_of
 
+_TRIAL_ROWS, _TRIAL_POSITIONS = 8, 32
 
-class ConvDecoder(nn.Module):
+
+class ConvDecoder(TwoForms):
     """Grouped convolutions with norm, GELU and residuals, then a projection (data2vec 2.0, section 3).
 
     Layer: conv (kernel k, padding k // 2; an even kernel drops the last position), layer norm over channels without
@@ -42,6 +46,8 @@ class ConvDecoder(nn.Module):
     >>> decoder(torch.zeros(5, 6, 8), (2, 3), torch.tensor([0, 7, 29])).shape
     torch.Size([3, 8])
     """
+
+    other_form: ClassVar[str] = "channels-last-decoder"
 
     def __init__(
         self,
@@ -78,8 +84,8 @@ class ConvDecoder(nn.Module):
             decoder_dim if num_layers else embed_dim,
             *[int(decoder_dim * projection_ratio)] * (projection_layers - 1),
         ]
-        hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.GELU())]
-        self.proj = nn.Sequential(*hidden, nn.Linear(widths[-1], embed_dim))
+        hidden = [part for a, b in pairwise(widths) for part in (Linear(a, b), nn.GELU())]
+        self.proj = nn.Sequential(*hidden, Linear(widths[-1], embed_dim))
 
     def forward(self, x: Tensor, grid: tuple[int, ...], index: Tensor | None = None) -> Tensor:
         """Predict the targets.
@@ -110,9 +116,18 @@ class ConvDecoder(nn.Module):
         out: Tensor = self.proj(x)
         return out if index is not None else rearrange(out, "(r t) d -> r t d", r=rows)
 
-    @staticmethod
-    def _layer(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
-        y = convolve(conv, x)
+    def offers_other_form(self) -> bool:
+        """Whether it has convolutions over one axis, on a CPU."""
+        return self.dims == 1 and len(self.convs) > 0 and fits_channels_last(next(self.parameters()))
+
+    def trial(self) -> Trial:
+        """Return a few rows of 32 positions, and one of the inner layers."""
+        conv = self.convs[-1]
+        assert isinstance(conv, nn.Conv1d)
+        return trial_of(conv, _TRIAL_POSITIONS, rows=_TRIAL_ROWS), lambda x: self._layer(conv, x)
+
+    def _layer(self, conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+        y = convolve(conv, x, channels_last=self.takes_other_form)
         for axis, size in enumerate(x.shape[1:-1], start=1):
             y = y.narrow(axis, 0, size)
         return F.gelu(F.layer_norm(y, y.shape[-1:]))

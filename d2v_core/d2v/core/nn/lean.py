@@ -61,14 +61,13 @@ class _LeanAttention(torch.autograd.Function):
     ) -> Tensor:
         q = q * q.shape[-1] ** -0.5
         scores = q @ k.transpose(-1, -2)
-        exact = torch.promote_types(scores.dtype, torch.float32)
         if distances is not None and slopes is not None:
             # Rounded to half precision, neighbouring distances would become equal.
+            exact = torch.promote_types(scores.dtype, torch.float32)
             scores = scores.to(exact).addcmul_(distances[:, None].to(exact), slopes[:, None, None].to(exact), value=-1)
         if mask is not None:
             scores = scores.add_(_additive(mask, scores.dtype))
-        # "Safe": zeros, not NaN, where everything is masked, as in the fused kernels.
-        weights = torch.ops.aten._safe_softmax(scores, -1, dtype=exact).to(v.dtype)
+        weights = _softmax(scores, mask, v.dtype)
         ctx.save_for_backward(q, k, v, weights, kept, distances)
         ctx.fraction = fraction
         ctx.bias = None if mask is None or mask.dtype == torch.bool else mask.shape
@@ -81,9 +80,8 @@ class _LeanAttention(torch.autograd.Function):
         grad = grads[0] / ctx.fraction
         grad_v = _kept(weights, kept).transpose(-1, -2) @ grad
         grad_scores = grad @ v.transpose(-1, -2)
-        grad_scores = (grad_scores if kept is None else grad_scores.masked_fill_(~kept, 0)).mul_(weights)
-        # The derivative of softmax subtracts the component that all weights of a row share.
-        grad_scores = torch.addcmul(grad_scores, weights, grad_scores.sum(-1, keepdim=True), value=-1)
+        # One kernel for the product with the weights, and the component that all weights of a row share.
+        grad_scores = torch._softmax_backward_data(_kept(grad_scores, kept), weights, -1, weights.dtype)
         grad_q = (grad_scores @ k).mul_(q.shape[-1] ** -0.5)
         grad_k = grad_scores.transpose(-1, -2) @ q
         grad_bias = grad_slopes = None
@@ -97,10 +95,26 @@ class _LeanAttention(torch.autograd.Function):
         return grad_q, grad_k, grad_v, grad_bias, None, grad_slopes, None, None
 
 
+def _softmax(scores: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+    # The sums are in single precision or better in all of these.
+    if mask is None or _has_keys(mask):
+        return torch.softmax(scores, -1).to(dtype)
+    # "Safe": zeros, not NaN, where everything is masked, as in the fused kernels. It takes three times as long.
+    exact = torch.promote_types(scores.dtype, torch.float32)
+    weights: Tensor = torch.ops.aten._safe_softmax(scores, -1, dtype=exact).to(dtype)
+    return weights
+
+
+def _has_keys(mask: Tensor) -> bool:
+    """Whether every query is known to have a key. A compiler cannot branch on values."""
+    return mask.dtype == torch.bool and not torch.compiler.is_compiling() and bool(mask.any(-1).all())
+
+
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     # On a CPU, adding a row to a matrix takes less than half of the time of filling its columns.
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else mask
 
 
 def _kept(weights: Tensor, kept: Tensor | None) -> Tensor:
-    return weights if kept is None else torch.where(kept, weights, 0)
+    # Bytes take half of the time that a choice by Bool takes.
+    return weights if kept is None else weights * kept.view(torch.uint8)

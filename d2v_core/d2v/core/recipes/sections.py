@@ -222,6 +222,20 @@ class FinetuneOptimConfig(OptimConfig):
         return self._adam(model, LayerDecay(self.layer_decay, blocks=blocks) if self.layer_decay < 1 else None)
 
 
+AUTO, PLAIN = ("auto",), ("plain",)
+
+
+def _kernel_names(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(value, Mapping) and not value:  # in runs of before
+        return PLAIN
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"kernels={value!r} must be auto, plain or a list of names")
+    if not names or (len(names) > 1 and {"auto", "plain"} & set(names)) or len(set(names)) < len(names):
+        raise ValueError(f"kernels={value!r} must be auto or plain alone, or names, each once")
+    return tuple(names)
+
+
 @frozen(kw_only=True)
 class TrainConfig:
     """Length of the run, batch size, checkpoints and logging.
@@ -251,7 +265,9 @@ class TrainConfig:
         log_every: updates between lines of metrics.
         sinks: further outputs of metrics besides metrics.jsonl: tensorboard, wandb, mlflow; None = tensorboard if it is
             installed.
-        kernels: implementation by operation, chosen for the machine that started the run; {} = the plain ones.
+        kernels: forms of computation on a CPU: auto = the faster ones, measured once for each machine and size of
+            model, and kept by the run; plain = those of torch; or names: onednn-linear, channels-last-decoder,
+            channels-last-extractor, channels-last-positions.
     """
 
     described_by: ClassVar[tuple[object, ...]] = (fit, RunFolder)
@@ -275,7 +291,7 @@ class TrainConfig:
     keep: int = field(default=2, validator=validators.ge(1), metadata=may_change("free"))
     log_every: int = field(default=50, validator=validators.ge(1), metadata=may_change("free"))
     sinks: tuple[SinkName, ...] | None = field(default=None, converter=sink_names, metadata=may_change("free"))
-    kernels: Mapping[str, str] = field(factory=dict, metadata=may_change("machine"))
+    kernels: tuple[str, ...] = field(default=AUTO, converter=_kernel_names, metadata=may_change("machine"))
 
 
 @frozen(kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import attrs
 import torch
@@ -212,7 +213,7 @@ def plain_step(case: Case, batch: int, device: str, *, precision: Precision = "f
     import plain
 
     model, foreign, student, teacher = plain_model(case, device)
-    plain.alibi = _cached(plain.alibi, torch.device(device))  # the original caches it too
+    cached = mock.patch.object(plain, "alibi", _cached(plain.alibi, torch.device(device)))  # the original caches it too
     learned = [p for p in student.values() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     at = "blocks." if foreign["ema_encoder_only"] else ""
@@ -225,7 +226,7 @@ def plain_step(case: Case, batch: int, device: str, *, precision: Precision = "f
         nonlocal count
         optimizer.zero_grad()
         mask = model.mask(Batch(source=source), case.positions(source), update=count).hidden
-        with autocast(precision, place):
+        with autocast(precision, place), cached:
             loss = plain.forward(foreign, student, teacher, {"source": source, "mask": mask})["loss.total"]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learned, _CLIP)

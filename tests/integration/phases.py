@@ -14,10 +14,8 @@ from d2v.core.cli import main
 from d2v.core.jobs import finetuning
 from d2v.core.train import RunFolder
 
-file = os.open(Path(sys.argv[1], os.environ.get("RANK", "0")), os.O_RDWR | os.O_CREAT)
 
-
-def said(phase: bytes, work: Callable[..., Any]) -> Callable[..., Any]:
+def said(file: int, phase: bytes, work: Callable[..., Any]) -> Callable[..., Any]:
     """A function that says its phase while it works."""
 
     def run(*args: Any, **options: Any) -> Any:
@@ -30,7 +28,14 @@ def said(phase: bytes, work: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-os.pwrite(file, b"-", 0)
-finetuning.scored = said(b"v", finetuning.scored)
-RunFolder.save = said(b"c", RunFolder.save)  # type: ignore[method-assign]  # to watch it
-sys.exit(main(sys.argv[2:]))
+def run_saying(folder: str, arguments: list[str]) -> int:
+    """Run `d2v`; the exit code."""
+    file = os.open(Path(folder, os.environ.get("RANK", "0")), os.O_RDWR | os.O_CREAT)
+    os.pwrite(file, b"-", 0)
+    finetuning.scored = said(file, b"v", finetuning.scored)
+    RunFolder.save = said(file, b"c", RunFolder.save)  # type: ignore[method-assign]  # to watch it
+    return main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run_saying(sys.argv[1], sys.argv[2:]))

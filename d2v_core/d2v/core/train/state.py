@@ -67,6 +67,7 @@ class TrainingState:
         self.doing = "saving"
         tensors, optimizer = self.strategy.tensors(self.model), self.strategy.optimizer_state(self.optimizer)
         if world()[0] > 0:
+            self.doing = "computing"  # these ranks go on, and wait for the first one in the next update
             return
         state: dict[str, Any] = {
             "step": self.step,
@@ -80,6 +81,7 @@ class TrainingState:
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
         run.save(self.step, tensors, state, best=self.best.step)
+        self.doing = "computing"
 
     def restore(self, run: RunFolder | None, *, accept_data: bool = False) -> None:
         """Resume from the newest checkpoint, if there is one.

@@ -171,7 +171,7 @@ def test_only_the_rank_that_writes_a_checkpoint_is_saving(monkeypatch: pytest.Mo
 
     gathering: list[str] = []
     monkeypatch.setattr(state, "world", lambda: (1, 2))
-    parts: dict[str, Any] = {name: None for name in ("model", "data", "optimizer")}
+    parts: dict[str, Any] = dict.fromkeys(("model", "data", "optimizer"))
     now = state.TrainingState(**parts, strategy=Gathering(), accumulate=1)
     run: Any = object()
     now.save(run)

@@ -229,6 +229,22 @@ class RunFolder:
             self._fill(unfinished, tensors)
             publish(unfinished, target)
 
+    def remove(self, folder: Path) -> None:
+        """Remove a folder of the run with all of its files, or leave it as it is.
+
+        Raises:
+            RunFolderError: if that is impossible.
+        """
+        # Rename first, so that a killed process leaves no incomplete checkpoint under this name.
+        doomed = folder.with_name(f".old-{folder.name}")
+        try:
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+        except OSError as error:
+            raise RunFolderError(
+                f"{folder} could not be removed: {why_not_written(error, self.path)}; the newer checkpoints are intact"
+            ) from error
+
     def _metrics_at(self, step: int) -> str:
         """The metrics of an update, or of the last one before it that has some; empty if there are none."""
         found = ""
@@ -272,22 +288,6 @@ class RunFolder:
             # Not getbuffer: after a failed write, its view would outlive the buffer.
             (unfinished / _STATE).write_bytes(buffer.getvalue())
             publish(unfinished, self.checkpoint(step))
-
-    def remove(self, folder: Path) -> None:
-        """Remove a folder of the run with all of its files, or leave it as it is.
-
-        Raises:
-            RunFolderError: if that is impossible.
-        """
-        # Rename first, so that a killed process leaves no incomplete checkpoint under this name.
-        doomed = folder.with_name(f".old-{folder.name}")
-        try:
-            folder.rename(doomed)
-            shutil.rmtree(doomed)
-        except OSError as error:
-            raise RunFolderError(
-                f"{folder} could not be removed: {why_not_written(error, self.path)}; the newer checkpoints are intact"
-            ) from error
 
 
 def newest_step(path: str | os.PathLike[str]) -> int | None:

@@ -35,13 +35,13 @@ class TrainingState:
         loss_scale: loss scale for fp16.
         monitors: monitors of the model's targets.
         hooks: hooks, with or without a state.
-        ahead: batches of the data, one of which is read before its turn; None = none is.
+        ahead: batches of the data, read one ahead; None = batches come from `data` itself.
         skipping: rule of updates that are not applied.
         step: number of finished updates.
         meters: metrics since the last line.
         best: best validation so far.
         pending: metrics of the update whose validation is not finished; None = there is no such update.
-        doing: what this rank is doing, for the other ranks.
+        doing: what this rank is doing, which `Heartbeat` tells the other ranks.
     """
 
     model: nn.Module

@@ -80,8 +80,8 @@ class Ahead:
         """Return the next batch, on the device.
 
         Args:
-            update: number of finished updates. If it is not the one that `fetch` expected, because an update was
-                skipped, the mask is drawn again.
+            update: number of finished updates. If it is not the one that `fetch` expected, because an update overflowed
+                in fp16 and is repeated, the mask is drawn again.
         """
         self.fetch(update)
         assert self._next is not None

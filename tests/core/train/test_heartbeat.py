@@ -29,7 +29,7 @@ SCRIPT = Path(__file__).with_name("waiting_worker.py")
     ("what", "words"),
     [
         ("stopped", r"rank 1 \(last seen \d+ s ago, computing update 5\) did not come within train\.timeout=3 seconds"),
-        ("stuck", r"rank 1 \(alive, reading data of update 5\) did not come within train\.timeout=3 seconds"),
+        ("stuck", r"rank 1 \(alive, reading data in update 4\) did not come within train\.timeout=3 seconds"),
         ("killed", "another rank has ended"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_rank_that_never_came(store: dist.HashStore) -> None:
 
 def test_ranks_behind_are_named_although_alive(store: dist.HashStore) -> None:
     said = waited(store, TIME_OUT, 1, 2, doing="reading data")
-    assert "rank 1 (alive, reading data of update 13), rank 2 (alive" in said
+    assert "rank 1 (alive, reading data in update 13), rank 2 (alive" in said
 
 
 def test_nobody_is_named_without_reason(store: dist.HashStore, caplog: pytest.LogCaptureFixture) -> None:

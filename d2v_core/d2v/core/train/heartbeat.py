@@ -23,7 +23,7 @@ from d2v.core.train.ranks import world
 _logger = logging.getLogger(__name__)
 
 Doing = Literal["validating", "saving", "reading data", "computing"]
-"""What a rank is doing, in the order in which it happens between the ends of two updates."""
+"""What a rank is doing, ordered: those that compute wait for those that do something before it."""
 _ORDER: dict[str, int] = {"validating": 0, "saving": 1, "reading data": 2, "computing": 3}
 _DEFAULT = 1800.0  # seconds: the default of `connected` and of gloo
 _LONGEST, _SHORTEST = 10.0, 0.1  # seconds between two beats
@@ -159,7 +159,8 @@ class _Other:
         if self.told is _NEVER_SEEN:
             return "never seen"
         doing, step = self.told["doing"], self.told["step"]
-        where = {"computing": f"computing update {step + 1}", "reading data": f"reading data of update {step + 1}"}
+        # Not "of update": within an update, the data of the next one is read.
+        where = {"computing": f"computing update {step + 1}", "reading data": f"reading data in update {step + 1}"}
         place = where.get(doing, f"{doing} after update {step}")
         return f"last seen {time.time() - self.told['time']:.0f} s ago, {place}" if silent else f"alive, {place}"
 

@@ -70,13 +70,14 @@ def flops_of(case: Case, batch: int, mask: Mask) -> Flops:
     ]
     projection = sum(2 * hidden * a * b for a, b in zip(widths, [*widths[1:], width], strict=True))
     front, positions = batch * _front(case), _positions(case, places)
-    own_front = isinstance(adapter, ImageAdapterConfig)
+    # In the published models, only the teacher of images has a front end; the others take the student's features.
+    teacher_has_front = isinstance(adapter, ImageAdapterConfig)
     return Flops(
         front=front,
         positions=rows * positions,
         student=rows * blocks(extra + mask.visible.shape[1]),
         decoder=convolutions + projection,
-        teacher=batch * (positions + blocks(extra + places)) + front * own_front,
+        teacher=batch * (positions + blocks(extra + places)) + front * teacher_has_front,
     )
 
 

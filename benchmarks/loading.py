@@ -26,7 +26,7 @@ from d2v.vision import ImageDataConfig
 
 
 def ours(data: ImageDataConfig, batch_size: int, workers: int) -> Iterator[Any]:
-    """Sources of batches, without end."""
+    """Yield the sources of batches `b c h w`, without end."""
     data = attrs.evolve(data, num_workers=workers)
     loader = data.build(data.splits().train, batch_size=batch_size, training=True)
     return (batch.source for batch in loader)
@@ -48,8 +48,8 @@ def plain(data: ImageDataConfig, batch_size: int, workers: int) -> Iterator[Any]
         yield from (images for images, _ in loader)
 
 
-def seconds(batches: Iterator[Any], workers: int) -> float:
-    """Time of a batch once what was read ahead is used up."""
+def seconds_per_batch(batches: Iterator[Any], workers: int) -> float:
+    """Return the time of a batch, after those that were read ahead."""
     clock = time.perf_counter if workers else time.process_time
     for _ in islice(batches, 2 * workers + 1):
         pass
@@ -64,7 +64,7 @@ def measure(data: ImageDataConfig, batch_size: int, workers: int, rounds: int) -
     found: dict[Any, list[float]] = {ours: [], plain: []}
     for _ in range(rounds):
         for variant, times in found.items():
-            times.append(seconds(variant(data, batch_size, workers), workers))
+            times.append(seconds_per_batch(variant(data, batch_size, workers), workers))
     first, second = (batch_size / statistics.median(times) for times in found.values())
     return first, second
 

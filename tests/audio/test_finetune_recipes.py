@@ -12,7 +12,7 @@ from d2v.core.files import ConfigError
 from d2v.core.labels import MultiLabel
 from d2v.core.masks import SpanMasker
 from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_names, recipe_text
-from d2v.core.recipes.sections import CosineConfig, TriStageConfig
+from d2v.core.recipes.schedules import CosineConfig, TriStageConfig
 
 GIVEN = {"data.path": "recordings", "model": "run", "out": "out"}
 SHARES = (0.1, 0.4, 0.5)

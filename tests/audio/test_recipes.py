@@ -9,7 +9,7 @@ from d2v.audio import AudioDataConfig, LogMelAdapterConfig, WaveformAdapterConfi
 from d2v.core.masks import InverseBlockMasker, SpanMasker
 from d2v.core.model import ConvDecoderConfig, MaskedHeadConfig
 from d2v.core.recipes import PretrainRecipe, read_recipe
-from d2v.core.recipes.sections import CosineConfig, TriStageConfig
+from d2v.core.recipes.schedules import CosineConfig, TriStageConfig
 
 GIVEN = {"data.path": "recordings", "out": "run"}
 

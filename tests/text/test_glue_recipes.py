@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from d2v.core.recipes import FinetuneRecipe, read_recipe, recipe_names
-from d2v.core.recipes.sections import PolynomialConfig
+from d2v.core.recipes.schedules import PolynomialConfig
 from d2v.text import SentenceDataConfig, TextClassification, TextRegression
 
 GIVEN = {"data.path": "glue", "model": "run", "out": "out"}

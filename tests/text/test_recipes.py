@@ -8,7 +8,7 @@ import torch
 from d2v.core.masks import RandomMasker, SpanMasker
 from d2v.core.model import ConvDecoderConfig, MaskedHeadConfig
 from d2v.core.recipes import PretrainRecipe, read_recipe
-from d2v.core.recipes.sections import CosineConfig
+from d2v.core.recipes.schedules import CosineConfig
 from d2v.text import TextAdapterConfig, TextDataConfig
 
 GIVEN = {"data.path": "tokens", "out": "run"}

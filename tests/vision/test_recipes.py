@@ -8,7 +8,7 @@ import torch
 from d2v.core.masks import InverseBlockMasker
 from d2v.core.model import ConvDecoderConfig
 from d2v.core.recipes import PretrainRecipe, read_recipe, recipe_names
-from d2v.core.recipes.sections import CosineConfig
+from d2v.core.recipes.schedules import CosineConfig
 from d2v.core.train import CosineSchedule
 from d2v.vision import ImageAdapterConfig, ImageDataConfig
 

@@ -139,7 +139,7 @@ class LogMelFront(nn.Module):
         return Local(x=x, padding=self._padding(lengths, x.shape[1]), grid=(x.shape[1],))
 
     def layout(self, batch: Batch) -> Layout:
-        """Frames of waveforms `b s`, and their padding.
+        """Return the frames of waveforms `b s`, and their padding.
 
         Raises:
             ValueError: if the source is not `b s` or is shorter than a window.
@@ -207,9 +207,9 @@ def _at_least(
     return source, _windows(windows, spectrogram, padding)
 
 
-def _windows(least: int, spectrogram: LogMel, padding: Tensor) -> Tensor:
-    """Windows of each recording, Long `b`, at least this number."""
-    return spectrogram.frame_lengths((~padding).sum(1)).clamp(min=least)
+def _windows(fewest: int, spectrogram: LogMel, padding: Tensor) -> Tensor:
+    """Number of windows of each recording, Long `b`, but at least `fewest`."""
+    return spectrogram.frame_lengths((~padding).sum(1)).clamp(min=fewest)
 
 
 def _standardised(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -46,7 +46,7 @@ class WaveformFront(nn.Module):
         return Local(x=x, padding=self._padding(batch.padding, x.shape[1]), grid=(x.shape[1],))
 
     def layout(self, batch: Batch) -> Layout:
-        """Frames of waveforms `b s`, none if these are too short, and their padding.
+        """Return the frames of waveforms `b s`, none if these are too short, and their padding.
 
         Raises:
             ValueError: if the source is not `b s`.

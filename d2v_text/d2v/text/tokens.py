@@ -92,7 +92,7 @@ class TokenEmbedding(nn.Module):
         return Local(x=scale_gradient(self.dropout(x), self.gradient_scale), padding=padding, grid=(ids.shape[1],))
 
     def layout(self, batch: Batch) -> Layout:
-        """Tokens of ids `b t`, and their padding.
+        """Return the positions of ids `b t`, and their padding.
 
         Raises:
             ValueError: if the source is not integers `b t`, or is longer than the model's positions.

@@ -63,9 +63,10 @@ class ResizedMiddle:
 
 
 class RandomCrop:
-    """Crop a random part of an image, resize it and flip it at random: torchvision's draws, on pixels.
+    """Crop a random part of an image and resize it: torchvision's draws, on pixels.
 
-    Tensors of 8 bits are resized in a third of Pillow's time. One value in fifty differs, nearly all by 1 of 255.
+    Tensors of 8 bits are resized faster than images of Pillow (`benchmarks/loading.py`). One value in fifty differs,
+    nearly all by 1 of 255.
 
     Args:
         size: side of the result in pixels.

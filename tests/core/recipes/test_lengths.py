@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from d2v.core.files import ConfigError
 from d2v.core.recipes import PretrainRecipe, read_recipe, resolved_text
-from d2v.core.recipes.sections import CosineConfig, TriStageConfig
+from d2v.core.recipes.schedules import CosineConfig, TriStageConfig
 
 GIVEN = {"data.path": "digits", "out": "run"}
 STAGES = {"optim.schedule.kind": "tri-stage", "optim.schedule.warmup": 30, "optim.schedule.hold": 900}

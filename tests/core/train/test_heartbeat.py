@@ -8,11 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from building import NEW
 from torch import distributed as dist
+from torch import nn
+from training import train
 
-from d2v.core.train import RankError, heartbeat
+from d2v.core.model import Batch, Data2Vec
+from d2v.core.train import RankError, Validation, heartbeat, loop, state
 from d2v.core.train.heartbeat import Heartbeat
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this PyTorch has no torch.distributed")
@@ -24,7 +29,7 @@ SCRIPT = Path(__file__).with_name("waiting_worker.py")
     ("what", "words"),
     [
         ("stopped", r"rank 1 \(last seen \d+ s ago, computing update 5\) did not come within train\.timeout=3 seconds"),
-        ("stuck", r"rank 1 \(alive, reading data of update 5\) did not come within train\.timeout=3 seconds"),
+        ("stuck", r"rank 1 \(alive, reading data in update 4\) did not come within train\.timeout=3 seconds"),
         ("killed", "another rank has ended"),
     ],
 )
@@ -111,7 +116,7 @@ def test_a_rank_that_never_came(store: dist.HashStore) -> None:
 
 def test_ranks_behind_are_named_although_alive(store: dist.HashStore) -> None:
     said = waited(store, TIME_OUT, 1, 2, doing="reading data")
-    assert "rank 1 (alive, reading data of update 13), rank 2 (alive" in said
+    assert "rank 1 (alive, reading data in update 13), rank 2 (alive" in said
 
 
 def test_nobody_is_named_without_reason(store: dist.HashStore, caplog: pytest.LogCaptureFixture) -> None:
@@ -128,6 +133,50 @@ def test_other_errors_pass(store: dist.HashStore) -> None:
     assert waited(store, ValueError("Timed out"), 1, 2, beats=1).startswith("ValueError")
     ended = RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1")
     assert "RankError: another rank has ended" in waited(store, ended, 1, 2, beats=1)
+
+
+def test_what_a_rank_is_doing_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states: list[Any] = []
+    seen: list[tuple[str, str]] = []
+
+    class Watched(Heartbeat):
+        def __init__(self, now: Any, *, timeout: float | None) -> None:
+            states.append(now)
+            super().__init__(now, timeout=timeout)
+
+    def noted(module: nn.Module, inputs: tuple[Batch, ...]) -> None:
+        seen.append(("step", states[0].doing))
+
+    def validated() -> dict[str, float]:
+        seen.append(("validation", states[0].doing))
+        return {}
+
+    monkeypatch.setattr(loop, "Heartbeat", Watched)
+    model: Data2Vec = NEW.build()
+    model.register_forward_pre_hook(noted)
+    rule = Validation(run=validated, every=2)
+    train(tmp_path, config=NEW, model=model, validation=rule, accumulate=1, checkpoint_every=3)
+    assert seen.count(("step", "computing")) == 8  # those after a validation or a checkpoint, too
+    assert seen.count(("validation", "validating")) == 4
+    assert len(seen) == 12
+
+
+def test_only_the_rank_that_writes_a_checkpoint_is_saving(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gathering:
+        def tensors(self, model: nn.Module) -> dict[str, Any]:
+            gathering.append(now.doing)
+            return {}
+
+        optimizer_state = tensors
+
+    gathering: list[str] = []
+    monkeypatch.setattr(state, "world", lambda: (1, 2))
+    parts: dict[str, Any] = dict.fromkeys(("model", "data", "optimizer"))
+    now = state.TrainingState(**parts, strategy=Gathering(), accumulate=1)
+    run: Any = object()
+    now.save(run)
+    assert gathering == ["saving", "saving"]
+    assert now.doing == "computing"
 
 
 def test_one_process_has_no_thread() -> None:

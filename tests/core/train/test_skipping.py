@@ -281,3 +281,16 @@ def test_all_fields_of_a_batch_come_back(tmp_path):
     assert torch.equal(found.mask.hidden, batch.mask.hidden)
     assert torch.equal(found.mask.channels, batch.mask.channels)
     assert found.mask.num_masks == 2
+
+
+def test_an_update_that_is_saved_again_has_its_own_weights(tmp_path):
+    run = opened(tmp_path)
+    recorder = Recorder(run=run, seed=7, precision="fp32", data=None)
+    output = StepOutput(loss_sum=torch.tensor(3.0), sample_size=2)
+    for value in (1.0, 2.0):  # the second time after a resume that changed the run, for example with other data
+        recorder.see(0, Batch(source=torch.full((1, 1), value)))
+        folder = Path(recorder.save(9, "no reason", INF, [output], {"weight": torch.full((2,), value)}))
+    run.close()
+    assert SavedUpdate.read(folder).batches[0].source.item() == 2.0
+    assert load_file(folder / "model/model.safetensors")["weight"].tolist() == [2.0, 2.0]
+    assert not list(folder.glob(".*"))

@@ -24,7 +24,7 @@ class Line(nn.Module):
 
 
 class Slow(MemorySource):
-    """A source that is stuck before its fifth batch."""
+    """A source that is stuck before its fifth batch, which is read in the fourth update."""
 
     def __iter__(self):
         for number, batch in enumerate(super().__iter__()):

@@ -1,4 +1,4 @@
-"""Worker processes that died: torch says so by an error at any place of the main thread, which this module explains."""
+"""Explain the error of a worker process that died; torch raises it in the main thread, wherever that is."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class DeadWorkerError(DataError):
 
 @contextmanager
 def dead_workers_named() -> Iterator[None]:
-    """Raise an error that explains that a worker process died, in place of torch's.
+    """Replace torch's error about a worker process that died by one that says what to do.
 
     Raises:
         DeadWorkerError: naming the process, the signal and what to do.

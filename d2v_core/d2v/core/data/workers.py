@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def forking() -> Iterator[None]:
-    """Start worker processes inside: they free nothing of the garbage that they inherit.
+    """Start worker processes inside this block: they do not collect the garbage that they inherit.
 
-    A destructor may need what only this process has. That of a gloo process group joins threads, which aborts a copy
-    that has none of them.
+    A destructor may need what only this process has. The one of a gloo process group joins threads. A copy has none of
+    them, and would abort.
 
     >>> with forking():
     ...     pass  # for example multiprocessing.Process(target=print).start()

@@ -3,8 +3,6 @@
 Each form is a module of its own. A modality adds forms that only its models have (`Modality.exports`).
 """
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +11,7 @@ from torch import nn
 
 from d2v.core.description import Description
 from d2v.core.exports import hugging_face, onnx, torch_export
-from d2v.core.files.atomic import publish
+from d2v.core.files.atomic import publish, unfinished_folder
 from d2v.core.foreign import ExportForm
 from d2v.core.modality import modalities
 from d2v.core.registry import MissingExtraError, UnknownNameError
@@ -78,11 +76,7 @@ def export_folder(target: Path, form: ExportForm, module: nn.Module, description
         OSError: if it cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with unfinished_folder(target.parent, target.name) as unfinished:
         written = form.write(unfinished, module, description)
         publish(unfinished, target)
-        return written
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    return written

@@ -1,4 +1,4 @@
-"""Which forms of its computation a run takes: as asked, as recorded in the run, or the faster ones on this machine.
+"""Which forms of its computation a run takes: those asked for, those recorded in the run, or the faster ones here.
 
 Measurements are kept in the cache folder, so a machine decides once for each size of model. All processes of a run
 take what the first one decides.
@@ -38,7 +38,7 @@ def use_kernels(
     Args:
         model: on its device, before it is wrapped or sharded.
         asked: `train.kernels`.
-        recorded: what the run that is resumed took; None = it is new. It counts if nothing else was asked.
+        recorded: forms that the resumed run started with, which `auto` keeps; None = the run is new.
         precision: of the run.
 
     Raises:

@@ -128,7 +128,7 @@ def run_training(
         config=resolved_text(resolved),
         description=description_to_plain(description),
         files=description.all_files(),
-        recipe=shared_text(as_asked),  # other machines have other kernels
+        recipe=shared_text(as_asked),  # passed on to other machines, which choose their own kernels
         resume=recipe.resume,
         keep=train.keep,
         judge=lambda text: allowed_changes(resolved, text, data),
@@ -224,16 +224,16 @@ def decided_precision(asked: AskedPrecision, recipe: Run, device: torch.device) 
 
 
 def recorded_kernels(recipe: Run) -> tuple[str, ...] | None:
-    """Forms of computation that the run that is resumed took; None for a new run."""
+    """Return the forms of computation that the resumed run started with; None for a new run."""
     train = _recorded(recipe)
     if train is None:
         return None
     found = train.get("kernels")
-    return tuple(map(str, found)) if isinstance(found, list) and found else PLAIN  # runs of before had no others
+    return tuple(map(str, found)) if isinstance(found, list) and found else PLAIN  # earlier versions had no others
 
 
 def _recorded(recipe: Run) -> Mapping[str, Any] | None:
-    """Section `train` of the run that is resumed, as it was decided when it started; None for a new run."""
+    """Return section `train` that the resumed run recorded when it started; None for a new run."""
     started = Path(recipe.out) / "config.yaml"
     if not recipe.resume or not started.is_file():
         return None

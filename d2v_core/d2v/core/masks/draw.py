@@ -68,9 +68,9 @@ class Draw:
 
 
 def one_number(*, seed: int, update: int, id: int, purpose: int, stream: int) -> int:
-    """Return the first number of the first mask of one sample: as `Draw.bits`, in Python's integers.
+    """Return the first number that `Draw.bits` gives for one sample, computed in Python's integers.
 
-    Operators on tensors of one number take fifty times as long.
+    For a single number, operators on tensors take longer than their arithmetic.
 
     >>> one_number(seed=3, update=4, id=5, purpose=6, stream=7)
     1443613538402795

@@ -22,7 +22,7 @@ _Part = TypeVar("_Part")
 
 @frozen(kw_only=True)
 class Padded:
-    """Whether there is padding, found on the CPU, so that a step need not ask the device.
+    """Whether a batch has padding, as found on the CPU, so that a step need not ask the device.
 
     Args:
         whole: whether any position is padding.
@@ -109,6 +109,9 @@ class Layout:
     Args:
         grid: (t,) or (h, w), layout of the positions.
         padding: Bool `b t`, True = padding, or None.
+
+    >>> Layout(grid=(14, 14)).padding is None
+    True
     """
 
     grid: tuple[int, ...]

@@ -39,7 +39,7 @@ class TwoForms(nn.Module):
         raise NotImplementedError
 
     def trial(self) -> Trial:
-        """Return what is timed: an input of the module's sizes, small enough for tens of milliseconds."""
+        """Return what is timed: an input of the module's sizes, small enough for some milliseconds, and a function."""
         raise NotImplementedError
 
 
@@ -94,8 +94,8 @@ def forms_taken(model: nn.Module) -> tuple[str, ...]:
 def measured_ratio(parts: Iterable[TwoForms]) -> float:
     """Time both forms of modules that are switched together, forward and backward, in turn.
 
-    Modules of one size are timed, that with the most parameters in all modules together. Call it in the autocast of the
-    run. Gradients of the modules and the state of random number generators stay as they are.
+    One module is timed, of the size that has the most parameters in all modules together. Call it in the autocast of
+    the run. Gradients of the modules and the state of random number generators stay as they are.
 
     Returns:
         Time of the other form as a multiple of the plain form's.
@@ -105,7 +105,12 @@ def measured_ratio(parts: Iterable[TwoForms]) -> float:
 
 
 def size(parts: Iterable[TwoForms]) -> str:
-    """Return what `measured_ratio` times, in words: the shapes of the parameters of a module."""
+    """Return the shapes of the parameters of the module that `measured_ratio` times, as text.
+
+    >>> from d2v.core.nn.linear import Linear
+    >>> size([Linear(3, 2)])
+    '2x3 2'
+    """
     return _typical(parts)[0]
 
 
@@ -149,5 +154,5 @@ def _times(part: TwoForms) -> dict[bool, float]:
 
 
 def _clock() -> float:
-    # The time of this process does not contain that of others. That of several threads does not tell who waited.
+    # CPU time leaves out what other programs took. With several threads it adds up, so only the wall clock tells.
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()

@@ -51,8 +51,7 @@ class _KeepLayout(torch.autograd.Function):
 def keep_layout(x: Tensor) -> Tensor:
     """Return x unchanged, with a gradient that has its memory layout.
 
-    On a CPU, the backward pass of an activation takes ten times as long if its output is a transposed view and its
-    gradient is not.
+    On a CPU, the backward pass of an activation is slow if its output is a transposed view and its gradient is not.
 
     >>> x = torch.ones(2, 3, requires_grad=True)
     >>> keep_layout(x.t()).sum().backward()

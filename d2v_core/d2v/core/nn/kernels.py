@@ -151,7 +151,7 @@ def drop(x: Tensor, dropout: float) -> Tensor:
         return F.dropout(x, dropout)
     # On a CPU, drawing a float for every element costs more than the layer around it.
     kept, fraction = keep_mask(x.shape, dropout, device=x.device)
-    return (x * kept.view(torch.uint8)).div_(fraction)  # bytes take half of the time of a choice by Bool
+    return (x * kept.view(torch.uint8)).div_(fraction)  # on bytes this is faster than a choice by Bool
 
 
 def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, *, device: torch.device) -> tuple[Tensor, float]:
@@ -181,8 +181,8 @@ def convolve(conv: nn.Conv1d | nn.Conv2d, x: Tensor, *, channels_last: bool = Fa
     Args:
         conv: convolution of torch.
         x: `r t c` or `r h w c`.
-        channels_last: whether a convolution over one axis is computed on a CPU by what has kernels for this memory
-            format: matrix products, if there is a stride, or else a convolution over two axes. The result has it, too.
+        channels_last: whether a convolution over one axis keeps this memory format on a CPU, as matrix products if it
+            `fits_products`, else as a convolution over two axes. The result has this format, too.
 
     >>> convolve(nn.Conv2d(4, 6, 3, padding=1), torch.zeros(2, 5, 5, 4)).shape
     torch.Size([2, 5, 5, 6])

@@ -80,7 +80,7 @@ class _LeanAttention(torch.autograd.Function):
         grad = grads[0] / ctx.fraction
         grad_v = _kept(weights, kept).transpose(-1, -2) @ grad
         grad_scores = grad @ v.transpose(-1, -2)
-        # One kernel for the product with the weights, and the component that all weights of a row share.
+        # One pass instead of two: the product with the weights, and the component that all weights of a row share.
         grad_scores = torch._softmax_backward_data(_kept(grad_scores, kept), weights, -1, weights.dtype)
         grad_q = (grad_scores @ k).mul_(q.shape[-1] ** -0.5)
         grad_k = grad_scores.transpose(-1, -2) @ q

@@ -1,7 +1,7 @@
 """Linear layer with a second form for training on CPUs: matrix products of oneDNN instead of torch's own choice.
 
-In single precision, torch multiplies matrices with the library that it was built with, often MKL. On processors that
-MKL was not written for, oneDNN takes half of its time.
+In single precision, torch multiplies matrices with the library that it was built with, often MKL. Which of the two
+libraries is faster depends on the processor.
 """
 
 from typing import Any, ClassVar

@@ -14,12 +14,12 @@ from d2v.core.recipes.lookup import (
 from d2v.core.recipes.overrides import parse_overrides
 from d2v.core.recipes.printing import as_yaml
 from d2v.core.recipes.recipe import FinetuneRecipe, PretrainRecipe, without_path
+from d2v.core.recipes.schedules import ScheduleConfig
 from d2v.core.recipes.sections import (
     FinetuneOptimConfig,
     FreezeConfig,
     MonitorConfig,
     OptimConfig,
-    ScheduleConfig,
     TrainConfig,
     ValidationConfig,
 )

@@ -1,10 +1,10 @@
-"""Sections that recipes share: optimiser, schedule, length of the run, validation.
+"""Sections that recipes share: optimiser, length of the run, validation.
 
 They contain plain values and build the classes of `d2v.core.train` from them.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from attrs import field, frozen, validators
 from torch import nn
@@ -12,20 +12,15 @@ from torch.optim import Optimizer
 
 from d2v.core.changes import may_change
 from d2v.core.durations import Duration
-from d2v.core.files.kinds import add_role
 from d2v.core.monitor import CollapseMonitor
 from d2v.core.precision import AskedPrecision
+from d2v.core.recipes.schedules import CosineConfig, ScheduleConfig
 from d2v.core.train import (
-    BEiTCosineSchedule,
-    BEiTTriPhaseSchedule,
-    CosineSchedule,
     Freeze,
     LayerDecay,
-    PolynomialSchedule,
     PublishedAdamW,
     RunFolder,
     Schedule,
-    TriStageSchedule,
     Validation,
     fit,
     parameter_groups,
@@ -35,112 +30,6 @@ from d2v.core.train.skipping import off_or_above_one
 from d2v.core.train.strategies import StrategyName
 from d2v.core.train.trackers import SinkName, sink_names
 from d2v.core.validators import factor, positive
-
-
-class ScheduleConfig(Protocol):
-    """How a rate or a weight decay changes; its peak and the length of the run are set by other keys."""
-
-    def build(self, peak: float, total: int) -> Schedule:
-        """The schedule for a peak and a number of updates."""
-        ...
-
-
-@frozen(kw_only=True)
-class CosineConfig:
-    """`CosineSchedule`; see there."""
-
-    described_by: ClassVar[tuple[type, ...]] = (CosineSchedule,)
-
-    warmup: Duration = 0
-    min_lr: float = 0.0
-    warmup_start: float | None = None
-
-    def build(self, peak: float, total: int) -> CosineSchedule:
-        """The schedule for a peak and a number of updates."""
-        if self.min_lr > peak:
-            raise ValueError(f"min_lr={self.min_lr} is above the peak {peak}; beit-cosine goes from low to high")
-        return CosineSchedule(peak, total=total, warmup=self.warmup, min_lr=self.min_lr, warmup_start=self.warmup_start)
-
-
-@frozen(kw_only=True)
-class TriStageConfig:
-    """`TriStageSchedule`; see there."""
-
-    described_by: ClassVar[tuple[type, ...]] = (TriStageSchedule,)
-
-    warmup: Duration
-    hold: Duration
-    decay: Duration
-    init_scale: float = 0.01
-    final_scale: float = 0.01
-
-    def build(self, peak: float, total: int) -> TriStageSchedule:
-        """The schedule for a peak and a number of updates."""
-        return TriStageSchedule(
-            peak,
-            total=total,
-            warmup=self.warmup,
-            hold=self.hold,
-            decay=self.decay,
-            init_scale=self.init_scale,
-            final_scale=self.final_scale,
-        )
-
-
-@frozen(kw_only=True)
-class PolynomialConfig:
-    """`PolynomialSchedule`; see there."""
-
-    described_by: ClassVar[tuple[type, ...]] = (PolynomialSchedule,)
-
-    warmup: Duration = 0
-    end_lr: float = 0.0
-    power: float = 1.0
-
-    def build(self, peak: float, total: int) -> PolynomialSchedule:
-        """The schedule for a peak and a number of updates."""
-        return PolynomialSchedule(peak, total=total, warmup=self.warmup, end_lr=self.end_lr, power=self.power)
-
-
-@frozen(kw_only=True)
-class BEiTCosineConfig:
-    """`BEiTCosineSchedule`; see there."""
-
-    described_by: ClassVar[tuple[type, ...]] = (BEiTCosineSchedule,)
-
-    final: float
-    warmup: Duration = 0
-
-    def build(self, peak: float, total: int) -> BEiTCosineSchedule:
-        """The schedule for a peak and a number of updates."""
-        return BEiTCosineSchedule(peak, final=self.final, total=total, warmup=self.warmup)
-
-
-@frozen(kw_only=True)
-class BEiTTriPhaseConfig:
-    """`BEiTTriPhaseSchedule`; see there."""
-
-    described_by: ClassVar[tuple[type, ...]] = (BEiTTriPhaseSchedule,)
-
-    final: float
-    warmup: Duration = 0
-    decay: Duration
-
-    def build(self, peak: float, total: int) -> BEiTTriPhaseSchedule:
-        """The schedule for a peak and a number of updates."""
-        return BEiTTriPhaseSchedule(peak, final=self.final, total=total, warmup=self.warmup, decay=self.decay)
-
-
-add_role(
-    ScheduleConfig,
-    {
-        "cosine": CosineConfig,
-        "tri-stage": TriStageConfig,
-        "polynomial": PolynomialConfig,
-        "beit-cosine": BEiTCosineConfig,
-        "beit-tri-phase": BEiTTriPhaseConfig,
-    },
-)
 
 
 @frozen(kw_only=True)
@@ -226,7 +115,7 @@ AUTO, PLAIN = ("auto",), ("plain",)
 
 
 def _kernel_names(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    if isinstance(value, Mapping) and not value:  # in runs of before
+    if isinstance(value, Mapping) and not value:  # recorded by runs of earlier versions
         return PLAIN
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):

@@ -1,4 +1,4 @@
-"""The batch after the current one: read, masked and on its way to the device while the device computes."""
+"""Read, mask and copy the next batch while the device computes the current one."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,9 +27,9 @@ class _Next:
 class Ahead:
     """Batches of a source on the device, one of them ahead of the update that uses it.
 
-    Without `fetch`, `take` gives the same batches, but the device is idle while they are read. `fetch` belongs after
-    the work of the current batch was given to the device, and before the first wait for its results. An error of a
-    batch is raised by `take`, when it is the batch's turn.
+    Without `fetch`, `take` gives the same batches, but the device is idle while they are read. Call `fetch` when the
+    work of the current batch has been given to the device, before the first wait for its results. The error of a batch
+    is raised by the `take` that would return it.
 
     Args:
         data: source of the batches.
@@ -80,8 +80,8 @@ class Ahead:
         """Return the next batch, on the device.
 
         Args:
-            update: number of finished updates. If it is not the one that `fetch` expected, because an update was
-                skipped, the mask is drawn again.
+            update: number of finished updates. If it is not the one that `fetch` expected, because an update overflowed
+                in fp16 and is repeated, the mask is drawn again.
         """
         self.fetch(update)
         assert self._next is not None
@@ -98,7 +98,7 @@ class Ahead:
         return self._data.state_dict() if self._next is None else self._next.position
 
     def close(self) -> None:
-        """Give back a batch that was not taken: the source goes on with it."""
+        """Set the source back to a batch that was not taken, so that it comes first in the next pass."""
         if self._next is not None:
             self._data.load_state_dict(self._next.position)
             self._next = None

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +128,7 @@ class Recorder:
     def save(
         self, update: int, reason: str, norm: float, outputs: Sequence[StepOutput], tensors: Mapping[str, Tensor]
     ) -> str:
-        """Write the files of this rank, and the weights on the first; return the folder.
-
-        A disk that is full gives a warning, and "": it must not hide why the update was not applied.
+        """Write the files of this rank, and the weights on the first.
 
         Args:
             update: number of the update, from 1.
@@ -138,6 +136,10 @@ class Recorder:
             norm: total norm of the gradients.
             outputs: of its micro-batches.
             tensors: of the model, gathered from all ranks.
+
+        Returns:
+            The folder; "" after a warning if it could not be written: that must not hide why the update was not
+            applied.
         """
         folder = self.run.path / "debug" / f"update-{update}"
         saved = SavedUpdate(
@@ -169,17 +171,11 @@ class Recorder:
 
 
 def _write(stem: Path, saved: SavedUpdate, outputs: Sequence[StepOutput]) -> None:
+    """Write what `SavedUpdate.read` reads."""
     tensors: dict[str, Tensor] = {}
     parts = []
     for number, (batch, names, output) in enumerate(zip(saved.batches, saved.names, outputs, strict=True)):
-        found = {name: getattr(batch, name) for name in _FIELDS}
-        if batch.mask is not None:
-            found |= {"mask.hidden": batch.mask.hidden, "mask.channels": batch.mask.channels}
-        tensors |= {
-            f"{number}.{name}": one.clone(memory_format=torch.contiguous_format)
-            for name, one in found.items()
-            if isinstance(one, Tensor)
-        }
+        tensors |= _tensors(batch, number)
         parts.append(
             {
                 "modality": batch.modality,
@@ -196,7 +192,20 @@ def _write(stem: Path, saved: SavedUpdate, outputs: Sequence[StepOutput]) -> Non
     write_text(stem.with_suffix(".json"), json.dumps(values, indent=1) + "\n")
 
 
+def _tensors(batch: Batch, number: int) -> dict[str, Tensor]:
+    """Tensors of a micro-batch and its mask, by their names in the file."""
+    found = {name: getattr(batch, name) for name in _FIELDS}
+    if batch.mask is not None:
+        found |= {"mask.hidden": batch.mask.hidden, "mask.channels": batch.mask.channels}
+    return {
+        f"{number}.{name}": one.clone(memory_format=torch.contiguous_format)
+        for name, one in found.items()
+        if isinstance(one, Tensor)
+    }
+
+
 def _batch(tensors: Mapping[str, Tensor], number: int, part: Mapping[str, Any]) -> Batch:
+    """The inverse of `_tensors`; `part` has what is no tensor."""
     own = {name: tensors[key] for name in _FIELDS if (key := f"{number}.{name}") in tensors}
     hidden, channels = (tensors.get(f"{number}.mask.{name}") for name in ("hidden", "channels"))
     mask = None if hidden is None else Mask(hidden=hidden, channels=channels, num_masks=part["num_masks"])
@@ -205,13 +214,11 @@ def _batch(tensors: Mapping[str, Tensor], number: int, part: Mapping[str, Any]) 
 
 
 def _number(value: float) -> float | str:
-    """JSON has no NaN and no infinity: these are texts, which `float` reads."""
+    """Return a number for JSON, which has no NaN and no infinity: these become texts, which `float` reads."""
     return value if math.isfinite(value) else str(value)
 
 
 def _with_model(debug: Path) -> list[Path]:
-    def updates() -> Iterator[tuple[int, Path]]:
-        for path in debug.glob(f"update-*/{_MODEL}"):
-            yield int(path.parent.name.rpartition("-")[2]), path.parent
-
-    return [path for _, path in sorted(updates())]
+    """Folders of updates that have weights, oldest first."""
+    folders = [path.parent for path in debug.glob(f"update-*/{_MODEL}")]
+    return sorted(folders, key=lambda folder: int(folder.name.rpartition("-")[2]))

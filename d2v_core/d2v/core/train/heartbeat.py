@@ -1,7 +1,7 @@
 """Which rank the others wait for: every rank tells what it is doing, and one that waits too long names the others.
 
-A thread writes into the store of the process group every few seconds, so a rank that was stopped, or whose machine is
-gone, becomes silent; one that is stuck goes on to tell where. Training itself only sets an attribute.
+A thread of each rank writes into the store of the process group every few seconds. A rank that was stopped, or whose
+machine is gone, becomes silent. One that is stuck still tells where. Training itself only sets an attribute.
 """
 
 import json
@@ -23,12 +23,12 @@ from d2v.core.train.ranks import world
 _logger = logging.getLogger(__name__)
 
 Doing = Literal["validating", "saving", "reading data", "computing"]
-"""What a rank is doing, in the order after the end of an update."""
+"""What a rank is doing, ordered: those that compute wait for those that do something before it."""
 _ORDER: dict[str, int] = {"validating": 0, "saving": 1, "reading data": 2, "computing": 3}
-_UNCHANGED = 1800.0  # seconds; of `connected` and of gloo
+_DEFAULT = 1800.0  # seconds: the default of `connected` and of gloo
 _LONGEST, _SHORTEST = 10.0, 0.1  # seconds between two beats
-_NAMED = 5
-_NOTHING: Mapping[str, Any] = {"beats": 0, "step": -1, "doing": "reading data"}
+_NAMED = 5  # ranks in a message
+_NEVER_SEEN: Mapping[str, Any] = {"beats": 0, "step": -1, "doing": "reading data"}
 _TIME_OUT = re.compile(r"timed out|time-?out", re.IGNORECASE)
 _COLLECTIVE = re.compile(rf"gloo|NCCL|Connection (closed|reset)|{_TIME_OUT.pattern}", re.IGNORECASE)
 
@@ -61,7 +61,7 @@ class Heartbeat:
     """
 
     def __init__(self, now: Progressing, *, timeout: float | None = None) -> None:
-        self._now, self.timeout = now, _UNCHANGED if timeout is None else timeout
+        self._now, self.timeout = now, _DEFAULT if timeout is None else timeout
         self._interval = min(_LONGEST, max(_SHORTEST, self.timeout / 20))
         self._between_looks = max(3 * self._interval, self.timeout / 8)
         self._looked = 0.0
@@ -93,10 +93,10 @@ class Heartbeat:
 
     def _beat(self, store: Any) -> None:
         rank, workers = world()
-        beats, said, place, since = 0, 0.0, "", time.monotonic()
+        beats, said, place, since = 0, 0.0, self._place, time.monotonic()
         while beats == 0 or not self._ended.wait(self._interval):
-            if place != (place := f"{self._now.step} {self._now.doing}"):
-                since, said = time.monotonic(), 0.0
+            if (current := self._place) != place:  # not waiting: what is known of the others is out of date
+                place, since, said = current, time.monotonic(), 0.0
                 self._others = {}
             beats, waited = beats + 1, time.monotonic() - since
             told = {"beats": beats, "step": self._now.step, "doing": self._now.doing, "time": time.time()}
@@ -110,10 +110,11 @@ class Heartbeat:
                     _logger.log(level, "rank %d has waited %.0f s for the others: %s", rank, waited, self._missing())
 
     def _look(self, store: Any, rank: int, workers: int) -> None:
+        """Read what the other ranks told last."""
         known = [other for other in range(workers) if other != rank]
         self._looked = time.monotonic()
         if not store.check([_key(other) for other in known]):
-            self._others = {other: _Other(told=_NOTHING, seen=0.0) for other in known} | self._others
+            self._others = {other: _Other(told=_NEVER_SEEN, seen=0.0) for other in known} | self._others
             known = [other for other in known if store.check([_key(other)])]  # waiting for the rest would block
         for other, text in zip(known, store.multi_get([_key(other) for other in known]), strict=True):
             told = json.loads(text)
@@ -155,10 +156,11 @@ class _Other:
         return self.told["step"], _ORDER[self.told["doing"]]
 
     def text(self, *, silent: bool) -> str:
-        if self.told is _NOTHING:
+        if self.told is _NEVER_SEEN:
             return "never seen"
         doing, step = self.told["doing"], self.told["step"]
-        where = {"computing": f"computing update {step + 1}", "reading data": f"reading data of update {step + 1}"}
+        # Not "of update": within an update, the data of the next one is read.
+        where = {"computing": f"computing update {step + 1}", "reading data": f"reading data in update {step + 1}"}
         place = where.get(doing, f"{doing} after update {step}")
         return f"last seen {time.time() - self.told['time']:.0f} s ago, {place}" if silent else f"alive, {place}"
 
@@ -168,7 +170,7 @@ def _key(rank: int) -> str:
 
 
 def _own_store(interval: float) -> Any:
-    """The store of the process group, by a connection of its own where there are such, so that nobody waits for it."""
+    """The store of the process group, over a new connection if it can have several, so that no other thread waits."""
     store: Any = dist.distributed_c10d._get_default_store()
     with suppress(RuntimeError, NotImplementedError, AttributeError):
         store = store.clone()

@@ -56,7 +56,8 @@ def connected(*, timeout: float = 1800.0) -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     wait = timedelta(seconds=timeout)
     store, rank, workers = next(rendezvous("env://", timeout=wait))
-    # torchrun may keep its store when it restarts the processes; without a prefix they would find addresses of before.
+    # torchrun may keep its store when it restarts the processes; without a prefix they would find the addresses of
+    # those that have ended.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     own = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]  # torch documents it
     dist.init_process_group(backend, store=own, rank=rank, world_size=workers, timeout=wait)

@@ -208,26 +208,44 @@ class RunFolder:
                         shutil.copyfile(path, unfinished / path.name)
                 if metrics := self._metrics_at(step):
                     (unfinished / "metrics.json").write_text(metrics)
-                if target.exists():
-                    self.remove(target)
-                publish(unfinished, target)
+                self._replace(target, unfinished)
         except OSError as error:
             raise RunFolderError(
                 f"{target} could not be written: {why_not_written(error, self.path)}; the checkpoints are intact"
             ) from error
 
     def write_model(self, target: Path, tensors: Mapping[str, Tensor]) -> None:
-        """Write a model folder somewhere in the run folder, unless it exists.
+        """Write a model folder somewhere in the run folder, in place of the one that is there.
 
         Raises:
             OSError: if it cannot be written.
+            RunFolderError: if the one that is there cannot be removed.
         """
-        if target.exists():
-            return
         target.parent.mkdir(parents=True, exist_ok=True)
         with unfinished_folder(self.path, target.name) as unfinished:
             self._fill(unfinished, tensors)
-            publish(unfinished, target)
+            self._replace(target, unfinished)
+
+    def remove(self, folder: Path) -> None:
+        """Remove a folder of the run with all of its files, or leave it as it is.
+
+        Raises:
+            RunFolderError: if that is impossible.
+        """
+        # Rename first, so that a killed process leaves no incomplete checkpoint under this name.
+        doomed = folder.with_name(f".old-{folder.name}")
+        try:
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+        except OSError as error:
+            raise RunFolderError(
+                f"{folder} could not be removed: {why_not_written(error, self.path)}; the newer checkpoints are intact"
+            ) from error
+
+    def _replace(self, target: Path, unfinished: Path) -> None:
+        if target.exists():
+            self.remove(target)
+        publish(unfinished, target)
 
     def _metrics_at(self, step: int) -> str:
         """The metrics of an update, or of the last one before it that has some; empty if there are none."""
@@ -272,22 +290,6 @@ class RunFolder:
             # Not getbuffer: after a failed write, its view would outlive the buffer.
             (unfinished / _STATE).write_bytes(buffer.getvalue())
             publish(unfinished, self.checkpoint(step))
-
-    def remove(self, folder: Path) -> None:
-        """Remove a folder of the run with all of its files, or leave it as it is.
-
-        Raises:
-            RunFolderError: if that is impossible.
-        """
-        # Rename first, so that a killed process leaves no incomplete checkpoint under this name.
-        doomed = folder.with_name(f".old-{folder.name}")
-        try:
-            folder.rename(doomed)
-            shutil.rmtree(doomed)
-        except OSError as error:
-            raise RunFolderError(
-                f"{folder} could not be removed: {why_not_written(error, self.path)}; the newer checkpoints are intact"
-            ) from error
 
 
 def newest_step(path: str | os.PathLike[str]) -> int | None:

@@ -92,7 +92,7 @@ _current: list[StopRequest] = []
 
 
 def until_stopped(batches: Iterable[T], device: torch.device) -> Iterator[T]:
-    """Yield the batches of a validation; the pass ends early where a signal asks this rank to stop.
+    """Yield the batches of a validation; the pass ends early if a signal asks this rank to stop.
 
     Args:
         batches: of this rank; all ranks take part.

@@ -21,8 +21,8 @@ from d2v.core.train.ranks import world
 from d2v.core.validators import Validator, must
 
 _logger = logging.getLogger(__name__)
-_WINDOW = 100  # losses whose median is the usual one
-_FEWEST = 20  # losses below which nothing is called a spike: at the beginning the loss falls fast
+_WINDOW = 100  # losses that a spike is compared with
+_FEWEST = 20  # losses that must be known before: at the beginning the loss falls fast
 off_or_above_one: Validator = must(lambda ratio: ratio == 0 or 1 < ratio < math.inf, "0 = off, or finite and above 1")
 
 
@@ -32,10 +32,10 @@ class LossSpikeError(RuntimeError):
 
 @define(kw_only=True)
 class Skipping:
-    """Which updates are not applied, and how many of them a run may have.
+    """Rule for updates that are not applied, and how many of them a run may have.
 
     An update that is not applied counts as one: its batch is used up, and the schedules go on. Optimiser and teacher
-    make no step. In fp16, overflows are the business of `LossScale`.
+    make no step. In fp16, `LossScale` handles overflows.
 
     Args:
         limit: updates of the run that may be skipped; the next one ends it with an error.
@@ -64,17 +64,17 @@ class Skipping:
         """Return why an update must not be applied; None = it is applied.
 
         Args:
-            loss: mean loss of all ranks; needed for spikes only, else None.
+            loss: mean loss of all ranks; None = unknown, which is enough if `spike_ratio` is 0.
             norm: total norm of its gradients.
         """
         if not math.isfinite(norm) or (loss is not None and not math.isfinite(loss)):
             return f"its loss or gradient is not finite (gradient norm {norm})"
         if loss is None or not self.spike_ratio:
             return None
-        usual = statistics.median(self._losses) if len(self._losses) >= _FEWEST else 0.0
-        if usual > 0 and loss > self.spike_ratio * usual:
+        median = statistics.median(self._losses) if len(self._losses) >= _FEWEST else 0.0
+        if median > 0 and loss > self.spike_ratio * median:
             return (
-                f"its loss of {loss:.4g} is {loss / usual:.1f} times the median of the {len(self._losses)} before "
+                f"its loss of {loss:.4g} is {loss / median:.1f} times the median of the {len(self._losses)} before "
                 f"(train.spike_ratio={self.spike_ratio:g})"
             )
         self._losses.append(loss)
@@ -97,9 +97,9 @@ class Skipping:
             before = f" after {self.skipped} that were skipped" if self.skipped else ""
             kind, advice = (LossSpikeError, "") if finite else (NonFiniteError, ", gradient clipping or precision=fp32")
             raise kind(
-                f"update {update} is not applied{before}: {reason}; weights and checkpoints are those of earlier ones; "
-                f"try a lower learning rate{advice}, or train.max_skipped_updates={self.skipped + 1} or more with "
-                f"resume=true{where}"
+                f"update {update} is not applied{before}: {reason}; weights and checkpoints are those of earlier "
+                f"updates; try a lower learning rate{advice}, or train.max_skipped_updates={self.skipped + 1} or more "
+                f"with resume=true{where}"
             )
         self.skipped += 1
         _logger.warning(

@@ -144,6 +144,7 @@ def validate(now: TrainingState, rule: Validation | None) -> tuple[dict[str, flo
             metrics = dict(rule.run())
     finally:
         now.model.train()
+    now.doing = "computing"
     return metrics, now.best.see(now.step, metrics, rule)
 
 

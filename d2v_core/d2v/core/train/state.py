@@ -35,13 +35,13 @@ class TrainingState:
         loss_scale: loss scale for fp16.
         monitors: monitors of the model's targets.
         hooks: hooks, with or without a state.
-        ahead: batches of the data, one of which is read before its turn; None = none is.
+        ahead: batches of the data, read one ahead; None = batches come from `data` itself.
         skipping: rule of updates that are not applied.
         step: number of finished updates.
         meters: metrics since the last line.
         best: best validation so far.
         pending: metrics of the update whose validation is not finished; None = there is no such update.
-        doing: what this rank is doing, for the other ranks.
+        doing: what this rank is doing, which `Heartbeat` tells the other ranks.
     """
 
     model: nn.Module
@@ -67,6 +67,7 @@ class TrainingState:
         self.doing = "saving"
         tensors, optimizer = self.strategy.tensors(self.model), self.strategy.optimizer_state(self.optimizer)
         if world()[0] > 0:
+            self.doing = "computing"  # these ranks go on, and wait for the first one in the next update
             return
         state: dict[str, Any] = {
             "step": self.step,
@@ -80,6 +81,7 @@ class TrainingState:
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
         run.save(self.step, tensors, state, best=self.best.step)
+        self.doing = "computing"
 
     def restore(self, run: RunFolder | None, *, accept_data: bool = False) -> None:
         """Resume from the newest checkpoint, if there is one.

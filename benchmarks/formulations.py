@@ -195,17 +195,17 @@ def library_step(
     return step
 
 
-def compile_parts(model: Data2Vec) -> None:
+def compile_parts(model: Data2Vec, mode: str | None = None) -> None:
     """Compile the parts that the library supports compiling: each block, and the decoder."""
     for backbone in (model.student, model.teacher.module):
         for block in backbone.encoder.blocks:
-            block.compile(dynamic=False, fullgraph=True)
+            block.compile(dynamic=False, fullgraph=True, mode=mode)
         for adapter in () if backbone.adapters is None else backbone.adapters.values():
             context = None if adapter is None else adapter.context  # a teacher may have neither
             for block in () if context is None else context.blocks:
-                block.compile(dynamic=False, fullgraph=True)
+                block.compile(dynamic=False, fullgraph=True, mode=mode)
     for predictor in model.predictors.values():
-        predictor.decoder.compile(dynamic=False, fullgraph=True)
+        predictor.decoder.compile(dynamic=False, fullgraph=True, mode=mode)
 
 
 def plain_step(case: Case, batch: int, device: str, *, precision: Precision = "fp32") -> Step:

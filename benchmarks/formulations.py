@@ -27,6 +27,7 @@ from d2v.core.foreign import Converted
 from d2v.core.jobs.kernels import use_kernels
 from d2v.core.modality import modalities
 from d2v.core.model import ConvDecoderConfig, Data2VecConfig, Local
+from d2v.core.nn.again import keeping_less
 from d2v.core.precision import Precision, autocast
 from d2v.core.recipes.sections import PLAIN
 from d2v.core.train import PublishedAdamW, parameter_groups
@@ -181,7 +182,7 @@ def library_step(
     def step() -> None:
         nonlocal count
         optimizer.zero_grad()  # before the forward pass, so that old gradients and activations do not add up
-        with autocast(precision, place):
+        with keeping_less(), autocast(precision, place):
             out = model(Batch(source=source), update=count)
         with phase("backward"):
             (out.loss_sum / out.sample_size).backward()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from d2v.core.nn.again import again
 from d2v.core.nn.forms import Trial, TwoForms
 
 _TRIAL_ROWS = 128
@@ -34,7 +35,12 @@ class Linear(nn.Linear, TwoForms):
         """Compute the layer with another bias `o`, or none."""
         if self.takes_other_form and onednn_fits(x, self.weight):
             return onednn_linear(x, self.weight, bias)
-        return F.linear(x, self.weight, bias)
+        weight, device = self.weight, x.device.type
+        if torch.is_autocast_enabled(device):
+            # As autocast does, which would keep the results.
+            dtype = torch.get_autocast_dtype(device)
+            x, weight = again(Tensor.to, x, dtype), again(Tensor.to, weight, dtype)
+        return F.linear(x, weight, bias)
 
     def offers_other_form(self) -> bool:
         """Whether oneDNN computes this layer here: single precision on a CPU, outside of autocast."""

@@ -5,13 +5,15 @@ Activations, norms and casts are cheap, but what they give has the size of what 
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+
+from d2v.core.precision import autocast_dtype
 
 _SMALL = 1 << 16  # elements; keeping them costs less than to look them up
 
@@ -23,12 +25,11 @@ class _Recipe:
         # Results that are computed again themselves are inputs only by their recipes, or they would be kept.
         self.function, self.inputs = function, tuple(map(_packed, inputs))
         self.layout, self.version = (result.shape, result.stride()), result._version
-        device = result.device.type
-        self.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+        self.device, self.dtype = result.device, autocast_dtype(result.device)
 
     def result(self) -> Tensor:
-        device, dtype, enabled = self.autocast
-        with torch.no_grad(), torch.autocast(device, dtype, enabled=enabled):
+        cast = torch.autocast(self.device.type, self.dtype) if self.dtype is not None else nullcontext()
+        with torch.no_grad(), cast:
             found = self.function(*map(_unpacked, self.inputs))
         size, stride = self.layout
         if found.stride() == stride:
@@ -44,9 +45,7 @@ class _Kept:
 
     def result(self) -> Tensor:
         if self.value._version != self.version:
-            raise RuntimeError(
-                f"a tensor {tuple(self.value.shape)} that the backward pass needs was modified in place"
-            )
+            raise RuntimeError(f"a tensor {tuple(self.value.shape)} that the backward pass needs was modified in place")
         return self.value
 
 

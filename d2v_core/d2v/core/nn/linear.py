@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from d2v.core.nn.again import again
 from d2v.core.nn.forms import Trial, TwoForms
+from d2v.core.precision import autocast_dtype
 
 _TRIAL_ROWS = 128
 
@@ -35,10 +36,8 @@ class Linear(nn.Linear, TwoForms):
         """Compute the layer with another bias `o`, or none."""
         if self.takes_other_form and onednn_fits(x, self.weight):
             return onednn_linear(x, self.weight, bias)
-        weight, device = self.weight, x.device.type
-        if torch.is_autocast_enabled(device):
-            # As autocast does, which would keep the results.
-            dtype = torch.get_autocast_dtype(device)
+        weight, dtype = self.weight, autocast_dtype(x.device)
+        if dtype is not None and x.dtype != torch.float64:  # as autocast does, which would keep the results
             x, weight = again(Tensor.to, x, dtype), again(Tensor.to, weight, dtype)
         return F.linear(x, weight, bias)
 
@@ -63,7 +62,7 @@ def onednn_fits(x: Tensor, weight: Tensor) -> bool:
     return (
         x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
-        and not torch.is_autocast_enabled("cpu")
+        and autocast_dtype(x.device) is None
         and not torch.compiler.is_compiling()
         and not hasattr(weight, "to_local")  # a sharded parameter
         and x.numel() > 0

@@ -27,6 +27,7 @@ from d2v.core.foreign import Converted
 from d2v.core.jobs.kernels import use_kernels
 from d2v.core.modality import modalities
 from d2v.core.model import ConvDecoderConfig, Data2VecConfig, Local
+from d2v.core.nn.again import keeping_less
 from d2v.core.precision import Precision, autocast
 from d2v.core.recipes.sections import PLAIN
 from d2v.core.train import PublishedAdamW, parameter_groups
@@ -181,7 +182,7 @@ def library_step(
     def step() -> None:
         nonlocal count
         optimizer.zero_grad()  # before the forward pass, so that old gradients and activations do not add up
-        with autocast(precision, place):
+        with keeping_less(), autocast(precision, place):
             out = model(Batch(source=source), update=count)
         with phase("backward"):
             (out.loss_sum / out.sample_size).backward()
@@ -195,17 +196,17 @@ def library_step(
     return step
 
 
-def compile_parts(model: Data2Vec) -> None:
+def compile_parts(model: Data2Vec, mode: str | None = None) -> None:
     """Compile the parts that the library supports compiling: each block, and the decoder."""
     for backbone in (model.student, model.teacher.module):
         for block in backbone.encoder.blocks:
-            block.compile(dynamic=False, fullgraph=True)
+            block.compile(dynamic=False, fullgraph=True, mode=mode)
         for adapter in () if backbone.adapters is None else backbone.adapters.values():
             context = None if adapter is None else adapter.context  # a teacher may have neither
             for block in () if context is None else context.blocks:
-                block.compile(dynamic=False, fullgraph=True)
+                block.compile(dynamic=False, fullgraph=True, mode=mode)
     for predictor in model.predictors.values():
-        predictor.decoder.compile(dynamic=False, fullgraph=True)
+        predictor.decoder.compile(dynamic=False, fullgraph=True, mode=mode)
 
 
 def plain_step(case: Case, batch: int, device: str, *, precision: Precision = "fp32") -> Step:

@@ -7,12 +7,15 @@ are medians over rounds of a few updates each. Memory is the peak of the variant
 FLOPs of a step = 3 x the student's forward pass + the teacher's, counted by torch.utils.flop_counter: a backward pass
 costs two forward passes. Utilisation is FLOPs divided by the time and the dense peak of the datasheet.
 
+"Graphs" are blocks and decoder compiled into CUDA graphs. A variant that fails is a row with its error.
+
 Models whose distance bias is computed inside the kernel ("distances" in the column of attention) are also measured with
 the full bias.
 
     python benchmarks/gpu.py                                    # or benchmarks/gpu.sh
     python benchmarks/gpu.py --models vision/base --batch 32
     python benchmarks/gpu.py --device cpu --toy --rounds 1      # does it run?
+    python benchmarks/gpu.py --table results/*.jsonl            # the rows of earlier runs, of largest.py too
 """
 
 import argparse
@@ -21,13 +24,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
-from formulations import Case, Step, library_step, plain_step
+from formulations import Case, Step, compile_parts, library_step, plain_step
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -49,13 +53,16 @@ BATCHES = {
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "3090": 71e12}
 BURST = 3
 WARM_UP = 2
-FULL_BIAS = "library, full bias"
-VARIANTS = ("library", "library, compiled", FULL_BIAS, "plain")
+FULL_BIAS, GRAPHS = "library, full bias", "library, graphs"
+VARIANTS = ("library", "library, compiled", GRAPHS, FULL_BIAS, "plain")
 
 
 def main() -> None:
     """Measure every size in a separate process and print a table, or measure one."""
     args = parsed()
+    if args.table:
+        print(table([json.loads(line) for file in args.table for line in Path(file).read_text().splitlines()]))
+        return
     if args.one:
         for row in rows(args.one, args):
             print(json.dumps(row), flush=True)
@@ -71,8 +78,8 @@ def main() -> None:
     print(table(lines))
 
 
-def parsed() -> argparse.Namespace:
-    """Parse the arguments."""
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments; None = those of the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--models", type=lambda text: text.split(","), default=list(BATCHES), help="separated by commas"
@@ -85,9 +92,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=240, help="seconds for one size")
     parser.add_argument("--json", metavar="FILE", help="one object a line")
     parser.add_argument("--toy", action="store_true", help="the same compositions in a size for tests")
+    parser.add_argument("--table", nargs="+", metavar="FILE", help="print the table of these results")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
+    args = parser.parse_args(arguments)
+    if not args.table and args.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("there is no CUDA device; --device cpu --toy shows whether the benchmark runs")
     return args
 
@@ -113,6 +121,7 @@ def rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     make = {
         "library": partial(library_step, case, batch, device, precision=args.precision),
         "library, compiled": partial(library_step, case, batch, device, precision=args.precision, compiled=True),
+        GRAPHS: lambda: with_graphs(case, batch, device, args.precision),
         "plain": partial(plain_step, case, batch, device, precision=args.precision),
     }
     if case.config.student.adapters[case.modality].alibi is not None:
@@ -124,11 +133,10 @@ def rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for variant in (one for one in args.variants if one in make):
         try:
             ready[variant] = warmed_up(make[variant], device)
-            if variant.startswith("library") and "compiled" not in variant:
+            if variant in ("library", FULL_BIAS):
                 forms[variant] = attention_forms(ready[variant][0])
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            yield common | {"variant": variant, "problem": "out of memory"}
+        except Exception as error:  # of one variant, which the others do not share
+            yield common | {"variant": variant, "problem": problem_of(error)}
     times: dict[str, list[float]] = {variant: [] for variant in ready}
     peaks = dict.fromkeys(ready, 0)
     for _ in range(args.rounds):
@@ -139,6 +147,27 @@ def rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for variant, found in times.items():
         row = common | {"variant": variant, "seconds": statistics.median(found), "range": max(found) - min(found)}
         yield row | {"peak_gib": peaks[variant] / 2**30, "attention": forms.get(variant, "-")}
+
+
+def problem_of(error: Exception) -> str:
+    """Describe an error in one line; memory that the variant held is freed."""
+    if isinstance(error, torch.OutOfMemoryError):
+        torch.cuda.empty_cache()
+        return "out of memory"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def with_graphs(case: Case, batch: int, device: str, precision: Precision) -> Step:
+    """Return a step whose blocks and decoder are CUDA graphs."""
+    step = library_step(
+        case, batch, device, precision=precision, prepare=partial(compile_parts, mode="reduce-overhead")
+    )
+
+    def marked() -> None:
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch does not type it
+        step()
+
+    return marked
 
 
 def with_full_bias(step: Step) -> Step:
@@ -229,6 +258,8 @@ def utilisation(row: dict[str, Any]) -> float | None:
 
 def as_text(row: dict[str, Any]) -> str:
     """Format a row of the table."""
+    if "largest" in row:
+        return f"| {row['model']} | {row['variant']}, largest batch | {row['largest']} | | | | | |"
     if "problem" in row:
         return f"| {row['model']} | {row['variant']} | {row.get('batch', '')} | {row['problem']} | | | | |"
     share = utilisation(row)

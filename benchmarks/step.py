@@ -4,7 +4,8 @@ The step in plain formulas (formulations.py) and the library's alternate in one 
 noise; compare the ratio of the medians. On one CPU thread, seconds are CPU seconds of the process. Memory is measured
 in a separate process for each: `peak_gib` is the peak of a step, and `above_gib` that above what is held between two
 steps (weights, moments, gradients). FLOPs are by formula, and `share` is what a formulation reaches of the speed of
-this machine's linear layers with the kernels in use.
+this machine's linear layers with the kernels in use. `waits` is how often an update of the modality waits for the
+device (waits.py).
 
     python benchmarks/step.py --models vision/base,audio/base,text/base --precisions fp32,bf16 --json
 
@@ -28,6 +29,7 @@ import torch
 from flops import flops_of, peak_of
 from formulations import Case, Step, library_step, plain_step
 from phases import PHASES, Phases
+from waits import SIMULATED, waits_of
 
 from d2v.core import Batch, Data2Vec
 from d2v.core.files import ConfigError
@@ -61,6 +63,8 @@ def measured(args: argparse.Namespace, name: str, precision: Precision) -> dict[
         peak = peak_of(precision, kernels_of(model), clock)
         row |= {"peak_gflop_s": peak / 1e9, "share": {key: flops / spent / peak for key, spent in seconds.items()}}
     row["phases"] = {name: phases.seconds[name] for name in PHASES}
+    place = torch.device(args.device) if args.device.startswith("cuda") else SIMULATED
+    row["waits"] = len(waits_of(f"{case.modality}/base, 2.0", place))
     row |= {"input": case.grid, "depth": case.config.student.encoder.depth, "steps": args.steps}
     row |= {"device": args.device, "processor": processor(), "threads": torch.get_num_threads()}
     return row | {"torch": torch.__version__, "clock": "cpu" if on_one_thread() else "wall"}

@@ -166,6 +166,7 @@ def test_the_benchmark_prints_an_object_for_each_model_and_precision(capsys: pyt
         assert row["ratio_above"] == 1
         assert row["phases"].keys() == set(PHASES)
         assert row["kernels"] == ["plain"]
+        assert row["waits"] == 1
 
 
 def test_memory_above_what_is_held_is_that_of_the_step() -> None:

@@ -7,7 +7,15 @@ import torch
 
 from d2v.core.validators import check, one_of
 
-__all__ = ["AskedPrecision", "FeaturePrecision", "Precision", "autocast", "decided", "native_precision"]
+__all__ = [
+    "AskedPrecision",
+    "FeaturePrecision",
+    "Precision",
+    "autocast",
+    "autocast_dtype",
+    "decided",
+    "native_precision",
+]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 """Precision of a computation."""
@@ -58,6 +66,17 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     """
     check(one_of(Precision), precision=precision)
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=_DTYPES[precision])
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Return what products are computed in where this is called; None = there is no autocast.
+
+    >>> with autocast("bf16", torch.device("cpu")):
+    ...     autocast_dtype(torch.device("cpu")), autocast_dtype(torch.device("meta"))
+    (torch.bfloat16, None)
+    """
+    known = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if known else None
 
 
 def _cpu_has_bf16() -> bool:

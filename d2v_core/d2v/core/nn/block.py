@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from d2v.core.nn.again import GELU, again
 from d2v.core.nn.attention import Attention, AttentionBias, QKVBias, attention_mask
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import initialise
@@ -19,9 +20,9 @@ NormForm = Literal["post", "pre", "pre_lossy"]
 Activation = Literal["gelu", "relu", "gelu_new"]
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "gelu": nn.GELU,
+    "gelu": GELU,
     "relu": nn.ReLU,
-    "gelu_new": lambda: nn.GELU(approximate="tanh"),
+    "gelu_new": lambda: GELU(approximate="tanh"),
 }
 
 
@@ -129,11 +130,11 @@ class TransformerBlock(nn.Module):
         """
         mask = attention_mask(x, bias, padding)
         if self.norm == "post":
-            a = self.norm1(x + self._dropped(self._attend(x, mask)))
+            a = again(self.norm1, x + self._dropped(self._attend(x, mask)))
             branch = self._feed(a)
-            return self.norm2(a + self._dropped(self.dropout(branch))), branch
-        a = x + self._dropped(self._attend(self.norm1(x), mask))
-        branch = self._feed(self.norm2(a))
+            return again(self.norm2, a + self._dropped(self.dropout(branch))), branch
+        a = x + self._dropped(self._attend(again(self.norm1, x), mask))
+        branch = self._feed(again(self.norm2, a))
         residual = branch if self.norm == "pre_lossy" else a
         return residual + self._dropped(self.dropout(branch)), branch
 

@@ -7,10 +7,12 @@ import math
 from itertools import pairwise
 from typing import ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from d2v.core.nn.again import GELU, again
 from d2v.core.nn.forms import Trial, TwoForms, trial_of
 from d2v.core.nn.kernels import convolve, fits_channels_last
 from d2v.core.nn.linear import Linear
@@ -84,7 +86,7 @@ class ConvDecoder(TwoForms):
             decoder_dim if num_layers else embed_dim,
             *[int(decoder_dim * projection_ratio)] * (projection_layers - 1),
         ]
-        hidden = [part for a, b in pairwise(widths) for part in (Linear(a, b), nn.GELU())]
+        hidden = [part for a, b in pairwise(widths) for part in (Linear(a, b), GELU())]
         self.proj = nn.Sequential(*hidden, Linear(widths[-1], embed_dim))
 
     def forward(self, x: Tensor, grid: tuple[int, ...], index: Tensor | None = None) -> Tensor:
@@ -130,4 +132,5 @@ class ConvDecoder(TwoForms):
         y = convolve(conv, x, channels_last=self.takes_other_form)
         for axis, size in enumerate(x.shape[1:-1], start=1):
             y = y.narrow(axis, 0, size)
-        return F.gelu(F.layer_norm(y, y.shape[-1:]))
+        y = again(Tensor.float, y) if y.dtype == torch.bfloat16 else y  # as autocast does, which would keep it
+        return again(F.gelu, again(F.layer_norm, y, y.shape[-1:]))

@@ -12,6 +12,7 @@ from attrs.validators import ge
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from d2v.core.nn.again import keeping_all
 from d2v.core.nn.attention import AttentionBias, attention_mask
 from d2v.core.nn.block import TransformerBlock
 from d2v.core.nn.distances import DistanceBias
@@ -152,8 +153,9 @@ class TransformerEncoder(nn.Module):
 
     def _run(self, block: nn.Module, x: Tensor, mask: AttentionBias | None) -> tuple[Tensor, Tensor]:
         if self.checkpoint_activations and self.training and torch.is_grad_enabled():
-            again: tuple[Tensor, Tensor] = checkpoint(_run_alone, block, x, mask, use_reentrant=False)
-            return again
+            with keeping_all():  # only the block's input is kept
+                recomputed: tuple[Tensor, Tensor] = checkpoint(_run_alone, block, x, mask, use_reentrant=False)
+            return recomputed
         once: tuple[Tensor, Tensor] = block(x, mask)
         return once
 

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from d2v.core.nn.again import again
 from d2v.core.nn.forms import Trial, TwoForms
+from d2v.core.precision import autocast_dtype
 
 _TRIAL_ROWS = 128
 
@@ -34,7 +36,10 @@ class Linear(nn.Linear, TwoForms):
         """Compute the layer with another bias `o`, or none."""
         if self.takes_other_form and onednn_fits(x, self.weight):
             return onednn_linear(x, self.weight, bias)
-        return F.linear(x, self.weight, bias)
+        weight, dtype = self.weight, autocast_dtype(x.device)
+        if dtype is not None and x.dtype != torch.float64:  # as autocast does, which would keep the results
+            x, weight = again(Tensor.to, x, dtype), again(Tensor.to, weight, dtype)
+        return F.linear(x, weight, bias)
 
     def offers_other_form(self) -> bool:
         """Whether oneDNN computes this layer here: single precision on a CPU, outside of autocast."""
@@ -57,7 +62,7 @@ def onednn_fits(x: Tensor, weight: Tensor) -> bool:
     return (
         x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
-        and not torch.is_autocast_enabled("cpu")
+        and autocast_dtype(x.device) is None
         and not torch.compiler.is_compiling()
         and not hasattr(weight, "to_local")  # a sharded parameter
         and x.numel() > 0

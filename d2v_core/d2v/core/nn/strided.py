@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from d2v.core.precision import autocast_dtype
+
 
 def fits_products(conv: nn.Conv1d) -> bool:
     """Whether `strided_products` can compute a convolution: a stride above 1, one group, and no padding or dilation.
@@ -33,8 +35,8 @@ def strided_products(conv: nn.Conv1d, x: Tensor) -> Tensor:
     torch.Size([2, 4, 6])
     """
     weight, bias = conv.weight, conv.bias
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
+    dtype = autocast_dtype(x.device)
+    if dtype is not None:
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if conv.in_channels == 1:
         # The rows would be too short.

@@ -187,8 +187,9 @@ def fit(
                 for micro in range(accumulate):
                     batch, last = ahead.take(now.step), micro + 1 == accumulate
                     torch.manual_seed(dropout_seed(seed, now.step, rank, micro))
+                    drawn = layers_drawn_from(layer_drop_seed(seed, now.step, micro))
                     with strategy.micro_batch(step, last=last):
-                        with autocast(precision, device), layers_drawn_from(layer_drop_seed(seed, now.step, micro)):
+                        with strategy.forward_pass(), autocast(precision, device), drawn:
                             output: StepOutput = step(batch, update=now.step)
                         torch.autograd.backward(output.loss_sum * (loss_scale.value if loss_scale else 1.0))
                     if recorder is not None:

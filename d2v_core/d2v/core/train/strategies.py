@@ -19,6 +19,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from d2v.core.nn import TransformerBlock
+from d2v.core.nn.again import keeping_less
 from d2v.core.train.ranks import world
 from d2v.core.wrappers import load_plain_state, local_part, plain_state
 
@@ -57,6 +58,10 @@ class Strategy:
             last: whether it is the last micro-batch of an update.
         """
         return nullcontext()
+
+    def forward_pass(self) -> AbstractContextManager[None]:
+        """Return the context of a forward pass, which keeps less for the backward pass; see `keeping_less`."""
+        return keeping_less()
 
     def gradients(self, model: nn.Module, factor: float) -> list[Tensor]:
         """Return the gradients, summed over the processes and multiplied by a factor, in place.
@@ -159,6 +164,10 @@ class Sharded(Strategy):
         for method in _METHODS:
             if callable(getattr(model, method, None)):
                 register_fsdp_forward_method(model, method)
+
+    def forward_pass(self) -> AbstractContextManager[None]:
+        """Keep all: a norm would be computed again when its parameters are no longer gathered."""
+        return nullcontext()
 
     def norm(self, gradients: list[Tensor]) -> Tensor:
         """Return the norm of the shares of all processes."""

@@ -1,0 +1,134 @@
+"""Results that are computed again: the same gradients, bit for bit, from less memory."""
+
+import gc
+import weakref
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from building import NEW, toy_batch
+from torch import Tensor, nn
+
+from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
+from d2v.core.nn import again as module
+from d2v.core.nn.again import GELU, again, keeping_less
+
+
+@pytest.fixture(autouse=True)
+def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SMALL", 1)
+
+
+def gradients(loss: Callable[[], Tensor], model: nn.Module, *, less: bool, dtype: torch.dtype | None) -> list[Tensor]:
+    torch.manual_seed(1)
+    model.zero_grad()
+    with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+        if less:
+            with keeping_less():
+                value = loss()
+        else:
+            value = loss()
+    value.backward()  # type: ignore[no-untyped-call]
+    return [value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+
+def same(loss: Callable[[], Tensor], model: nn.Module, dtype: torch.dtype | None = None) -> None:
+    plain, less = (gradients(loss, model, less=less, dtype=dtype) for less in (False, True))
+    assert len(plain) == len(less) > 1
+    assert all(torch.equal(a, b) for a, b in zip(plain, less, strict=True))
+
+
+precisions = pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=["fp32", "bf16"])
+
+
+@precisions
+@pytest.mark.parametrize("norm", ["post", "pre", "pre_lossy"])
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_a_block(norm: str, dropout: float, dtype: torch.dtype | None) -> None:
+    chances = dict.fromkeys(
+        ("attention_dropout", "projection_dropout", "activation_dropout", "branch_dropout", "dropout"), dropout
+    )
+    block = TransformerBlock(16, num_heads=2, norm=norm, **chances)  # type: ignore[arg-type]
+    x = torch.randn(3, 5, 16)
+    same(lambda: block(x)[0].square().sum(), block, dtype)
+
+
+@precisions
+@pytest.mark.parametrize("dims", [1, 2])
+def test_a_decoder(dims: int, dtype: torch.dtype | None) -> None:
+    decoder = ConvDecoder(8, decoder_dim=8, num_layers=3, kernel_size=3, groups=2, dims=dims, projection_layers=2)
+    x, grid = torch.randn(3, 6, 8), (6,) if dims == 1 else (2, 3)
+    same(lambda: decoder(x, grid).square().sum(), decoder, dtype)
+
+
+@precisions
+def test_a_model(dtype: torch.dtype | None) -> None:
+    model, batch = NEW.build().train(), toy_batch()
+    same(lambda: model(batch, update=0).loss_sum, model, dtype)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_result_is_not_kept(inside: bool) -> None:
+    x = torch.randn(4, 4, requires_grad=True)
+    with keeping_less():
+        middle = again(torch.sin, x) if inside else torch.sin(x)
+        y = middle.square()
+        freed = weakref.ref(middle.untyped_storage())
+        del middle
+    gc.collect()
+    assert (freed() is None) == inside
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, 2 * x.detach().sin() * x.detach().cos())
+
+
+def test_recipes_of_recipes_keep_only_the_first_input() -> None:
+    x = torch.randn(4, 4, requires_grad=True)
+    with keeping_less():
+        normed = again(F.layer_norm, x, (4,))
+        y = again(F.gelu, normed).t() @ torch.eye(4, requires_grad=True)
+        freed = weakref.ref(normed.untyped_storage())
+        del normed
+    gc.collect()
+    assert freed() is None
+    y.sum().backward()
+    own = x.grad
+    x.grad = None
+    F.gelu(F.layer_norm(x, (4,))).sum().backward()
+    assert torch.equal(own, x.grad)  # type: ignore[arg-type]
+
+
+def test_a_result_that_is_changed_in_place_is_kept() -> None:
+    x = torch.randn(4, 4, requires_grad=True)
+    with keeping_less():
+        y = again(torch.sin, x)
+        y.add_(1)
+        z = y.square().sum()
+    z.backward()
+    torch.testing.assert_close(x.grad, 2 * (x.detach().sin() + 1) * x.detach().cos())
+
+
+def test_an_input_that_is_changed_in_place_is_an_error() -> None:
+    x = torch.randn(4, 4, requires_grad=True)
+    with keeping_less():
+        y = x * 1
+        z = again(torch.sin, y).square().sum()
+        y.add_(1)
+    with pytest.raises(RuntimeError, match="modified"):
+        z.backward()
+
+
+def test_checkpointed_blocks_keep_their_inputs_only() -> None:
+    encoder = TransformerEncoder.stack(16, depth=2, num_heads=2).train()
+    x = torch.randn(3, 5, 16)
+    plain = gradients(lambda: encoder(x).square().sum(), encoder, less=False, dtype=None)
+    encoder.checkpoint_activations = True
+    less = gradients(lambda: encoder(x).square().sum(), encoder, less=True, dtype=None)
+    for a, b in zip(plain, less, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_without_gradients_nothing_is_noted() -> None:
+    with keeping_less(), torch.no_grad():
+        assert torch.equal(GELU()(torch.ones(3)), F.gelu(torch.ones(3)))
+        assert not module._known.get()

@@ -27,7 +27,7 @@ from d2v.core.foreign import Converted
 from d2v.core.jobs.kernels import use_kernels
 from d2v.core.modality import modalities
 from d2v.core.model import ConvDecoderConfig, Data2VecConfig, Local
-from d2v.core.nn.again import keeping_less
+from d2v.core.nn.recompute import keeping_less
 from d2v.core.precision import Precision, autocast
 from d2v.core.recipes.sections import PLAIN
 from d2v.core.train import PublishedAdamW, parameter_groups

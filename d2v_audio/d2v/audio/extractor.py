@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2v.core.nn.again import again
 from d2v.core.nn.forms import Trial, TwoForms, trial_of
 from d2v.core.nn.gradients import keep_layout
 from d2v.core.nn.kernels import convolve, fits_channels_last
+from d2v.core.nn.recompute import recomputed
 from d2v.core.validators import check, one_of
 
 ConvSpec = tuple[int, int, int]
@@ -84,10 +84,10 @@ class ConvExtractor(TwoForms):
         assert isinstance(conv, nn.Conv1d)
         if self.takes_other_form and fits_channels_last(x):
             # All layers have this memory format, so nothing is transposed between them.
-            return again(F.gelu, again(_normed, norm, convolve(conv, x, channels_last=True)))
-        y = again(_normed, norm, conv(x.transpose(1, 2)).transpose(1, 2))
+            return recomputed(F.gelu, recomputed(_normed, norm, convolve(conv, x, channels_last=True)))
+        y = recomputed(_normed, norm, conv(x.transpose(1, 2)).transpose(1, 2))
         # As a view of channels-first: see `ConvPositions`.
-        return keep_layout(again(F.gelu, y.transpose(1, 2))).transpose(1, 2)
+        return keep_layout(recomputed(F.gelu, y.transpose(1, 2))).transpose(1, 2)
 
     def num_frames(self, samples: int) -> int:
         """Number of frames of a recording with `samples` samples."""

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from d2v.core.masks import Mask
 from d2v.core.model.adapter import repeat_rows
-from d2v.core.nn.again import again
 from d2v.core.nn.forms import Trial, TwoForms, trial_of
 from d2v.core.nn.gradients import keep_layout
 from d2v.core.nn.kernels import convolve, fits_channels_last
+from d2v.core.nn.recompute import recomputed
 
 _TRIAL_ROWS, _TRIAL_FRAMES = 8, 64
 
@@ -75,9 +75,9 @@ class ConvPositions(TwoForms):
         assert isinstance(conv, nn.Conv1d)
         if self.takes_other_form and fits_channels_last(x):
             y = convolve(conv, x, channels_last=True)[:, : x.shape[1]]
-            return again(F.gelu, again(F.layer_norm, y, y.shape[-1:]))
+            return recomputed(F.gelu, recomputed(F.layer_norm, y, y.shape[-1:]))
         y = conv(x.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2)
         # Not on contiguous frames: torch has another kernel for those, which rounds differently from the published
         # models.
-        normed = again(F.layer_norm, y, y.shape[-1:])
-        return keep_layout(again(F.gelu, normed.transpose(1, 2))).transpose(1, 2)
+        normed = recomputed(F.layer_norm, y, y.shape[-1:])
+        return keep_layout(recomputed(F.gelu, normed.transpose(1, 2))).transpose(1, 2)

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from d2v.core.nn.again import GELU, again
 from d2v.core.nn.attention import Attention, AttentionBias, QKVBias, attention_mask
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import initialise
 from d2v.core.nn.linear import Linear
+from d2v.core.nn.recompute import GELU, recomputed
 from d2v.core.validators import check, one_of, probability
 
 NormForm = Literal["post", "pre", "pre_lossy"]
@@ -130,11 +130,11 @@ class TransformerBlock(nn.Module):
         """
         mask = attention_mask(x, bias, padding)
         if self.norm == "post":
-            a = again(self.norm1, x + self._dropped(self._attend(x, mask)))
+            a = recomputed(self.norm1, x + self._dropped(self._attend(x, mask)))
             branch = self._feed(a)
-            return again(self.norm2, a + self._dropped(self.dropout(branch))), branch
-        a = x + self._dropped(self._attend(again(self.norm1, x), mask))
-        branch = self._feed(again(self.norm2, a))
+            return recomputed(self.norm2, a + self._dropped(self.dropout(branch))), branch
+        a = x + self._dropped(self._attend(recomputed(self.norm1, x), mask))
+        branch = self._feed(recomputed(self.norm2, a))
         residual = branch if self.norm == "pre_lossy" else a
         return residual + self._dropped(self.dropout(branch)), branch
 

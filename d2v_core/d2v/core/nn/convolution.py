@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from d2v.core.nn.again import GELU, again
 from d2v.core.nn.forms import Trial, TwoForms, trial_of
 from d2v.core.nn.kernels import convolve, fits_channels_last
 from d2v.core.nn.linear import Linear
+from d2v.core.nn.recompute import GELU, recomputed
 from d2v.core.validators import check, one_of
 
 _TRIAL_ROWS, _TRIAL_POSITIONS = 8, 32
@@ -132,5 +132,5 @@ class ConvDecoder(TwoForms):
         y = convolve(conv, x, channels_last=self.takes_other_form)
         for axis, size in enumerate(x.shape[1:-1], start=1):
             y = y.narrow(axis, 0, size)
-        y = again(Tensor.float, y) if y.dtype == torch.bfloat16 else y  # as autocast does, which would keep it
-        return again(F.gelu, again(F.layer_norm, y, y.shape[-1:]))
+        y = recomputed(Tensor.float, y) if y.dtype == torch.bfloat16 else y  # as autocast does, which would keep it
+        return recomputed(F.gelu, recomputed(F.layer_norm, y, y.shape[-1:]))

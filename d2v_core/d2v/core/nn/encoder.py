@@ -12,13 +12,13 @@ from attrs.validators import ge
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from d2v.core.nn.again import keeping_all
 from d2v.core.nn.attention import AttentionBias, attention_mask
 from d2v.core.nn.block import TransformerBlock
 from d2v.core.nn.distances import DistanceBias
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import Scheme, initialise, scale_branches
 from d2v.core.nn.layer_drop import skipped
+from d2v.core.nn.recompute import keeping_all
 from d2v.core.nn.sinks import LayerSink
 from d2v.core.validators import check, probability
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from d2v.core.nn.again import again
 from d2v.core.nn.forms import Trial, TwoForms
+from d2v.core.nn.recompute import recomputed
 from d2v.core.precision import autocast_dtype
 
 _TRIAL_ROWS = 128
@@ -38,7 +38,7 @@ class Linear(nn.Linear, TwoForms):
             return onednn_linear(x, self.weight, bias)
         weight, dtype = self.weight, autocast_dtype(x.device)
         if dtype is not None and x.dtype != torch.float64:  # as autocast does, which would keep the results
-            x, weight = again(Tensor.to, x, dtype), again(Tensor.to, weight, dtype)
+            x, weight = recomputed(Tensor.to, x, dtype), recomputed(Tensor.to, weight, dtype)
         return F.linear(x, weight, bias)
 
     def offers_other_form(self) -> bool:

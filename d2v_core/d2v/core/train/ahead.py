@@ -98,10 +98,16 @@ class Ahead:
         return self._data.state_dict() if self._next is None else self._next.position
 
     def close(self) -> None:
-        """Set the source back to a batch that was not taken, so that it comes first in the next pass."""
+        """Give back a batch that was not taken, so that the source goes on with it, and end this pass over the source.
+
+        The source reports what it could not read when a pass ends.
+        """
         if self._next is not None:
             self._data.load_state_dict(self._next.position)
             self._next = None
+        end: Callable[[], None] | None = getattr(self._batches, "close", None)  # of a generator
+        if end is not None:
+            end()
 
     def _moved(self, found: _Next, update: int) -> _Next:
         batch = found.read

@@ -230,7 +230,7 @@ def fit(
             if run is not None and rank == 0:
                 run.finish(now.step if now.best.step is None else now.best.step)
     finally:
-        ahead.close()
         call(outlets, "close")
+        ahead.close()
     ended: Literal["max_steps", "patience"] = "max_steps" if now.step >= max_steps else "patience"
     return Fitted(step=now.step, ended=ended, best_step=now.best.step)

@@ -19,7 +19,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from d2v.core.nn import TransformerBlock
-from d2v.core.nn.again import keeping_less
+from d2v.core.nn.recompute import keeping_less
 from d2v.core.train.ranks import world
 from d2v.core.wrappers import load_plain_state, local_part, plain_state
 

@@ -18,7 +18,7 @@ from d2v.core.precision import autocast_dtype
 _SMALL = 1 << 16  # elements; keeping them costs less than to look them up
 
 
-class _Recipe:
+class _Recomputed:
     """How to compute a tensor again."""
 
     def __init__(self, function: Callable[..., Tensor], inputs: tuple[Any, ...], result: Tensor) -> None:
@@ -52,7 +52,7 @@ class _Kept:
 class _View:
     """A view of a tensor that is computed again."""
 
-    def __init__(self, recipe: _Recipe, view: Tensor) -> None:
+    def __init__(self, recipe: _Recomputed, view: Tensor) -> None:
         self.recipe, self.view = recipe, (view.shape, view.stride(), view.storage_offset())
 
     def result(self) -> Tensor:
@@ -60,17 +60,17 @@ class _View:
 
 
 # By the address of the storage. A recipe is known as long as its result lives, so no address is reused meanwhile.
-_Known = dict[int, tuple["weakref.ref[Tensor]", _Recipe]]
+_Known = dict[int, tuple["weakref.ref[Tensor]", _Recomputed]]
 _known: ContextVar[_Known | None] = ContextVar("known", default=None)
 
 
 @contextmanager
 def keeping_less() -> Iterator[None]:
-    """Do not keep what `again` computes inside for the backward pass.
+    """Do not keep what `recomputed` computes inside for the backward pass.
 
     >>> x = torch.ones(300, 300, requires_grad=True)
     >>> with keeping_less():
-    ...     y = again(torch.exp, x).square().sum()
+    ...     y = recomputed(torch.exp, x).square().sum()
     >>> y.backward()
     >>> x.grad[0, 0]
     tensor(14.7781)
@@ -93,7 +93,7 @@ def keeping_all() -> Iterator[None]:
         _known.reset(token)
 
 
-def again(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+def recomputed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
     """Compute a result that `keeping_less` need not keep.
 
     Args:
@@ -106,13 +106,13 @@ def again(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
         return result
     address = result.untyped_storage().data_ptr()
     if all(address != one.untyped_storage().data_ptr() for one in inputs if isinstance(one, Tensor)):
-        recipe = _Recipe(function, tuple(_detached(one) for one in inputs), result)
+        recipe = _Recomputed(function, tuple(_detached(one) for one in inputs), result)
         known[address] = (weakref.ref(result, lambda _: known.pop(address, None)), recipe)
     return result
 
 
 class GELU(nn.GELU):
-    """GELU that is computed again; see `again`.
+    """GELU that is computed again; see `recomputed`.
 
     >>> GELU()(torch.zeros(2))
     tensor([0., 0.])
@@ -120,7 +120,7 @@ class GELU(nn.GELU):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply GELU to a tensor of any shape."""
-        return again(super().forward, input)
+        return recomputed(super().forward, input)
 
 
 def _detached(value: Any) -> Any:

@@ -11,8 +11,8 @@ from building import NEW, toy_batch
 from torch import Tensor, nn
 
 from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
-from d2v.core.nn import again as module
-from d2v.core.nn.again import GELU, again, keeping_less
+from d2v.core.nn import recompute as module
+from d2v.core.nn.recompute import GELU, keeping_less, recomputed
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_a_model(dtype: torch.dtype | None) -> None:
 def test_a_result_is_not_kept(inside: bool) -> None:
     x = torch.randn(4, 4, requires_grad=True)
     with keeping_less():
-        middle = again(torch.sin, x) if inside else torch.sin(x)
+        middle = recomputed(torch.sin, x) if inside else torch.sin(x)
         y = middle.square()
         freed = weakref.ref(middle.untyped_storage())
         del middle
@@ -85,8 +85,8 @@ def test_a_result_is_not_kept(inside: bool) -> None:
 def test_recipes_of_recipes_keep_only_the_first_input() -> None:
     x = torch.randn(4, 4, requires_grad=True)
     with keeping_less():
-        normed = again(F.layer_norm, x, (4,))
-        y = again(F.gelu, normed).t() @ torch.eye(4, requires_grad=True)
+        normed = recomputed(F.layer_norm, x, (4,))
+        y = recomputed(F.gelu, normed).t() @ torch.eye(4, requires_grad=True)
         freed = weakref.ref(normed.untyped_storage())
         del normed
     gc.collect()
@@ -101,7 +101,7 @@ def test_recipes_of_recipes_keep_only_the_first_input() -> None:
 def test_a_result_that_is_changed_in_place_is_kept() -> None:
     x = torch.randn(4, 4, requires_grad=True)
     with keeping_less():
-        y = again(torch.sin, x)
+        y = recomputed(torch.sin, x)
         y.add_(1)
         z = y.square().sum()
     z.backward()
@@ -112,7 +112,7 @@ def test_an_input_that_is_changed_in_place_is_an_error() -> None:
     x = torch.randn(4, 4, requires_grad=True)
     with keeping_less():
         y = x * 1
-        z = again(torch.sin, y).square().sum()
+        z = recomputed(torch.sin, y).square().sum()
         y.add_(1)
     with pytest.raises(RuntimeError, match="modified"):
         z.backward()

@@ -12,25 +12,27 @@ Example: `python benchmarks/waits.py`, on a GPU `python benchmarks/waits.py --de
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import attrs
 import torch
 from formulations import Case
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 import d2v
-from d2v.audio import WaveformAdapterConfig
+from d2v.audio import CTCModel, WaveformAdapterConfig
 from d2v.core import Batch, BlockMasker, SpanMasker
 from d2v.core.loss import RegressionLoss
 from d2v.core.model import Data2VecConfig, MaskedHeadConfig
@@ -45,6 +47,7 @@ _FORMER: dict[str, dict[str, Any]] = {
     "audio": {"mask_token": True, "zero_padding": True, "alibi": None},
     "text": {"mask_id": 3, "zero_padding": True, "alibi": None},
 }
+Made = tuple[nn.Module, list[Batch]]
 _FORMER_MASKERS = {
     "vision": BlockMasker(num_masked=8, min_per_block=2),
     "audio": SpanMasker(mask_prob=0.65, mask_length=4),
@@ -219,13 +222,6 @@ def former(config: Data2VecConfig) -> Data2VecConfig:
     )
 
 
-CASES: dict[str, tuple[str, Callable[[Data2VecConfig], Data2VecConfig]]] = {
-    f"{name}, {version}": (name, change)
-    for name in ("vision/base", "audio/base", "text/base")
-    for version, change in (("2.0", lambda config: config), ("1.0", former))
-}
-
-
 def padded(case: Case, source: Tensor) -> Batch:
     """Return a batch in which all samples but the first are shorter than the first."""
     ids, shorter = torch.arange(len(source)), int(0.8 * source.shape[1])
@@ -237,6 +233,36 @@ def padded(case: Case, source: Tensor) -> Batch:
         source = source.clone()
         source[1:, shorter:] = 1
     return Batch(source=source, ids=ids)
+
+
+def pretraining(recipe: str, change: Callable[[Data2VecConfig], Data2VecConfig]) -> Made:
+    """Return a small model of a recipe and two batches, one of which is padded."""
+    case = Case.of(recipe, toy=True)
+    batches = [padded(case, case.samples(3)), Batch(source=case.samples(3), ids=torch.arange(3, 6))]
+    return change(narrow(case.config)).build(), batches
+
+
+def recognition() -> Made:
+    """Return a recogniser on a small encoder of speech, and the same batches with transcripts."""
+    case = Case.of("audio/base", toy=True)
+    encoder = attrs.evolve(narrow(case.config).student, visible_only=False)
+    batches = pretraining("audio/base", former)[1]
+    labels = {"labels": torch.tensor([[4, 5, 5], [6, 2, 0], [2, 0, 0]]), "label_lengths": torch.tensor([3, 2, 1])}
+    model = CTCModel(
+        encoder.build(),
+        num_symbols=8,
+        embed_dim=encoder.encoder.embed_dim,
+        specials=(2,),
+        masker=SpanMasker(mask_prob=0.5, mask_length=3),
+    )
+    return model, [dataclasses.replace(batch, **labels) for batch in batches]
+
+
+CASES: dict[str, Callable[[], Made]] = {
+    f"{name}, {version}": partial(pretraining, name, change)
+    for name in ("vision/base", "audio/base", "text/base")
+    for version, change in (("2.0", lambda config: config), ("1.0", former))
+} | {"audio/base, CTC": recognition}
 
 
 class _Marks:
@@ -253,12 +279,9 @@ class _Marks:
 def waits_of(name: str, device: torch.device) -> list[str]:
     """Return the places of the waits in an update of a case."""
     torch.manual_seed(0)
-    recipe, change = CASES[name]
-    case = Case.of(recipe, toy=True)
-    config = change(narrow(case.config))
-    batches = [padded(case, case.samples(3)), Batch(source=case.samples(3), ids=torch.arange(3, 6))]
+    made, batches = CASES[name]()
     with counted(device) as waits:
-        model = config.build().to(device)
+        model = made.to(device)
         marks = _Marks(waits)
         fit(
             model,

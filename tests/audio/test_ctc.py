@@ -176,8 +176,8 @@ def test_masks_can_be_drawn_before_the_step(lengths: list[int], texts: list[str]
     prepared = model.prepared(batch, update=3)
     assert prepared.mask is not None
     assert prepared.mask.channels is not None
-    assert prepared.padded is not None
-    assert prepared.padded.whole == (lengths[1] < 300)
+    assert prepared.known is not None
+    assert prepared.known.padded == (lengths[1] < 300)
     found = []
     for one in (prepared, batch):
         torch.manual_seed(0)

@@ -14,11 +14,20 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from waits import CASES, SIMULATED, Simulation, waits_of
 
+PRETRAINING = [name for name in CASES if "CTC" not in name]
 
-@pytest.mark.parametrize("name", CASES)
+
+@pytest.mark.parametrize("name", PRETRAINING)
 def test_an_update_waits_once_for_the_norm_of_the_gradients(name: str) -> None:
     (place,) = waits_of(name, SIMULATED)
     assert place.startswith("d2v/core/train/stages.py:")
+
+
+def test_the_loss_of_ctc_waits_once_more_for_each_micro_batch() -> None:
+    *losses, norm = waits_of("audio/base, CTC", SIMULATED)
+    assert len(losses) == 2, "torch copies the lengths to the device inside"
+    assert all(place.startswith("d2v/audio/tasks/ctc_model.py:") for place in losses)
+    assert norm.startswith("d2v/core/train/stages.py:")
 
 
 def test_masks_drawn_in_the_step_would_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:

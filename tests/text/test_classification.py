@@ -77,6 +77,6 @@ def test_whether_there_is_padding_is_known_before_the_step(rows):
     classifier = make()
     batch = Batch(source=IDS[:rows], labels=torch.tensor([2, 0, 1])[:rows])
     prepared = classifier.prepared(batch, update=0)
-    assert prepared.padded.whole == (rows == 3)
+    assert prepared.known.padded == (rows == 3)
     assert prepared.mask is None
     assert torch.equal(classifier(prepared, update=0).loss_sum, classifier(batch, update=0).loss_sum)

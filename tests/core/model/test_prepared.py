@@ -57,8 +57,8 @@ def test_whether_there_is_padding_is_known(config, lengths):
     model = built(config)
     batch = toy_batch(len(lengths), T, padding=padding_of(lengths, T))
     prepared = model.prepared(batch, update=0)
-    assert prepared.padded.whole == (min(lengths) < T)
-    for mask, known in ((None, prepared.padded.whole), (prepared.mask, prepared.padded.visible)):
+    assert prepared.known.padded == (min(lengths) < T)
+    for mask, known in ((None, prepared.known.padded), (prepared.mask, prepared.known.visible_padded)):
         padding = model.student.tokens(batch, mask=mask).padding
         if mask is None or model.student.visible_only:
             assert (padding is not None) == known
@@ -77,15 +77,15 @@ def test_a_given_mask_wins():
     model, mask = built(NEW), random_mask(3, 2, T, 3)
     prepared = model.prepared(toy_batch(3, T, mask=mask), update=0)
     assert prepared.mask is mask
-    assert prepared.padded.whole is False
+    assert prepared.known.padded is False
 
 
 def test_the_teachers_view_is_looked_at_itself():
     batch = toy_batch(3, T, padding=padding_of([8, 5, 4], T))
     prepared = built(NEW).prepared(batch, update=0)
     assert prepared.seen_by_teacher() is prepared
-    viewed = Batch(source=batch.source, view=batch.source, padded=prepared.padded)
-    assert viewed.seen_by_teacher().padded is None
+    viewed = Batch(source=batch.source, view=batch.source, known=prepared.known)
+    assert viewed.seen_by_teacher().known is None
 
 
 def test_a_front_end_without_a_layout_draws_in_the_step():

@@ -4,11 +4,12 @@ The module takes plain values and wraps any encoder; `ctc.py` has the task that 
 """
 
 import logging
+from dataclasses import replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen
+from attrs import evolve
 from attrs.validators import ge
 from torch import Tensor, nn
 
@@ -88,8 +89,14 @@ class CTCModel(nn.Module):
         self._named = False
 
     def prepared(self, batch: Batch, *, update: int) -> Batch:
-        """Return a batch on the CPU with its masks; see `Data2Vec.prepared`."""
-        return prepared_recordings(self.encoder, batch, masker=self.masker, seed=self.seed, update=update)
+        """Return a batch on the CPU with its masks and the symbols that are used; see `Data2Vec.prepared`."""
+        found = prepared_recordings(self.encoder, batch, masker=self.masker, seed=self.seed, update=update)
+        if found.known is None:
+            return found
+        symbols, lengths = used_symbols(batch, self.specials)
+        self._name(batch, frames_needed(symbols, lengths) > torch.tensor(found.known.lengths))
+        known = evolve(found.known, label_lengths=tuple(lengths.tolist()))
+        return replace(found, labels=symbols, label_lengths=lengths, known=known)
 
     def logits(self, batch: Batch) -> Tensor:
         """Scores `b t v` in float32, without masks; at padded frames 0 for the blank and -inf for the other symbols."""
@@ -130,24 +137,29 @@ class CTCModel(nn.Module):
         Raises:
             ValueError: if the batch has no transcripts, or a recording is shorter than one frame.
         """
-        transcripts = _Transcripts.of(batch, self.specials)
+        known = None if batch.known is None else batch.known.label_lengths
+        if known is not None and batch.labels is not None and batch.label_lengths is not None:
+            symbols, symbol_lengths = batch.labels, batch.label_lengths
+        else:
+            symbols, symbol_lengths = used_symbols(batch, self.specials)
         logits, lengths = self.scores(batch, update=update if self.training else None)
+        too_long = frames_needed(symbols, symbol_lengths) > lengths.to(symbols.device, non_blocking=True)
+        if known is None:
+            self._name(batch, too_long)
+            known = tuple(symbol_lengths.tolist())
         loss = F.ctc_loss(
             logits.log_softmax(-1).transpose(0, 1),
-            transcripts.symbols,
-            lengths,
-            transcripts.lengths,
+            symbols,
+            tuple(lengths.tolist()),  # type: ignore[arg-type]  # documented: also integers, which are on the CPU
+            known,  # type: ignore[arg-type]  # as above
             blank=self.blank,
             reduction="sum",
             zero_infinity=True,
         )
-        too_long = transcripts.frames_needed() > lengths
-        self._name(batch, too_long)
-        symbols = len(transcripts.symbols)
         metrics = {"too_long": (100.0 * too_long.sum(), batch.size)}
-        if symbols:
-            metrics["loss_per_symbol"] = (loss.detach(), symbols)
-        count = batch.size if self.average == "utterances" else symbols
+        if sum(known):
+            metrics["loss_per_symbol"] = (loss.detach(), sum(known))
+        count = batch.size if self.average == "utterances" else sum(known)
         return StepOutput(loss_sum=loss, sample_size=count, metrics=metrics)
 
     def _name(self, batch: Batch, too_long: Tensor) -> None:
@@ -164,30 +176,42 @@ class CTCModel(nn.Module):
         )
 
 
-@frozen(eq=False)
-class _Transcripts:
-    """Transcripts without padding and specials, one after the other.
+def used_symbols(batch: Batch, specials: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return the transcripts of a batch without special symbols.
+
+    Returns:
+        The symbols, Long `b s`, and the number of those of each transcript, Long `b`.
+
+    Raises:
+        ValueError: if the batch has no transcripts.
+
+    >>> labels, lengths = torch.tensor([[5, 1, 6, 1]]), torch.tensor([3])
+    >>> batch = Batch(source=torch.zeros(1, 9), labels=labels, label_lengths=lengths)
+    >>> symbols, lengths = used_symbols(batch, (1,))
+    >>> symbols[0, : lengths[0]]
+    tensor([5, 6])
+    """
+    labels, lengths = batch.labels, batch.label_lengths
+    if labels is None or lengths is None:
+        raise ValueError("the batch has no transcripts (labels with label_lengths), which CTC needs")
+    if not labels.shape[1]:
+        labels = labels.new_zeros(len(labels), 1)  # torch refuses none
+    kept = torch.arange(labels.shape[1], device=labels.device) < lengths[:, None]
+    for special in specials:
+        kept &= labels != special
+    first = kept.logical_not().long().argsort(dim=1, stable=True)
+    return labels.gather(1, first), kept.sum(1)
+
+
+def frames_needed(symbols: Tensor, lengths: Tensor) -> Tensor:
+    """Frames of the shortest alignment, Long `b`: one a symbol, and a blank between equal symbols.
 
     Args:
-        symbols: Long `n`, of all transcripts.
-        rows: Long `n`, the sample of each symbol.
-        lengths: Long `b`.
+        symbols: Long `b s`.
+        lengths: number of symbols of each transcript, Long `b`.
+
+    >>> frames_needed(torch.tensor([[7, 7, 8]]), torch.tensor([3]))
+    tensor([4])
     """
-
-    symbols: Tensor
-    rows: Tensor
-    lengths: Tensor
-
-    @classmethod
-    def of(cls, batch: Batch, specials: tuple[int, ...]) -> "_Transcripts":
-        labels, lengths = batch.labels, batch.label_lengths
-        if labels is None or lengths is None:
-            raise ValueError("the batch has no transcripts (labels with label_lengths), which CTC needs")
-        kept = torch.arange(labels.shape[1], device=labels.device) < lengths[:, None]
-        kept &= ~torch.isin(labels, torch.tensor(specials, dtype=labels.dtype, device=labels.device))
-        return cls(labels[kept], kept.nonzero()[:, 0], kept.sum(1))
-
-    def frames_needed(self) -> Tensor:
-        """Frames of the shortest alignment, Long `b`: one a symbol, and a blank between equal symbols."""
-        same = (self.symbols[1:] == self.symbols[:-1]) & (self.rows[1:] == self.rows[:-1])
-        return self.lengths + torch.bincount(self.rows[1:][same], minlength=len(self.lengths))
+    inside = torch.arange(1, symbols.shape[1], device=symbols.device) < lengths[:, None]
+    return lengths + ((symbols[:, 1:] == symbols[:, :-1]) & inside).sum(1)

@@ -20,15 +20,19 @@ class Frames:
         x: `b t d`, without extra tokens.
         padding: Bool `b t`, True = padding, or None = no padding.
         class_token: `b d`, the last extra token, or None = there are no extra tokens.
+        known: number of frames of each recording, if it is known; None = it is counted.
     """
 
     x: Tensor
     padding: Tensor | None
     class_token: Tensor | None = None
+    known: tuple[int, ...] | None = None
 
     @property
     def lengths(self) -> Tensor:
-        """Number of frames of each recording, Long `b`."""
+        """Number of frames of each recording, Long `b`; on the CPU if it is known."""
+        if self.known is not None:
+            return torch.tensor(self.known)
         b, t = self.x.shape[:2]
         if self.padding is None:
             return torch.full((b,), t, device=self.x.device)
@@ -60,7 +64,7 @@ def encode_frames(
     """
     front: Callable[[Batch], Local] | None = getattr(encoder, "front", None)
     local = None if front is None else front(batch)
-    if local is not None and local.padding is not None and batch.padded is None:
+    if local is not None and local.padding is not None and batch.known is None:
         _check_lengths(batch, local.padding)
     mask = None
     if update is not None:
@@ -72,6 +76,7 @@ def encode_frames(
         x=encoded.x[:, extra:],
         padding=None if padding is None else padding[:, extra:],
         class_token=encoded.class_token if extra else None,
+        known=None if batch.known is None else batch.known.lengths,
     )
 
 

@@ -2,7 +2,7 @@
 
 from d2v.core.model.adapter import ExtraTokens, MaskToken, ModalityAdapter
 from d2v.core.model.backbone import Backbone, Encodes, Student
-from d2v.core.model.batch import Batch, Encoded, Layout, Local, Tokens
+from d2v.core.model.batch import Batch, Encoded, Known, Layout, Local, Tokens
 from d2v.core.model.batcher import MultimaskBatcher
 from d2v.core.model.composition import Data2Vec, StepOutput
 from d2v.core.model.config import (
@@ -43,6 +43,7 @@ __all__ = [
     "EncoderConfig",
     "Encodes",
     "ExtraTokens",
+    "Known",
     "Layout",
     "Local",
     "MaskToken",

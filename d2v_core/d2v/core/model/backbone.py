@@ -261,8 +261,8 @@ class Backbone(Student):
 def _any(padding: Tensor, batch: Batch, dropped: Mask | None) -> bool:
     """Whether any token is padding; asks the device only if the batch does not know."""
     known: bool | None = None
-    if batch.padded is not None and (dropped is None or dropped is batch.mask):
-        known = batch.padded.whole if dropped is None else batch.padded.visible
+    if batch.known is not None and (dropped is None or dropped is batch.mask):
+        known = batch.known.padded if dropped is None else batch.known.visible_padded
     return bool(padding.any()) if known is None else known
 
 

@@ -21,16 +21,20 @@ _Part = TypeVar("_Part")
 
 
 @frozen(kw_only=True)
-class Padded:
-    """Whether a batch has padding, as found on the CPU, so that a step need not ask the device.
+class Known:
+    """Numbers of a batch that were found on the CPU, so that a step need not ask the device.
 
     Args:
-        whole: whether any position is padding.
-        visible: whether any visible position of the batch's mask is; None = unknown.
+        padded: whether any position is padding.
+        visible_padded: whether any visible position of the batch's mask is; None = unknown.
+        lengths: number of positions of each sample without padding.
+        label_lengths: `Batch.label_lengths`, if the labels are those that the task uses; None = unknown.
     """
 
-    whole: bool
-    visible: bool | None = None
+    padded: bool
+    visible_padded: bool | None = None
+    lengths: tuple[int, ...]
+    label_lengths: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +51,7 @@ class Batch:
         labels: labels of the task.
         label_lengths: lengths of the labels, Long `b`.
         modality: name of the adapter; None = the only one of the model.
-        padded: whether positions are padding, in a batch that `Data2Vec.prepared` returned; None = unknown.
+        known: numbers that the `prepared` method of a model has found; None = it was not called.
 
     Raises:
         ValueError: if `padding` is not Bool or does not fit `source`.
@@ -64,7 +68,7 @@ class Batch:
     labels: Tensor | None = None
     label_lengths: Tensor | None = None
     modality: str | None = None
-    padded: Padded | None = None
+    known: Known | None = None
 
     def __post_init__(self) -> None:
         _check_padding(self.padding, self.source.shape[:2], "source")
@@ -99,7 +103,7 @@ class Batch:
 
     def seen_by_teacher(self) -> "Batch":
         """Return the same samples with the teacher's view as their source."""
-        return self if self.view is None else dataclasses.replace(self, source=self.view, view=None, padded=None)
+        return self if self.view is None else dataclasses.replace(self, source=self.view, view=None, known=None)
 
 
 @frozen(kw_only=True, eq=False)

@@ -1,13 +1,15 @@
 """Masks of a batch: given with it, or drawn from the ids of its samples."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import torch
+from attrs import evolve
 from torch import nn
 
 from d2v.core.masks import Draw, Mask, Masker
-from d2v.core.model.batch import Batch, Layout, Local, Padded
+from d2v.core.model.batch import Batch, Known, Layout, Local
 from d2v.core.model.batcher import MultimaskBatcher
 
 
@@ -59,7 +61,7 @@ def prepared(batch: Batch, encoder: nn.Module, mask: Callable[[Layout], Mask | N
     if layout is None or 0 in layout.grid:
         return batch
     drawn = mask(layout)
-    return dataclasses.replace(batch, mask=drawn, padded=_padded(layout, drawn))
+    return dataclasses.replace(batch, mask=drawn, known=_known(batch, layout, drawn))
 
 
 def layout_of(batch: Batch, encoder: nn.Module) -> Layout | None:
@@ -70,13 +72,14 @@ def layout_of(batch: Batch, encoder: nn.Module) -> Layout | None:
     return None if layout is None else layout(batch)
 
 
-def _padded(layout: Layout, mask: Mask | None) -> Padded:
-    padding = layout.padding
+def _known(batch: Batch, layout: Layout, mask: Mask | None) -> Known:
+    padding, whole = layout.padding, (math.prod(layout.grid),) * batch.size
     if padding is None or not padding.any():
-        return Padded(whole=False, visible=False)
+        return Known(padded=False, visible_padded=False, lengths=whole)
+    known = Known(padded=True, lengths=tuple((~padding).sum(1).tolist()))
     if mask is None:
-        return Padded(whole=True)
+        return known
     counts = mask.hidden.sum(1)
     if counts.min() < counts.max() or counts.max() == mask.hidden.shape[1]:
-        return Padded(whole=True)  # then no position may be dropped
-    return Padded(whole=True, visible=bool(MultimaskBatcher(mask).visible(padding).any()))
+        return known  # no position may be dropped
+    return evolve(known, visible_padded=bool(MultimaskBatcher(mask).visible(padding).any()))

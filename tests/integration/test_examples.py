@@ -143,6 +143,7 @@ def test_the_fabric_loop_does_as_fit(precision: Precision, theirs: Any) -> None:
     same_weights(model, fitted)
 
 
+@pytest.mark.long
 def test_the_fabric_loop_does_as_fit_on_a_plain_processor() -> None:
     """Without wide bf16 instructions products round elsewhere, and what differs in a last bit grows at once."""
     command = [sys.executable, "-m", "pytest", "-q", f"{__file__}::test_the_fabric_loop_does_as_fit"]

@@ -58,6 +58,7 @@ def fails(path, words, **options):
     return steps
 
 
+@pytest.mark.long
 def test_a_real_small_disk(tmp_path, whole):
     disk = tmp_path / "disk"
     disk.mkdir()

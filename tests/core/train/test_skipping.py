@@ -226,6 +226,7 @@ def test_a_full_disk_does_not_hide_the_reason(tmp_path, monkeypatch, caplog):
     assert "No space left" in caplog.text
 
 
+@pytest.mark.long
 def test_two_ranks_skip_the_same_updates(tmp_path):
     script = Path(__file__).with_name("skipping_worker.py")
     workers = [subprocess.Popen([sys.executable, script, str(rank), "2", tmp_path]) for rank in range(2)]

@@ -59,8 +59,8 @@ class Phases:
             *(("decoder", predictor, "forward") for predictor in model.predictors.values()),
         ]:
             setattr(owner, method, self._around(name, getattr(owner, method)))
-        model.targets = _Watched(model.targets, self._around, "targets")  # type: ignore[assignment]
-        model.loss = _Watched(model.loss, self._around, "loss")  # type: ignore[assignment]
+        model.targets = _Watched(model.targets, self._around, "targets")  # type: ignore[assignment]  # it passes everything on
+        model.loss = _Watched(model.loss, self._around, "loss")  # type: ignore[assignment]  # as above
 
     def _around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any, **options: Any) -> Any:

@@ -186,7 +186,7 @@ def counted(device: torch.device) -> Iterator[list[str]]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = heard  # type: ignore[assignment]
+        warnings.showwarning = heard  # type: ignore[assignment]  # a function of the same arguments
         torch.cuda.set_sync_debug_mode("warn")
         try:
             yield waits

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
 from d2v.core.nn import recompute as module
+from d2v.core.nn.linear import Linear
 from d2v.core.nn.recompute import GELU, keeping_less, recomputed
 
 
@@ -66,6 +67,19 @@ def test_a_decoder(dims: int, dtype: torch.dtype | None) -> None:
 def test_a_model(dtype: torch.dtype | None) -> None:
     model, batch = NEW.build().train(), toy_batch()
     same(lambda: model(batch, update=0).loss_sum, model, dtype)
+
+
+def test_half_precision_is_that_of_autocast_alone() -> None:
+    """On a CPU, autocast leaves norms in half precision; their results are those of the formula, bit for bit."""
+    linear, x = Linear(16, 8), torch.randn(4, 16)
+    decoder = ConvDecoder(8, decoder_dim=8, num_layers=1, kernel_size=3, groups=2, projection_layers=1)
+    y = torch.randn(3, 6, 8)
+    with torch.autocast("cpu", torch.bfloat16), keeping_less():
+        assert torch.equal(linear(x), F.linear(x, linear.weight, linear.bias))
+        (conv,) = decoder.convs
+        hidden = conv(y.movedim(2, 1)).movedim(1, 2)
+        hidden = F.gelu(F.layer_norm(hidden, hidden.shape[-1:])) + y
+        assert torch.equal(decoder(y, (6,)), decoder.proj(hidden.flatten(0, 1)).view(3, 6, 8))
 
 
 @pytest.mark.parametrize("inside", [True, False])

@@ -7,7 +7,6 @@ import math
 from itertools import pairwise
 from typing import ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -132,5 +131,4 @@ class ConvDecoder(TwoForms):
         y = convolve(conv, x, channels_last=self.takes_other_form)
         for axis, size in enumerate(x.shape[1:-1], start=1):
             y = y.narrow(axis, 0, size)
-        y = recomputed(Tensor.float, y) if y.dtype == torch.bfloat16 else y  # as autocast does, which would keep it
         return recomputed(F.gelu, recomputed(F.layer_norm, y, y.shape[-1:]))

@@ -7,31 +7,38 @@ function of integers, so resuming means restoring them: an interrupted run ends 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import torch
 from attrs import frozen
 from attrs.validators import ge
 from torch import nn
 from torch.optim import Optimizer
 
 from d2v.core.data.dead_workers import dead_workers_named
-from d2v.core.model import StepOutput
 from d2v.core.monitor import CollapseMonitor
-from d2v.core.nn.layer_drop import layers_drawn_from
-from d2v.core.precision import Precision, autocast
+from d2v.core.precision import Precision
 from d2v.core.train.ahead import Ahead
 from d2v.core.train.debug import Recorder
 from d2v.core.train.freezing import Freeze
 from d2v.core.train.heartbeat import Heartbeat
 from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.monitoring import Monitors
+from d2v.core.train.passes import Passes
 from d2v.core.train.progress import Progress
-from d2v.core.train.ranks import dropout_seed, layer_drop_seed, sum_over_ranks, world
+from d2v.core.train.ranks import sum_over_ranks, world
 from d2v.core.train.run_folder import RunFolder
 from d2v.core.train.signals import Interrupted, StopRequest
 from d2v.core.train.sinks import MetricSink
 from d2v.core.train.skipping import Skipping
 from d2v.core.train.source import BatchSource
-from d2v.core.train.stages import Clock, call, complete, finish_gradients, is_applied, kept, measured, set_scheduled
+from d2v.core.train.stages import (
+    Clock,
+    accepted,
+    apply_update,
+    call,
+    complete,
+    finish_gradients,
+    measured,
+    set_scheduled,
+)
 from d2v.core.train.state import TrainingState
 from d2v.core.train.strategies import Strategy, StrategyName, strategy_by_name
 from d2v.core.train.validation import Validation
@@ -172,7 +179,9 @@ def fit(
     now.ahead = ahead = Ahead(data, device, prepare=getattr(model, "prepared", None), next_of=clock.wait)
     if freeze is not None:
         freeze.apply(freeze.updates)  # DDP leaves out what is frozen when it is made
-    step = strategy.wrap(model)
+    passes = Passes(
+        step=strategy.wrap(model), batches=ahead, precision=precision, device=device, seed=seed, recorder=recorder
+    )
     model.train()
     try:
         with StopRequest() as stop, Heartbeat(now, timeout=timeout):
@@ -183,43 +192,21 @@ def fit(
                     freeze.apply(now.step)
                 rates = set_scheduled(now, schedule, weight_decay)
                 optimizer.zero_grad()
-                outputs, modalities = [], []
-                for micro in range(accumulate):
-                    batch, last = ahead.take(now.step), micro + 1 == accumulate
-                    torch.manual_seed(dropout_seed(seed, now.step, rank, micro))
-                    drawn = layers_drawn_from(layer_drop_seed(seed, now.step, micro))
-                    with strategy.micro_batch(step, last=last):
-                        with strategy.forward_pass(), autocast(precision, device), drawn:
-                            output: StepOutput = step(batch, update=now.step)
-                        torch.autograd.backward(output.loss_sum * (loss_scale.value if loss_scale else 1.0))
-                    if recorder is not None:
-                        recorder.see(micro, batch)
-                    modalities.append(batch.modality)
-                    outputs.append(kept(output, whole=now.step + 1 == max_steps or (now.step + 1) % log_every == 0))
-                    if now.step + last < max_steps:  # while the device computes
-                        ahead.fetch(now.step + last)
+                is_logged = now.step + 1 == max_steps or (now.step + 1) % log_every == 0
+                outputs, modalities = passes.run(now, max_steps=max_steps, whole=is_logged)
                 count, stopping = sum_over_ranks(
                     [sum(output.sample_size for output in outputs), int(stop.signum is not None)], device
                 )
                 norm = finish_gradients(now, count, clip)
                 if norm is None:
                     continue  # fp16 overflow: the update is repeated with other batches
-                applied = is_applied(now, outputs, count, norm, recorder)
-                if applied:
-                    optimizer.step()
-                else:
+                if not accepted(now, outputs, count, norm, recorder):
                     outputs, modalities = [], []
-                now.step += 1
-                update_teacher = getattr(model, "update_teacher", None)
-                if update_teacher is not None and applied:
-                    update_teacher(now.step)
-                for modality, output in zip(modalities, outputs, strict=True):
-                    found = {"loss": (output.loss_sum, output.sample_size), **output.metrics}
-                    now.meters.add(found, modality=modality)
+                apply_update(now, outputs, modalities)
                 call(hooks, "on_step_end", now.step)
                 call(outlets, "advance", now.step)
                 now.pending = {}
-                if now.step % log_every == 0 or now.step == max_steps:
+                if is_logged:
                     now.pending = {**measured(now, outputs, modalities, rates), **clock.report()}
                 better = complete(now, validation, outlets, hooks, run)
                 if better or stopping or now.step % checkpoint_every == 0:

@@ -79,10 +79,10 @@ def finish_gradients(now: TrainingState, count: int, clip: float) -> float | Non
     return known
 
 
-def is_applied(
+def accepted(
     now: TrainingState, outputs: Sequence[StepOutput], count: int, norm: float, recorder: Recorder | None
 ) -> bool:
-    """Whether optimiser and teacher make the step of an update; otherwise it is counted as skipped.
+    """Return whether an update is to be applied; otherwise count it as skipped, and save its batches if asked to.
 
     Raises:
         NonFiniteError, LossSpikeError: if no more updates may be skipped.
@@ -121,16 +121,23 @@ def clip_gradients(gradients: list[Tensor], norm: Tensor, clip: float, *, half: 
     torch._foreach_mul_(gradients, factor)
 
 
-def kept(output: StepOutput, *, whole: bool) -> StepOutput:
-    """Return the fields of an output that are needed after its backward pass; `whole`: with predictions and targets."""
-    return StepOutput(
-        loss_sum=output.loss_sum.detach(),
-        sample_size=output.sample_size,
-        metrics=output.metrics,
-        predictions=output.predictions if whole else None,
-        targets=output.targets if whole else None,
-        mask=output.mask if whole else None,
-    )
+def apply_update(now: TrainingState, outputs: Sequence[StepOutput], modalities: Sequence[str | None]) -> None:
+    """Count an update; make the steps of optimiser and teacher, and add its metrics.
+
+    Args:
+        now: state of the training.
+        outputs: of the micro-batches; none = the update is skipped, and only counted.
+        modalities: of the micro-batches.
+    """
+    if outputs:
+        now.optimizer.step()
+    now.step += 1
+    update_teacher = getattr(now.model, "update_teacher", None)
+    if outputs and update_teacher is not None:
+        update_teacher(now.step)
+    for modality, output in zip(modalities, outputs, strict=True):
+        found = {"loss": (output.loss_sum, output.sample_size), **output.metrics}
+        now.meters.add(found, modality=modality)
 
 
 def validate(now: TrainingState, rule: Validation | None) -> tuple[dict[str, float], bool]:

@@ -139,7 +139,9 @@ def fit(
         TypeError: if the state of a hook cannot be saved.
         ValueError: if a number is out of range, nothing is trained, or an update has a count of 0.
 
-    >>> from d2v.core.model import Batch
+    >>> import torch
+    >>> from torch import nn
+    >>> from d2v.core.model import Batch, StepOutput
     >>> from d2v.core.train import MemorySource
     >>> class Mean(nn.Linear):
     ...     def forward(self, batch, *, update):

@@ -63,7 +63,8 @@ def check(path: Path, run: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> No
 
 @SILENT
 @torch.no_grad()
-@pytest.mark.parametrize("name", [IMAGE, *(pytest.param(name, marks=LONG) for name in [AUDIO, *FORMER])])
+@LONG
+@pytest.mark.parametrize("name", [IMAGE, AUDIO, *FORMER])
 def test_programs_of_torch(tmp_path: Path, name: str) -> None:
     done = convert(CHECKPOINTS / name, tmp_path / "model", to="torch-export")
     assert done.text().startswith("an encoder of ")

@@ -36,6 +36,7 @@ from d2v.core.files import ConfigError
 from d2v.core.jobs.kernels import kernels_of, processor
 from d2v.core.precision import Precision
 from d2v.core.registry import UnknownNameError
+from d2v.core.train.preparing import checkpoint_activations
 
 MODELS = ("vision/base", "audio/base", "text/base")
 VARIANTS = ("library", "plain")
@@ -66,6 +67,7 @@ def measured(args: argparse.Namespace, name: str, precision: Precision) -> dict[
     place = torch.device(args.device) if args.device.startswith("cuda") else SIMULATED
     row["waits"] = len(waits_of(f"{case.modality}/base, 2.0", place))
     row |= {"input": case.grid, "depth": case.config.student.encoder.depth, "steps": args.steps}
+    row["checkpoint_activations"] = args.checkpoint_activations
     row |= {"device": args.device, "processor": processor(), "threads": torch.get_num_threads()}
     return row | {"torch": torch.__version__, "clock": "cpu" if on_one_thread() else "wall"}
 
@@ -87,8 +89,14 @@ def step_of(
     """Return the step of a formulation."""
     if variant == "plain":
         return plain_step(case, args.batch, args.device, precision=precision)
+
+    def prepared(model: Data2Vec) -> None:
+        prepare(model)
+        if args.checkpoint_activations:
+            checkpoint_activations(model)
+
     kernels = tuple(args.kernels.split(","))
-    options: dict[str, Any] = {"precision": precision, "kernels": kernels, "prepare": prepare}
+    options: dict[str, Any] = {"precision": precision, "kernels": kernels, "prepare": prepared}
     return library_step(case, args.batch, args.device, phase=(phases or Phases(clock)).phase, **options)
 
 
@@ -119,9 +127,10 @@ def on_one_thread() -> bool:
 def memory(args: argparse.Namespace, name: str, precision: Precision, variant: str) -> dict[str, float]:
     """GiB of a step of a formulation, in a separate process."""
     given = {key: value for key, value in vars(args).items() if value not in (None, False)}
-    given |= {"models": name, "precisions": precision, "memory-of": variant}
-    own = [part for key in given.keys() - {"json", "toy"} for part in (f"--{key}", str(given[key]))]
-    command = [sys.executable, __file__, *own, *(["--toy"] if args.toy else [])]
+    given |= {"models": name, "precisions": precision, "memory_of": variant}
+    command = [sys.executable, __file__]
+    for key, value in given.items():
+        command += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
     found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return found
 
@@ -177,6 +186,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, help="length of texts (default: 512)")
     parser.add_argument("--depth", type=int, help="number of blocks (default: all)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--checkpoint-activations", action="store_true", help="train.checkpoint_activations")
     parser.add_argument("--toy", action="store_true", help="the same compositions in a size for tests")
     parser.add_argument("--json", action="store_true", help="one object a line")
     parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)

@@ -169,6 +169,24 @@ def test_the_benchmark_prints_an_object_for_each_model_and_precision(capsys: pyt
         assert row["waits"] == 1
 
 
+def test_memory_is_measured_with_the_same_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["step.py", "--toy", "--checkpoint-activations", "--depth", "3", "--steps", "1"])
+    args = benchmark.parsed()
+    done = mock.Mock(return_value=mock.Mock(stdout='{"peak_gib": 1.0}'))
+    monkeypatch.setattr(benchmark.subprocess, "run", done)
+    benchmark.memory(args, "text/base", "bf16", "plain")
+    monkeypatch.setattr(sys, "argv", done.call_args[0][0][1:])
+    same = {**vars(args), "models": "text/base", "precisions": "bf16", "memory_of": "plain"}
+    assert vars(benchmark.parsed()) == same
+
+
+def test_activations_are_checkpointed_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["step.py", "--toy", "--checkpoint-activations", "--kernels", "plain"])
+    args, models = benchmark.parsed(), list[Data2Vec]()
+    benchmark.step_of(args, Case.of("text/base", toy=True), "fp32", "library", models.append)()
+    assert models[0].student.encoder.checkpoint_activations
+
+
 def test_memory_above_what_is_held_is_that_of_the_step() -> None:
     def one() -> None:
         torch.ones(1 << 26).sum()  # 256 MiB

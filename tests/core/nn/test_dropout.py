@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from d2v.core.nn import Attention, Dropout
-from d2v.core.nn.kernels import keep_mask
+from d2v.core.nn import Attention, Dropout, lean
+from d2v.core.nn.distances import DistanceBias, Distances
+from d2v.core.nn.dropping import keep_mask, pack_bits, unpack_bits
 from d2v.core.nn.lean import lean_attention
 
 CPU = torch.device("cpu")
@@ -35,6 +38,37 @@ def test_values_and_gradients_are_those_of_the_formula(mask: object) -> None:
         results.append([out, *torch.autograd.grad((out * weight).sum(), leaves)])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("mask", ["none", "padding", "bias", "distances"])
+def test_the_backward_pass_computes_the_same_weights(monkeypatch, mask: str, dtype: torch.dtype) -> None:
+    seen: list[Tensor] = []
+
+    def weights(*arguments):
+        seen.append(compute(*arguments))
+        return seen[-1].clone()  # they may be changed in place
+
+    compute = lean._weights
+    monkeypatch.setattr(lean, "_weights", weights)
+    places, padding = torch.arange(5.0).expand(1, 2, 5), torch.arange(5) >= torch.tensor([5, 3])[:, None]
+    distances = DistanceBias(distances=Distances(places=places), slopes=torch.rand(3, requires_grad=True))
+    masks = {"none": None, "padding": ~padding[:, None, None], "bias": torch.randn(2, 3, 5, 5), "distances": distances}
+    q, k, v = torch.randn(3, 2, 3, 5, 4, requires_grad=True).unbind()
+    with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+        out = lean_attention(q, k, v, masks[mask], *keep_mask((2, 3, 5, 5), 0.3, device=CPU))
+    out.float().square().sum().backward()
+    assert len(seen) == 2
+    assert torch.equal(*seen)
+
+
+@given(st.lists(st.booleans(), max_size=70), st.sampled_from([1, 2, 3]))
+def test_bits_are_unpacked_as_they_were(values: list[bool], rows: int) -> None:
+    mask = torch.tensor(values * rows, dtype=torch.bool).view(rows, len(values))
+    bits = pack_bits(mask)
+    assert len(bits) == -(-mask.numel() // 8)
+    assert torch.equal(unpack_bits(bits, mask.shape), mask)
+    assert torch.equal(unpack_bits(pack_bits(mask.t()), mask.t().shape), mask.t())
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1, 0.5, 0.95])

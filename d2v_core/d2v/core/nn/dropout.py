@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from d2v.core.nn.kernels import drop
+from d2v.core.nn.dropping import drop
 from d2v.core.validators import check, probability
 
 

@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from d2v.core.nn.distances import DistanceBias
+from d2v.core.nn.dropping import keep_mask
 from d2v.core.nn.flex import distance_attention
 from d2v.core.nn.lean import lean_attention
 from d2v.core.nn.strided import fits_products, strided_products
@@ -135,44 +136,6 @@ def attention_by_products(qkv: Tensor, mask: Tensor | None) -> Tensor:
         # As in the fused kernel: zeros, not NaN, where everything is masked.
         weights = rearrange(torch.ops.aten._safe_softmax(scores, -1), "r h q k -> (r h) q k")
     return rearrange(torch.bmm(weights, v), "(r h) q w -> r h q w", h=heads)
-
-
-def drop(x: Tensor, dropout: float) -> Tensor:
-    """Zero elements at random, and scale the others to preserve the mean.
-
-    Args:
-        x: tensor of any shape.
-        dropout: probability that an element is dropped.
-
-    >>> sorted(set(drop(torch.ones(1000), 0.5).tolist()))
-    [0.0, 2.0]
-    """
-    if x.device.type != "cpu":
-        return F.dropout(x, dropout)
-    # On a CPU, drawing a float for every element costs more than the layer around it.
-    kept, fraction = keep_mask(x.shape, dropout, device=x.device)
-    return (x * kept.view(torch.uint8)).div_(fraction)  # on bytes this is faster than a choice by Bool
-
-
-def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, *, device: torch.device) -> tuple[Tensor, float]:
-    """Draw a dropout mask: four elements from every random number, one byte per element.
-
-    Args:
-        shape: shape of the mask.
-        dropout: probability that an element is dropped, accurate to 1 / 131072.
-        device: device of the mask.
-
-    Returns:
-        (kept, fraction): Bool, True = kept, and the exact probability of being kept.
-
-    >>> kept, fraction = keep_mask((100, 100), 0.1, device=torch.device("cpu"))
-    >>> kept.shape, round(fraction, 4)
-    (torch.Size([100, 100]), 0.9)
-    """
-    count = math.prod(shape)
-    words = torch.randint(-(1 << 63), (1 << 63) - 1, (-(-count // 4),), device=device)
-    kept = round((1 - dropout) * 65536)
-    return words.view(torch.int16)[:count].view(shape) <= kept - 32769, kept / 65536
 
 
 def convolve(conv: nn.Conv1d | nn.Conv2d, x: Tensor, *, channels_last: bool = False) -> Tensor:

@@ -1,16 +1,19 @@
 """Attention for training on a CPU, whose fused kernel has neither dropout nor a gradient of the bias.
 
-The general formulation saves three square matrices per layer for the backward pass. This one saves the weights, with
-dropout also one byte per weight. A bias by distance is added to the scores and its gradient summed to one number per
-head, so no bias and no gradient of one has the size of the weights.
+The general formulation saves three square matrices per layer for the backward pass. This one saves a bit for each
+weight that dropout may zero, and computes the weights again. A bias by distance is added to the scores and its gradient
+summed to one number per head, so no bias and no gradient of one has the size of the weights.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from d2v.core.nn.distances import DistanceBias
+from d2v.core.nn.dropping import pack_bits, times_kept, unpack_bits
+from d2v.core.precision import autocast_dtype
 
 
 def lean_attention(
@@ -39,6 +42,9 @@ def lean_attention(
     >>> lean_attention(q, k, v, None, kept, 0.5).shape
     torch.Size([2, 4, 5, 8])
     """
+    dtype = autocast_dtype(q.device)
+    if dtype is not None and q.dtype == torch.float32:  # autocast does not reach into the backward pass
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     distances = slopes = None
     if isinstance(mask, DistanceBias):
         distances, slopes = mask.distances.table(), mask.slopes
@@ -59,40 +65,47 @@ class _LeanAttention(torch.autograd.Function):
         kept: Tensor | None,
         fraction: float,
     ) -> Tensor:
-        q = q * q.shape[-1] ** -0.5
-        scores = q @ k.transpose(-1, -2)
-        if distances is not None and slopes is not None:
-            # Rounded to half precision, neighbouring distances would become equal.
-            exact = torch.promote_types(scores.dtype, torch.float32)
-            scores = scores.to(exact).addcmul_(distances[:, None].to(exact), slopes[:, None, None].to(exact), value=-1)
-        if mask is not None:
-            scores = scores.add_(_additive(mask, scores.dtype))
-        weights = _softmax(scores, mask, v.dtype)
-        ctx.save_for_backward(q, k, v, weights, kept, distances)
+        bits = None if kept is None else pack_bits(kept)
+        ctx.save_for_backward(q, k, v, mask, distances, slopes, bits)
         ctx.fraction = fraction
-        ctx.bias = None if mask is None or mask.dtype == torch.bool else mask.shape
-        ctx.slopes = None if slopes is None else slopes.dtype
-        return _kept(weights, kept).div_(fraction) @ v if kept is not None else weights @ v
+        weights = _weights(q * q.shape[-1] ** -0.5, k, mask, distances, slopes)
+        return times_kept(weights, kept).div_(fraction) @ v if kept is not None else weights @ v
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
-        q, k, v, weights, kept, distances = ctx.saved_tensors
-        grad = grads[0] / ctx.fraction
-        grad_v = _kept(weights, kept).transpose(-1, -2) @ grad
-        grad_scores = grad @ v.transpose(-1, -2)
+        q, k, v, mask, distances, slopes, bits = ctx.saved_tensors
+        scale = q.shape[-1] ** -0.5
+        q, grad = q * scale, grads[0] / ctx.fraction
+        weights = _weights(q, k, mask, distances, slopes)
+        kept = None if bits is None else unpack_bits(bits, weights.shape)
+        grad_v = times_kept(weights, kept).transpose(-1, -2) @ grad
+        grad_scores = times_kept(grad @ v.transpose(-1, -2), kept)
         # One pass instead of two: the product with the weights, and the component that all weights of a row share.
-        grad_scores = torch._softmax_backward_data(_kept(grad_scores, kept), weights, -1, weights.dtype)
-        grad_q = (grad_scores @ k).mul_(q.shape[-1] ** -0.5)
+        grad_scores = torch._softmax_backward_data(grad_scores, weights, -1, weights.dtype)
+        grad_q = (grad_scores @ k).mul_(scale)
         grad_k = grad_scores.transpose(-1, -2) @ q
-        grad_bias = grad_slopes = None
-        if ctx.needs_input_grad[3] and ctx.bias is not None:
-            grad_bias = grad_scores.sum_to_size(ctx.bias)
-        if ctx.needs_input_grad[5] and distances is not None:
+        grad_mask = grad_slopes = None
+        if ctx.needs_input_grad[3]:
+            grad_mask = grad_scores.sum_to_size(mask.shape)
+        if ctx.needs_input_grad[5]:
             # Products of matrices `h kk` with vectors `kk`: nothing else of the size of the weights is made.
             exact = torch.promote_types(grad_scores.dtype, torch.float32)
             each = grad_scores.flatten(2).to(exact) @ distances.flatten(1)[..., None].to(exact)
-            grad_slopes = -each.sum((0, 2)).to(ctx.slopes)
-        return grad_q, grad_k, grad_v, grad_bias, None, grad_slopes, None, None
+            grad_slopes = -each.sum((0, 2)).to(slopes.dtype)
+        return grad_q, grad_k, grad_v, grad_mask, None, grad_slopes, None, None
+
+
+def _weights(q: Tensor, k: Tensor, mask: Tensor | None, distances: Tensor | None, slopes: Tensor | None) -> Tensor:
+    """Weights before dropout, of queries that are scaled."""
+    scores = q @ k.transpose(-1, -2)
+    if distances is not None and slopes is not None:
+        # Rounded to half precision, neighbouring distances would become equal.
+        exact = torch.promote_types(scores.dtype, torch.float32)
+        scores = scores.to(exact).addcmul_(distances[:, None].to(exact), slopes[:, None, None].to(exact), value=-1)
+    if mask is not None:
+        scores = scores.add_(_additive(mask, scores.dtype))
+    return _softmax(scores, mask, q.dtype)
 
 
 def _softmax(scores: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -113,8 +126,3 @@ def _has_keys(mask: Tensor) -> bool:
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     # On a CPU, adding a row to a matrix takes less than half of the time of filling its columns.
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else mask
-
-
-def _kept(weights: Tensor, kept: Tensor | None) -> Tensor:
-    # Bytes take half of the time that a choice by Bool takes.
-    return weights if kept is None else weights * kept.view(torch.uint8)

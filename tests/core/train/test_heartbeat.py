@@ -110,6 +110,12 @@ def test_silent_ranks_are_named(store: dist.HashStore, caplog: pytest.LogCapture
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
 
 
+def test_the_timeout_of_the_callers_own_group_is_not_a_key_of_a_recipe(store: dist.HashStore) -> None:
+    with pytest.raises(RankError, match="process group") as caught, Heartbeat(Now()):
+        raise TIME_OUT
+    assert "train.timeout" not in str(caught.value)
+
+
 def test_a_rank_that_never_came(store: dist.HashStore) -> None:
     assert "rank 2 (never seen)" in waited(store, TIME_OUT, 1)
 

@@ -62,6 +62,7 @@ class Heartbeat:
 
     def __init__(self, now: Progressing, *, timeout: float | None = None) -> None:
         self._now, self.timeout = now, _DEFAULT if timeout is None else timeout
+        self._limit = "the timeout of the process group" if timeout is None else f"train.timeout={timeout:g} seconds"
         self._interval = min(_LONGEST, max(_SHORTEST, self.timeout / 20))
         self._between_looks = max(3 * self._interval, self.timeout / 8)
         self._looked = 0.0
@@ -87,8 +88,7 @@ class Heartbeat:
             return
         rest = "the checkpoints are intact, and resume=true continues"
         if _TIME_OUT.search(str(error)):
-            key = f"train.timeout={self.timeout:g} seconds"
-            raise RankError(f"{self._missing()} did not come within {key}; {rest}") from error
+            raise RankError(f"{self._missing()} did not come within {self._limit}; {rest}") from error
         raise RankError(f"another rank has ended, and its own message says why; {rest} ({error})") from error
 
     def _beat(self, store: Any) -> None:

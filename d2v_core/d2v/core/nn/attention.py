@@ -88,8 +88,9 @@ class Attention(TwoForms):
             )
         qkv = self.qkv.with_bias(x, self._bias())
         if isinstance(mask, PackedRows):
-            rows = enumerate(mask.split(qkv))
-            y = torch.cat([self._attended(own, mask.bias_of(row, own.dtype)) for row, own in rows], 1)
+            rows = [(row, own) for row, own in enumerate(mask.split(qkv)) if own.shape[1] > 0]
+            attended = [self._attended(own, mask.bias_of(row, own.dtype)) for row, own in rows]
+            y = torch.cat(attended, 1) if attended else torch.zeros_like(x)
         else:
             y = self._attended(qkv, mask)
         projected: Tensor = self.proj(y)

@@ -65,4 +65,5 @@ class PackedRows:
             bias = self.bias
             self._known[dtype] = bias.table(dtype) if isinstance(bias, DistanceBias) else bias.to(dtype)
         whole, length = self._known[dtype], self.lengths[row]
-        return whole[row : row + 1 if whole.shape[0] > 1 else None][..., :length, :length]
+        own = whole if whole.shape[0] == 1 else whole[row : row + 1]
+        return own[..., :length, :length]

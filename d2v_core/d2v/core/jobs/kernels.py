@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,7 +77,7 @@ class InferenceKernels:
     False
     """
 
-    def __init__(self, asked: str | Sequence[str] = "auto") -> None:
+    def __init__(self, asked: str | list[str] | tuple[str, ...] = "auto") -> None:
         try:
             self.asked = kernel_names(asked)
         except ValueError as error:

@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ class ReadyModel:
         *,
         weights: Weights = "student",
         device: str | torch.device = "cpu",
-        kernels: str | Sequence[str] = "auto",
+        kernels: str | list[str] | tuple[str, ...] = "auto",
     ) -> None:
         self._stored = stored
         self._kernels = InferenceKernels(kernels)
@@ -228,7 +228,7 @@ def load(
     weights: Weights = "student",
     device: str | torch.device = "cpu",
     pretrained: str | os.PathLike[str] | None = None,
-    kernels: str | Sequence[str] = "auto",
+    kernels: str | list[str] | tuple[str, ...] = "auto",
 ) -> ReadyModel:
     """Load a pretrained or fine-tuned model, ready for use.
 

@@ -114,7 +114,7 @@ class FinetuneOptimConfig(OptimConfig):
 AUTO, PLAIN = ("auto",), ("plain",)
 
 
-def kernel_names(value: str | Sequence[str]) -> tuple[str, ...]:
+def kernel_names(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
     """Names of forms of computation, or "auto" or "plain" alone.
 
     Raises:

@@ -69,6 +69,7 @@ def test_weights_are_packed_once_and_again_after_a_change() -> None:
         lambda: layer.load_state_dict(Linear(8, 8).state_dict()),
         lambda: layer.load_state_dict(Linear(8, 8).state_dict(), assign=True),
         lambda: nn.init.normal_(layer.weight),
+        lambda: layer.weight.data.mul_(2),
         lambda: setattr(layer, "weight", nn.Parameter(torch.randn(8, 8))),
         trained,
     ]

@@ -15,17 +15,21 @@ import torch
 from torch import Tensor
 
 
+_SOME = 8  # numbers
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Packed:
     weight: "weakref.ref[Tensor]"
-    state: tuple[int, int]
+    state: tuple[int, int, list[float]]
     packed: Any
 
 
 class PackedWeights:
     """Weights in the layouts of kernels, kept outside of the modules, which stay as they are.
 
-    A weight is packed again after it was changed in place, replaced or moved. Copies and pickles have none.
+    A weight is packed again after it was changed in place, replaced or moved; a change of a part of `weight.data` is not
+    seen. Copies and pickles have none.
 
     >>> packed, weight = PackedWeights(), torch.ones(2)
     >>> packed.of(weight, "twice", lambda: weight * 2)
@@ -103,5 +107,7 @@ def _found() -> tuple[PackedWeights, frozenset[str]] | None:
     return None if torch.compiler.is_compiling() or torch.is_grad_enabled() else _active.get()
 
 
-def _state(weight: Tensor) -> tuple[int, int]:
-    return 0 if weight.is_inference() else weight._version, weight.data_ptr()
+def _state(weight: Tensor) -> tuple[int, int, list[float]]:
+    # Writes to `weight.data` change no version, but some of these numbers if they are to all of the weight.
+    some = weight.detach().flatten()[:: weight.numel() // _SOME + 1]
+    return 0 if weight.is_inference() else weight._version, weight.data_ptr(), some.tolist()

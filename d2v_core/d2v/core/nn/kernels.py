@@ -165,11 +165,9 @@ def attention_row_by_row(qkv: Tensor, bias: Tensor | None) -> Tensor:
     q, k, v = qkv.unbind()
     r, h, length, w = q.shape
     y = q.new_empty(r, length, h, w)
-    bias = None if bias is None else bias[0].to(q.dtype)
+    added, beta = (q.new_zeros(1, 1, 1), 0) if bias is None else (bias[0].to(q.dtype), 1)
     for row in range(r):
-        scores = torch.baddbmm(q.new_zeros(1, 1, 1), q[row], k[row].transpose(1, 2), beta=0, alpha=w**-0.5)
-        if bias is not None:
-            scores += bias
+        scores = torch.baddbmm(added, q[row], k[row].transpose(1, 2), beta=beta, alpha=w**-0.5)
         y[row].transpose(0, 1).copy_(torch.bmm(torch.softmax(scores, -1), v[row]))
     return y.transpose(1, 2)
 

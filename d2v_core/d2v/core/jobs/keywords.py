@@ -445,7 +445,7 @@ class ProbeKeys(DataKeys, total=False):
     """Mean of the tokens (mean), grid = means of its quarters, class-token = the class token."""
 
     baselines: bool
-    """Measure the raw input and the untrained network too."""
+    """Measure raw input and untrained network too."""
 
     sequences: SequenceProbing | Mapping[str, Any]
     """Recognisers for data with transcripts."""
@@ -457,10 +457,7 @@ class ProbeKeys(DataKeys, total=False):
     """Of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively."""
 
     kernels: str | list[str] | tuple[str, ...]
-    """Forms of computation on a CPU, which differ by rounding: auto = the faster ones, measured once for each machine
-    and size of model; plain = those of torch; or names: onednn-linear, row-attention, channels-last-extractor,
-    channels-last-positions.
-    """
+    """Forms of computation; see `extract`."""
 
     device: str
     """auto = cuda, mps or cpu, the first that is available."""

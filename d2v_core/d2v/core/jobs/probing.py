@@ -59,14 +59,12 @@ class ProbeSettings(Probing):
         each: measure each of these layers alone too; with layers=final, each block.
         result: of a block: its output (block) or its feed-forward branch (ffn).
         poolings: mean of the tokens (mean), grid = means of its quarters, class-token = the class token.
-        baselines: measure the raw input and the untrained network too.
+        baselines: measure raw input and untrained network too.
         sequences: recognisers for data with transcripts.
         seed: of the untrained network and of draws.
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively.
-        kernels: forms of computation on a CPU, which differ by rounding: auto = the faster ones, measured once for each
-            machine and size of model; plain = those of torch; or names: onednn-linear, row-attention,
-            channels-last-extractor, channels-last-positions.
+        kernels: forms of computation; see `extract`.
         device: auto = cuda, mps or cpu, the first that is available.
         threads: CPU threads for computation; null = PyTorch's default.
         out: .json file to write; null = none.

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 _SOME = 8  # numbers
 
 
@@ -28,7 +27,7 @@ class _Packed:
 class PackedWeights:
     """Weights in the layouts of kernels, kept outside of the modules, which stay as they are.
 
-    A weight is packed again after it was changed in place, replaced or moved; a change of a part of `weight.data` is not
+    A weight is packed again after it was changed in place, replaced or moved; a write to a part of `weight.data` is not
     seen. Copies and pickles have none.
 
     >>> packed, weight = PackedWeights(), torch.ones(2)

@@ -439,13 +439,13 @@ class ProbeKeys(DataKeys, total=False):
     """Measure each of these layers alone too; with layers=final, each block."""
 
     result: Literal["ffn", "block"]
-    """Of a block: its output (block) or its feed-forward branch (ffn)."""
+    """A block's output (block) or feed-forward branch (ffn)."""
 
     poolings: Sequence[Literal["mean", "grid", "class-token"]]
     """Mean of the tokens (mean), grid = means of its quarters, class-token = the class token."""
 
     baselines: bool
-    """Measure raw input and untrained network too."""
+    """Measure the raw input and the untrained network too."""
 
     sequences: SequenceProbing | Mapping[str, Any]
     """Recognisers for data with transcripts."""

@@ -57,9 +57,9 @@ class ProbeSettings(Probing):
         test: split for the reported accuracies; null = test, or held-out samples of data without splits.
         layers: blocks (from 0, or negative from the end) to average; [] = all; final = the encoder's output.
         each: measure each of these layers alone too; with layers=final, each block.
-        result: of a block: its output (block) or its feed-forward branch (ffn).
+        result: a block's output (block) or feed-forward branch (ffn).
         poolings: mean of the tokens (mean), grid = means of its quarters, class-token = the class token.
-        baselines: measure raw input and untrained network too.
+        baselines: measure the raw input and the untrained network too.
         sequences: recognisers for data with transcripts.
         seed: of the untrained network and of draws.
         batch_size: samples in a batch.

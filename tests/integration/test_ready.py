@@ -3,9 +3,11 @@
 import copy
 import csv
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from commands import Run
@@ -100,6 +102,28 @@ def test_forms_of_computation_leave_the_model_as_it_is(made: Path, files: list[P
     assert [row["probability"] for row in changed] != [row["probability"] for row in rows]
     for row, one in zip(changed, expected, strict=True):
         assert row == one | {"probability": pytest.approx(one["probability"], abs=1e-4)}
+
+
+@pytest.mark.parametrize("command", ["extract", "predict"])
+def test_commands_with_forms_of_computation(command: str, made: Path, tmp_path: Path, d2v: Run) -> None:
+    model, kept = ("run", "f.npy") if command == "extract" else ("classifier", "p.jsonl")
+    found = []
+    for number, kernels in enumerate(["plain", f"[{','.join(FORMS)}]"]):
+        out = tmp_path / f"{number}-{kept}"
+        given = [f"model={made / model}", f"data.path={made / 'photos/test'}", f"kernels={kernels}", f"out={out}"]
+        code, _, errors = d2v(command, *given)
+        assert code == 0, errors
+        found.append(out)
+    if command == "extract":
+        plain, other = map(np.load, found)
+        np.testing.assert_allclose(other, plain, atol=1e-5, rtol=1e-4)
+    else:
+        plain, other = ([json.loads(line) for line in out.read_text().splitlines()] for out in found)
+        for one, two in zip(plain, other, strict=True):
+            assert two == one | {"probability": pytest.approx(one["probability"], abs=1e-4)}
+    code, _, errors = d2v(command, *given[:2], "kernels=fast", f"out={tmp_path / kept}")
+    assert code != 0
+    assert "no form 'fast'" in errors
 
 
 def test_wrong_forms_and_precisions_are_refused(made: Path, files: list[Path]) -> None:

@@ -83,7 +83,7 @@ class ConvExtractor(TwoForms):
     def _goes_in_blocks(self, x: Tensor) -> bool:
         """Whether frames are computed a few at a time: in inference on a CPU, if a norm does not need all of them."""
         alone = all(isinstance(norm, nn.LayerNorm) for norm in self.norms)
-        return self.switched and alone and packed_weights() is not None and fits_channels_last(x)
+        return self.switched and alone and packed_weights() is not None and fits_channels_last(x) and len(x) > 0
 
     def _in_blocks(self, x: Tensor, frames: int, lengths: Sequence[int] | None) -> Tensor:
         """Compute `b t c` of `b s i`, zero where frames are not needed; the layers of a block stay in the cache."""

@@ -185,6 +185,25 @@ def test_rows_without_their_padding(bias: str, norm: str, kind: str) -> None:
         assert not other[padding].any()
 
 
+def test_batches_without_rows() -> None:
+    encoder, extractor = TransformerEncoder.stack(8, depth=1, num_heads=2).eval(), ConvExtractor(LAYERS)
+    for compute in (
+        lambda: encoder(torch.zeros(0, 4, 8), padding=torch.zeros(0, 4, dtype=torch.bool)),
+        lambda: extractor(torch.zeros(0, 1, 100)),
+    ):
+        plain, other = both(compute)
+        assert plain.shape == other.shape
+
+
+def test_compiled_blocks_keep_their_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PackedRows, "pack", lambda *_: pytest.fail("asked"))
+    encoder = TransformerEncoder.stack(8, depth=1, num_heads=2).eval()
+    encoder.blocks[0].compile(backend="eager", fullgraph=True)
+    x, padding = torch.randn(2, 4, 8), padding_of([4, 2], 4)
+    plain, other = both(lambda: encoder(x, padding=padding))
+    torch.testing.assert_close(other, plain)
+
+
 def test_a_wrong_bias_is_refused_in_packed_rows_too() -> None:
     encoder = TransformerEncoder.stack(8, depth=1, num_heads=2).eval()
     x, padding = torch.randn(2, 4, 8), padding_of([4, 2], 4)

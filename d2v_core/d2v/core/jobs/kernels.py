@@ -108,12 +108,9 @@ class InferenceKernels:
         Raises:
             ConfigError: if the model has no form of a name that was asked.
         """
-        if self._plain:
-            with torch.no_grad():
-                yield
-            return
         names = self.names(model, precision)
-        with inferring(self._packed, () if names == PLAIN else names):
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        with torch.no_grad() if self._plain or not on_cpu else inferring(self._packed, set(names) - set(PLAIN)):
             yield
 
     @property
@@ -135,7 +132,8 @@ def measured(model: nn.Module, precision: Precision) -> dict[str, float]:
     if _plain_by_environment():
         return {}
     path = cache_folder() / _FILE
-    use = f"{precision}, inference" if packed_weights() is not None else precision
+    inferred = packed_weights() is not None
+    use = f"{precision}, inference" if inferred else precision
     if path not in _known:
         _known[path] = _read(path)
     known, found, new = _known[path], dict[str, float](), dict[str, float]()
@@ -145,7 +143,8 @@ def measured(model: nn.Module, precision: Precision) -> dict[str, float]:
             try:
                 known[key] = new[key] = measured_ratio(parts)
             except RuntimeError as error:  # not in this precision, or by this release of torch
-                _logger.warning("train.kernels=%s cannot be used here: %s", name, str(error).splitlines()[0])
+                field = "kernels" if inferred else "train.kernels"
+                _logger.warning("%s=%s cannot be used here: %s", field, name, str(error).splitlines()[0])
                 known[key] = math.inf
         if known[key] < math.inf:
             found[name] = known[key]

@@ -157,7 +157,10 @@ class TransformerEncoder(nn.Module):
 
     def _rows(self, x: Tensor, padding: Tensor | None) -> PackedRows | None:
         """How to leave out padding, or None; code compiled for one length would be compiled again for all others."""
-        own = all(isinstance(one, TransformerBlock) and one._compiled_call_impl is None for one in self.blocks)
+        own = all(
+            isinstance(one, TransformerBlock) and getattr(one, "_compiled_call_impl", None) is None
+            for one in self.blocks
+        )
         return PackedRows.of(x, padding) if own and len(self.blocks) > 0 else None
 
     def _run(self, block: nn.Module, x: Tensor, mask: AttentionMask | None) -> tuple[Tensor, Tensor]:

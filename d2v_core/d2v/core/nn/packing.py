@@ -38,7 +38,7 @@ class PackedRows:
         """Return the lengths of rows `r k d`; None where padding is computed: not in `inferring`, or not on a CPU."""
         if packed_weights() is None or padding is None or x.device.type != "cpu" or padding.shape != x.shape[:2]:
             return None
-        if not bool((padding[:, 1:] >= padding[:, :-1]).all()):
+        if padding.numel() == 0 or not bool((padding[:, 1:] >= padding[:, :-1]).all()):
             return None  # not at the end
         return cls(lengths=tuple((~padding).sum(1).tolist()), longest=x.shape[1])
 

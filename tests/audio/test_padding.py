@@ -7,7 +7,8 @@ import torch
 from building import padding_of, randomise
 
 from d2v.audio import WaveformAdapterConfig
-from d2v.core.model import Backbone, BackboneConfig, Batch, BlockConfig, TransformerConfig
+from d2v.core.model import AlibiConfig, Backbone, BackboneConfig, Batch, BlockConfig, TransformerConfig
+from d2v.core.nn.inference import PackedWeights, inferring
 
 LONG, SHORT = 48_000, 40_000
 REACH = 45  # frames: five convolutions of width 19
@@ -47,3 +48,22 @@ def test_positions_of_the_last_frames_see_the_padding(options: dict[str, Any]) -
 def test_a_group_norm_sees_the_padding_everywhere() -> None:
     padded, alone = both(backbone(WaveformAdapterConfig(alibi=None, extractor_norm="group", **FORMER)))
     assert not torch.allclose(padded[:-REACH], alone[:-REACH], atol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{}, FORMER, {**FORMER, "zero_padding": False}], ids=["2.0", "1.0", "neither"])
+@pytest.mark.parametrize("extractor", ["layer", "group"])
+@torch.no_grad()
+def test_padding_that_is_not_computed_changes_nothing(options: dict[str, Any], extractor: Any) -> None:
+    """The last frames of short recordings see the padding, which therefore must be there as far as they see."""
+    made = backbone(WaveformAdapterConfig(alibi=AlibiConfig(learned=False), extractor_norm=extractor, **options))
+    lengths = [LONG, SHORT, 9_000, 400]
+    padding = padding_of(lengths, LONG)
+    batch = Batch(source=torch.randn(4, LONG).masked_fill(padding, 0), padding=padding)
+    plain = made.encode(batch)
+    with inferring(PackedWeights(), ("onednn-linear", "row-attention", "channels-last-extractor")):
+        other = made.encode(batch)
+    assert plain.padding is not None
+    assert other.padding is not None
+    assert torch.equal(plain.padding, other.padding)
+    torch.testing.assert_close(other.x[~other.padding], plain.x[~plain.padding], atol=2e-5, rtol=2e-5)
+    assert not other.x[other.padding].any()

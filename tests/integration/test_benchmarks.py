@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import sys
-from itertools import count
+import warnings
+from itertools import count, product
 from pathlib import Path
 from unittest import mock
 
@@ -15,10 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from d2v.core import Batch, Data2Vec
 from d2v.core.nn import DistanceBias, kernels
+from d2v.core.nn.linear import has_onednn_linear
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
+import inference  # noqa: E402 - outside the package
 import step as benchmark  # noqa: E402 - outside the package
 from distance_bias import steps_of  # noqa: E402 - outside the package
 from flops import flops_of  # noqa: E402 - as above
@@ -185,6 +188,23 @@ def test_activations_are_checkpointed_on_request(monkeypatch: pytest.MonkeyPatch
     args, models = benchmark.parsed(), list[Data2Vec]()
     benchmark.step_of(args, Case.of("text/base", toy=True), "fp32", "library", models.append)()
     assert models[0].student.encoder.checkpoint_activations
+
+
+@pytest.mark.parametrize("kernels", ["plain", "onednn-linear,row-attention"])
+def test_features_are_compared_with_those_of_transformers(kernels: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In fp32, the benchmark ends with an error if they differ."""
+    arguments = ["inference.py", "--toy", "--rounds", "1", "--batches", "4", "--rows", "4", "--kernels", kernels]
+    with mock.patch.object(sys, "argv", [*arguments, "--json"]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # no preparation of the input is stored
+        inference.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    precisions = ["fp32", "bf16"]
+    assert [(row["model"], row["precision"]) for row in rows] == list(product(inference.MODELS, precisions))
+    for row in rows:
+        assert row["ratio"] == row["transformers"] / row["library"] > 0
+        assert row["kernels"] == kernels.split(",") or not has_onednn_linear()
+        assert row["way"] in row["errors"].keys() - {"library"}
+        assert row["errors"]["library"] < (inference.AGREE if row["precision"] == "fp32" else 0.1)
 
 
 def test_memory_above_what_is_held_is_that_of_the_step() -> None:

@@ -79,6 +79,8 @@ class AudioAdapter(ModalityAdapter):
         zero_padding: bool = False,
     ) -> None:
         positions = ConvPositions(embed_dim, width=positions_width, depth=positions_depth, groups=positions_groups)
+        if isinstance(front, WaveformFront):
+            front.padded_frames = 0 if zero_padding else positions.reach
         tokens = ExtraTokens.of(extra_tokens, embed_dim, std=extra_tokens_std, first_zero=first_token_zero)
         super().__init__(
             front,

@@ -4,11 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.core.nn.forms import Trial, TwoForms, trial_of
 from d2v.core.nn.gradients import keep_layout
+from d2v.core.nn.inference import packed_weights
 from d2v.core.nn.kernels import convolve, fits_channels_last
 from d2v.core.nn.recompute import recomputed
 from d2v.core.validators import check, one_of
@@ -17,6 +19,7 @@ ConvSpec = tuple[int, int, int]
 WAV2VEC_LAYERS: tuple[ConvSpec, ...] = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)  # 20 ms frames at 16 kHz
 ExtractorNorm = Literal["layer", "group"]
 _TRIAL_LENGTH = 2400
+_BLOCK = 100  # frames
 
 
 class ConvExtractor(TwoForms):
@@ -54,18 +57,46 @@ class ConvExtractor(TwoForms):
         else:
             self.norms.append(nn.GroupNorm(self.spec[0][0], self.spec[0][0]))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
         """Frames `b t c` of an input `b i s` with i channels and s samples, or frames of a spectrogram.
+
+        Args:
+            x: the input.
+            lengths: numbers of frames of each row that are needed; others may be zero. None = all.
 
         Raises:
             ValueError: if the input is shorter than one frame.
         """
-        if self.num_frames(x.shape[2]) < 1:
+        frames = self.num_frames(x.shape[2])
+        if frames < 1:
             raise ValueError(f"{x.shape[2]} samples are shorter than one frame; give longer recordings")
         x = x.transpose(1, 2)
+        if self._goes_in_blocks(x):
+            return self._in_blocks(x, frames, lengths)
+        return self._whole(x)
+
+    def _whole(self, x: Tensor) -> Tensor:
         for layer in range(len(self.convs)):
             x = self._layer(layer, x)
         return x
+
+    def _goes_in_blocks(self, x: Tensor) -> bool:
+        """Whether frames are computed a few at a time: in inference on a CPU, if a norm does not need all of them."""
+        alone = all(isinstance(norm, nn.LayerNorm) for norm in self.norms)
+        return self.switched and alone and packed_weights() is not None and fits_channels_last(x) and len(x) > 0
+
+    def _in_blocks(self, x: Tensor, frames: int, lengths: Sequence[int] | None) -> Tensor:
+        """Compute `b t c` of `b s i`, zero where frames are not needed; the layers of a block stay in the cache."""
+        rows = []
+        for row, needed in zip(torch.split(x, 1), lengths or [frames] * x.shape[0], strict=True):
+            stop = min(max(needed, 1), frames)
+            firsts = range(0, stop, _BLOCK)
+            blocks = [self._whole(row[:, a * self.stride :][:, : self._samples(min(_BLOCK, stop - a))]) for a in firsts]
+            rows.append(F.pad(torch.cat(blocks, 1), (0, 0, 0, frames - stop)))
+        return torch.cat(rows)
+
+    def _samples(self, frames: int) -> int:
+        return (frames - 1) * self.stride + self.reach
 
     def offers_other_form(self) -> bool:
         """Whether it is on a CPU."""
@@ -82,7 +113,7 @@ class ConvExtractor(TwoForms):
         """Compute `b t c` of `b s i`."""
         conv, norm = self.convs[layer], self.norms[layer] if layer < len(self.norms) else None
         assert isinstance(conv, nn.Conv1d)
-        if self.takes_other_form and fits_channels_last(x):
+        if self.switched and fits_channels_last(x):
             # All layers have this memory format, so nothing is transposed between them.
             return recomputed(F.gelu, recomputed(_normed, norm, convolve(conv, x, channels_last=True)))
         y = recomputed(_normed, norm, conv(x.transpose(1, 2)).transpose(1, 2))

@@ -73,7 +73,7 @@ class ConvPositions(TwoForms):
 
     def _layer(self, conv: nn.Module, x: Tensor) -> Tensor:
         assert isinstance(conv, nn.Conv1d)
-        if self.takes_other_form and fits_channels_last(x):
+        if self.switched and fits_channels_last(x):
             y = convolve(conv, x, channels_last=True)[:, : x.shape[1]]
             return recomputed(F.gelu, recomputed(F.layer_norm, y, y.shape[-1:]))
         y = conv(x.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2)

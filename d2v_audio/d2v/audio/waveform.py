@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from d2v.audio.extractor import ConvExtractor
 from d2v.core.model import Batch, Layout, Local
 from d2v.core.nn.gradients import scale_gradient
+from d2v.core.nn.inference import packed_weights
 from d2v.core.nn.linear import Linear
 
 
@@ -17,6 +18,9 @@ class WaveformFront(nn.Module):
         embed_dim: d.
         norm_eps: epsilon of the norm.
         gradient_scale: factor of the gradient that reaches the convolutions; 0 = they are not trained.
+
+    The adapter sets `padded_frames`, the number of padded frames after a recording that its other parts look at; None =
+    all.
 
     >>> front = WaveformFront(ConvExtractor([(8, 10, 5), (8, 3, 2)]), embed_dim=16)
     >>> front(Batch(source=torch.zeros(2, 100))).x.shape
@@ -32,6 +36,7 @@ class WaveformFront(nn.Module):
         self.norm = nn.LayerNorm(width, eps=norm_eps)
         self.proj = Linear(width, embed_dim)
         self.gradient_scale = gradient_scale
+        self.padded_frames: int | None = None
 
     def forward(self, batch: Batch) -> Local:
         """Features of waveforms `b s`.
@@ -41,9 +46,19 @@ class WaveformFront(nn.Module):
         """
         source = waveforms(batch)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient_scale > 0):
-            frames = self.extractor(source[:, None])
+            frames = self.extractor(source[:, None], self._needed(batch.padding))
         x = self.proj(self.norm(scale_gradient(frames, self.gradient_scale)))
         return Local(x=x, padding=self._padding(batch.padding, x.shape[1]), grid=(x.shape[1],))
+
+    def _needed(self, padding: Tensor | None) -> list[int] | None:
+        """Numbers of frames that are not padding, or that later layers look at; None = all.
+
+        Only where padding need not be computed: a device would have to be asked for these numbers.
+        """
+        if padding is None or self.padded_frames is None or packed_weights() is None:
+            return None
+        frames = self.extractor.frame_lengths((~padding).sum(1)).clamp(min=0)
+        return (frames + self.padded_frames).tolist()
 
     def layout(self, batch: Batch) -> Layout:
         """Return the frames of waveforms `b s`, none if these are too short, and their padding.

@@ -168,7 +168,9 @@ class RelativeBias(nn.Module):
 
     @staticmethod
     def _look_up(table: Tensor, index: Tensor) -> Tensor:
-        return F.embedding(index, table).movedim(-1, 1)
+        bias = F.embedding(index, table).movedim(-1, 1)
+        # Kernels read a bias of all rows many times, and take twice as long if the heads are its innermost axis.
+        return bias.contiguous() if index.shape[0] == 1 else bias
 
     def _index(self, tokens: Placed) -> Tensor:
         height, width = self.grid

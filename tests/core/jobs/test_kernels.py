@@ -13,9 +13,10 @@ import torch
 from d2v.core.files import ConfigError
 from d2v.core.jobs import kernels
 from d2v.core.jobs.diagnosis import tiny_model
-from d2v.core.jobs.kernels import kernels_of, kernels_report, measured, use_kernels
+from d2v.core.jobs.kernels import InferenceKernels, kernels_of, kernels_report, measured, use_kernels
 from d2v.core.jobs.running import recorded_kernels
-from d2v.core.nn import ConvDecoder, linear
+from d2v.core.nn import ConvDecoder, TransformerBlock, linear
+from d2v.core.nn.inference import packed_weights
 from d2v.core.recipes import TrainConfig
 from d2v.core.recipes.recipe import Run
 
@@ -99,6 +100,38 @@ def test_a_run_that_goes_on_takes_what_it_took(recorded: tuple[str, ...], timed:
     model = decoder()
     use_kernels(model, AUTO, recorded=recorded, precision="fp32")  # nothing is measured
     assert kernels_of(model) == recorded
+
+
+def test_inference_measures_apart_from_training(timed: list[float], tmp_path: Path) -> None:
+    model = TransformerBlock(8, num_heads=2)
+    timed[:] = [0.5, 0.9, 1.1]  # of linear layers in training; of these and of attention in inference
+    timed.reverse()
+    assert measured(model, "fp32") == {LINEAR: 0.5}
+    found = InferenceKernels().names(model, "fp32")
+    assert found == InferenceKernels().names(model, "fp32")
+    assert len(found) == 1
+    assert timed == []
+    known = json.loads((tmp_path / "cache/kernels.json").read_text())
+    assert sorted(", inference: " in key for key in known) == [False, True, True]
+
+
+def test_what_forces_forms_of_inference(timed: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TransformerBlock(8, num_heads=2)
+    assert InferenceKernels("plain").names(model, "fp32") == ("plain",)
+    assert InferenceKernels([LINEAR]).names(model, "fp32") == (LINEAR,)
+    assert InferenceKernels([LINEAR]).names(model, "fp16") == ("plain",)
+    with pytest.raises(ConfigError, match=r"kernels: .* no form 'fast'; it has .*, or auto or plain"):
+        InferenceKernels(["fast"]).names(model, "fp32")
+    with pytest.raises(ConfigError, match=r"kernels=.* must be"):
+        InferenceKernels(["auto", LINEAR])
+    monkeypatch.setenv("D2V_KERNELS", "plain")
+    assert InferenceKernels().names(model, "fp32") == ("plain",)
+    with InferenceKernels().of(model, "fp32"):
+        assert packed_weights() is None
+        assert not torch.is_grad_enabled()
+    with InferenceKernels([LINEAR]).of(model, "fp32"):
+        assert packed_weights() is not None
+    assert kernels_of(model) == ("plain",)
 
 
 def test_a_key_forces_forms(timed: list[float]) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from d2v.audio.extractor import ConvExtractor
 from d2v.audio.positions import ConvPositions
 from d2v.core.nn import ConvDecoder, TransformerBlock, forms
-from d2v.core.nn.forms import TwoForms, forms_taken, measured_ratio, other_forms, size, take_forms
+from d2v.core.nn.forms import TwoForms, forms_taken, measured_ratio, other_forms, take_forms, typical_shapes
 from d2v.core.nn.linear import Linear
 from d2v.core.nn.strided import fits_products, strided_products
 
@@ -146,6 +146,6 @@ def test_the_size_with_most_parameters_is_timed(many: int, expected: str, monkey
     layers = [*(Linear(4, 8) for _ in range(3)), Linear(16, 16), *(Linear(2, 2) for _ in range(many))]
     asked = []
     monkeypatch.setattr(forms, "_times", lambda part: asked.append(part.in_features) or {False: 4.0, True: 2.0})
-    assert size(layers) == expected
+    assert typical_shapes(layers) == expected
     assert measured_ratio(layers) == 0.5
     assert asked == [int(expected.partition("x")[0])]

@@ -12,6 +12,7 @@ from d2v.core.data.seen import said_of_seen
 from d2v.core.files import Stored
 from d2v.core.files.atomic import write_text
 from d2v.core.jobs.fine_tuned import UseSettings, check_ending, labels_of, prepared
+from d2v.core.jobs.kernels import InferenceKernels
 from d2v.core.jobs.keywords import UseKeys
 from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import with_progress
@@ -173,7 +174,8 @@ def _measured(
     task, device = settings.task, prepared(settings, stored)
     found: dict[str, Evaluation] = {}
     tried: tuple[Tried, ...] = ()
-    with autocast(decided(settings.precision, device), device):
+    precision = decided(settings.precision, device)
+    with InferenceKernels(settings.kernels).of(stored.module, precision), autocast(precision, device):
         for split, loader in batches.items():
             if sweep is not None and not found:
                 task, found[split], tried = sweep.run(stored, loader, device=device)

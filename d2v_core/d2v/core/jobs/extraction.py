@@ -14,6 +14,7 @@ from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.feature_file import write_features
 from d2v.core.jobs.fine_tuned import check_ending
 from d2v.core.jobs.gathering import gathered
+from d2v.core.jobs.kernels import InferenceKernels
 from d2v.core.jobs.keywords import ExtractKeys
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
 from d2v.core.jobs.opening import say_contents
@@ -21,10 +22,11 @@ from d2v.core.jobs.running import with_progress
 from d2v.core.model import Backbone, Batch, Student
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.paths import PathText
-from d2v.core.precision import FeaturePrecision
+from d2v.core.precision import FeaturePrecision, decided
 from d2v.core.probes import Features, Layers, encode_layers, encode_windows
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.recipe import Weights
+from d2v.core.recipes.sections import AUTO, kernel_names
 from d2v.core.train.ranks import world
 
 
@@ -46,6 +48,9 @@ class ExtractSettings:
             memory for one window at a time; null = whole.
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively.
+        kernels: forms of computation on a CPU, which differ by rounding: auto = the faster ones, measured once for each
+            machine and size of model; plain = those of torch; or names: onednn-linear, row-attention,
+            channels-last-extractor, channels-last-positions.
         device: auto = cuda, mps or cpu, the first that is available.
         threads: CPU threads for computation; null = PyTorch's default.
         out: file to write, .safetensors or .npy; the names of the samples are written to a .txt of the same name.
@@ -61,6 +66,7 @@ class ExtractSettings:
     window: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
     batch_size: int = field(default=64, validator=validators.ge(1))
     precision: FeaturePrecision = "fp32"
+    kernels: tuple[str, ...] = field(default=AUTO, converter=kernel_names)
     device: str = "auto"
     threads: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
     out: PathText
@@ -120,10 +126,11 @@ def extract(
     parts = gathered(_features(settings, encoder, batches, depth=stored.description.student.depth))
     out = Path(settings.out)
     try:
-        if rank > 0:
-            list(parts)  # sends them to the first rank, which writes
-            return _of_first_rank(None)
-        names, shape = write_features(out, parts, layers="chosen", pooling=settings.pooling, name=loader.name)
+        with InferenceKernels(settings.kernels).of(encoder, decided(settings.precision, device)):
+            if rank > 0:
+                list(parts)  # sends them to the first rank, which writes
+                return _of_first_rank(None)
+            names, shape = write_features(out, parts, layers="chosen", pooling=settings.pooling, name=loader.name)
     except NotFiniteError as error:
         raise NotFiniteError(error.what, map(loader.name, error.names), where=error.where) from None
     return _of_first_rank(Extracted(out=out, names=names, shape=shape))

@@ -16,6 +16,7 @@ from d2v.core.jobs.models import match_input, settings_of
 from d2v.core.labels import Labels
 from d2v.core.paths import PathText
 from d2v.core.precision import AskedPrecision
+from d2v.core.recipes.sections import AUTO, kernel_names
 from d2v.core.task import Task
 from d2v.core.validators import distinct
 
@@ -42,6 +43,9 @@ class UseSettings:
         task: the task of the fine-tuned model; options of its use may change, options built into the model may not.
         batch_size: samples in a batch.
         precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it natively.
+        kernels: forms of computation on a CPU, which differ by rounding: auto = the faster ones, measured once for each
+            machine and size of model; plain = those of torch; or names: onednn-linear, row-attention,
+            channels-last-extractor, channels-last-positions.
         device: auto = cuda, mps or cpu, the first that is available.
         threads: CPU threads for computation; None = PyTorch's default.
         out: file to write: .json for an evaluation, or a folder; .csv or .jsonl for predictions, .tsv for GLUE's
@@ -56,6 +60,7 @@ class UseSettings:
     task: Task
     batch_size: int = field(default=64, validator=ge(1))
     precision: AskedPrecision = "fp32"
+    kernels: tuple[str, ...] = field(default=AUTO, converter=kernel_names)
     device: str = "auto"
     threads: int | None = field(default=None, validator=optional(ge(1)))
     out: PathText | None = None

@@ -375,6 +375,12 @@ class UseKeys(DataKeys, total=False):
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     """Of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it natively."""
 
+    kernels: str | list[str] | tuple[str, ...]
+    """Forms of computation on a CPU, which differ by rounding: auto = the faster ones, measured once for each machine
+    and size of model; plain = those of torch; or names: onednn-linear, row-attention, channels-last-extractor,
+    channels-last-positions.
+    """
+
     device: str
     """auto = cuda, mps or cpu, the first that is available."""
 
@@ -433,7 +439,7 @@ class ProbeKeys(DataKeys, total=False):
     """Measure each of these layers alone too; with layers=final, each block."""
 
     result: Literal["ffn", "block"]
-    """Of a block: its output (block) or its feed-forward branch (ffn)."""
+    """A block's output (block) or feed-forward branch (ffn)."""
 
     poolings: Sequence[Literal["mean", "grid", "class-token"]]
     """Mean of the tokens (mean), grid = means of its quarters, class-token = the class token."""
@@ -449,6 +455,9 @@ class ProbeKeys(DataKeys, total=False):
 
     precision: Literal["auto", "fp32", "bf16"]
     """Of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively."""
+
+    kernels: str | list[str] | tuple[str, ...]
+    """Forms of computation; see `extract`."""
 
     device: str
     """auto = cuda, mps or cpu, the first that is available."""
@@ -494,6 +503,12 @@ class ExtractKeys(DataKeys, total=False):
 
     precision: Literal["auto", "fp32", "bf16"]
     """Of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively."""
+
+    kernels: str | list[str] | tuple[str, ...]
+    """Forms of computation on a CPU, which differ by rounding: auto = the faster ones, measured once for each machine
+    and size of model; plain = those of torch; or names: onednn-linear, row-attention, channels-last-extractor,
+    channels-last-positions.
+    """
 
     device: str
     """auto = cuda, mps or cpu, the first that is available."""

@@ -13,6 +13,7 @@ from d2v.core.files import ConfigError
 from d2v.core.files.atomic import write_text
 from d2v.core.finite import check_answers
 from d2v.core.jobs.fine_tuned import UseSettings, check_ending, labels_of, opened, prepared
+from d2v.core.jobs.kernels import InferenceKernels
 from d2v.core.jobs.keywords import UseKeys
 from d2v.core.jobs.opening import say_contents
 from d2v.core.jobs.running import with_progress
@@ -56,7 +57,8 @@ def predict(
     loaders = [settings.data.build(split, batch_size=settings.batch_size) for split in settings.split or (None,)]
     device = prepared(settings, stored)
     rows: list[tuple[int, dict[str, Any]]] = []
-    with autocast(decided(settings.precision, device), device):
+    precision = decided(settings.precision, device)
+    with InferenceKernels(settings.kernels).of(stored.module, precision), autocast(precision, device):
         for loader in loaders:
             found: list[tuple[int, dict[str, Any]]] = []
             for batch in with_progress(loader, progress):

@@ -16,6 +16,7 @@ from d2v.core.files.atomic import write_text
 from d2v.core.jobs.device import pick_device
 from d2v.core.jobs.fine_tuned import check_ending
 from d2v.core.jobs.gathering import whole
+from d2v.core.jobs.kernels import InferenceKernels
 from d2v.core.jobs.keywords import ProbeKeys
 from d2v.core.jobs.labelled_splits import LabelledSplits
 from d2v.core.jobs.models import encoder_of, match_input, settings_of
@@ -26,7 +27,7 @@ from d2v.core.modality import Modality, modalities
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
 from d2v.core.paths import PathText
-from d2v.core.precision import FeaturePrecision
+from d2v.core.precision import FeaturePrecision, decided
 from d2v.core.probes import (
     Features,
     Layers,
@@ -38,6 +39,7 @@ from d2v.core.probes import (
 )
 from d2v.core.recipes.keywords import with_keywords
 from d2v.core.recipes.recipe import Weights
+from d2v.core.recipes.sections import AUTO, kernel_names
 from d2v.core.train.ranks import world
 
 
@@ -55,13 +57,14 @@ class ProbeSettings(Probing):
         test: split for the reported accuracies; null = test, or held-out samples of data without splits.
         layers: blocks (from 0, or negative from the end) to average; [] = all; final = the encoder's output.
         each: measure each of these layers alone too; with layers=final, each block.
-        result: of a block: its output (block) or its feed-forward branch (ffn).
+        result: a block's output (block) or feed-forward branch (ffn).
         poolings: mean of the tokens (mean), grid = means of its quarters, class-token = the class token.
         baselines: measure the raw input and the untrained network too.
         sequences: recognisers for data with transcripts.
         seed: of the untrained network and of draws.
         batch_size: samples in a batch.
         precision: of the encoder: fp32, bf16 or auto = bf16 where the device computes in it natively.
+        kernels: forms of computation; see `extract`.
         device: auto = cuda, mps or cpu, the first that is available.
         threads: CPU threads for computation; null = PyTorch's default.
         out: .json file to write; null = none.
@@ -83,6 +86,7 @@ class ProbeSettings(Probing):
     sequences: SequenceProbing = field(factory=SequenceProbing)
     batch_size: int = field(default=256, validator=validators.ge(1))
     precision: FeaturePrecision = "fp32"
+    kernels: tuple[str, ...] = field(default=AUTO, converter=kernel_names)
     device: str = "auto"
     threads: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
     out: PathText | None = None
@@ -145,6 +149,7 @@ def probe(
             baselines=settings.baselines,
             data=settings.data,
             modality=modality,
+            kernels=InferenceKernels(settings.kernels),
             progress=progress,
         )
     else:
@@ -232,15 +237,17 @@ def _features(
     chosen = _layers(settings, depth)
 
     def collect(batches: Iterable[Batch]) -> Features:
-        own = collect_features(
-            encoder,
-            batches,
-            poolings=settings.poolings,
-            layers=chosen,
-            result=settings.result,
-            depth=depth,
-            precision=settings.precision,
-        )
+        precision = decided(settings.precision, next(encoder.parameters()).device)
+        with InferenceKernels(settings.kernels).of(encoder, precision):
+            own = collect_features(
+                encoder,
+                batches,
+                poolings=settings.poolings,
+                layers=chosen,
+                result=settings.result,
+                depth=depth,
+                precision=settings.precision,
+            )
         return whole(own)
 
     return shares.read(collect, progress=progress)

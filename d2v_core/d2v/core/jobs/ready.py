@@ -16,12 +16,15 @@ from d2v.core.description import Description
 from d2v.core.files import ConfigError, Stored, from_plain, open_model
 from d2v.core.finite import check_answers
 from d2v.core.jobs.device import pick_device
+from d2v.core.jobs.kernels import InferenceKernels
 from d2v.core.jobs.models import data_for, encoder_of, require_weights, task_of
 from d2v.core.model import Batch, Student
 from d2v.core.nn.sinks import ResultKind
+from d2v.core.precision import AskedPrecision, FeaturePrecision, autocast, decided
 from d2v.core.probes import collect_features
 from d2v.core.probes.encoding import Layers, evaluating
 from d2v.core.recipes.recipe import Weights
+from d2v.core.validators import check, one_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,13 +52,22 @@ class ReadyModel:
             same network with initial weights. The student is the default, as in published fine-tuning; the teacher
             computes the targets of pretraining.
         device: see `to`.
+        kernels: see `load`.
 
     Raises:
-        ConfigError: if the model does not have these weights, or there is no such device.
+        ConfigError: if the model does not have these weights, there is no such device, or `kernels` is wrong.
     """
 
-    def __init__(self, stored: Stored, *, weights: Weights = "student", device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        stored: Stored,
+        *,
+        weights: Weights = "student",
+        device: str | torch.device = "cpu",
+        kernels: str | list[str] | tuple[str, ...] = "auto",
+    ) -> None:
         self._stored = stored
+        self._kernels = InferenceKernels(kernels)
         self.weights: Weights = weights
         self._encoders: dict[Weights, Student] = {}
         require_weights(stored, weights)
@@ -119,6 +131,7 @@ class ReadyModel:
         pooling: str = "tokens",
         weights: Weights | None = None,
         batch_size: int = 64,
+        precision: FeaturePrecision = "fp32",
     ) -> SampleFeatures:
         """Features of a batch, or of items that `prepare` accepts.
 
@@ -130,47 +143,64 @@ class ReadyModel:
             pooling: "tokens" = none; "mean", "grid" or "class-token", see `pool_layer`.
             weights: student, teacher or untrained; None = those chosen when the model was loaded.
             batch_size: items to encode at a time.
+            precision: of the encoder: fp32, bf16, or auto = bf16 where the device computes in it natively.
 
         Raises:
-            ConfigError: if the model does not have these weights, or as in `prepare`.
+            ConfigError: if the model does not have these weights or forms of computation, or as in `prepare`.
             DataError: as in `prepare`.
-            ValueError: if a layer, result or pooling does not exist, or features are not finite.
+            ValueError: if a layer, result, pooling or precision does not exist, or features are not finite.
         """
-        found = collect_features(
-            self._encoder(self.weights if weights is None else weights),
-            (batch for batch, _ in self._batches(inputs, batch_size)),
-            poolings=[pooling],
-            layers={"chosen": layers},
-            result=result,
-            depth=self.description.student.depth,
-        )
+        check(one_of(FeaturePrecision), precision=precision)
+        encoder, chosen = self._encoder(self.weights if weights is None else weights), decided(precision, self.device)
+        with self._kernels.of(encoder, chosen):
+            found = collect_features(
+                encoder,
+                (batch for batch, _ in self._batches(inputs, batch_size)),
+                poolings=[pooling],
+                layers={"chosen": layers},
+                result=result,
+                depth=self.description.student.depth,
+                precision=precision,
+            )
         return SampleFeatures(x=found.values["chosen"][pooling], padding=found.padding, grid=found.grid)
 
-    @torch.no_grad()
-    def predict(self, inputs: Batch | Iterable[Any], *, batch_size: int = 64) -> list[dict[str, Any]]:
+    def predict(
+        self, inputs: Batch | Iterable[Any], *, batch_size: int = 64, precision: AskedPrecision = "fp32"
+    ) -> list[dict[str, Any]]:
         """Predictions of a fine-tuned model for each sample, as `d2v predict` writes them.
 
         Args:
             inputs: a batch, or items that `prepare` accepts.
             batch_size: items to read at a time.
+            precision: of the forward pass: fp32, bf16, fp16 or auto = bf16 where the device computes in it natively.
 
         Returns:
             A mapping for each sample; for files, with their path under "file".
 
         Raises:
-            ConfigError: if the model is only pretrained, or as in `prepare`.
+            ConfigError: if the model is only pretrained or lacks a form of computation, or as in `prepare`.
             DataError: as in `prepare`.
-            ValueError: if predictions are not finite.
+            ValueError: if the precision does not exist, or predictions are not finite.
         """
         task, labels = task_of(self._stored), self.description.labels
         assert labels is not None  # a task has them
         rows: list[dict[str, Any]] = []
-        with evaluating(self.module):
+        check(one_of(AskedPrecision), precision=precision)
+        chosen = decided(precision, self.device)
+        with evaluating(self.module), self._kernels.of(self.module, chosen), autocast(chosen, self.device):
             for batch, names in self._batches(inputs, batch_size):
                 answers = task.predict(self.module, batch.to(self.device), labels=labels)
                 check_answers(answers, (name.get("file", len(rows) + i) for i, name in enumerate(names)))
                 rows += [name | answer for name, answer in zip(names, answers, strict=True)]
         return rows
+
+    def kernels(self, precision: FeaturePrecision = "fp32") -> tuple[str, ...]:
+        """Forms of computation that `features` takes here; ("plain",) = those of torch.
+
+        Raises:
+            ConfigError: if the model has no form of a name that was given to `load`.
+        """
+        return self._kernels.names(self.encoder, decided(precision, self.device))
 
     def _encoder(self, weights: Weights) -> Student:
         if weights not in self._encoders:
@@ -198,6 +228,7 @@ def load(
     weights: Weights = "student",
     device: str | torch.device = "cpu",
     pretrained: str | os.PathLike[str] | None = None,
+    kernels: str | list[str] | tuple[str, ...] = "auto",
 ) -> ReadyModel:
     """Load a pretrained or fine-tuned model, ready for use.
 
@@ -209,12 +240,16 @@ def load(
         device: device to use; `auto` = cuda, mps or cpu, the first that is available.
         pretrained: file or name of the pretrained model, for a fine-tuned file without the configuration of its
             encoder; None = the file that it names, in the same folder.
+        kernels: forms of computation of `features` and `predict` on a CPU, which differ by rounding: auto = the faster
+            ones, measured by the first call and once for each machine and size of model; plain = those of torch; or
+            names: onednn-linear, row-attention, channels-last-extractor, channels-last-positions. Unless plain, a
+            second copy of the weights of linear layers may be kept, and padding is left out where that is possible.
 
     Raises:
         FileNotFoundError: if it is none of them.
         DownloadError: if a published model cannot be downloaded, or has changed since.
         ValueError: if a file is broken or newer than this version, or the weights do not fit the configuration.
-        ConfigError: if the model does not have these weights, or there is no such device.
+        ConfigError: if the model does not have these weights, there is no such device, or `kernels` is wrong.
 
     >>> model = load("run", weights="teacher")  # doctest: +SKIP
     >>> model.features(["a.png", "b.png"], pooling="mean").x.shape  # doctest: +SKIP
@@ -223,7 +258,7 @@ def load(
     Traceback (most recent call last):
     FileNotFoundError: nowhere is neither a model folder nor a run folder: it does not exist
     """
-    return ReadyModel(open_model(source, pretrained=pretrained), weights=weights, device=device)
+    return ReadyModel(open_model(source, pretrained=pretrained), weights=weights, device=device, kernels=kernels)
 
 
 def _name(item: Any) -> dict[str, str]:

@@ -5,6 +5,7 @@ from functools import partial, reduce
 from operator import or_
 
 from d2v.core.data import DataConfig
+from d2v.core.jobs.kernels import InferenceKernels
 from d2v.core.jobs.labelled_splits import LabelledSplits
 from d2v.core.jobs.running import counting
 from d2v.core.labels import Symbols
@@ -31,6 +32,7 @@ def probe_sequences(
     baselines: bool,
     data: DataConfig,
     modality: Modality,
+    kernels: InferenceKernels,
     progress: bool,
 ) -> ProbeResults:
     """Error rates on "test", of the raw input, an untrained front end and the encoders.
@@ -44,6 +46,7 @@ def probe_sequences(
         baselines: whether to measure the raw input and the untrained front end.
         data: configuration of the data.
         modality: the record, which may have features of the raw input.
+        kernels: forms of computation of the encoders.
         progress: whether to show progress on standard error.
 
     Raises:
@@ -62,14 +65,17 @@ def probe_sequences(
     def local(name: str, read: Callable[[Batch], Local], batches: Iterable[Batch]) -> Mapping[str, Sequences]:
         return {name: local_sequences(read, batches, labels=labels)}
 
+    def encoded(encoder: Student, batches: Iterable[Batch]) -> Mapping[str, Sequences]:
+        with kernels.of(encoder, "fp32"):
+            return encoded_sequences(encoder, batches, labels=labels, layers=layers, depth=depth)
+
     found: list[ProbeResults] = []
     if baselines and (raw := modality.raw_frames) is not None:
         found.append(measured("raw", partial(local, "-", lambda batch: raw(batch, data))))
     if baselines and isinstance(untrained := encoders.get("untrained"), Backbone):
         found.append(measured("untrained", partial(local, "front end", partial(_front_end, untrained))))
     for name, encoder in encoders.items():
-        read = partial(encoded_sequences, encoder, labels=labels, layers=layers, depth=depth)
-        found.append(measured(name, read))
+        found.append(measured(name, partial(encoded, encoder)))
     return reduce(or_, found)
 
 

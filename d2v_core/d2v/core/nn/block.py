@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from d2v.core.nn.attention import Attention, AttentionBias, QKVBias, attention_mask
+from d2v.core.nn.attention import Attention, AttentionMask, QKVBias, attention_mask
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import initialise
 from d2v.core.nn.linear import Linear
@@ -114,14 +114,14 @@ class TransformerBlock(nn.Module):
         initialise(self, "normal")
 
     def forward(
-        self, x: Tensor, bias: AttentionBias | None = None, padding: Tensor | None = None
+        self, x: Tensor, bias: AttentionMask | None = None, padding: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Run the block.
 
         Args:
             x: `r k d`.
-            bias: additive attention bias `r h k k`, r and h may be 1, or a bias by distance, or None (or the output of
-                `attention_mask`).
+            bias: additive attention bias `r h k k`, r and h may be 1, or a bias by distance, or None; or the
+                output of `attention_mask`.
             padding: Bool `r k`, True = padding, or None.
 
         Returns:
@@ -138,12 +138,22 @@ class TransformerBlock(nn.Module):
         residual = branch if self.norm == "pre_lossy" else a
         return residual + self._dropped(self.dropout(branch)), branch
 
-    def _attend(self, x: Tensor, mask: AttentionBias | None) -> Tensor:
+    def _attend(self, x: Tensor, mask: AttentionMask | None) -> Tensor:
         y: Tensor = self.attn(x, mask)
         return y if self.scale1 is None else self.scale1 * y
 
     def _feed(self, x: Tensor) -> Tensor:
-        y: Tensor = self.mlp(x)
+        y: Tensor
+        first, activation = self.mlp[0], self.mlp[1]
+        if (
+            isinstance(first, Linear)
+            and first.packs(x)
+            and type(activation) is GELU
+            and activation.approximate == "none"
+        ):
+            y = self.mlp[2:](first.with_gelu(x))
+        else:
+            y = self.mlp(x)
         return y if self.scale2 is None else self.scale2 * y
 
     def _dropped(self, branch: Tensor) -> Tensor:

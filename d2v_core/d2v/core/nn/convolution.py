@@ -128,7 +128,7 @@ class ConvDecoder(TwoForms):
         return trial_of(conv, _TRIAL_POSITIONS, rows=_TRIAL_ROWS), lambda x: self._layer(conv, x)
 
     def _layer(self, conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
-        y = convolve(conv, x, channels_last=self.takes_other_form)
+        y = convolve(conv, x, channels_last=self.switched)
         for axis, size in enumerate(x.shape[1:-1], start=1):
             y = y.narrow(axis, 0, size)
         return recomputed(F.gelu, recomputed(F.layer_norm, y, y.shape[-1:]))

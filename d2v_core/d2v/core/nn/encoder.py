@@ -12,12 +12,13 @@ from attrs.validators import ge
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from d2v.core.nn.attention import AttentionBias, attention_mask
+from d2v.core.nn.attention import AttentionBias, AttentionMask, attention_mask, check_bias
 from d2v.core.nn.block import TransformerBlock
 from d2v.core.nn.distances import DistanceBias
 from d2v.core.nn.dropout import Dropout
 from d2v.core.nn.initialisation import Scheme, initialise, scale_branches
 from d2v.core.nn.layer_drop import skipped
+from d2v.core.nn.packing import PackedRows
 from d2v.core.nn.recompute import keeping_all
 from d2v.core.nn.sinks import LayerSink
 from d2v.core.validators import check, probability
@@ -136,22 +137,33 @@ class TransformerEncoder(nn.Module):
         if self.norm_in is not None:
             x = self.norm_in(x)
         x = self.dropout(x)
+        tokens, rows = x, self._rows(x, padding)
+        x = x if rows is None else rows.pack(x)
         merged: list[AttentionBias | None] = []
-        mask: AttentionBias | None = None
+        mask: AttentionMask | None = None
         for layer in range(self._depth(sink)):
             if self.training and self.layer_drop > 0 and skipped(self.layer_drop):
                 continue
             layer_bias = bias(layer) if bias is not None else None
             if not merged or merged[0] is not layer_bias:  # most models share one bias over all layers
-                merged, mask = [layer_bias], attention_mask(x, layer_bias, padding)
+                merged, mask = [layer_bias], _mask(tokens, layer_bias, padding, rows)
             x, branch = self._run(self.blocks[layer], x, mask)
             if sink is not None and layer in sink.wants:
-                sink(layer, branch if sink.kind == "ffn" else x, num_prefix_tokens)
+                result = branch if sink.kind == "ffn" else x
+                sink(layer, result if rows is None else rows.unpack(result), num_prefix_tokens)
         if self.norm_out is not None and (sink is None or sink.output):
             x = self.norm_out(x)
-        return x
+        return x if rows is None else rows.unpack(x)
 
-    def _run(self, block: nn.Module, x: Tensor, mask: AttentionBias | None) -> tuple[Tensor, Tensor]:
+    def _rows(self, x: Tensor, padding: Tensor | None) -> PackedRows | None:
+        """How to leave out padding, or None; code compiled for one length would be compiled again for all others."""
+        own = all(
+            isinstance(one, TransformerBlock) and getattr(one, "_compiled_call_impl", None) is None
+            for one in self.blocks
+        )
+        return PackedRows.of(x, padding) if own and len(self.blocks) > 0 else None
+
+    def _run(self, block: nn.Module, x: Tensor, mask: AttentionMask | None) -> tuple[Tensor, Tensor]:
         if self.checkpoint_activations and self.training and torch.is_grad_enabled():
             with keeping_all():  # only the block's input is kept
                 recomputed: tuple[Tensor, Tensor] = checkpoint(_run_alone, block, x, mask, use_reentrant=False)
@@ -168,7 +180,16 @@ class TransformerEncoder(nn.Module):
         return len(self.blocks) if sink.output else max(sink.wants, default=-1) + 1
 
 
-def _run_alone(block: nn.Module, x: Tensor, mask: AttentionBias | None) -> tuple[Tensor, Tensor]:
+def _mask(
+    tokens: Tensor, bias: AttentionBias | None, padding: Tensor | None, rows: PackedRows | None
+) -> AttentionMask | None:
+    if rows is None:
+        return attention_mask(tokens, bias, padding)
+    check_bias(tokens, bias)
+    return dataclasses.replace(rows, bias=bias)
+
+
+def _run_alone(block: nn.Module, x: Tensor, mask: AttentionMask | None) -> tuple[Tensor, Tensor]:
     # The blocks share the full bias, so the first one would find it when it runs again, and keep other tensors.
     result: tuple[Tensor, Tensor] = block(x, dataclasses.replace(mask) if isinstance(mask, DistanceBias) else mask)
     return result

@@ -13,10 +13,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from d2v.core.nn.inference import inference_takes, packed_weights
+
 Trial = tuple[Tensor, Callable[[Tensor], Tensor]]
 """A small input, and the function of it to be timed."""
 
-PAYS = 0.95
+LARGEST_RATIO = 0.95
 """Ratio of times below which the other form is chosen; a smaller gain may be noise."""
 _PRODUCTS = 2e8  # multiplications of a trial's forward pass
 _SECONDS = 0.1  # for each module, if that is enough for the fewest rounds
@@ -28,14 +30,22 @@ class TwoForms(nn.Module):
 
     Attributes:
         other_form: name of the other form, the same for all modules that are switched together.
-        takes_other_form: whether the module takes it.
+        takes_other_form: whether the module takes it, wherever it is used.
     """
 
     other_form: ClassVar[str]
     takes_other_form: bool = False
 
+    @property
+    def switched(self) -> bool:
+        """Whether the module takes its other form now: by itself, or in the inference that is active."""
+        return self.takes_other_form or inference_takes(self.other_form)
+
     def offers_other_form(self) -> bool:
-        """Whether there is another form for these sizes, here and in the precision of the current autocast."""
+        """Whether there is another form for these sizes, here, in the precision of the current autocast.
+
+        Inside `inferring` there may be one that cannot be trained.
+        """
         raise NotImplementedError
 
     def trial(self) -> Trial:
@@ -71,15 +81,24 @@ def take_forms(model: nn.Module, names: Collection[str]) -> list[str]:
     Traceback (most recent call last):
     ValueError: a Linear has no form 'onednn-linear'
     """
-    parts = [part for part in model.modules() if isinstance(part, TwoForms)]
-    known = {part.other_form for part in parts}
+    check_forms(model, names)
+    for part in model.modules():
+        if isinstance(part, TwoForms):
+            part.takes_other_form = part.other_form in names and part.offers_other_form()
+    return sorted(set(names) - set(forms_taken(model)))
+
+
+def check_forms(model: nn.Module, names: Collection[str]) -> None:
+    """Refuse names of forms that no module of a model has on any machine.
+
+    Raises:
+        ValueError: naming the first of them, and those that it has.
+    """
+    known = {part.other_form for part in model.modules() if isinstance(part, TwoForms)}
     for name in names:
         if name not in known:
             has = f"; it has {', '.join(sorted(known))}" if known else ""
             raise ValueError(f"a {type(model).__name__} has no form {name!r}{has}")
-    for part in parts:
-        part.takes_other_form = part.other_form in names and part.offers_other_form()
-    return sorted(set(names) - set(forms_taken(model)))
 
 
 def forms_taken(model: nn.Module) -> tuple[str, ...]:
@@ -92,7 +111,7 @@ def forms_taken(model: nn.Module) -> tuple[str, ...]:
 
 
 def measured_ratio(parts: Iterable[TwoForms]) -> float:
-    """Time both forms of modules that are switched together, forward and backward, in turn.
+    """Time both forms of modules that are switched together, in turn: forward and backward, or forward in `inferring`.
 
     One module is timed, of the size that has the most parameters in all modules together. Call it in the autocast of
     the run. Gradients of the modules and the state of random number generators stay as they are.
@@ -104,11 +123,11 @@ def measured_ratio(parts: Iterable[TwoForms]) -> float:
     return times[True] / times[False]
 
 
-def size(parts: Iterable[TwoForms]) -> str:
+def typical_shapes(parts: Iterable[TwoForms]) -> str:
     """Return the shapes of the parameters of the module that `measured_ratio` times, as text.
 
     >>> from d2v.core.nn.linear import Linear
-    >>> size([Linear(3, 2)])
+    >>> typical_shapes([Linear(3, 2)])
     '2x3 2'
     """
     return _typical(parts)[0]
@@ -132,9 +151,10 @@ def trial_of(conv: nn.Conv1d, length: int, *, rows: int) -> Tensor:
 def _times(part: TwoForms) -> dict[bool, float]:
     """Shortest seconds of the plain form (False) and the other one."""
     before, best = part.takes_other_form, {False: float("inf"), True: float("inf")}
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    inferred = packed_weights() is not None
+    with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(not inferred):
         x, function = part.trial()
-        x.requires_grad_()
+        x.requires_grad_(not inferred)
         wanted = [x, *(p for p in part.parameters() if p.requires_grad)]
         deadline = time.perf_counter() + _SECONDS
         try:
@@ -143,7 +163,8 @@ def _times(part: TwoForms) -> dict[bool, float]:
                     part.takes_other_form = other
                     start = _clock()
                     y = function(x)
-                    torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
+                    if not inferred:
+                        torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
                     if round_:
                         best[other] = min(best[other], _clock() - start)
                 if round_ + 1 >= _ROUNDS[0] and time.perf_counter() > deadline:

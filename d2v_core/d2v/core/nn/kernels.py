@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from d2v.core.nn.distances import DistanceBias
 from d2v.core.nn.dropping import keep_mask
 from d2v.core.nn.flex import distance_attention
+from d2v.core.nn.inference import packed_weights
 from d2v.core.nn.lean import lean_attention
 from d2v.core.nn.strided import fits_products, strided_products
 
@@ -136,6 +137,40 @@ def attention_by_products(qkv: Tensor, mask: Tensor | None) -> Tensor:
         # As in the fused kernel: zeros, not NaN, where everything is masked.
         weights = rearrange(torch.ops.aten._safe_softmax(scores, -1), "r h q k -> (r h) q k")
     return rearrange(torch.bmm(weights, v), "(r h) q w -> r h q w", h=heads)
+
+
+def row_attention_fits(qkv: Tensor, mask: Tensor | None) -> bool:
+    """Whether `attention_row_by_row` can compute attention: in `inferring` on a CPU, without padding.
+
+    >>> row_attention_fits(torch.zeros(3, 2, 4, 5, 8), None)
+    False
+    """
+    shared = mask is None or (mask.dtype != torch.bool and mask.shape[0] == 1)
+    return packed_weights() is not None and qkv.device.type == "cpu" and shared
+
+
+def attention_row_by_row(qkv: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute `attend` for inference, as matrix products of one row after the other, which stay in the cache.
+
+    Args:
+        qkv: `3 r h k w`.
+        bias: additive, broadcast to `1 h k k`, or None.
+
+    Returns:
+        `r h k w`.
+
+    >>> qkv = torch.randn(3, 2, 4, 5, 8)
+    >>> torch.allclose(attention_row_by_row(qkv, None), attend(qkv, None, 0.0), atol=1e-6)
+    True
+    """
+    q, k, v = qkv.unbind()
+    r, h, length, w = q.shape
+    y = q.new_empty(r, length, h, w)
+    added, beta = (q.new_zeros(1, 1, 1), 0) if bias is None else (bias[0].to(q.dtype), 1)
+    for row in range(r):
+        scores = torch.baddbmm(added, q[row], k[row].transpose(1, 2), beta=beta, alpha=w**-0.5)
+        y[row].transpose(0, 1).copy_(torch.bmm(torch.softmax(scores, -1), v[row]))
+    return y.transpose(1, 2)
 
 
 def convolve(conv: nn.Conv1d | nn.Conv2d, x: Tensor, *, channels_last: bool = False) -> Tensor:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from d2v.core.nn.inference import packed_weights
+from d2v.core.nn.linear import onednn_product, pack, packing_fits
 from d2v.core.precision import autocast_dtype
 
 
@@ -35,6 +37,8 @@ def strided_products(conv: nn.Conv1d, x: Tensor) -> Tensor:
     torch.Size([2, 4, 6])
     """
     weight, bias = conv.weight, conv.bias
+    if packing_fits(x, weight):
+        return _packed_products(conv, x)
     dtype = autocast_dtype(x.device)
     if dtype is not None:
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
@@ -43,6 +47,28 @@ def strided_products(conv: nn.Conv1d, x: Tensor) -> Tensor:
         return F.linear(x[..., 0].unfold(1, conv.kernel_size[0], conv.stride[0]), weight[:, 0], bias)
     y: Tensor = _StridedProducts.apply(x.contiguous(), weight, conv.stride[0])
     return y if bias is None else y + bias
+
+
+def _packed_products(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """The same for inference, with weights that are kept in the layout of oneDNN."""
+    packed, weight, stride = packed_weights(), conv.weight, conv.stride[0]
+    assert packed is not None  # as it fits
+    dtype = autocast_dtype(x.device) or x.dtype
+    x, bias = x.to(dtype).contiguous(), None if conv.bias is None else conv.bias.to(dtype)
+    frames = (x.shape[1] - weight.shape[2]) // stride + 1
+    if conv.in_channels == 1:
+        matrix = packed.of(weight, dtype, lambda: pack(weight[:, 0], dtype))
+        return onednn_product(x[..., 0].unfold(1, conv.kernel_size[0], stride), matrix, bias)
+    matrices = packed.of(weight, dtype, lambda: [(at, pack(matrix, dtype)) for at, matrix in _matrices(weight, stride)])
+    rows = []
+    for row in torch.split(x, 1):
+        y: Tensor | None = None
+        for first, matrix in matrices:
+            part = _rows(row, first, frames, matrix.shape[1], stride)[0]
+            y = onednn_product(part, matrix, bias if y is None else None, y)
+        assert y is not None  # there is a first one
+        rows.append(y)
+    return torch.stack(rows)
 
 
 class _StridedProducts(torch.autograd.Function):

@@ -114,7 +114,15 @@ class FinetuneOptimConfig(OptimConfig):
 AUTO, PLAIN = ("auto",), ("plain",)
 
 
-def _kernel_names(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+def kernel_names(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """Names of forms of computation, or "auto" or "plain" alone.
+
+    Raises:
+        ValueError: if the value is neither.
+
+    >>> kernel_names("auto"), kernel_names(["onednn-linear"])
+    (('auto',), ('onednn-linear',))
+    """
     if isinstance(value, Mapping) and not value:  # recorded by runs of earlier versions
         return PLAIN
     names = (value,) if isinstance(value, str) else value
@@ -180,7 +188,7 @@ class TrainConfig:
     keep: int = field(default=2, validator=validators.ge(1), metadata=may_change("free"))
     log_every: int = field(default=50, validator=validators.ge(1), metadata=may_change("free"))
     sinks: tuple[SinkName, ...] | None = field(default=None, converter=sink_names, metadata=may_change("free"))
-    kernels: tuple[str, ...] = field(default=AUTO, converter=_kernel_names, metadata=may_change("machine"))
+    kernels: tuple[str, ...] = field(default=AUTO, converter=kernel_names, metadata=may_change("machine"))
 
 
 @frozen(kw_only=True)

@@ -5,7 +5,7 @@ Activations, norms and casts are cheap, but what they give has the size of what 
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from d2v.core.precision import autocast_dtype
 
-_SMALL = 1 << 16  # elements; keeping them costs less than to look them up
+_SMALL = 1 << 18  # elements; keeping them costs less than to look them up and to compute them again
 
 
 class _Recomputed:
@@ -59,8 +59,25 @@ class _View:
         return self.recipe.result().as_strided(*self.view)
 
 
-# By the address of the storage. A recipe is known as long as its result lives, so no address is reused meanwhile.
-_Known = dict[int, tuple["weakref.ref[Tensor]", _Recomputed]]
+class _Known(dict[int, tuple["weakref.ref[Tensor]", _Recomputed]]):
+    """Recipes by the address of the result's storage.
+
+    A recipe is known as long as its result lives, so no address is reused meanwhile.
+    """
+
+    def __init__(self, hooks: ExitStack) -> None:
+        super().__init__()
+        self._hooks, self._watching = hooks, False
+
+    def add(self, result: Tensor, recipe: _Recomputed) -> None:
+        """Know the recipe of a result from now on."""
+        if not self._watching:  # without a recipe there is nothing to look up: small models never pay for it
+            self._hooks.enter_context(saved_tensors_hooks(_packed, _unpacked))
+            self._watching = True
+        address = result.untyped_storage().data_ptr()
+        self[address] = (weakref.ref(result, lambda _: self.pop(address, None)), recipe)
+
+
 _known: ContextVar[_Known | None] = ContextVar("known", default=None)
 
 
@@ -75,12 +92,10 @@ def keeping_less() -> Iterator[None]:
     >>> x.grad[0, 0]
     tensor(14.7781)
     """
-    token = _known.set({})
-    try:
-        with saved_tensors_hooks(_packed, _unpacked):
-            yield
-    finally:
-        _known.reset(token)
+    with ExitStack() as hooks:
+        token = _known.set(_Known(hooks))
+        hooks.callback(_known.reset, token)
+        yield
 
 
 @contextmanager
@@ -106,8 +121,7 @@ def recomputed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
         return result
     address = result.untyped_storage().data_ptr()
     if all(address != one.untyped_storage().data_ptr() for one in inputs if isinstance(one, Tensor)):
-        recipe = _Recomputed(function, tuple(_detached(one) for one in inputs), result)
-        known[address] = (weakref.ref(result, lambda _: known.pop(address, None)), recipe)
+        known.add(result, _Recomputed(function, tuple(_detached(one) for one in inputs), result))
     return result
 
 

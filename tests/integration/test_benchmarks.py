@@ -31,6 +31,7 @@ from phases import PHASES, Phases  # noqa: E402 - as above
 from step import timed  # noqa: E402 - as above
 from windows import differences  # noqa: E402 - as above
 
+loop = loaded("benchmarks/loop.py")
 gpu = loaded("benchmarks/gpu.py")  # the name alone would be the folder tests/gpu
 
 CASES = ["vision/base", "vision/large", "vision/huge14", "audio/base", "audio/large", "text/base", "text/large"]
@@ -213,3 +214,23 @@ def test_memory_above_what_is_held_is_that_of_the_step() -> None:
 
     found = benchmark.memory_of_this_process(one, "cpu")
     assert 0.2 < found["above_gib"] < 0.4 < found["peak_gib"]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"), [([], ["fit", "by hand"]), (["--against", str(BENCHMARKS.parent)], ["this", "other"])]
+)
+def test_updates_of_the_loop_are_timed(capfd: pytest.CaptureFixture[str], given: list[str], names: list[str]) -> None:
+    with mock.patch.object(sys, "argv", ["loop.py", "--rounds", "2", "--updates", "1", "--json", *given]):
+        loop.main()
+    row = json.loads(capfd.readouterr().out)
+    assert [name for name in row if name in {"fit", "by hand", "this", "other"}] == names
+    assert row["ratio"] == row[names[0]] / row[names[1]] > 0
+    assert (row["threads"], row["clock"]) == (1, "cpu")
+
+
+def test_a_folder_without_the_packages_is_no_checkout(tmp_path: Path) -> None:
+    with (
+        mock.patch.object(sys, "argv", ["loop.py", "--against", str(tmp_path)]),
+        pytest.raises(SystemExit, match="is no checkout: it has no d2v_core"),
+    ):
+        loop.main()

@@ -12,6 +12,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 # Detected by name: importing the classes would import the compiler.
 _COMPILED, _CHECKPOINTED = "_orig_mod", "_checkpoint_wrapped_module"
+_PARALLEL = (DataParallel, DistributedDataParallel)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -21,7 +22,9 @@ def unwrapped(module: nn.Module) -> nn.Module:
     >>> unwrapped(nn.DataParallel(linear)) is unwrapped(linear) is linear
     True
     """
-    return _layers(module)[-1]
+    while (own := _attribute(module)) is not None:
+        module = _inside(module, own)
+    return module
 
 
 def named_parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -30,11 +33,14 @@ def named_parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.M
     >>> [name for name, _ in named_parts(nn.Sequential(nn.DataParallel(nn.Linear(2, 2))))]
     ['', '0']
     """
-    module = unwrapped(module)
-    yield prefix, module
-    for name, child in module._modules.items():
-        if child is not None:
-            yield from named_parts(child, f"{prefix}.{name}" if prefix else name)
+    waiting = [(prefix, module)]  # not recursive: the teacher's update goes through all modules
+    while waiting:
+        prefix, module = waiting.pop()
+        module = unwrapped(module)
+        yield prefix, module
+        for name, child in reversed(module._modules.items()):
+            if child is not None:
+                waiting.append((f"{prefix}.{name}" if prefix else name, child))
 
 
 def plain_name(module: nn.Module, name: str) -> str:
@@ -123,14 +129,23 @@ def _layers(module: nn.Module) -> list[nn.Module]:
     """Return the module and the modules inside its wrappers, from the outermost to the innermost."""
     layers = [module]
     while (own := _attribute(layers[-1])) is not None:
-        inside = layers[-1]._modules[own]
-        assert inside is not None
-        layers.append(inside)
+        layers.append(_inside(layers[-1], own))
     return layers
+
+
+def _inside(module: nn.Module, own: str) -> nn.Module:
+    inside = module._modules[own]
+    assert inside is not None
+    return inside
 
 
 def _attribute(module: nn.Module) -> str | None:
     """Return the name of a wrapper's attribute for the module inside; None = not a wrapper."""
-    if isinstance(module, DataParallel | DistributedDataParallel):
+    parts = module._modules
+    if not parts:  # most modules
+        return None
+    if isinstance(module, _PARALLEL):
         return "module"
-    return next((name for name in (_COMPILED, _CHECKPOINTED) if name in module._modules), None)
+    if _COMPILED in parts:
+        return _COMPILED
+    return _CHECKPOINTED if _CHECKPOINTED in parts else None

@@ -146,3 +146,21 @@ def test_without_gradients_nothing_is_noted() -> None:
     with keeping_less(), torch.no_grad():
         assert torch.equal(GELU()(torch.ones(3)), F.gelu(torch.ones(3)))
         assert not module._known.get()
+
+
+def test_results_are_kept_as_usual_after_an_error() -> None:
+    packed = list[torch.Size]()
+
+    def refused() -> None:
+        with keeping_less():
+            recomputed(torch.exp, x)
+            raise RuntimeError("boom")
+
+    x = torch.ones(9, requires_grad=True)
+    with pytest.raises(RuntimeError, match="boom"):
+        refused()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_packed", lambda value: packed.append(value.shape))
+        x.exp()
+    assert not packed
+    assert module._known.get() is None

@@ -177,8 +177,8 @@ def test_only_the_rank_that_writes_a_checkpoint_is_saving(monkeypatch: pytest.Mo
 
     gathering: list[str] = []
     monkeypatch.setattr(state, "world", lambda: (1, 2))
-    parts: dict[str, Any] = dict.fromkeys(("model", "data", "optimizer"))
-    now = state.TrainingState(**parts, strategy=Gathering(), accumulate=1)
+    parts: dict[str, Any] = dict.fromkeys(("data", "optimizer"))
+    now = state.TrainingState(model=nn.Linear(2, 2), **parts, strategy=Gathering(), accumulate=1)
     run: Any = object()
     now.save(run)
     assert gathering == ["saving", "saving"]

@@ -4,6 +4,7 @@ A mask must depend only on (seed, update, sample id, clone), not on the batch, t
 therefore hashes counters instead of keeping a state. Maskers also accept a `torch.Generator`.
 """
 
+import numpy as np
 import torch
 from attrs import field, frozen
 from torch import Tensor
@@ -58,11 +59,11 @@ class Draw:
 
         The first numbers of a row do not depend on `n`, so padding the batch does not change what a row draws.
         """
-        key = torch.zeros_like(self.ids, dtype=torch.long)
-        for part in (self.seed, self.update, self.ids, (self.purpose << 32) + stream):
-            key = splitmix64(key + part)
+        key = _hashed(_hashed(0, self.seed), self.update)
+        keys = splitmix64(self.ids.long() + (key - ((key >> 63) << 64)))
+        keys = splitmix64(keys + ((self.purpose << 32) + stream))
         clone = torch.arange(num_masks, device=self.ids.device)
-        rows = splitmix64(key[:, None] + clone).flatten()
+        rows = splitmix64(keys[:, None] + clone).flatten()
         counter = torch.arange(1, n + 1, device=self.ids.device) * _GOLDEN
         return _shift(splitmix64(rows[:, None] + counter), 64 - _BITS)
 
@@ -79,10 +80,7 @@ def one_number(*, seed: int, update: int, id: int, purpose: int, stream: int) ->
     """
     key = 0
     for part in (seed, update, id, (purpose << 32) + stream, 0, _GOLDEN):
-        key = (key + part + _GOLDEN) & _WORD
-        for shift, factor in _MIX:
-            key ^= key >> shift
-            key = key if factor is None else key * factor & _WORD
+        key = _hashed(key, part)
     return key >> (64 - _BITS)
 
 
@@ -117,12 +115,33 @@ def below(bits: Tensor, high: Tensor | int) -> Tensor:
 
 def splitmix64(x: Tensor) -> Tensor:
     """SplitMix64's hash (Steele, Lea and Flood 2014), Long to Long of the same shape: increment, then finaliser."""
+    if x.device.type == "cpu" and x.dim():
+        return _splitmix64_of_array(x)
     x = x + _GOLDEN
     for shift, factor in _MIX:
         x = x ^ _shift(x, shift)
         if factor is not None:
             x = x * factor
     return x
+
+
+def _splitmix64_of_array(x: Tensor) -> Tensor:
+    """Compute `splitmix64` by NumPy: with its unsigned integers and cheap calls, in a half to a fifth of the time."""
+    y = x.numpy().view(np.uint64) + np.uint64(_GOLDEN & _WORD)
+    for shift, factor in _MIX:
+        y ^= y >> np.uint64(shift)
+        if factor is not None:
+            y *= np.uint64(factor & _WORD)
+    return torch.from_numpy(y.view(np.int64))
+
+
+def _hashed(key: int, part: int) -> int:
+    """Hash of the sum of two integers, unsigned."""
+    key = (key + part + _GOLDEN) & _WORD
+    for shift, factor in _MIX:
+        key ^= key >> shift
+        key = key if factor is None else key * factor & _WORD
+    return key
 
 
 def _shift(x: Tensor, by: int) -> Tensor:

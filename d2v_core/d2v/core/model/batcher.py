@@ -71,11 +71,11 @@ class MultimaskBatcher:
         rows, length = self.mask.hidden.shape
         shape = (rows * length, visible.shape[2])
         if noise_std > 0:
-            out = torch.randn(shape, device=visible.device, dtype=visible.dtype) * noise_std
+            out = torch.randn(shape, device=visible.device, dtype=visible.dtype).mul_(noise_std)
         else:
             out = torch.zeros(shape, device=visible.device, dtype=visible.dtype)
         start = torch.arange(0, rows * length, length, device=visible.device)[:, None]
-        out = out.index_copy(0, (self.mask.visible + start).flatten(), rearrange(visible, "r v d -> (r v) d"))
+        out = out.index_copy_(0, (self.mask.visible + start).flatten(), rearrange(visible, "r v d -> (r v) d"))
         return rearrange(out, "(r t) d -> r t d", r=rows)
 
     def _take(self, x: Tensor, rows: Tensor, positions: Tensor) -> Tensor:

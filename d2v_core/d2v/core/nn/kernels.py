@@ -25,6 +25,8 @@ from d2v.core.nn.inference import packed_weights
 from d2v.core.nn.lean import lean_attention
 from d2v.core.nn.strided import fits_products, strided_products
 
+_VECTOR = 64  # bytes
+
 AttentionForm = Literal["lean", "products", "distances", "fused"]
 
 
@@ -130,13 +132,28 @@ def attention_by_products(qkv: Tensor, mask: Tensor | None) -> Tensor:
     q, k, v = rearrange(qkv, "three r h k w -> three (r h) k w").unbind()
     scores = torch.baddbmm(q.new_zeros(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=width**-0.5)
     if mask is None:
-        weights = torch.softmax(scores, -1)
+        weights = softmax_of_rows(scores)
     else:
         scores = rearrange(scores, "(r h) q k -> r h q k", h=heads)
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
         # As in the fused kernel: zeros, not NaN, where everything is masked.
         weights = rearrange(torch.ops.aten._safe_softmax(scores, -1), "r h q k -> (r h) q k")
     return rearrange(torch.bmm(weights, v), "(r h) q w -> r h q w", h=heads)
+
+
+def softmax_of_rows(scores: Tensor) -> Tensor:
+    """Softmax over the last axis of scores `r q k`; short rows are computed together, side by side in memory.
+
+    The CPU's kernel takes a row at a time. If a row is shorter than a vector of the processor, most of the time is
+    lost: 7 keys in half precision take 3.5 times as long, in single precision 8 times.
+
+    >>> softmax_of_rows(torch.zeros(2, 3, 4))[0, 0]
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+    short = scores.shape[-1] * scores.element_size() < _VECTOR
+    if not short or scores.device.type != "cpu" or torch.compiler.is_compiling():
+        return torch.softmax(scores, -1)
+    return torch.softmax(scores.permute(2, 0, 1).contiguous(), 0).permute(1, 2, 0).contiguous()
 
 
 def row_attention_fits(qkv: Tensor, mask: Tensor | None) -> bool:

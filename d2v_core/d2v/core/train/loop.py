@@ -18,6 +18,7 @@ from d2v.core.precision import Precision
 from d2v.core.train.ahead import Ahead
 from d2v.core.train.debug import Recorder
 from d2v.core.train.freezing import Freeze
+from d2v.core.train.heap import keep_heap
 from d2v.core.train.heartbeat import Heartbeat
 from d2v.core.train.loss_scale import LossScale
 from d2v.core.train.monitoring import Monitors
@@ -91,8 +92,8 @@ def fit(
     """Minimise sum(loss_sum) / sum(sample_size), both over the micro-batches and ranks of an update.
 
     An update: zero_grad, forward and backward of the micro-batches, scaling by 1 / count, clipping, optimiser step,
-    teacher update, hooks, validation, metrics, checkpoint. Torch's global generators are re-seeded in every forward
-    pass.
+    teacher update, hooks, validation, metrics, checkpoint. Torch's global generators of the model's device and of the
+    CPU are re-seeded in every forward pass.
 
     Args:
         model: `model(batch, update=n)` returns a `StepOutput`; its `update_teacher(n)`, if any, is called after the
@@ -185,6 +186,7 @@ def fit(
         step=strategy.wrap(model), batches=ahead, precision=precision, device=device, seed=seed, recorder=recorder
     )
     model.train()
+    keep_heap()
     try:
         with StopRequest() as stop, Heartbeat(now, timeout=timeout):
             if now.pending is not None:  # a signal interrupted its validation

@@ -47,7 +47,7 @@ class Passes:
         scale = 1.0 if now.loss_scale is None else now.loss_scale.value
         for micro in range(now.accumulate):
             batch, last = self.batches.take(now.step), micro + 1 == now.accumulate
-            torch.manual_seed(dropout_seed(self.seed, now.step, world()[0], micro))
+            _seed(dropout_seed(self.seed, now.step, world()[0], micro), self.device)
             drawn = layers_drawn_from(layer_drop_seed(self.seed, now.step, micro))
             with now.strategy.micro_batch(self.step, last=last):
                 with now.strategy.forward_pass(), autocast(self.precision, self.device), drawn:
@@ -60,6 +60,14 @@ class Passes:
             if now.step + last < max_steps:  # while the device computes
                 self.batches.fetch(now.step + last)
         return outputs, modalities
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed the generators that a forward pass may use."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` seeds those of all devices, and takes longer
+    else:
+        torch.manual_seed(seed)
 
 
 def _kept(output: StepOutput, *, whole: bool) -> StepOutput:

@@ -17,6 +17,8 @@ from d2v.core.train.skipping import mean_loss
 from d2v.core.train.state import TrainingState
 from d2v.core.train.validation import Validation
 
+_CLIP_EPS = 1e-6
+
 
 class Clock:
     """Measures the fraction of time spent waiting for data."""
@@ -64,7 +66,7 @@ def finish_gradients(now: TrainingState, count: int, clip: float) -> float | Non
     if count < 1:
         raise ValueError(f"update {now.step + 1} has sample_size {count}: its batches contain nothing to learn")
     factor = 1.0 if now.loss_scale is None else now.loss_scale.value
-    gradients = now.strategy.gradients(now.model, 1 / (count * factor))
+    gradients = now.strategy.gradients(now.parameters, 1 / (count * factor))
     if not gradients:
         raise ValueError(f"update {now.step + 1} gives no parameter a gradient; is everything frozen?")
     norm = now.strategy.norm(gradients)
@@ -74,7 +76,7 @@ def finish_gradients(now: TrainingState, count: int, clip: float) -> float | Non
             now.loss_scale.overflow(step=now.step)
             return None
         now.loss_scale.success()
-    if clip:
+    if clip and not known + _CLIP_EPS < clip:  # otherwise the factor is 1
         clip_gradients(gradients, norm, clip, half=now.loss_scale is not None)
     return known
 
@@ -117,7 +119,7 @@ def clip_gradients(gradients: list[Tensor], norm: Tensor, clip: float, *, half: 
     tensor([0.3000, 0.4000])
     """
     # Clamp on the device: comparing the norm in Python would wait for the device.
-    factor = (clip / (norm if half else norm + 1e-6)).clamp(max=1.0)
+    factor = (clip / (norm if half else norm + _CLIP_EPS)).clamp(max=1.0)
     torch._foreach_mul_(gradients, factor)
 
 

@@ -42,6 +42,7 @@ class TrainingState:
         best: best validation so far.
         pending: metrics of the update whose validation is not finished; None = there is no such update.
         doing: what this rank is doing, which `Heartbeat` tells the other ranks.
+        parameters: parameters of the model, frozen ones too; to go through its modules takes longer than their norm.
     """
 
     model: nn.Module
@@ -59,6 +60,11 @@ class TrainingState:
     best: Best = field(factory=Best)
     pending: dict[str, float] | None = None
     doing: Doing = "computing"
+    parameters: tuple[nn.Parameter, ...] = field(init=False)
+
+    @parameters.default
+    def _all_parameters(self) -> tuple[nn.Parameter, ...]:
+        return tuple(self.model.parameters())
 
     def save(self, run: RunFolder | None) -> None:
         """Write a checkpoint: the ranks gather it together, and the first one writes it."""

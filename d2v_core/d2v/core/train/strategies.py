@@ -37,7 +37,7 @@ class Strategy:
     >>> strategy = Strategy()
     >>> strategy.shard(model)
     >>> model(torch.ones(1, 2)).sum().backward()
-    >>> len(strategy.gradients(model, 0.5)), sorted(strategy.tensors(model))
+    >>> len(strategy.gradients(model.parameters(), 0.5)), sorted(strategy.tensors(model))
     (2, ['bias', 'weight'])
     """
 
@@ -63,13 +63,13 @@ class Strategy:
         """Return the context of a forward pass, which keeps less for the backward pass; see `keeping_less`."""
         return keeping_less()
 
-    def gradients(self, model: nn.Module, factor: float) -> list[Tensor]:
+    def gradients(self, parameters: Iterable[nn.Parameter], factor: float) -> list[Tensor]:
         """Return the gradients, summed over the processes and multiplied by a factor, in place.
 
         A sharded gradient is returned as the part on this process. Parameters without gradient on all processes, such
         as those of a skipped layer, are left out.
         """
-        found = [local_part(one.grad) for one in model.parameters() if one.requires_grad and one.grad is not None]
+        found = [local_part(one.grad) for one in parameters if one.requires_grad and one.grad is not None]
         if found:
             torch._foreach_mul_(found, factor * self._summed)
         return found

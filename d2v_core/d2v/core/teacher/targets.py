@@ -51,6 +51,7 @@ class TargetAverager:
     Raises:
         ValueError: if there is no layer, one appears twice or is negative, or a norm is unknown.
 
+    >>> import torch
     >>> averager = TargetAverager([0, 2], each=["instance"], after=["layer"])
     >>> for layer in (0, 2):
     ...     averager(layer, torch.randn(2, 1 + 5, 8), num_prefix_tokens=1)

@@ -234,11 +234,11 @@ def _notes(parts: LabelledSplits, stored: Stored) -> tuple[str, ...]:
 def _features(
     settings: ProbeSettings, encoder: Student, shares: LabelledSplits, progress: bool, *, depth: int
 ) -> dict[str, Features]:
-    chosen = _layers(settings, depth)
+    chosen, kernels = _layers(settings, depth), InferenceKernels(settings.kernels)
+    precision = decided(settings.precision, next(encoder.parameters()).device)
 
     def collect(batches: Iterable[Batch]) -> Features:
-        precision = decided(settings.precision, next(encoder.parameters()).device)
-        with InferenceKernels(settings.kernels).of(encoder, precision):
+        with kernels.of(encoder, precision):
             own = collect_features(
                 encoder,
                 batches,

@@ -143,15 +143,10 @@ class TransformerBlock(nn.Module):
         return y if self.scale1 is None else self.scale1 * y
 
     def _feed(self, x: Tensor) -> Tensor:
-        y: Tensor
         first, activation = self.mlp[0], self.mlp[1]
-        if (
-            isinstance(first, Linear)
-            and first.packs(x)
-            and type(activation) is GELU
-            and activation.approximate == "none"
-        ):
-            y = self.mlp[2:](first.with_gelu(x))
+        exact = type(activation) is GELU and activation.approximate == "none"
+        if exact and isinstance(first, Linear) and first.packs(x):
+            y: Tensor = self.mlp[2:](first.with_gelu(x))
         else:
             y = self.mlp(x)
         return y if self.scale2 is None else self.scale2 * y

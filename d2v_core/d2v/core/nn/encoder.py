@@ -157,11 +157,12 @@ class TransformerEncoder(nn.Module):
 
     def _rows(self, x: Tensor, padding: Tensor | None) -> PackedRows | None:
         """How to leave out padding, or None; code compiled for one length would be compiled again for all others."""
-        own = all(
-            isinstance(one, TransformerBlock) and getattr(one, "_compiled_call_impl", None) is None
-            for one in self.blocks
-        )
-        return PackedRows.of(x, padding) if own and len(self.blocks) > 0 else None
+        rows = PackedRows.of(x, padding)
+        if rows is None or len(self.blocks) == 0:
+            return None
+        compiled = any(getattr(one, "_compiled_call_impl", None) is not None for one in self.blocks)
+        own = all(isinstance(one, TransformerBlock) for one in self.blocks)
+        return rows if own and not compiled else None
 
     def _run(self, block: nn.Module, x: Tensor, mask: AttentionMask | None) -> tuple[Tensor, Tensor]:
         if self.checkpoint_activations and self.training and torch.is_grad_enabled():

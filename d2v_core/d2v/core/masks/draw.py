@@ -126,7 +126,7 @@ def splitmix64(x: Tensor) -> Tensor:
 
 
 def _splitmix64_of_array(x: Tensor) -> Tensor:
-    """Compute `splitmix64` by NumPy: with its unsigned integers and cheap calls, in a half to a fifth of the time."""
+    """Compute `splitmix64` by NumPy: its unsigned integers and cheap calls make that faster."""
     y = x.numpy().view(np.uint64) + np.uint64(_GOLDEN & _WORD)
     for shift, factor in _MIX:
         y ^= y >> np.uint64(shift)

@@ -20,7 +20,7 @@ _EPS = 1e-5
 
 def _over(*axes: int) -> Callable[[Tensor], Tensor]:
     def norm(y: Tensor) -> Tensor:
-        # Two passes: on a CPU, torch's variance takes up to 12 times as long as its mean.
+        # Two passes: on a CPU, torch's variance takes several times as long as its mean.
         centred = y - y.mean(axes, keepdim=True)
         return centred * (centred.square().mean(axes, keepdim=True) + _EPS).rsqrt()
 

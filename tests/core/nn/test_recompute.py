@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
 from d2v.core.nn import recompute as module
 from d2v.core.nn.linear import Linear
-from d2v.core.nn.recompute import GELU, keeping_less, recomputed
+from d2v.core.nn.recompute import GELU, LargeResults, keeping_less, recomputed
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +145,7 @@ def test_checkpointed_blocks_keep_their_inputs_only() -> None:
 def test_without_gradients_nothing_is_noted() -> None:
     with keeping_less(), torch.no_grad():
         assert torch.equal(GELU()(torch.ones(3)), F.gelu(torch.ones(3)))
-        assert not module._known.get()
+        assert not module._recipes.get().known  # type: ignore[union-attr]
 
 
 def test_results_are_kept_as_usual_after_an_error() -> None:
@@ -163,4 +163,19 @@ def test_results_are_kept_as_usual_after_an_error() -> None:
         patch.setattr(module, "_packed", lambda value: packed.append(value.shape))
         x.exp()
     assert not packed
-    assert module._known.get() is None
+    assert module._recipes.get() is None
+
+
+def test_hooks_are_left_out_until_there_are_large_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SMALL", 100)
+    unpacked, hooked, large = module._unpacked, list[bool](), LargeResults()
+    for size in (9, 9, 100, 9, 100):
+        seen = list[object]()
+        monkeypatch.setattr(module, "_unpacked", lambda value, seen=seen: seen.append(value) or unpacked(value))
+        x = torch.ones(size, requires_grad=True)
+        with keeping_less(large):
+            y = recomputed(torch.exp, x).square().sum()
+        y.backward()
+        hooked.append(bool(seen))
+        torch.testing.assert_close(x.grad, 2 * (2 * x.detach()).exp())
+    assert hooked == [True, False, False, True, True]

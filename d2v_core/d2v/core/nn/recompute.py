@@ -59,14 +59,43 @@ class _View:
         return self.recipe.result().as_strided(*self.view)
 
 
-# By the address of the storage. A recipe is known as long as its result lives, so no address is reused meanwhile.
-_Known = dict[int, tuple["weakref.ref[Tensor]", _Recomputed]]
-_known: ContextVar[_Known | None] = ContextVar("known", default=None)
+class _Recipes:
+    """How to compute the results of a forward pass, by the address of the storage.
+
+    A recipe is known as long as its result lives, so no address is reused meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[weakref.ref[Tensor], _Recomputed]] = {}
+        self.found = False
+
+    def add(self, address: int, result: Tensor, recipe: _Recomputed) -> None:
+        known, self.found = self.known, True
+        known[address] = (weakref.ref(result, lambda _: known.pop(address, None)), recipe)
+
+
+class LargeResults:
+    """Whether forward passes have results that are worth computing again; the first pass is taken to have some."""
+
+    def __init__(self) -> None:
+        self.expected, self._passes = True, 0
+
+    def add(self, found: bool) -> None:
+        """Add a pass. Once some had such results, all are expected to."""
+        self.expected = found or (self.expected and self._passes > 0)
+        self._passes += 1
+
+
+_recipes: ContextVar[_Recipes | None] = ContextVar("recipes", default=None)
 
 
 @contextmanager
-def keeping_less() -> Iterator[None]:
+def keeping_less(large: LargeResults | None = None) -> Iterator[None]:
     """Do not keep what `recomputed` computes inside for the backward pass.
+
+    Args:
+        large: what earlier passes of the same model had; where no large results are expected, all is kept, because the
+            hooks of autograd take time for each tensor, large or not. None = they are expected.
 
     >>> x = torch.ones(300, 300, requires_grad=True)
     >>> with keeping_less():
@@ -75,22 +104,25 @@ def keeping_less() -> Iterator[None]:
     >>> x.grad[0, 0]
     tensor(14.7781)
     """
-    token = _known.set({})
+    recipes = _Recipes()
+    token = _recipes.set(recipes)
     try:
-        with saved_tensors_hooks(_packed, _unpacked):
+        with saved_tensors_hooks(_packed, _unpacked) if large is None or large.expected else nullcontext():
             yield
     finally:
-        _known.reset(token)
+        _recipes.reset(token)
+        if large is not None:
+            large.add(recipes.found)
 
 
 @contextmanager
 def keeping_all() -> Iterator[None]:
     """Keep results as usual, inside `keeping_less` too."""
-    token = _known.set(None)
+    token = _recipes.set(None)
     try:
         yield
     finally:
-        _known.reset(token)
+        _recipes.reset(token)
 
 
 def recomputed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
@@ -101,13 +133,13 @@ def recomputed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
         inputs: arguments, tensors or others; what the gradients of `function` need is kept of these.
     """
     result = function(*inputs)
-    known = None if torch.compiler.is_compiling() else _known.get()
-    if known is None or not result.requires_grad or result.numel() < _SMALL or result.storage_offset():
+    recipes = None if torch.compiler.is_compiling() else _recipes.get()
+    if recipes is None or not result.requires_grad or result.numel() < _SMALL or result.storage_offset():
         return result
     address = result.untyped_storage().data_ptr()
     if all(address != one.untyped_storage().data_ptr() for one in inputs if isinstance(one, Tensor)):
         recipe = _Recomputed(function, tuple(_detached(one) for one in inputs), result)
-        known[address] = (weakref.ref(result, lambda _: known.pop(address, None)), recipe)
+        recipes.add(address, result, recipe)
     return result
 
 
@@ -130,8 +162,8 @@ def _detached(value: Any) -> Any:
 def _packed(value: Any) -> Any:
     if not isinstance(value, Tensor):
         return value
-    known = _known.get()
-    found = None if known is None else known.get(value.untyped_storage().data_ptr())
+    recipes = _recipes.get()
+    found = None if recipes is None else recipes.known.get(value.untyped_storage().data_ptr())
     if found is None:
         return _Kept(value)
     result, recipe = found[0](), found[1]

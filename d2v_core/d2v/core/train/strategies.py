@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -19,7 +18,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from d2v.core.nn import TransformerBlock
-from d2v.core.nn.recompute import keeping_less
+from d2v.core.nn.recompute import LargeResults, keeping_less
 from d2v.core.train.ranks import world
 from d2v.core.wrappers import load_plain_state, local_part, plain_state
 
@@ -37,11 +36,14 @@ class Strategy:
     >>> strategy = Strategy()
     >>> strategy.shard(model)
     >>> model(torch.ones(1, 2)).sum().backward()
-    >>> len(strategy.gradients(model.parameters(), 0.5)), sorted(strategy.tensors(model))
+    >>> len(strategy.gradients(model.parameters())), sorted(strategy.tensors(model))
     (2, ['bias', 'weight'])
     """
 
     name: ClassVar[StrategyName] = "single"
+
+    def __init__(self) -> None:
+        self._large = LargeResults()
 
     def shard(self, model: nn.Module) -> None:
         """Distribute the parameters over the processes in place, if the strategy does so."""
@@ -61,18 +63,15 @@ class Strategy:
 
     def forward_pass(self) -> AbstractContextManager[None]:
         """Return the context of a forward pass, which keeps less for the backward pass; see `keeping_less`."""
-        return keeping_less()
+        return keeping_less(self._large)
 
-    def gradients(self, parameters: Iterable[nn.Parameter], factor: float) -> list[Tensor]:
-        """Return the gradients, summed over the processes and multiplied by a factor, in place.
+    def gradients(self, parameters: Iterable[nn.Parameter]) -> list[Tensor]:
+        """Return the gradients that the processes computed together; their sum is `summed` times as large.
 
         A sharded gradient is returned as the part on this process. Parameters without gradient on all processes, such
         as those of a skipped layer, are left out.
         """
-        found = [local_part(one.grad) for one in parameters if one.requires_grad and one.grad is not None]
-        if found:
-            torch._foreach_mul_(found, factor * self._summed)
-        return found
+        return [local_part(one.grad) for one in parameters if one.requires_grad and one.grad is not None]
 
     def norm(self, gradients: list[Tensor]) -> Tensor:
         """Return the total norm of gradients of all processes, on the device."""
@@ -113,7 +112,7 @@ class Strategy:
         optimizer.load_state_dict({**state, "state": placed})
 
     @property
-    def _summed(self) -> int:
+    def summed(self) -> int:
         """Factor from the gradient that the processes computed together to the sum of theirs."""
         return 1
 
@@ -137,8 +136,9 @@ class Replicated(Strategy):
         return nullcontext() if last else model.no_sync()
 
     @property
-    def _summed(self) -> int:
-        return world()[1]  # DDP averages
+    def summed(self) -> int:
+        """As many as there are processes, because DDP averages."""
+        return world()[1]
 
 
 class Sharded(Strategy):
@@ -192,8 +192,9 @@ class Sharded(Strategy):
                 part.reshard()
 
     @property
-    def _summed(self) -> int:
-        return world()[1]  # FSDP2 averages
+    def summed(self) -> int:
+        """As many as there are processes, because FSDP2 averages."""
+        return world()[1]
 
 
 def strategy_by_name(name: StrategyName) -> Strategy:

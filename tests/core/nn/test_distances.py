@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from building import padding_of, randomise
 from torch.nn.attention import flex_attention
 
-from d2v.core.nn import Alibi, Attention, DistanceBias, Distances, TransformerEncoder, kernels
+from d2v.core.nn import Alibi, Attention, DistanceBias, Distances, TransformerEncoder, kernels, lean
 from d2v.core.nn.attention import attention_mask
 from d2v.core.nn.flex import Drawn, distance_attention, score_of
 from d2v.core.nn.lean import lean_attention
@@ -86,7 +86,9 @@ def test_forms_of_a_cpu_agree(monkeypatch, places, padding, scale, form):
 
 
 @placed
-def test_gradients_under_dropout_are_right(places):
+@pytest.mark.parametrize("cached", [1, 1000], ids=["row by row", "together"])
+def test_gradients_under_dropout_are_right(monkeypatch, places, cached):
+    monkeypatch.setattr(lean, "_CACHED", cached)
     learned, bias, qkv = parts(places, "whole rows", torch.float64)
     kept = torch.rand(ROWS, HEADS, 5, 5) < 0.7
 

@@ -22,7 +22,11 @@ def general(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kept: Tensor, 
 
 
 @pytest.mark.parametrize("mask", [None, "bool", (1, 1, 5, 5), (1, 3, 5, 5), (2, 3, 5, 5), (2, 1, 1, 5)])
-def test_values_and_gradients_are_those_of_the_formula(mask: object) -> None:
+@pytest.mark.parametrize("cached", [1, 1000], ids=["row by row", "together"])
+def test_values_and_gradients_are_those_of_the_formula(
+    monkeypatch: pytest.MonkeyPatch, mask: object, cached: int
+) -> None:
+    monkeypatch.setattr(lean, "_CACHED", cached)
     q, k, v = (torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
     bias = None
     if mask == "bool":

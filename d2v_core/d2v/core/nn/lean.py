@@ -1,8 +1,9 @@
 """Attention for training on a CPU, whose fused kernel has neither dropout nor a gradient of the bias.
 
 The general formulation saves three square matrices per layer for the backward pass. This one saves a bit for each
-weight that dropout may zero, and computes the weights again. A bias by distance is added to the scores and its gradient
-summed to one number per head, so no bias and no gradient of one has the size of the weights.
+weight that dropout may zero, and computes the weights again. A few rows are computed at a time, so that their weights
+stay in the cache. A bias by distance is added to the scores and its gradient summed to one number per head, so no bias
+and no gradient of one has the size of the weights.
 """
 
 from typing import Any
@@ -14,6 +15,8 @@ from torch.autograd.function import once_differentiable
 from d2v.core.nn.distances import DistanceBias
 from d2v.core.nn.dropping import pack_bits, times_kept, unpack_bits
 from d2v.core.precision import autocast_dtype
+
+_CACHED = 1 << 20  # weights
 
 
 def lean_attention(
@@ -68,8 +71,12 @@ class _LeanAttention(torch.autograd.Function):
         bits = None if kept is None else pack_bits(kept)
         ctx.save_for_backward(q, k, v, mask, distances, slopes, bits)
         ctx.fraction = fraction
-        weights = _weights(q * q.shape[-1] ** -0.5, k, mask, distances, slopes)
-        return times_kept(weights, kept).div_(fraction) @ v if kept is not None else weights @ v
+        q = q * q.shape[-1] ** -0.5
+        y: list[Tensor] = []
+        for rows in _parts(q):
+            weights = _weights(q[rows], k[rows], _of(mask, rows), _of(distances, rows), slopes)
+            y.append(times_kept(weights, _of(kept, rows)) @ v[rows])
+        return torch.cat(y).div_(fraction)
 
     @staticmethod
     @once_differentiable
@@ -77,23 +84,43 @@ class _LeanAttention(torch.autograd.Function):
         q, k, v, mask, distances, slopes, bits = ctx.saved_tensors
         scale = q.shape[-1] ** -0.5
         q, grad = q * scale, grads[0] / ctx.fraction
-        weights = _weights(q, k, mask, distances, slopes)
-        kept = None if bits is None else unpack_bits(bits, weights.shape)
-        grad_v = times_kept(weights, kept).transpose(-1, -2) @ grad
-        grad_scores = times_kept(grad @ v.transpose(-1, -2), kept)
-        # One pass instead of two: the product with the weights, and the component that all weights of a row share.
-        grad_scores = torch._softmax_backward_data(grad_scores, weights, -1, weights.dtype)
-        grad_q = (grad_scores @ k).mul_(scale)
-        grad_k = grad_scores.transpose(-1, -2) @ q
-        grad_mask = grad_slopes = None
-        if ctx.needs_input_grad[3]:
-            grad_mask = grad_scores.sum_to_size(mask.shape)
-        if ctx.needs_input_grad[5]:
-            # Products of matrices `h kk` with vectors `kk`: nothing else of the size of the weights is made.
-            exact = torch.promote_types(grad_scores.dtype, torch.float32)
-            each = grad_scores.flatten(2).to(exact) @ distances.flatten(1)[..., None].to(exact)
-            grad_slopes = -each.sum((0, 2)).to(slopes.dtype)
-        return grad_q, grad_k, grad_v, grad_mask, None, grad_slopes, None, None
+        kept = None if bits is None else unpack_bits(bits, (*q.shape[:3], k.shape[2]))
+        grad_mask = torch.zeros_like(mask) if ctx.needs_input_grad[3] else None
+        grad_slopes = torch.zeros_like(slopes) if ctx.needs_input_grad[5] else None
+        grad_q: list[Tensor] = []
+        grad_k: list[Tensor] = []
+        grad_v: list[Tensor] = []
+        for rows in _parts(q):
+            weights, own = _weights(q[rows], k[rows], _of(mask, rows), _of(distances, rows), slopes), _of(kept, rows)
+            grad_v.append(times_kept(weights, own).transpose(-1, -2) @ grad[rows])
+            grad_scores = times_kept(grad[rows] @ v[rows].transpose(-1, -2), own)
+            # One pass instead of two: the product with the weights, and the component that all weights of a row share.
+            grad_scores = torch._softmax_backward_data(grad_scores, weights, -1, weights.dtype)
+            grad_q.append((grad_scores @ k[rows]).mul_(scale))
+            grad_k.append(grad_scores.transpose(-1, -2) @ q[rows])
+            if grad_mask is not None:
+                part = _of(grad_mask, rows)
+                part += grad_scores.sum_to_size(part.shape)
+            if grad_slopes is not None:
+                # Products of matrices `h kk` with vectors `kk`: nothing else of the size of the weights is made.
+                exact = torch.promote_types(grad_scores.dtype, torch.float32)
+                apart = _of(distances, rows).flatten(1)[..., None].to(exact)
+                grad_slopes -= (grad_scores.flatten(2).to(exact) @ apart).sum((0, 2)).to(slopes.dtype)
+        return torch.cat(grad_q), torch.cat(grad_k), torch.cat(grad_v), grad_mask, None, grad_slopes, None, None
+
+
+def _parts(q: Tensor) -> list[slice]:
+    """Parts of the rows `r h k w`, small enough for their weights to stay in the processor's cache."""
+    if torch.compiler.is_compiling():
+        return [slice(None)]
+    rows, heads, length, _ = q.shape
+    some = max(1, _CACHED // max(1, heads * length**2))
+    return [slice(row, row + some) for row in range(0, max(1, rows), some)]
+
+
+def _of(tensor: Any, rows: slice) -> Any:
+    """Return the rows of a tensor; all of it if it is None, or the same for all rows."""
+    return tensor if tensor is None or tensor.shape[0] == 1 else tensor[rows]
 
 
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None, distances: Tensor | None, slopes: Tensor | None) -> Tensor:

@@ -32,6 +32,7 @@ class Strategy:
 
     `shard` comes before the optimiser is made. `fit` calls the other methods.
 
+    >>> import torch
     >>> model = nn.Linear(2, 1)
     >>> strategy = Strategy()
     >>> strategy.shard(model)

@@ -2,6 +2,7 @@
 
     python benchmarks/loop.py --threads 1
     python benchmarks/loop.py --threads 2 --against ../d2v-before
+    python benchmarks/loop.py --threads 2 train.compile=true
 
 Both train by a recipe on built-in data, reading included, and take turns of some updates, so that both see the same
 noise; compare the ratio of the medians. The loop by hand has what `fit` and it must have in common: loader, forward and
@@ -25,7 +26,7 @@ import torch
 # What both checkouts must have; nothing of benchmarks/, which belongs to this one.
 from d2v.core.jobs.running import train_by, training_batches
 from d2v.core.precision import decided
-from d2v.core.recipes import PretrainRecipe, read_recipe
+from d2v.core.recipes import PretrainRecipe, parse_overrides, read_recipe
 
 PACKAGES = ("d2v_core", "d2v_audio", "d2v_vision", "d2v_text")
 Times = dict[str, list[float]]
@@ -112,7 +113,7 @@ def worker(args: argparse.Namespace, folder: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(folder / name) for name in PACKAGES)}
     names = ("recipe", "data", "precision", "threads", "updates", "rounds")
     own = [part for name in names for part in (f"--{name}", str(getattr(args, name)))]
-    command = [sys.executable, __file__, "--worker", *own]
+    command = [sys.executable, __file__, "--worker", *own, *args.keys]
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -151,7 +152,7 @@ def train(args: argparse.Namespace, between: Callable[[float | None], None]) -> 
 def recipe_of(args: argparse.Namespace) -> PretrainRecipe:
     """Return the recipe, with the data and the precision that were asked for; nothing is written to `out`."""
     given = {"data.path": args.data, "out": "run", "train.precision": args.precision}
-    return read_recipe(args.recipe, given, PretrainRecipe)
+    return read_recipe(args.recipe, given | parse_overrides(args.keys), PretrainRecipe)
 
 
 def clock() -> float:
@@ -162,6 +163,7 @@ def clock() -> float:
 def parsed() -> argparse.Namespace:
     """Parse the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("keys", nargs="*", metavar="KEY=VALUE", help="settings of the recipe")
     parser.add_argument("--against", metavar="FOLDER", help="another checkout (default: a loop written by hand)")
     parser.add_argument("--recipe", default="vision/small")
     parser.add_argument("--data", default="fashion-mnist", help="data.path (default: fashion-mnist)")

@@ -217,7 +217,8 @@ def test_memory_above_what_is_held_is_that_of_the_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "names"), [([], ["fit", "by hand"]), (["--against", str(BENCHMARKS.parent)], ["this", "other"])]
+    ("given", "names"),
+    [(["train.batch_size=2"], ["fit", "by hand"]), (["--against", str(BENCHMARKS.parent)], ["this", "other"])],
 )
 def test_updates_of_the_loop_are_timed(capfd: pytest.CaptureFixture[str], given: list[str], names: list[str]) -> None:
     with mock.patch.object(sys, "argv", ["loop.py", "--rounds", "2", "--updates", "1", "--json", *given]):

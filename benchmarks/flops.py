@@ -19,6 +19,7 @@ from d2v.core.model import ConvDecoderConfig
 from d2v.core.nn.forms import take_forms
 from d2v.core.nn.linear import Linear
 from d2v.core.precision import Precision, autocast
+from d2v.text import TextAdapterConfig
 from d2v.vision import ImageAdapterConfig
 
 _ROWS, _WIDTH = 1024, 768
@@ -54,7 +55,7 @@ def flops_of(case: Case, batch: int, mask: Mask) -> Flops:
     decoder, width = case.config.predictors[case.modality], encoder.block.embed_dim
     assert isinstance(decoder, ConvDecoderConfig)
     (rows, places), hidden = mask.hidden.shape, int(mask.hidden.sum())
-    extra = adapter.extra_tokens if isinstance(adapter, ImageAdapterConfig) else 0
+    before = _before_blocks(case, places)
     depth = encoder.depth + (0 if adapter.context is None else adapter.context.depth)
 
     def blocks(tokens: int) -> float:
@@ -69,26 +70,45 @@ def flops_of(case: Case, batch: int, mask: Mask) -> Flops:
         *[int(decoder.decoder_dim * decoder.projection_ratio)] * (decoder.projection_layers - 1),
     ]
     projection = sum(2 * hidden * a * b for a, b in zip(widths, [*widths[1:], width], strict=True))
-    front, positions = batch * _front(case), _positions(case, places)
-    # In the published models, only the teacher of images has a front end; the others take the student's features.
-    teacher_has_front = isinstance(adapter, ImageAdapterConfig)
     return Flops(
-        front=front,
-        positions=rows * positions,
-        student=rows * blocks(extra + mask.visible.shape[1]),
+        front=batch * before.front,
+        positions=rows * before.positions,
+        student=rows * blocks(before.extra + mask.visible.shape[1]),
         decoder=convolutions + projection,
-        teacher=batch * (positions + blocks(extra + places)) + front * teacher_has_front,
+        teacher=batch * (before.teacher_front + before.positions + blocks(before.extra + places)),
     )
 
 
-def _front(case: Case) -> float:
-    """FLOPs of the front end for a sample."""
+@frozen(kw_only=True)
+class _BeforeBlocks:
+    """What an adapter computes before the blocks: FLOPs of a sample, and of the positions of a row; extra tokens.
+
+    In the published models, only the teacher of images has a front end; the others take the student's features.
+    """
+
+    front: float = 0.0
+    teacher_front: float = 0.0
+    positions: float = 0.0
+    extra: int = 0
+
+
+def _before_blocks(case: Case, places: int) -> _BeforeBlocks:
     adapter, width = case.config.student.adapters[case.modality], case.config.student.encoder.block.embed_dim
-    if isinstance(adapter, ImageAdapterConfig):
-        return 2.0 * math.prod(case.grid) * width * adapter.channels * math.prod(adapter.patch_size)
-    if not isinstance(adapter, WaveformAdapterConfig):
-        return 0.0
-    total, frames, channels = 0.0, int(case.seconds * 16_000), 1
+    match adapter:
+        case ImageAdapterConfig():
+            patches = 2.0 * math.prod(case.grid) * width * adapter.channels * math.prod(adapter.patch_size)
+            return _BeforeBlocks(front=patches, teacher_front=patches, extra=adapter.extra_tokens)
+        case WaveformAdapterConfig():
+            frames = _frames(adapter, int(case.seconds * 16_000), width)
+            return _BeforeBlocks(front=frames, positions=_convolutional_positions(adapter, places, width))
+        case TextAdapterConfig():  # looks its tokens and positions up
+            return _BeforeBlocks()
+    raise TypeError(f"there is no formula for {type(adapter).__name__}")
+
+
+def _frames(adapter: WaveformAdapterConfig, samples: int, width: int) -> float:
+    """FLOPs of the convolutions over a waveform, and of their projection to the model's width."""
+    total, frames, channels = 0.0, samples, 1
     for out, kernel, stride in adapter.conv_layers:
         frames = (frames - kernel) // stride + 1
         total += 2 * frames * out * channels * kernel
@@ -96,11 +116,7 @@ def _front(case: Case) -> float:
     return total + 2 * frames * channels * width
 
 
-def _positions(case: Case, places: int) -> float:
-    """FLOPs of the convolutional positions of a row."""
-    adapter, width = case.config.student.adapters[case.modality], case.config.student.encoder.block.embed_dim
-    if not isinstance(adapter, WaveformAdapterConfig):
-        return 0.0
+def _convolutional_positions(adapter: WaveformAdapterConfig, places: int, width: int) -> float:
     kernel = max(3, adapter.positions_width // adapter.positions_depth)
     return 2.0 * adapter.positions_depth * places * width * width // adapter.positions_groups * kernel
 

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,17 @@ def measured(args: argparse.Namespace, name: str, precision: Precision) -> dict[
         peak = peak_of(precision, kernels_of(model), clock)
         row |= {"peak_gflop_s": peak / 1e9, "share": {key: flops / spent / peak for key, spent in seconds.items()}}
     row["phases"] = {name: phases.seconds[name] for name in PHASES}
-    place = torch.device(args.device) if args.device.startswith("cuda") else SIMULATED
-    row["waits"] = len(waits_of(f"{case.modality}/base, 2.0", place))
+    row["waits"] = number_of_waits(case.modality, args.device)
     row |= {"input": case.grid, "depth": case.config.student.encoder.depth, "steps": args.steps}
     row["checkpoint_activations"] = args.checkpoint_activations
     row |= {"device": args.device, "processor": processor(), "threads": torch.get_num_threads()}
     return row | {"torch": torch.__version__, "clock": "cpu" if on_one_thread() else "wall"}
+
+
+@cache  # neither the size nor the precision changes it
+def number_of_waits(modality: str, device: str) -> int:
+    """How often an update of a modality waits for the device, or for a simulated one."""
+    return len(waits_of(f"{modality}/base, 2.0", torch.device(device) if device.startswith("cuda") else SIMULATED))
 
 
 def case_of(args: argparse.Namespace, name: str) -> Case:

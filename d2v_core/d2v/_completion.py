@@ -56,7 +56,7 @@ def installed() -> str:
     for root in d2v.__path__:
         for folder, _, names in os.walk(root):
             for name in names:
-                if name.endswith((".py", ".yaml")):
+                if name.endswith((".py", ".yaml", ".toml")):
                     newest = [newest[0] + 1, max(newest[1], os.stat(f"{folder}/{name}").st_mtime_ns)]  # noqa: PTH116 - speed
     return hashlib.sha256(repr([*marks, *d2v.__path__, newest]).encode()).hexdigest()
 
@@ -79,7 +79,7 @@ def _fill(parser: ArgumentParser, command: dict[str, Any], known: dict[str, Any]
             _fill(below.add_parser(name, help=verb["summary"]), verb, known)
     for option in command.get("arguments", ()):
         names, settings = option["names"], {key: option[key] for key in ("choices", "nargs") if option.get(key)}
-        _completed(parser.add_argument(*names, **settings), lambda prefix, **_: list(files(prefix)))
+        _completed(parser.add_argument(*names, **settings), _offer(option.get("words")))
     if "recipes" in command:
         recipes = command["recipes"]
         _completed(parser.add_argument("recipe"), lambda prefix, **_: [*recipes, *files(prefix, ".yaml", ".yml")])
@@ -92,6 +92,13 @@ def _fill(parser: ArgumentParser, command: dict[str, Any], known: dict[str, Any]
             return list(arguments(prefix, {name: values for name, values in keys.items() if name not in given}))
 
         _completed(parser.add_argument("overrides", nargs="*"), complete_key)
+
+
+def _offer(words: list[str] | None) -> Callable[..., list[str]]:
+    """Complete one of these words; None = a path."""
+    if words is None:
+        return lambda prefix, **_: list(files(prefix))
+    return lambda prefix, **_: [word for word in words if word.startswith(prefix)]
 
 
 def _completed(action: Any, completer: Callable[..., list[str]]) -> None:

@@ -1,10 +1,5 @@
 """Encoders of this package as a class of the transformers package, which `import d2v.hugging_face` registers.
 
->>> from transformers import AutoModel
->>> model = AutoModel.from_pretrained("encoder")  # doctest: +SKIP
->>> model(pixel_values=images).last_hidden_state.shape  # doctest: +SKIP
-torch.Size([2, 197, 768])
-
 `d2v convert MODEL encoder --to hugging-face` writes such a folder for models that the transformers package has no class
 of. Nothing in it is executed: its configuration names classes of installed packages only.
 """
@@ -63,6 +58,11 @@ class D2VModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # as above
 
     Raises:
         ConfigError: if a value of the configuration is unknown, missing or of a wrong type.
+
+    >>> from transformers import AutoModel
+    >>> model = AutoModel.from_pretrained("encoder")  # doctest: +SKIP
+    >>> model(pixel_values=images).last_hidden_state.shape  # doctest: +SKIP
+    torch.Size([2, 197, 768])
     """
 
     config_class = D2VConfig

@@ -12,12 +12,13 @@ from types import ModuleType
 from typing import Any
 
 PACKAGES = ("d2v.core", "d2v.vision", "d2v.audio", "d2v.text")
+_MODULES = ("d2v.hugging_face",)  # beside the packages, with public names of their own
 _ALIASES = ("typing", "types", "collections.abc")  # modules of the types of type aliases
 
 
 @cache
 def public_packages() -> dict[str, ModuleType]:
-    """Packages and modules with public names (`__all__`), by name: the top packages and those directly below them."""
+    """Packages and modules with public names (`__all__`), by name: top packages, those directly below, and others."""
     found = {}
     for top in PACKAGES:
         package = importlib.import_module(top)
@@ -26,7 +27,7 @@ def public_packages() -> dict[str, ModuleType]:
             # Importing `__main__` would run it; private modules have no `__all__`.
             if not name.endswith("__") and hasattr(module := importlib.import_module(name), "__all__"):
                 found[name] = module
-    return found
+    return found | {name: importlib.import_module(name) for name in _MODULES}
 
 
 @cache

@@ -112,6 +112,14 @@ def test_each_shell_completes(shell: str, line: str, offers: list[str], ask: Ask
         ("d2v plot no", ["notes.txt"]),
         ("d2v quickstart --st", ["--steps"]),
         ("d2v completion ", ["bash", "fish", "zsh"]),
+        ("d2v convert run there --to h", ["hugging-face"]),
+        ("d2v convert run there --to ", ["d2v", "hugging-face", "onnx", "timm", "torch-export"]),
+        ("d2v convert run there --pretrained no", ["notes.txt"]),
+        ("d2v quickstart --modality ", ["vision"]),
+        ("d2v models --modality ", ["audio", "text", "vision"]),
+        ("d2v models --size Base --modality t", ["text"]),
+        ("d2v models --modality aud --fine-tuning n", ["none"]),
+        ("d2v models data2vec2/nlp", ["data2vec2/nlp_base"]),
     ],
 )
 def test_what_there_is_to_complete(line: str, offers: list[str], ask: Ask) -> None:

@@ -8,7 +8,7 @@ import re
 import textwrap
 import types
 from argparse import Action, Namespace
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -101,6 +101,7 @@ class Options:
         call: a function, or a class with a `__call__` (for example a protocol) for a function that is found later.
         leave_out: parameters that are not command-line arguments.
         positional: parameters without a default that become single positional arguments.
+        words: what completion offers for a parameter, by its name; see `Parser`.
 
     Raises:
         TypeError: if the type of a parameter cannot be typed on a command line; leave it out.
@@ -113,11 +114,17 @@ class Options:
     """
 
     def __init__(
-        self, call: Callable[..., Any], *, leave_out: Collection[str] = (), positional: Collection[str] = ()
+        self,
+        call: Callable[..., Any],
+        *,
+        leave_out: Collection[str] = (),
+        positional: Collection[str] = (),
+        words: Mapping[str, Callable[[], Iterable[str]]] | None = None,
     ) -> None:
         function: Any = call.__call__ if isinstance(call, type) else call
         hints = get_type_hints(function)
         self._positional = positional
+        self._words = dict(words or {})
         self._docstrings = [inspect.getdoc(function), inspect.getdoc(call)]
         self.parameters = {
             parameter.name: (parameter, hints[parameter.name])
@@ -139,6 +146,7 @@ class Options:
                 action.help = _option_help(meanings.get(name, ""), action)
 
         parser.completions.append(complete)
+        parser.words |= self._words
 
     def values(self, arguments: Namespace) -> dict[str, Any]:
         """The given arguments, as keyword arguments of the function."""

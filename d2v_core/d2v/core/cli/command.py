@@ -4,7 +4,7 @@ import argparse
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, NoReturn
 
@@ -15,12 +15,17 @@ from d2v.core.train.ranks import connected, started_processes
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with steps that complete its help on request, since they are too slow for every start."""
+    """A parser with steps that complete its help on request, since they are too slow for every start.
+
+    `words` has, by the name of an argument, a function that lists the words that completion offers for it. They are not
+    `choices`: the command itself decides which words it takes, with better messages than argparse's.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
         self.completions: list[Callable[[], None]] = []
         self.looks: list[Callable[[Sequence[str]], None]] = []
+        self.words: dict[str, Callable[[], Iterable[str]]] = {}
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the arguments; hooks may refuse them first, with better messages than argparse's."""

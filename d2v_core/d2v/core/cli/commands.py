@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from d2v.core.cli.arguments import Keys, Options, RecipeAndKeys, summary_and_details
 from d2v.core.cli.command import Command, Parser
+from d2v.core.exports import forms_for
 from d2v.core.jobs import convert, doctor, evaluate, extract, finetune, plot, predict, pretrain, probe
 from d2v.core.jobs.extraction import Extracted, ExtractSettings
 from d2v.core.jobs.fine_tuned import UseSettings
@@ -13,6 +14,7 @@ from d2v.core.jobs.plotting import Plotted
 from d2v.core.jobs.prediction import as_csv
 from d2v.core.jobs.probing import ProbeSettings
 from d2v.core.jobs.several_runs import SeveralRuns
+from d2v.core.modality import modalities
 from d2v.core.recipes import FinetuneRecipe, PretrainRecipe
 from d2v.core.train import Fitted
 from d2v.core.train.ranks import world
@@ -75,6 +77,13 @@ def _features(done: Extracted, _: Mapping[str, Any]) -> str:
     return f"features of shape {done.shape} in {done.out}, names in {done.names}"
 
 
+def _forms() -> list[str]:
+    """The forms that some model can be converted to."""
+    broken = modalities.broken()
+    usable = [name for name in modalities.names() if name not in broken]
+    return sorted({"d2v", *(form for name in usable for form in forms_for(name))})
+
+
 def _files(done: Plotted, _: Mapping[str, Any]) -> str:
     return "\n".join(map(str, (*done.files, *done.notes)))
 
@@ -131,7 +140,7 @@ PLOT = _one_call(
 )
 CONVERT = _one_call(
     convert,
-    takes=Options(convert, positional=("source", "target")),
+    takes=Options(convert, positional=("source", "target"), words={"to": _forms}),
     output=lambda done, _: done.text(),
     example="d2v convert base_libri.pt base_libri\n"
     "d2v convert audio_base_ls.pt for-transformers --to hugging-face\n"

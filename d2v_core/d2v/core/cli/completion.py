@@ -59,7 +59,7 @@ def _commands(kinds: Mapping[str, type[Run]]) -> Iterable[tuple[str, Any]]:
         yield command.name, entry
 
 
-def _described(parser: argparse.ArgumentParser) -> dict[str, Any]:
+def _described(parser: Parser) -> dict[str, Any]:
     """Arguments and subcommands of a parser as plain values."""
     found: dict[str, Any] = {"arguments": []}
     for action in parser._actions:
@@ -71,7 +71,8 @@ def _described(parser: argparse.ArgumentParser) -> dict[str, Any]:
         elif action.dest not in ("help", "recipe", "overrides"):
             choices = None if action.choices is None else [str(choice) for choice in action.choices]
             one = {"names": action.option_strings or [action.dest], "choices": choices, "nargs": action.nargs}
-            found["arguments"].append(one)
+            words = parser.words.get(action.dest)
+            found["arguments"].append(one if words is None else {**one, "words": list(words())})
     return found
 
 

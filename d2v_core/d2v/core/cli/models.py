@@ -1,10 +1,13 @@
 """`d2v models`: published models that are loaded by name."""
 
 from argparse import Namespace
+from contextlib import suppress
+from functools import partial
 
 from d2v.core.cli.command import Command, Parser
 from d2v.core.files.catalogue import PublishedModel, published_model, published_models
 from d2v.core.files.model_cache import cached, is_cached
+from d2v.core.registry import PluginError
 
 # Columns of the list, each a filter too.
 _COLUMNS = ("name", "modality", "size", "data", "fine-tuning", "licence")
@@ -41,10 +44,18 @@ def _facts(model: PublishedModel) -> dict[str, str]:
     }
 
 
+def _texts(column: int) -> list[str]:
+    """The different texts of a column; none if a catalogue is broken, which the command itself reports."""
+    with suppress(PluginError):
+        return sorted({_columns(model)[column] for model in published_models().values()})
+    return []
+
+
 def _add_arguments(parser: Parser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="show all that is known of this model")
     for column in _COLUMNS[1:]:
         parser.add_argument(f"--{column}", metavar="TEXT", help=f"only models with this text in the column {column}")
+    parser.words |= {column.replace("-", "_"): partial(_texts, number) for number, column in enumerate(_COLUMNS)}
 
 
 COMMAND = Command(

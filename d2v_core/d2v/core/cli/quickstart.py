@@ -8,10 +8,17 @@ from attrs.validators import ge
 from d2v.core.cli.arguments import Options, summary_and_details
 from d2v.core.cli.command import Command, Parser
 from d2v.core.jobs.device import use_threads
-from d2v.core.modality import Quickstart, find_quickstart
+from d2v.core.modality import Quickstart, find_quickstart, modalities
 from d2v.core.validators import check
 
-_CHOICE = Options(find_quickstart)
+
+def _modalities() -> list[str]:
+    """Those with a quickstart."""
+    broken = modalities.broken()
+    return [name for name in modalities.names() if name not in broken and modalities.load(name).quickstart is not None]
+
+
+_CHOICE = Options(find_quickstart, words={"modality": _modalities})
 _OPTIONS = Options(Quickstart, leave_out=("progress",))
 _SUMMARY, _DETAILS = summary_and_details(Quickstart.__call__)
 

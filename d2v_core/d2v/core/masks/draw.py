@@ -59,7 +59,7 @@ class Draw:
 
         The first numbers of a row do not depend on `n`, so padding the batch does not change what a row draws.
         """
-        key = _hashed(_hashed(0, self.seed), self.update)
+        key = _splitmix64_of_int(_splitmix64_of_int(self.seed) + self.update)
         keys = splitmix64(self.ids.long() + (key - ((key >> 63) << 64)))
         keys = splitmix64(keys + ((self.purpose << 32) + stream))
         clone = torch.arange(num_masks, device=self.ids.device)
@@ -80,7 +80,7 @@ def one_number(*, seed: int, update: int, id: int, purpose: int, stream: int) ->
     """
     key = 0
     for part in (seed, update, id, (purpose << 32) + stream, 0, _GOLDEN):
-        key = _hashed(key, part)
+        key = _splitmix64_of_int(key + part)
     return key >> (64 - _BITS)
 
 
@@ -113,6 +113,10 @@ def below(bits: Tensor, high: Tensor | int) -> Tensor:
     return ((bits >> (_BITS - 31)) * high) >> 31
 
 
+# SplitMix64 three times, with equal results. Operators of torch work on every device. On a CPU, unsigned arrays of
+# NumPy take a fraction of their time. A single number is hashed by Python's integers before it could become a tensor.
+
+
 def splitmix64(x: Tensor) -> Tensor:
     """SplitMix64's hash (Steele, Lea and Flood 2014), Long to Long of the same shape: increment, then finaliser."""
     if x.device.type == "cpu" and x.dim():
@@ -126,7 +130,7 @@ def splitmix64(x: Tensor) -> Tensor:
 
 
 def _splitmix64_of_array(x: Tensor) -> Tensor:
-    """Compute `splitmix64` by NumPy: its unsigned integers and cheap calls make that faster."""
+    """`splitmix64` of a tensor on a CPU, by NumPy."""
     y = x.numpy().view(np.uint64) + np.uint64(_GOLDEN & _WORD)
     for shift, factor in _MIX:
         y ^= y >> np.uint64(shift)
@@ -135,13 +139,13 @@ def _splitmix64_of_array(x: Tensor) -> Tensor:
     return torch.from_numpy(y.view(np.int64))
 
 
-def _hashed(key: int, part: int) -> int:
-    """Hash of the sum of two integers, unsigned."""
-    key = (key + part + _GOLDEN) & _WORD
+def _splitmix64_of_int(x: int) -> int:
+    """`splitmix64` of an integer of any size, whose lowest 64 bits count; the result is unsigned."""
+    x = (x + _GOLDEN) & _WORD
     for shift, factor in _MIX:
-        key ^= key >> shift
-        key = key if factor is None else key * factor & _WORD
-    return key
+        x ^= x >> shift
+        x = x if factor is None else x * factor & _WORD
+    return x
 
 
 def _shift(x: Tensor, by: int) -> Tensor:

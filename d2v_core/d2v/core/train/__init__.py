@@ -9,7 +9,8 @@ from d2v.core.train.loss_scale import LossScale, NonFiniteError
 from d2v.core.train.optimizer import PublishedAdamW
 from d2v.core.train.progress import Progress
 from d2v.core.train.ranks import connected
-from d2v.core.train.run_folder import RunFolder, RunFolderError
+from d2v.core.train.run_config import RunFolderError
+from d2v.core.train.run_folder import RunFolder
 from d2v.core.train.schedules import (
     BEiTCosineSchedule,
     BEiTTriPhaseSchedule,

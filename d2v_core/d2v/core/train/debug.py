@@ -25,7 +25,8 @@ from d2v.core.model import Batch, StepOutput
 from d2v.core.nn.layer_drop import layers_drawn_from
 from d2v.core.precision import Precision, autocast
 from d2v.core.train.ranks import dropout_seed, layer_drop_seed, world
-from d2v.core.train.run_folder import RunFolder, RunFolderError
+from d2v.core.train.run_config import RunFolderError
+from d2v.core.train.run_folder import RunFolder
 
 _logger = logging.getLogger(__name__)
 _MODEL = "model"

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from d2v.core.train.run_folder import RunFolderError
+from d2v.core.train.run_config import RunFolderError
 
 # No subclasses (for example NumPy's numbers): they are stored with their class, and loading a checkpoint imports none.
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})

@@ -4,11 +4,9 @@ A checkpoint is complete or absent: it is written under a temporary name, flushe
 depend on the training loop.
 """
 
-import difflib
 import filecmp
 import io
 import json
-import logging
 import os
 import re
 import shutil
@@ -22,19 +20,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from d2v.core.files.atomic import publish, unfinished_folder, write_text
+from d2v.core.files.atomic import publish, unfinished_folder
 from d2v.core.files.folder import write_files
 from d2v.core.files.folder_lock import FolderLock, InUseError
 from d2v.core.files.space import total_bytes, why_not_written
 from d2v.core.train.ranks import world
+from d2v.core.train.run_config import RunConfig, RunFolderError
 from d2v.core.validators import check
 
-_logger = logging.getLogger(__name__)
 _STATE = "training.pt"
-
-
-class RunFolderError(RuntimeError):
-    """A run folder cannot be used, or a file could not be written to it; files that were saved before are intact."""
 
 
 class RunFolder:
@@ -90,14 +84,14 @@ class RunFolder:
         self.recipe = recipe
         self.keep = keep
         self._lock: FolderLock | None = None
-        self._config = config
-        self._changes: Sequence[str] = ()
+        self._config = RunConfig(self.path, config)
         if world()[0] > 0:
             return
         try:
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(self.path)
-            self._enter(config, resume, judge)
+            self._config.open(resume=resume, judge=judge)
+            self._clear()
         except OSError as error:
             self.close()
             raise RunFolderError(
@@ -132,21 +126,8 @@ class RunFolder:
         Raises:
             RunFolderError: if a file cannot be written.
         """
-        found = [*self._changes, *changes]
-        if self._lock is None or not found:
-            return
-        lines = "".join(json.dumps({"step": step, "change": change}) + "\n" for change in found)
-        history = self.path / "changes.jsonl"
-        try:
-            write_text(history, (history.read_text() if history.exists() else "") + lines)
-            write_text(self.path / "config.yaml", self._config)
-        except OSError as error:
-            raise RunFolderError(
-                f"{self.path} cannot be written: {why_not_written(error, self.path)}; the checkpoints are intact"
-            ) from error
-        self._changes = ()
-        for change in found:
-            _logger.warning("resumed at update %d with a change: %s", step, change)
+        if self._lock is not None:
+            self._config.settle(step, changes)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: dict[str, Any], *, best: int | None = None) -> None:
         """Write a checkpoint, unless it exists already, and remove old ones.
@@ -261,19 +242,10 @@ class RunFolder:
             self._lock.release()
             self._lock = None
 
-    def _enter(self, config: str, resume: bool, judge: Callable[[str], Sequence[str]] | None) -> None:
-        file = self.path / "config.yaml"
-        if file.exists():
-            if not resume:
-                raise RunFolderError(
-                    f"{self.path} holds a run already; resume it with resume=true, or choose another out"
-                )
-            if (existing := file.read_text()) != config:
-                self._changes = _refused(self.path, existing, config) if judge is None else judge(existing)
-        else:
-            write_text(file, config)
+    def _clear(self) -> None:
+        """Remove unfinished files of a killed process."""
         for parent in (self.path, self.path / "checkpoints", *self.path.glob("debug/*")):
-            for left in parent.glob(".*-*"):  # unfinished files of a killed process
+            for left in parent.glob(".*-*"):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def _fill(self, unfinished: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -301,14 +273,3 @@ def _steps(path: Path) -> list[int]:
     folder = path / "checkpoints"
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)", name)))
-
-
-def _refused(path: Path, old: str, new: str) -> Sequence[str]:
-    changed = [
-        line
-        for line in difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)
-        if line[:1] in "+-" and line[:3] not in ("+++", "---")
-    ]
-    raise RunFolderError(
-        f"{path} was started with another configuration (- old, + new): {'; '.join(changed[:6])}; choose another out"
-    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from d2v.core.files.space import why_not_written
-from d2v.core.train.run_folder import RunFolderError
+from d2v.core.train.run_config import RunFolderError
 
 
 class MetricSink(Protocol):

@@ -15,7 +15,8 @@ from d2v.core.train.meters import Meters
 from d2v.core.train.monitoring import Monitors
 from d2v.core.train.ranks import sum_over_ranks, world
 from d2v.core.train.resuming import changed_data, changed_machine, continued, machine_of, restart, stored_identity
-from d2v.core.train.run_folder import RunFolder, RunFolderError
+from d2v.core.train.run_config import RunFolderError
+from d2v.core.train.run_folder import RunFolder
 from d2v.core.train.skipping import Skipping
 from d2v.core.train.source import BatchSource
 from d2v.core.train.strategies import Strategy

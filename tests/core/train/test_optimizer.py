@@ -9,7 +9,7 @@ from torch import nn
 
 from d2v.core.model import Batch, StepOutput
 from d2v.core.train import MemorySource, PublishedAdamW, fit
-from d2v.core.train.stages import clip_factor
+from d2v.core.train.stages import clip_gradients
 
 
 def steps(
@@ -237,8 +237,10 @@ def test_counts_are_read_once_after_loading(monkeypatch):
     ],
 )
 def test_published_clipping(half, norm, factor):
-    found = clip_factor(torch.tensor(norm, dtype=torch.float64), 2.5, half=half)
-    torch.testing.assert_close(found.item(), factor, rtol=1e-12, atol=0)
+    gradient = torch.tensor([0.6, 0.8], dtype=torch.float64) * norm
+    expected = gradient * factor
+    clip_gradients([gradient], torch.tensor(norm, dtype=torch.float64), 2.5, half=half)
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=0)
 
 
 class Pull(nn.Module):

@@ -65,21 +65,19 @@ def finish_gradients(now: TrainingState, count: int, clip: float) -> float | Non
     """
     if count < 1:
         raise ValueError(f"update {now.step + 1} has sample_size {count}: its batches contain nothing to learn")
-    gradients = now.strategy.gradients(now.parameters)
+    factor = 1.0 if now.loss_scale is None else now.loss_scale.value
+    gradients = now.strategy.gradients(now.parameters, 1 / (count * factor))
     if not gradients:
         raise ValueError(f"update {now.step + 1} gives no parameter a gradient; is everything frozen?")
-    scale = 1.0 if now.loss_scale is None else now.loss_scale.value
-    factor = now.strategy.summed / (count * scale)
-    norm = now.strategy.norm(gradients) * factor
+    norm = now.strategy.norm(gradients)
     known = norm.item()
     if now.loss_scale is not None:
         if not math.isfinite(known):
             now.loss_scale.overflow(step=now.step)
             return None
         now.loss_scale.success()
-    within = not clip or known + _CLIP_EPS < clip
-    clipping = 1.0 if within else clip_factor(norm, clip, half=now.loss_scale is not None)
-    torch._foreach_mul_(gradients, factor * clipping)
+    if clip and not known + _CLIP_EPS < clip:  # otherwise the factor is 1
+        clip_gradients(gradients, norm, clip, half=now.loss_scale is not None)
     return known
 
 
@@ -103,23 +101,26 @@ def accepted(
     return False
 
 
-def clip_factor(norm: Tensor, clip: float, *, half: bool) -> Tensor:
-    """Return the published factor that clips gradients to a maximum total norm.
+def clip_gradients(gradients: list[Tensor], norm: Tensor, clip: float, *, half: bool) -> None:
+    """Clip gradients to a maximum total norm, in place, with the published factors.
 
     min(1, clip / (norm + 1e-6)); in fp16 training clip / norm if the norm is above clip. The two differ for tiny
     gradients.
 
     Args:
-        norm: total norm of the gradients.
+        gradients: all gradients.
+        norm: their total norm.
         clip: maximum norm.
         half: whether training is in fp16.
 
-    >>> import torch
-    >>> clip_factor(torch.tensor(5.0), 0.5, half=True)
-    tensor(0.1000)
+    >>> gradient = torch.tensor([3.0, 4.0])
+    >>> clip_gradients([gradient], gradient.norm(), 0.5, half=True)
+    >>> gradient
+    tensor([0.3000, 0.4000])
     """
     # Clamp on the device: comparing the norm in Python would wait for the device.
-    return (clip / (norm if half else norm + _CLIP_EPS)).clamp(max=1.0)
+    factor = (clip / (norm if half else norm + _CLIP_EPS)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, factor)
 
 
 def apply_update(now: TrainingState, outputs: Sequence[StepOutput], modalities: Sequence[str | None]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -32,12 +33,11 @@ class Strategy:
 
     `shard` comes before the optimiser is made. `fit` calls the other methods.
 
-    >>> import torch
     >>> model = nn.Linear(2, 1)
     >>> strategy = Strategy()
     >>> strategy.shard(model)
     >>> model(torch.ones(1, 2)).sum().backward()
-    >>> len(strategy.gradients(model.parameters())), sorted(strategy.tensors(model))
+    >>> len(strategy.gradients(model.parameters(), 0.5)), sorted(strategy.tensors(model))
     (2, ['bias', 'weight'])
     """
 
@@ -66,13 +66,16 @@ class Strategy:
         """Return the context of a forward pass, which keeps less for the backward pass; see `keeping_less`."""
         return keeping_less(self._large)
 
-    def gradients(self, parameters: Iterable[nn.Parameter]) -> list[Tensor]:
-        """Return the gradients that the processes computed together; their sum is `summed` times as large.
+    def gradients(self, parameters: Iterable[nn.Parameter], factor: float) -> list[Tensor]:
+        """Return the gradients, summed over the processes and multiplied by a factor, in place.
 
         A sharded gradient is returned as the part on this process. Parameters without gradient on all processes, such
         as those of a skipped layer, are left out.
         """
-        return [local_part(one.grad) for one in parameters if one.requires_grad and one.grad is not None]
+        found = [local_part(one.grad) for one in parameters if one.requires_grad and one.grad is not None]
+        if found:
+            torch._foreach_mul_(found, factor * self._summed)
+        return found
 
     def norm(self, gradients: list[Tensor]) -> Tensor:
         """Return the total norm of gradients of all processes, on the device."""
@@ -113,7 +116,7 @@ class Strategy:
         optimizer.load_state_dict({**state, "state": placed})
 
     @property
-    def summed(self) -> int:
+    def _summed(self) -> int:
         """Factor from the gradient that the processes computed together to the sum of theirs."""
         return 1
 
@@ -137,9 +140,8 @@ class Replicated(Strategy):
         return nullcontext() if last else model.no_sync()
 
     @property
-    def summed(self) -> int:
-        """As many as there are processes, because DDP averages."""
-        return world()[1]
+    def _summed(self) -> int:
+        return world()[1]  # DDP averages
 
 
 class Sharded(Strategy):
@@ -193,9 +195,8 @@ class Sharded(Strategy):
                 part.reshard()
 
     @property
-    def summed(self) -> int:
-        """As many as there are processes, because FSDP2 averages."""
-        return world()[1]
+    def _summed(self) -> int:
+        return world()[1]  # FSDP2 averages
 
 
 def strategy_by_name(name: StrategyName) -> Strategy:

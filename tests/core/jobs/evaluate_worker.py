@@ -25,7 +25,7 @@ def main(folder: Path, rank: int) -> None:
         result = evaluate(given | {"split": ["val"], "task.longest": [0, 1, 100]}, progress=False)
         found["sweep"] = {"tried": [one.to_plain() for one in result.tried]}
     (folder / f"shared-{rank}.json").write_text(json.dumps(found))
-    dist.barrier()  # a process that leaves while the other one works may be aborted by gloo's threads
+    dist.barrier()  # neither closes its connections while the other one uses them
     dist.destroy_process_group()
 
 

@@ -85,8 +85,9 @@ class _LeanAttention(torch.autograd.Function):
         scale = q.shape[-1] ** -0.5
         q, grad = q * scale, grads[0] / ctx.fraction
         kept = None if bits is None else unpack_bits(bits, (*q.shape[:3], k.shape[2]))
-        grad_mask = torch.zeros_like(mask) if ctx.needs_input_grad[3] else None
-        grad_slopes = torch.zeros_like(slopes) if ctx.needs_input_grad[5] else None
+        exact = torch.promote_types(q.dtype, torch.float32)  # of sums over all parts
+        grad_mask = torch.zeros_like(mask, dtype=exact) if ctx.needs_input_grad[3] else None
+        grad_slopes = torch.zeros_like(slopes, dtype=exact) if ctx.needs_input_grad[5] else None
         grad_q: list[Tensor] = []
         grad_k: list[Tensor] = []
         grad_v: list[Tensor] = []
@@ -103,9 +104,10 @@ class _LeanAttention(torch.autograd.Function):
                 part += grad_scores.sum_to_size(part.shape)
             if grad_slopes is not None:
                 # Products of matrices `h kk` with vectors `kk`: nothing else of the size of the weights is made.
-                exact = torch.promote_types(grad_scores.dtype, torch.float32)
                 apart = _of(distances, rows).flatten(1)[..., None].to(exact)
-                grad_slopes -= (grad_scores.flatten(2).to(exact) @ apart).sum((0, 2)).to(slopes.dtype)
+                grad_slopes -= (grad_scores.flatten(2).to(exact) @ apart).sum((0, 2))
+        grad_mask = None if grad_mask is None else grad_mask.to(mask.dtype)
+        grad_slopes = None if grad_slopes is None else grad_slopes.to(slopes.dtype)
         return torch.cat(grad_q), torch.cat(grad_k), torch.cat(grad_v), grad_mask, None, grad_slopes, None, None
 
 

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from building import NEW, toy_batch
 from torch import Tensor, nn
 
+from d2v.core.masks import Mask
+from d2v.core.model import Encoded, VisibleDecoder
 from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
 from d2v.core.nn import recompute as module
 from d2v.core.nn.linear import Linear
@@ -61,6 +63,27 @@ def test_a_decoder(dims: int, dtype: torch.dtype | None) -> None:
     decoder = ConvDecoder(8, decoder_dim=8, num_layers=3, kernel_size=3, groups=2, dims=dims, projection_layers=2)
     x, grid = torch.randn(3, 6, 8), (6,) if dims == 1 else (2, 3)
     same(lambda: decoder(x, grid).square().sum(), decoder, dtype)
+
+
+@precisions
+@pytest.mark.parametrize("noise_std", [0.0, 0.5])
+def test_the_input_of_a_decoder_is_not_kept(noise_std: float, dtype: torch.dtype | None) -> None:
+    decoder = ConvDecoder(8, decoder_dim=4, num_layers=2, kernel_size=3)
+    predictor, mask = VisibleDecoder(decoder, noise_std=noise_std), Mask(hidden=torch.arange(6).remainder(2)[None] == 1)
+    x, inputs = torch.randn(1, 3, 8, requires_grad=True), []
+    decoder.register_forward_pre_hook(lambda _, given: inputs.append(weakref.ref(given[0].untyped_storage())))
+
+    def loss() -> Tensor:
+        encoded = Encoded(x=x, padding=None, num_prefix_tokens=0, grid=(6,))
+        return predictor(encoded, mask).square().sum() + torch.rand(())
+
+    same(loss, predictor, dtype)
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype is not None), keeping_less():
+        value = loss()
+    gc.collect()
+    assert inputs[-1]() is None
+    value.backward()  # type: ignore[no-untyped-call]
 
 
 @precisions

@@ -1,10 +1,12 @@
-"""Memory that an update frees stays with the process."""
+"""Memory that an update frees stays with the process, or goes back to the system."""
 
 import platform
 import subprocess
 import sys
 
 import pytest
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have other allocators")
 
 # A block that glibc maps on its own goes back to the system when it is freed; blocks of the heap are used again.
 _PROGRAM = """
@@ -19,7 +21,37 @@ print(first <= block.data_ptr() < last)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have other allocators")
+# Every other block is freed, as activations are between the gradients.
+_FREEING = """
+import sys
+import torch
+from d2v.core.nn import TransformerEncoder
+from d2v.core.train.heap import keep_heap
+from d2v.core.train.preparing import checkpoint_activations
+if sys.argv[1] == "checkpointed":
+    checkpoint_activations(TransformerEncoder.stack(8, depth=1, num_heads=2))
+keep_heap()
+
+def resident():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+
+blocks = [torch.ones(2 << 20, dtype=torch.uint8) for _ in range(100)]
+before = resident()
+del blocks[::2]
+print(before - resident())
+"""
+
+
 def test_large_blocks_are_those_of_the_heap() -> None:
-    found = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True)
-    assert found.stdout == "True\n"
+    assert _printed(_PROGRAM) == "True\n"
+
+
+@pytest.mark.parametrize(("switch", "freed"), [("none", 0), ("checkpointed", 100)])
+def test_checkpointing_gives_large_blocks_back(switch: str, freed: int) -> None:
+    assert float(_printed(_FREEING, switch)) == pytest.approx(freed, abs=10)  # MiB
+
+
+def _printed(program: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -5,6 +5,7 @@ from einops import rearrange
 from torch import Tensor
 
 from d2v.core.masks import Mask
+from d2v.core.nn.recompute import recomputed
 
 
 class MultimaskBatcher:
@@ -68,12 +69,13 @@ class MultimaskBatcher:
                 f"{tuple(visible.shape[:2])} rows and tokens do not fit the {tuple(self.mask.visible.shape)} visible "
                 "positions; use a VisibleDecoder with visible_only=True and a MaskedHead with visible_only=False"
             )
+        noise = _Noise(noise_std)
+        again = noise_std == 0 or visible.device.type == "cpu"
+        return recomputed(self._scattered, visible, noise) if again else self._scattered(visible, noise)
+
+    def _scattered(self, visible: Tensor, noise: "_Noise") -> Tensor:
         rows, length = self.mask.hidden.shape
-        shape = (rows * length, visible.shape[2])
-        if noise_std > 0:
-            out = torch.randn(shape, device=visible.device, dtype=visible.dtype).mul_(noise_std)
-        else:
-            out = torch.zeros(shape, device=visible.device, dtype=visible.dtype)
+        out = noise.draw((rows * length, visible.shape[2]), visible)
         start = torch.arange(0, rows * length, length, device=visible.device)[:, None]
         out = out.index_copy_(0, (self.mask.visible + start).flatten(), rearrange(visible, "r v d -> (r v) d"))
         return rearrange(out, "(r t) d -> r t d", r=rows)
@@ -85,3 +87,26 @@ class MultimaskBatcher:
         index = rows // (num_rows // x.shape[0]) * length + positions
         flat = rearrange(x, "r t ... -> (r t) ...")
         return flat.index_select(0, index.flatten()).view(*index.shape, *x.shape[2:])
+
+
+class _Noise:
+    """Gaussian noise. On a CPU, it is the same each time it is drawn.
+
+    The state of other generators cannot be read while a graph is captured.
+    """
+
+    def __init__(self, std: float) -> None:
+        self.std = std
+        self.state: Tensor | None = None  # of torch's generator, before it drew the noise
+
+    def draw(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Draw from torch's generator the first time, and from a copy of it later."""
+        if self.std == 0:
+            return torch.zeros(shape, device=like.device, dtype=like.dtype)
+        generator = None
+        if self.state is not None:
+            generator = torch.Generator()
+            generator.set_state(self.state)
+        elif like.device.type == "cpu" and not torch.compiler.is_compiling():
+            self.state = torch.get_rng_state()
+        return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype).mul_(self.std)

@@ -3,6 +3,7 @@
 from torch import nn
 
 from d2v.core.nn import ConvDecoder, TransformerBlock, TransformerEncoder
+from d2v.core.train.heap import give_back
 
 
 def compile_blocks(model: nn.Module) -> None:
@@ -32,6 +33,8 @@ def compile_blocks(model: nn.Module) -> None:
 def checkpoint_activations(model: nn.Module) -> None:
     """Keep only the inputs of the blocks for the backward pass, which computes the rest of each block again.
 
+    On a CPU, what is saved goes back to the system: see `give_back`, which holds for the whole process.
+
     Raises:
         ValueError: if the model has no encoder of this library.
 
@@ -45,3 +48,5 @@ def checkpoint_activations(model: nn.Module) -> None:
         raise ValueError(f"checkpoint_activations=true: a {type(model).__name__} has no TransformerEncoder")
     for encoder in encoders:
         encoder.checkpoint_activations = True
+    if all(parameter.device.type == "cpu" for parameter in model.parameters()):
+        give_back()

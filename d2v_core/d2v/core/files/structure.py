@@ -78,7 +78,7 @@ def from_plain(values: Any, config: type[_Config]) -> _Config:
         made: _Config = _converter().structure(values, config)
     except Exception as error:  # any error of a validator or cattrs becomes one line
         _raise_plugin_error(error)
-        raise ConfigError("; ".join(_explain(error, ""))) from error
+        raise ConfigError("; ".join(_explain(error, ""))) from None  # the groups of cattrs say the same at length
     return made
 
 

@@ -33,8 +33,9 @@ def table() -> dict[str, Any]:
     except (OSError, ValueError, AttributeError):
         pass
     from d2v.core.cli.completion import write_table
+    from d2v.core.cli.entry import COMMANDS
 
-    return write_table(path, installed=stamp)
+    return write_table(COMMANDS, path, installed=stamp)
 
 
 def table_file() -> Path:

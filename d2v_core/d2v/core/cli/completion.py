@@ -19,10 +19,11 @@ from d2v.core.recipes.schema import Key
 _SHELLS = ("bash", "zsh", "fish")
 
 
-def write_table(path: Path, *, installed: str) -> dict[str, Any]:
+def write_table(commands: Iterable[Command], path: Path, *, installed: str) -> dict[str, Any]:
     """Write the completion table, see `d2v._completion`.
 
     Args:
+        commands: all commands.
         path: of the file to write; if it cannot be written, nothing is kept.
         installed: identifies the installed packages that the table is built from.
 
@@ -33,7 +34,7 @@ def write_table(path: Path, *, installed: str) -> dict[str, Any]:
     table = {
         "installed": installed,
         "recipes": {name: _words(known_keys(kind, name)) for name, kind in kinds.items()},
-        "commands": dict(_commands(kinds)),
+        "commands": dict(_described_commands(commands, kinds)),
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +44,8 @@ def write_table(path: Path, *, installed: str) -> dict[str, Any]:
     return table
 
 
-def _commands(kinds: Mapping[str, type[Run]]) -> Iterable[tuple[str, Any]]:
-    from d2v.core.cli.entry import COMMANDS  # imported here, since it imports this module
-
-    for command in COMMANDS:
+def _described_commands(commands: Iterable[Command], kinds: Mapping[str, type[Run]]) -> Iterable[tuple[str, Any]]:
+    for command in commands:
         parser = Parser()
         command.add_arguments(parser)
         entry = {"summary": command.summary, **_described(parser)}

@@ -1,5 +1,6 @@
 """What padding changes in models of waveforms: as far as the positions reach, and everything with a group norm."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -59,11 +60,13 @@ def test_padding_that_is_not_computed_changes_nothing(options: dict[str, Any], e
     lengths = [LONG, SHORT, 9_000, 400]
     padding = padding_of(lengths, LONG)
     batch = Batch(source=torch.randn(4, LONG).masked_fill(padding, 0), padding=padding)
+    exact = copy.deepcopy(made).double().encode(Batch(source=batch.source.double(), padding=padding))
     plain = made.encode(batch)
     with inferring(PackedWeights(), ("onednn-linear", "row-attention", "channels-last-extractor")):
         other = made.encode(batch)
     assert plain.padding is not None
     assert other.padding is not None
     assert torch.equal(plain.padding, other.padding)
-    torch.testing.assert_close(other.x[~other.padding], plain.x[~plain.padding], atol=2e-5, rtol=2e-5)
+    rounding, difference = ((one.x - exact.x)[~plain.padding].abs().max() for one in (plain, other))
+    assert difference < 10 * rounding < 1e-3  # processors round differently; missing frames change tenths
     assert not other.x[other.padding].any()

@@ -60,13 +60,13 @@ def test_padding_that_is_not_computed_changes_nothing(options: dict[str, Any], e
     lengths = [LONG, SHORT, 9_000, 400]
     padding = padding_of(lengths, LONG)
     batch = Batch(source=torch.randn(4, LONG).masked_fill(padding, 0), padding=padding)
-    exact = copy.deepcopy(made).double().encode(Batch(source=batch.source.double(), padding=padding))
-    plain = made.encode(batch)
+    # In double precision, so that the difference is the rounding of one form and not of two.
+    plain = copy.deepcopy(made).double().encode(Batch(source=batch.source.double(), padding=padding))
     with inferring(PackedWeights(), ("onednn-linear", "row-attention", "channels-last-extractor")):
         other = made.encode(batch)
     assert plain.padding is not None
     assert other.padding is not None
     assert torch.equal(plain.padding, other.padding)
-    rounding, difference = ((one.x - exact.x)[~plain.padding].abs().max() for one in (plain, other))
-    assert difference < 10 * rounding < 1e-3  # processors round differently; missing frames change tenths
+    found, expected = other.x[~other.padding].double(), plain.x[~plain.padding]
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-5)
     assert not other.x[other.padding].any()

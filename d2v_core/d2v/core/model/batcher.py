@@ -69,9 +69,8 @@ class MultimaskBatcher:
                 f"{tuple(visible.shape[:2])} rows and tokens do not fit the {tuple(self.mask.visible.shape)} visible "
                 "positions; use a VisibleDecoder with visible_only=True and a MaskedHead with visible_only=False"
             )
-        noise = _Noise(noise_std)
-        again = noise_std == 0 or visible.device.type == "cpu"
-        return recomputed(self._scattered, visible, noise) if again else self._scattered(visible, noise)
+        noise = _Noise(noise_std, visible.device)
+        return recomputed(self._scattered, visible, noise) if noise.repeats else self._scattered(visible, noise)
 
     def _scattered(self, visible: Tensor, noise: "_Noise") -> Tensor:
         rows, length = self.mask.hidden.shape
@@ -90,23 +89,22 @@ class MultimaskBatcher:
 
 
 class _Noise:
-    """Gaussian noise. On a CPU, it is the same each time it is drawn.
+    """Gaussian noise, which is the same each time it is drawn if it `repeats`."""
 
-    The state of other generators cannot be read while a graph is captured.
-    """
-
-    def __init__(self, std: float) -> None:
+    def __init__(self, std: float, device: torch.device) -> None:
         self.std = std
-        self.state: Tensor | None = None  # of torch's generator, before it drew the noise
+        # The state of other generators cannot be read while a graph is captured.
+        self.repeats = std == 0 or (device.type == "cpu" and not torch.compiler.is_compiling())
+        self._state: Tensor | None = None  # of torch's generator, before it drew the noise
 
     def draw(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Draw from torch's generator the first time, and from a copy of it later."""
         if self.std == 0:
             return torch.zeros(shape, device=like.device, dtype=like.dtype)
         generator = None
-        if self.state is not None:
+        if self._state is not None:
             generator = torch.Generator()
-            generator.set_state(self.state)
-        elif like.device.type == "cpu" and not torch.compiler.is_compiling():
-            self.state = torch.get_rng_state()
+            generator.set_state(self._state)
+        elif self.repeats:
+            self._state = torch.get_rng_state()
         return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype).mul_(self.std)

@@ -23,9 +23,8 @@ from d2v.core.nn.dropping import keep_mask
 from d2v.core.nn.flex import distance_attention
 from d2v.core.nn.inference import packed_weights
 from d2v.core.nn.lean import lean_attention
-from d2v.core.nn.recompute import recomputed
+from d2v.core.nn.recompute import as_in_autocast
 from d2v.core.nn.strided import fits_products, strided_products
-from d2v.core.precision import autocast_dtype
 
 _VECTOR = 64  # bytes
 
@@ -204,9 +203,7 @@ def convolve(conv: nn.Conv1d | nn.Conv2d, x: Tensor, *, channels_last: bool = Fa
     >>> convolve(nn.Conv2d(4, 6, 3, padding=1), torch.zeros(2, 5, 5, 4)).shape
     torch.Size([2, 5, 5, 6])
     """
-    dtype = autocast_dtype(x.device)
-    if dtype is not None and x.dtype != torch.float64:  # as autocast does, which would keep the result
-        x = recomputed(Tensor.to, x, dtype)
+    x = as_in_autocast(x)
     if channels_last and isinstance(conv, nn.Conv1d) and fits_channels_last(x):
         return strided_products(conv, x) if fits_products(conv) else _convolve_channels_last(conv, x)
     # The permuted view is in channels-last memory format.

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from d2v.core.nn.forms import Trial, TwoForms
 from d2v.core.nn.inference import packed_weights
-from d2v.core.nn.recompute import recomputed
+from d2v.core.nn.recompute import as_in_autocast
 from d2v.core.precision import autocast_dtype
 
 _TRIAL_ROWS = 128
@@ -42,10 +42,7 @@ class Linear(nn.Linear, TwoForms):
             return packed_linear(x, self.weight, bias)
         if self.switched and onednn_fits(x, self.weight):
             return onednn_linear(x, self.weight, bias)
-        weight, dtype = self.weight, autocast_dtype(x.device)
-        if dtype is not None and x.dtype != torch.float64:  # as autocast does, which would keep the results
-            x, weight = recomputed(Tensor.to, x, dtype), recomputed(Tensor.to, weight, dtype)
-        return F.linear(x, weight, bias)
+        return F.linear(as_in_autocast(x), as_in_autocast(self.weight), bias)
 
     def with_gelu(self, x: Tensor) -> Tensor:
         """Compute the GELU of the layer, in one step if it `packs`."""

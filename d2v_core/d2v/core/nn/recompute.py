@@ -143,6 +143,17 @@ def recomputed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
     return result
 
 
+def as_in_autocast(x: Tensor) -> Tensor:
+    """Cast an operand of a product as autocast does, which would keep the result for the backward pass.
+
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     as_in_autocast(torch.zeros(2)).dtype, as_in_autocast(torch.zeros(2).double()).dtype
+    (torch.bfloat16, torch.float64)
+    """
+    dtype = autocast_dtype(x.device)
+    return x if dtype is None or x.dtype == torch.float64 else recomputed(Tensor.to, x, dtype)
+
+
 class GELU(nn.GELU):
     """GELU that is computed again; see `recomputed`.
 
